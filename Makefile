@@ -1,0 +1,72 @@
+# SynthFM: `make` lists the targets. Every target sets up .venv by itself when it is missing.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# generate
+PRESET ?= full
+N ?= 1000
+SIZE ?= 256
+SEED ?= 0
+JOBS ?= -1
+# train
+MODEL ?= tiny
+SHARDS ?= runs/shards
+# eval
+CHECKPOINT ?= tiny
+DATA ?= ../shared/realdata
+DATASETS ?= chaos-ct,msd-hippocampus,hc18
+PROMPTS ?= box,point1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-generate generate train eval demo weights test lint format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+$(BIN)/.all: setup.cfg pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV): a few minutes the first time, about 6 GB with PyTorch"
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[train,eval,dev]'
+	@touch $(BIN)/.all $(BIN)/.generate
+
+# Generating needs no PyTorch: on a machine where nothing else is wanted, this is all that is installed.
+$(BIN)/.generate: setup.cfg pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) for the generator (no PyTorch)"
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+setup: $(BIN)/.all ## set up .venv with everything
+
+setup-generate: $(BIN)/.generate ## set up .venv for the generator alone (no PyTorch)
+
+generate: $(BIN)/.generate ## write synthetic shards: OUT= N= SIZE= SEED= JOBS= PRESET=
+	$(BIN)/synthfm-generate run --out $(or $(OUT),runs/shards) --num $(N) --size $(SIZE) --seed $(SEED) --jobs $(JOBS) --preset $(PRESET) $(ARGS)
+
+train: $(BIN)/.all ## train on shards: SHARDS= MODEL= OUT= ARGS='--set ...'
+	$(BIN)/synthfm-train run --shards $(SHARDS) --model $(MODEL) --out $(or $(OUT),runs/train) $(ARGS)
+
+eval: $(BIN)/.all ## score checkpoints on real datasets: CHECKPOINT= DATA= DATASETS= PROMPTS= OUT=
+	$(BIN)/synthfm-eval run --checkpoint $(CHECKPOINT) --data-root $(DATA) --dataset $(DATASETS) --prompts $(PROMPTS) --out $(or $(OUT),runs/eval) $(ARGS)
+
+weights: $(BIN)/.all ## download SAM's own weights and check their SHA-256: MODEL=vit_b|vit_l|vit_h
+	$(BIN)/synthfm-train weights --model $(MODEL) $(if $(OUT),--out $(OUT))
+
+test: $(BIN)/.all ## run the tests (the same set-up first)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(BIN)/.all ## check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(BIN)/.all ## format the code and sort the imports
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what was generated (runs/) and the caches; .venv stays
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What the generator, the trainer and the evaluation share: shards, prompts, configs, weights."""

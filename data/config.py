@@ -1,0 +1,153 @@
+"""Typed configs read from YAML presets, with errors that name the key and what it allows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from data.console import InputError
+
+
+class Config(pydantic.BaseModel):
+    """Base of every config: frozen, and an unknown key is an error."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=pydantic.BaseModel)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that must hold a mapping.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not YAML or is not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values, found a {type(content).__name__}")
+    return content
+
+
+def preset_names(folder: Path) -> list[str]:
+    """Names of the presets (``NAME.yaml``) in a folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_preset(
+    config: type[ConfigT], folder: Path, name: str, overrides: Iterable[str] = (), **keys: Any
+) -> ConfigT:
+    """Build a config from a preset and overrides.
+
+    Parameters
+    ----------
+    config
+        The pydantic model.
+    folder
+        Where the shipped presets lie.
+    name
+        A shipped preset's name, or the path of a YAML file. A preset may say ``extends: OTHER`` and then
+        gives only what differs.
+    overrides
+        ``key.subkey=value`` strings, the value in YAML, as given to ``--set``.
+    keys
+        Top-level keys that replace the preset's; None leaves the preset's value.
+
+    Raises
+    ------
+    InputError
+        Naming the preset or key that is wrong and what is allowed.
+    """
+    values = _read_preset(folder, name, seen=())
+    for item in overrides:
+        values = merge(values, _parse_override(item))
+    values = merge(values, {key: value for key, value in keys.items() if value is not None})
+    return validate(config, values, source=f"preset {name}")
+
+
+def _read_preset(folder: Path, name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name in seen:
+        raise InputError(f"preset {name} extends itself: {' -> '.join((*seen, name))}")
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        allowed = ", ".join(preset_names(folder))
+        raise InputError(
+            f"unknown preset {name!r}; choose one of {allowed}, or give the path of a .yaml file"
+        )
+    values = read_yaml(path)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    return merge(_read_preset(folder, str(base), (*seen, name)), values)
+
+
+def _parse_override(item: str) -> dict[str, Any]:
+    key, equals, text = item.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(f"--set {item!r}: write key.subkey=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {item!r}: the value is not valid YAML") from error
+    nested: Any = value
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `base` in which `change` replaces values, mapping by mapping.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    merged = dict(base)
+    for key, value in change.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def validate(config: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:
+    """Validate `values` against `config`; the first problem becomes an :class:`InputError`."""
+    try:
+        return config.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "(the whole file)"
+        if problem["type"] == "extra_forbidden":
+            fields = _fields_at(config, problem["loc"][:-1])
+            close = difflib.get_close_matches(str(problem["loc"][-1]), fields, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"{source}: unknown key {key!r}; {hint}allowed: {', '.join(fields)}") from error
+        message = problem["msg"].removeprefix("Value error, ")
+        got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
+        raise InputError(f"{source}: key {key!r}: {message}{got}") from error
+
+
+def _fields_at(config: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = config
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        model = field.annotation
+    return list(getattr(model, "model_fields", {}))

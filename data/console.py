@@ -1,0 +1,45 @@
+"""How the three programs speak to the person at the keyboard."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import click
+
+
+class InputError(Exception):
+    """Something the user gave is wrong; the message says what, where, and what would be right."""
+
+
+class Failed(Exception):
+    """The work was done as far as it went, but a part of it failed (exit code 1)."""
+
+
+class Group(click.Group):
+    """A click group whose commands end with one line and exit code 2 on :class:`InputError`.
+
+    An operating-system error that names a file (no space left, permission denied) reads the same way.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise _one_line(error, exit_code=2) from error
+        except Failed as error:
+            raise _one_line(error, exit_code=1) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if error.errno is None or error.strerror is None:  # a library's own, such as h5py's: a defect
+                raise
+            name = f"{os.fspath(error.filename)}: " if error.filename else ""
+            raise _one_line(f"{name}{error.strerror}", exit_code=2) from error
+
+
+def _one_line(error: Exception | str, exit_code: int) -> click.ClickException:
+    exception = click.ClickException(re.sub(r"\s*\n\s*", "; ", str(error).strip()))
+    exception.exit_code = exit_code
+    return exception

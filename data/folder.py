@@ -1,0 +1,213 @@
+"""A dataset: a folder of shards and a ``manifest.json`` with the config and the SHA-256 of every shard."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.console import InputError
+from data.shards import FORMAT, MODALITIES, PARTIAL, VERSION, Sample, Shard, object_masks
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One shard's line in the manifest."""
+
+    file: str
+    first_index: int
+    count: int
+    objects: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a dataset folder says of itself: ``manifest.json``."""
+
+    config: dict[str, Any]
+    package_version: str
+    root_seed: int
+    num: int
+    shard_size: int
+    shards: tuple[ShardInfo, ...]
+    format: str = FORMAT
+    version: int = VERSION
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as handle:
+        return (
+            hashlib.file_digest(handle, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _sha256(handle)
+        )
+
+
+def _sha256(handle: Any) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    for block in iter(lambda: handle.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def describe_shard(path: Path) -> ShardInfo:
+    """The manifest's line for a shard on the disk."""
+    with Shard(path) as shard:
+        return ShardInfo(
+            file=path.name,
+            first_index=shard.first_index,
+            count=shard.count,
+            objects=len(shard.objects),
+            bytes=path.stat().st_size,
+            sha256=sha256(path),
+        )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file under a temporary name and rename it, so that it is never seen half-written."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with open(partial, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` atomically; keys in a fixed order."""
+    write_atomically(folder / MANIFEST, json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read a dataset folder's manifest.
+
+    Raises
+    ------
+    InputError
+        If the folder or its manifest is missing or is not one of ours.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder")
+    if not path.is_file():
+        raise InputError(
+            f"{path.parent}: no {MANIFEST} here; expected a folder that synthfm-generate has finished"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        shards = tuple(ShardInfo(**line) for line in content.pop("shards"))
+        manifest = Manifest(**content, shards=shards)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise InputError(f"{path}: not a {FORMAT} manifest ({error})") from error
+    if manifest.format != FORMAT:
+        raise InputError(f"{path}: format is {manifest.format!r}, expected {FORMAT!r}")
+    if manifest.version > VERSION:
+        raise InputError(f"{path}: format version {manifest.version} is newer than {VERSION}; update synthfm")
+    return manifest
+
+
+def shard_paths(folders: Sequence[str | Path]) -> list[Path]:
+    """Paths of all shards in the dataset folders, in order.
+
+    Raises
+    ------
+    InputError
+        If a folder holds no finished dataset, or a shard of its manifest is missing.
+    """
+    paths: list[Path] = []
+    for folder in folders:
+        manifest = read_manifest(folder)
+        if not manifest.shards:
+            raise InputError(f"{folder}: the dataset is empty; generate it with --num above 0")
+        for line in manifest.shards:
+            path = Path(folder) / line.file
+            if not path.is_file():
+                raise InputError(
+                    f"{path}: named in {MANIFEST} but missing; run the same synthfm-generate again"
+                )
+            paths.append(path)
+    return paths
+
+
+def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
+    """Read a dataset back against its manifest, schema and checksums.
+
+    Yields
+    ------
+    (file, problem)
+        One pair a shard, in order; the problem is None where there is none. A file in the folder that looks
+        like a shard but is not in the manifest is a problem as well.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    known = {line.file for line in manifest.shards}
+    for line in manifest.shards:
+        yield line.file, _verify_shard(folder / line.file, line)
+    for path in sorted(folder.glob("*.h5")):
+        if path.name not in known:
+            yield path.name, f"{path}: not in {MANIFEST}"
+
+
+def _verify_shard(path: Path, line: ShardInfo) -> str | None:
+    try:
+        with Shard(path) as shard:
+            if (shard.first_index, shard.count) != (line.first_index, line.count):
+                return f"{path}: holds samples from {shard.first_index}, {shard.count} of them; {MANIFEST} differs"
+            for position, sample in enumerate(shard):
+                problem = check_sample(sample)
+                if problem:
+                    return f"{path}: sample {position} (index {sample.index}): {problem}"
+    except InputError as error:
+        return str(error)
+    if sha256(path) != line.sha256:
+        return f"{path}: SHA-256 differs from {MANIFEST}; the file was changed after it was written"
+    return None
+
+
+def check_sample(sample: Sample) -> str | None:
+    """What is wrong with a sample's label map and object table, or None."""
+    objects = sample.objects
+    if sample.modality not in MODALITIES:
+        return f"modality {sample.modality!r} is none of {', '.join(MODALITIES)}"
+    if len(np.unique(objects.label)) != len(objects) or (objects.label == 0).any():
+        return "object labels are not unique numbers from 1"
+    unknown = np.setdiff1d(np.unique(sample.label), np.append(objects.label, 0))
+    if len(unknown):
+        return f"label {unknown[0]} of the label map is not in the object table"
+    try:
+        masks = object_masks(sample.label, objects)
+    except ValueError as error:
+        return str(error)
+    height, width = sample.label.shape
+    for k, mask in enumerate(masks):
+        name = f"object {objects.label[k]}"
+        if not mask.any():
+            return f"{name} has no pixel"
+        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if tuple(objects.box[k]) != (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1):
+            return f"{name}: box {objects.box[k].tolist()} is not tight"
+        if objects.area[k] != np.count_nonzero(mask):
+            return f"{name}: area {objects.area[k]} is not the mask's"
+        used = objects.point_labels[k] >= 0
+        x, y = objects.points[k][used].T
+        if ((x < 0) | (y < 0) | (x >= width) | (y >= height)).any():
+            return f"{name}: a click lies outside the image"
+        if (mask[y, x] != (objects.point_labels[k][used] == 1)).any():
+            return f"{name}: a click lies on the wrong side of the mask's edge"
+    return None

@@ -1,0 +1,195 @@
+"""Prompts from a mask: clicks, boxes, scribbles, the next corrective click.
+
+The same functions serve synthetic and real masks, the generator, the trainer and the evaluation. Points are
+(x, y) in pixels, (0, 0) the centre of the top left pixel; boxes are XYXY, half-open. Where something is
+drawn, it is drawn from the `numpy.random.Generator` given.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.graph import route_through_array
+
+Mask = NDArray[np.bool_]
+
+
+def tight_box(mask: Mask) -> NDArray[np.int32]:
+    """The smallest XYXY half-open box around a mask, int32 (4,).
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+
+    >>> tight_box(np.eye(5, dtype=bool)[1:, :3]).tolist()
+    [1, 0, 3, 2]
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        raise ValueError("an empty mask has no box")
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.int32)
+
+
+def loose_box(box: NDArray, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A box as a person would draw it around a tight one, float32 (4,), inside the image.
+
+    Each side moves by its own draw: outward by up to 20 % of the box's extent in most cases, inward by up
+    to 5 % in the others, and by about a pixel of hand tremor on top.
+    """
+    x0, y0, x1, y1 = np.asarray(box, float)
+    extent = np.array([x1 - x0, y1 - y0] * 2)
+    outward = rng.uniform(0.0, 0.2, 4)
+    inward = rng.uniform(-0.05, 0.0, 4)
+    shift = np.where(rng.random(4) < 0.85, outward, inward) * extent + rng.normal(0.0, 0.7, 4)
+    shift = np.maximum(shift, -0.2 * extent)  # tremor must not turn a tiny box inside out
+    height, width = shape
+    drawn = np.array([x0, y0, x1, y1]) + shift * [-1, -1, 1, 1]
+    return np.clip(drawn, 0, [width, height, width, height]).astype(np.float32)
+
+
+def depth(mask: Mask) -> NDArray[np.float32]:
+    """Distance of every pixel of a mask to the nearest pixel outside, in pixels; 0 outside.
+
+    The frame's edge counts as outside, so that the centre of a shape which the frame cuts stays clear of it.
+    """
+    inner = np.zeros(mask.shape, np.float32)
+    if mask.any():
+        x0, y0, x1, y1 = tight_box(mask)
+        padded = np.pad(mask[y0:y1, x0:x1], 1)
+        inner[y0:y1, x0:x1] = ndimage.distance_transform_edt(padded)[1:-1, 1:-1]
+    return inner
+
+
+def centre_point(mask: Mask) -> NDArray[np.int16]:
+    """The point deepest inside a mask, int16 (2,); among equals the one nearest to their middle.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+    """
+    return deepest(depth(mask))
+
+
+def deepest(inner: NDArray[np.float32]) -> NDArray[np.int16]:
+    """As :func:`centre_point`, from the mask's :func:`depth`."""
+    if inner.size == 0 or inner.max() <= 0:
+        raise ValueError("an empty mask has no centre")
+    ys, xs = np.nonzero(inner >= inner.max() - 1e-4)
+    nearest = np.argmin((xs - xs.mean()) ** 2 + (ys - ys.mean()) ** 2)
+    return np.array([xs[nearest], ys[nearest]], np.int16)
+
+
+def random_point(mask: Mask, rng: np.random.Generator) -> NDArray[np.int16]:
+    """A pixel of the mask drawn uniformly, int16 (2,)."""
+    inside = np.flatnonzero(mask)
+    if not len(inside):
+        raise ValueError("an empty mask has no point")
+    y, x = divmod(int(rng.choice(inside)), mask.shape[1])
+    return np.array([x, y], np.int16)
+
+
+def positive_points(mask: Mask, count: int, rng: np.random.Generator) -> NDArray[np.int16]:
+    """`count` clicks spread over a mask, int16 (count, 2): its centre first, then far from those before.
+
+    Each further click is the farthest from the earlier ones among pixels drawn from the mask's inner part,
+    so that clicks keep away from the edge as a person's do. A small mask may repeat pixels.
+    """
+    inner = depth(mask)
+    points = [deepest(inner)]
+    if count > 1:
+        candidates = np.flatnonzero(inner > min(0.35 * inner.max(), 4.0))
+        candidates = rng.choice(candidates, size=min(len(candidates), 128), replace=False)
+        points += _spread(candidates, mask.shape[1], np.stack(points), count - 1)
+    return np.stack(points).astype(np.int16)
+
+
+def negative_points(
+    mask: Mask, count: int, rng: np.random.Generator, label: NDArray | None = None
+) -> NDArray[np.int16]:
+    """Up to `count` hard negatives around a mask, int16 (n, 2), spread along its outline.
+
+    They lie outside the mask in a ring whose width follows the mask's size, one pixel off the edge at
+    least. With a label map, every second one lies in another labelled region where the ring has one.
+    Returns fewer (possibly none) only where the image has too few pixels outside the mask.
+    """
+    height, width = mask.shape
+    x0, y0, x1, y1 = tight_box(mask)
+    reach = int(np.clip(0.25 * np.sqrt(np.count_nonzero(mask)), 4, 24))
+    top, left = max(y0 - reach, 0), max(x0 - reach, 0)
+    window = np.s_[top : min(y1 + reach, height), left : min(x1 + reach, width)]
+    distance = ndimage.distance_transform_edt(~mask[window])
+    ring = (distance > 1.5) & (distance <= reach)
+    if not ring.any():
+        ring = distance > 0
+    if not ring.any():
+        return np.zeros((0, 2), np.int16)
+    wide = ring.shape[1]
+    free = np.flatnonzero(ring)
+    pools = [free]
+    if label is not None:
+        neighbours = np.flatnonzero(ring & (label[window] > 0))
+        if len(neighbours):
+            pools = [neighbours, free]
+    points = np.zeros((0, 2))
+    for turn in range(count):
+        pool = pools[turn % len(pools)]
+        pool = rng.choice(pool, size=min(len(pool), 64), replace=False)
+        first = [np.array([pool[0] % wide, pool[0] // wide])]
+        points = np.concatenate([points, _spread(pool, wide, points, 1) if len(points) else first])
+    return (points + [left, top]).astype(np.int16)
+
+
+def _spread(candidates: NDArray, width: int, points: NDArray, count: int) -> list[NDArray]:
+    """`count` of the flat-index candidates, each the farthest from `points` and those chosen before."""
+    ys, xs = np.divmod(candidates, width)
+    places = np.stack([xs, ys], axis=1)
+    nearest = ((places[:, None] - np.asarray(points, float)[None]) ** 2).sum(-1).min(1)
+    chosen = []
+    for _ in range(count):
+        chosen.append(places[np.argmax(nearest)])
+        nearest = np.minimum(nearest, ((places - chosen[-1]) ** 2).sum(-1))
+    return chosen
+
+
+def corrective_point(predicted: Mask, mask: Mask) -> tuple[NDArray[np.int16], int]:
+    """The next click of interactive segmentation: the point deepest in the largest error region.
+
+    Returns the point, int16 (2,), and its label: 1 where the mask was missed, 0 where it was overrun. A
+    perfect prediction gets the mask's centre as a positive click. Regions are 4-connected.
+    """
+    best, label = 0, 1
+    region = mask
+    for error, kind in ((mask & ~predicted, 1), (predicted & ~mask, 0)):
+        if not error.any():
+            continue
+        numbered, _ = ndimage.label(error)
+        sizes = np.bincount(numbered.ravel())
+        sizes[0] = 0
+        if sizes.max() > best:
+            best, label, region = int(sizes.max()), kind, numbered == sizes.argmax()
+    return centre_point(region), label
+
+
+def scribble(mask: Mask, count: int, rng: np.random.Generator) -> NDArray[np.int16]:
+    """A freehand stroke along the inside of a mask as `count` points in order, int16 (count, 2).
+
+    The stroke runs between two drawn pixels that lie far apart, along the path that keeps deepest inside
+    the mask; where the mask is in pieces, it stays in the largest.
+    """
+    numbered, pieces = ndimage.label(mask, structure=np.ones((3, 3)))
+    if pieces > 1:
+        mask = numbered == np.bincount(numbered.ravel())[1:].argmax() + 1
+    x0, y0, x1, y1 = tight_box(mask)
+    inner = depth(mask)[y0:y1, x0:x1]
+    candidates = np.flatnonzero(inner > 0.35 * inner.max())
+    candidates = rng.choice(candidates, size=min(len(candidates), 64), replace=False)
+    places = np.stack(np.divmod(candidates, inner.shape[1]), axis=1)
+    squared = ((places[:, None] - places[None]) ** 2).sum(-1)
+    start, end = np.unravel_index(squared.argmax(), squared.shape)
+    cost = np.where(inner > 0, 1.0 / np.maximum(inner, 0.5) ** 2, 1e6)  # 1e6: never leaves the mask
+    path, _ = route_through_array(cost, places[start], places[end], fully_connected=True)
+    stroke = np.array(path)[np.linspace(0, len(path) - 1, count).round().astype(int)]
+    return (stroke[:, ::-1] + [x0, y0]).astype(np.int16)

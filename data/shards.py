@@ -1,0 +1,408 @@
+"""The shard: schema, writer, reader.
+
+A shard is one HDF5 file of built-in filters only. Nothing in it depends on the time or the machine: the
+same samples give the same bytes. A folder of shards is :mod:`data.folder`'s.
+
+Coordinates are pixels, x right, y down, (0, 0) the centre of the top left pixel; boxes are XYXY and
+half-open, so that a box's width is ``x1 - x0``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from data.console import InputError
+
+FORMAT = "synthfm-shard"
+VERSION = 1
+MODALITIES = ("generic", "CT", "MR", "US")
+PARTIAL = ".partial"
+"""What a shard's name ends in until it is whole."""
+
+_NAME = "S24"  # modality and family names: fixed-length ASCII, readable by any HDF5 tool
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one sample, K rows; object k's mask is its label and those of its descendants.
+
+    Attributes
+    ----------
+    label
+        uint8 (K,), the object's number in the label map, 1 to 255.
+    parent
+        uint8 (K,), the label of the object that it lies in, 0 for none.
+    family
+        str (K,), the shape family.
+    area
+        int32 (K,), pixels of the mask.
+    box
+        int32 (K, 4), tight XYXY, half-open.
+    contrast
+        float32 (K,), contrast-to-noise ratio against the surrounding ring.
+    blur
+        float32 (K,), edge width in pixels.
+    points
+        int16 (K, P, 2), clicks (x, y): the centre, further positives, then hard negatives in the neighbours.
+    point_labels
+        int8 (K, P), 1 positive, 0 negative, -1 padding.
+    box_loose
+        float32 (K, 4), a box as a person would draw it.
+    """
+
+    label: NDArray[np.uint8]
+    parent: NDArray[np.uint8]
+    family: NDArray[np.str_]
+    area: NDArray[np.int32]
+    box: NDArray[np.int32]
+    contrast: NDArray[np.float32]
+    blur: NDArray[np.float32]
+    points: NDArray[np.int16]
+    point_labels: NDArray[np.int8]
+    box_loose: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One synthetic image with its label map and objects.
+
+    Attributes
+    ----------
+    image
+        uint8 (H, W).
+    label
+        uint8 (H, W), the innermost object at each pixel, 0 for background.
+    index
+        Number of the sample in its dataset.
+    seed
+        The 64-bit seed from which it was made.
+    modality
+        One of :data:`MODALITIES`.
+    objects
+        The table of objects.
+    """
+
+    image: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+    index: int
+    seed: int
+    modality: str
+    objects: Objects
+
+
+OBJECT_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "label": ("uint8", ()),
+    "parent": ("uint8", ()),
+    "family": (_NAME, ()),
+    "area": ("int32", ()),
+    "box": ("int32", (4,)),
+    "contrast": ("float32", ()),
+    "blur": ("float32", ()),
+    "points": ("int16", (-1, 2)),
+    "point_labels": ("int8", (-1,)),
+    "box_loose": ("float32", (4,)),
+}
+"""Name, type and row shape of the columns under ``object/``; -1 is P, the number of points."""
+
+
+def object_masks(label: NDArray[np.uint8], objects: Objects) -> NDArray[np.bool_]:
+    """Masks of all objects of a sample, bool (K, H, W): own label and all descendants'.
+
+    >>> import numpy as np
+    >>> label = np.array([[0, 1, 2]], np.uint8)
+    >>> object_masks_from_table(label, np.array([1, 2]), np.array([0, 1])).astype(int).tolist()
+    [[[0, 1, 1]], [[0, 0, 1]]]
+    """
+    return object_masks_from_table(label, objects.label, objects.parent)
+
+
+def object_masks_from_table(label: NDArray[np.uint8], labels: NDArray, parents: NDArray) -> NDArray[np.bool_]:
+    """As :func:`object_masks`, from the two columns alone."""
+    return membership(labels, parents)[:, label]
+
+
+def membership(labels: NDArray, parents: NDArray) -> NDArray[np.bool_]:
+    """Which label numbers belong to which object: bool (K, 256), so that ``membership[k][label]`` is a mask.
+
+    Raises
+    ------
+    ValueError
+        If a parent is not in the table or the parents form a ring.
+    """
+    parent_of = {int(own): int(parent) for own, parent in zip(labels, parents, strict=True)}
+    rows = {own: k for k, own in enumerate(parent_of)}
+    table = np.zeros((len(labels), 256), dtype=bool)
+    for own in parent_of:
+        ancestor, steps = own, 0
+        while ancestor:
+            if ancestor not in rows:
+                raise ValueError(f"object {own} names parent {ancestor}, which is not in the table")
+            if steps > len(rows):
+                raise ValueError(f"object {own} is its own ancestor")
+            table[rows[ancestor], own] = True
+            ancestor, steps = parent_of[ancestor], steps + 1
+    return table
+
+
+class ShardWriter:
+    """Writes one shard under a temporary name; :meth:`close` gives it its own.
+
+    Use as a context manager: an exception leaves no file behind.
+
+    Parameters
+    ----------
+    path
+        Final name of the shard.
+    count
+        How many samples it will hold.
+    shape
+        Height and width of the images.
+    points
+        P, clicks per object.
+    config
+        The generator's whole config as JSON text.
+    package_version, root_seed, first_index
+        Stored as attributes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        count: int,
+        shape: tuple[int, int],
+        points: int,
+        config: str,
+        package_version: str,
+        root_seed: int,
+        first_index: int,
+    ) -> None:
+        self.path = path
+        self.count = count
+        self._points = points
+        self._partial = path.with_name(path.name + PARTIAL)
+        self._rows: list[Objects] = []
+        self._samples: list[tuple[int, int, str]] = []
+        # Version 1.10 of the file format writes no modification times and is read by every HDF5 since 2016.
+        self._file = h5py.File(self._partial, "w", libver=("v110", "v110"), track_order=False)
+        try:
+            self._file.attrs.update(
+                format=FORMAT,
+                version=VERSION,
+                config=config,
+                package_version=package_version,
+                root_seed=np.uint64(root_seed),
+                first_index=np.int64(first_index),
+                count=np.int64(count),
+            )
+            options: dict[str, Any] = dict(
+                dtype="uint8", chunks=(1, *shape), fletcher32=True, compression="gzip"
+            )
+            self._image = self._file.create_dataset("image", (count, *shape), compression_opts=1, **options)
+            self._label = self._file.create_dataset("label", (count, *shape), compression_opts=1, **options)
+        except BaseException:
+            self._discard()
+            raise
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._discard()
+
+    def append(self, sample: Sample) -> None:
+        """Write the next sample."""
+        position = len(self._samples)
+        self._image[position] = sample.image
+        self._label[position] = sample.label
+        self._samples.append((sample.index, sample.seed, sample.modality))
+        self._rows.append(sample.objects)
+
+    def close(self) -> None:
+        """Write the tables, flush to the disk and give the shard its final name."""
+        try:
+            if len(self._samples) != self.count:
+                raise ValueError(f"{self.path}: {len(self._samples)} samples written, {self.count} announced")
+            index, seed, modality = zip(*self._samples, strict=True) if self._samples else ((), (), ())
+            self._table("sample/index", np.array(index, "int64"))
+            self._table("sample/seed", np.array(seed, "uint64"))
+            self._table("sample/modality", np.array(modality, _NAME))
+            start = np.concatenate([[0], np.cumsum([len(rows) for rows in self._rows])])
+            self._table("object/start", start.astype("int64"))
+            for name, (dtype, row) in OBJECT_COLUMNS.items():
+                shape = tuple(self._points if size == -1 else size for size in row)
+                parts = [np.asarray(getattr(rows, name)).astype(dtype) for rows in self._rows if len(rows)]
+                self._table(f"object/{name}", np.concatenate([np.zeros((0, *shape), dtype), *parts]))
+            self._file.flush()
+            self._file.close()
+            with open(self._partial, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(self._partial, self.path)
+        except BaseException:
+            self._discard()
+            raise
+
+    def _table(self, name: str, values: NDArray) -> None:
+        self._file.create_dataset(
+            name,
+            data=values,
+            maxshape=(None, *values.shape[1:]),  # so that a table without rows can be chunked too
+            chunks=(max(1, min(len(values), 4096)), *values.shape[1:]),
+            fletcher32=True,
+            compression="gzip",
+            compression_opts=1,
+        )
+
+    def _discard(self) -> None:
+        try:
+            self._file.close()
+        except (OSError, RuntimeError, ValueError):  # a full disk also fails the close; the file goes anyway
+            pass
+        self._partial.unlink(missing_ok=True)
+
+
+class Shard:
+    """Reads one shard; a sequence of :class:`Sample`.
+
+    The tables are read at once (a few kilobytes), the images one by one.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, foreign, truncated, of a newer version or corrupted; it says which.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(f"{self.path}: no such shard")
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            reason = (
+                "truncated" if "truncated" in str(error) else "not an HDF5 file, or its header is damaged"
+            )
+            raise InputError(f"{self.path}: {reason}; expected a {FORMAT} file") from error
+        try:
+            self._read_header()
+            self._read_tables()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _read_header(self) -> None:
+        attributes = self._attributes()
+        if attributes.get("format") != FORMAT:
+            raise InputError(
+                f"{self.path}: an HDF5 file, but not a {FORMAT} (no attribute format={FORMAT!r})"
+            )
+        if int(attributes["version"]) > VERSION:
+            raise InputError(
+                f"{self.path}: format version {int(attributes['version'])} is newer than {VERSION}, "
+                "the newest that this program reads; update synthfm"
+            )
+        needed = ("config", "package_version", "root_seed", "first_index", "count")
+        for name in needed:
+            if name not in attributes:
+                raise InputError(f"{self.path}: attribute {name!r} is missing")
+        self.config: str = attributes["config"]
+        self.package_version: str = attributes["package_version"]
+        self.root_seed = int(attributes["root_seed"])
+        self.first_index = int(attributes["first_index"])
+        self.count = int(attributes["count"])
+
+    def _attributes(self) -> dict[str, Any]:
+        try:
+            return dict(self._file.attrs)
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{self.path}: corrupted: the attributes cannot be read ({error})") from error
+
+    def _read_tables(self) -> None:
+        for name in ("image", "label"):
+            shape = self._dataset(name).shape
+            if len(shape) != 3 or shape[0] != self.count or self._dataset(name).dtype != np.uint8:
+                raise InputError(f"{self.path}: {name!r} is {shape}, expected uint8 ({self.count}, H, W)")
+        self.shape: tuple[int, int] = self._dataset("image").shape[1:]
+        if self._dataset("label").shape[1:] != self.shape:
+            raise InputError(f"{self.path}: 'label' and 'image' differ in size")
+        self.index = self._column("sample/index", "int64", self.count)
+        self.seed = self._column("sample/seed", "uint64", self.count)
+        self.modality = self._column("sample/modality", _NAME, self.count).astype(str)
+        self.start = self._column("object/start", "int64", self.count + 1)
+        rows = int(self.start[-1])
+        if self.start[0] != 0 or (np.diff(self.start) < 0).any():
+            raise InputError(f"{self.path}: 'object/start' does not rise from 0")
+        columns = {
+            name: self._column(f"object/{name}", dtype, rows) for name, (dtype, _) in OBJECT_COLUMNS.items()
+        }
+        columns["family"] = columns["family"].astype(str)
+        self.objects = Objects(**columns)
+        self.points = self.objects.points.shape[1]
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        item = self._file.get(name)
+        if not isinstance(item, h5py.Dataset):
+            raise InputError(f"{self.path}: dataset {name!r} is missing")
+        return item
+
+    def _column(self, name: str, dtype: str, rows: int) -> NDArray:
+        dataset = self._dataset(name)
+        if dataset.shape[0] != rows or dataset.dtype != np.dtype(dtype):
+            raise InputError(
+                f"{self.path}: {name!r} is {dataset.dtype} with {dataset.shape[0]} rows, expected {dtype}, {rows} rows"
+            )
+        return self._read(dataset, ())
+
+    def _read(self, dataset: h5py.Dataset, key: Any) -> NDArray:
+        try:
+            return dataset[key]
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"{self.path}: corrupted: {dataset.name!r} fails its checksum or cannot be read"
+            ) from error
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, position: int) -> Sample:
+        if not 0 <= position < self.count:
+            raise IndexError(position)
+        return Sample(
+            image=self._read(self._dataset("image"), position),
+            label=self._read(self._dataset("label"), position),
+            index=int(self.index[position]),
+            seed=int(self.seed[position]),
+            modality=str(self.modality[position]),
+            objects=self.objects_of(position),
+        )
+
+    def objects_of(self, position: int) -> Objects:
+        """The objects of one sample, without reading its image."""
+        rows = slice(int(self.start[position]), int(self.start[position + 1]))
+        return Objects(**{name: getattr(self.objects, name)[rows] for name in OBJECT_COLUMNS})
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[position] for position in range(self.count))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
