@@ -41,5 +41,5 @@ class Group(click.Group):
 
 def _one_line(error: Exception | str, exit_code: int) -> click.ClickException:
     exception = click.ClickException(re.sub(r"\s*\n\s*", "; ", str(error).strip()))
-    exception.exit_code = exit_code
+    exception.exit_code = exit_code  # type: ignore[misc]  # click reads the instance's
     return exception

@@ -168,7 +168,7 @@ def _verify_shard(path: Path, line: ShardInfo) -> str | None:
     try:
         with Shard(path) as shard:
             if (shard.first_index, shard.count) != (line.first_index, line.count):
-                return f"{path}: holds samples from {shard.first_index}, {shard.count} of them; {MANIFEST} differs"
+                return f"{path}: holds {shard.count} samples from {shard.first_index}; {MANIFEST} differs"
             for position, sample in enumerate(shard):
                 problem = check_sample(sample)
                 if problem:

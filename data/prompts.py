@@ -139,7 +139,7 @@ def negative_points(
         pool = rng.choice(pool, size=min(len(pool), 64), replace=False)
         first = [np.array([pool[0] % wide, pool[0] // wide])]
         points = np.concatenate([points, _spread(pool, wide, points, 1) if len(points) else first])
-    return (points + [left, top]).astype(np.int16)
+    return (points + np.array([left, top])).astype(np.int16)
 
 
 def _spread(candidates: NDArray, width: int, points: NDArray, count: int) -> list[NDArray]:
@@ -192,4 +192,4 @@ def scribble(mask: Mask, count: int, rng: np.random.Generator) -> NDArray[np.int
     cost = np.where(inner > 0, 1.0 / np.maximum(inner, 0.5) ** 2, 1e6)  # 1e6: never leaves the mask
     path, _ = route_through_array(cost, places[start], places[end], fully_connected=True)
     stroke = np.array(path)[np.linspace(0, len(path) - 1, count).round().astype(int)]
-    return (stroke[:, ::-1] + [x0, y0]).astype(np.int16)
+    return (stroke[:, ::-1] + np.array([x0, y0])).astype(np.int16)

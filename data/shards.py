@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,11 +207,16 @@ class ShardWriter:
                 first_index=np.int64(first_index),
                 count=np.int64(count),
             )
-            options: dict[str, Any] = dict(
-                dtype="uint8", chunks=(1, *shape), fletcher32=True, compression="gzip"
-            )
-            self._image = self._file.create_dataset("image", (count, *shape), compression_opts=1, **options)
-            self._label = self._file.create_dataset("label", (count, *shape), compression_opts=1, **options)
+            for name in ("image", "label"):
+                self._file.create_dataset(
+                    name,
+                    (count, *shape),
+                    dtype="uint8",
+                    chunks=(1, *shape),
+                    fletcher32=True,
+                    compression="gzip",
+                    compression_opts=1,
+                )
         except BaseException:
             self._discard()
             raise
@@ -227,8 +233,8 @@ class ShardWriter:
     def append(self, sample: Sample) -> None:
         """Write the next sample."""
         position = len(self._samples)
-        self._image[position] = sample.image
-        self._label[position] = sample.label
+        self._file["image"][position] = sample.image
+        self._file["label"][position] = sample.label
         self._samples.append((sample.index, sample.seed, sample.modality))
         self._rows.append(sample.objects)
 
@@ -268,10 +274,10 @@ class ShardWriter:
         )
 
     def _discard(self) -> None:
-        try:
+        with suppress(
+            OSError, RuntimeError, ValueError
+        ):  # a full disk also fails the close; the file goes anyway
             self._file.close()
-        except (OSError, RuntimeError, ValueError):  # a full disk also fails the close; the file goes anyway
-            pass
         self._partial.unlink(missing_ok=True)
 
 
@@ -363,7 +369,8 @@ class Shard:
         dataset = self._dataset(name)
         if dataset.shape[0] != rows or dataset.dtype != np.dtype(dtype):
             raise InputError(
-                f"{self.path}: {name!r} is {dataset.dtype} with {dataset.shape[0]} rows, expected {dtype}, {rows} rows"
+                f"{self.path}: {name!r} is {dataset.dtype} with {dataset.shape[0]} rows; "
+                f"expected {dtype}, {rows} rows"
             )
         return self._read(dataset, ())
 
