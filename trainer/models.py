@@ -1,0 +1,307 @@
+"""SAM variants: build them, open their checkpoints, write checkpoints that ``segment_anything`` opens.
+
+A checkpoint is a plain state dict (``.pth``/``.pt``, or ``.safetensors``); which model it holds is read from
+its keys and shapes. Files are opened with ``weights_only=True`` always: a file that carries code is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from torch import Tensor, nn
+
+import data
+from data.console import InputError
+from data.shards import PARTIAL
+from trainer.tiny import STRIDE, ChannelNorm, TinyEncoder
+
+NAMES = ("tiny", "vit_b", "vit_l", "vit_h", "mobile_sam")
+SHIPPED = Path(data.__file__).parent / "weights" / "tiny.pth"
+"""The embedded default checkpoint."""
+
+StateDict = dict[str, Tensor]
+
+_VIT: dict[str, dict[str, Any]] = {  # as in segment_anything.build_sam
+    "vit_b": {"embed_dim": 768, "depth": 12, "num_heads": 12, "global_attn_indexes": (2, 5, 8, 11)},
+    "vit_l": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "global_attn_indexes": (5, 11, 17, 23)},
+    "vit_h": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "global_attn_indexes": (7, 15, 23, 31)},
+}
+_CHANNELS = 256
+_SIZE_KEY = "image_encoder.input_size"
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "sam")  # what training states keep the weights under
+_PREFIXES = ("module.", "_orig_mod.", "sam_model.", "sam.", "model.")
+
+
+def build(
+    name: str,
+    *,
+    checkpoint: str | Path | None = None,
+    decoder: Literal["pretrained", "scratch"] = "pretrained",
+    image_size: int | None = None,
+    seed: int = 0,
+) -> Sam:
+    """Build a model, in evaluation mode.
+
+    Parameters
+    ----------
+    name
+        One of :data:`NAMES`.
+    checkpoint
+        A file of that model, as for :func:`load`; None for random weights.
+    decoder
+        ``"scratch"`` draws the mask decoder's weights afresh (the prompt encoder keeps the checkpoint's).
+    image_size
+        Input size in pixels of `tiny`, a multiple of 16 (256, or the checkpoint's, where None). The others
+        have 1024.
+    seed
+        Seed of the drawn weights; the global random state is left alone.
+
+    Raises
+    ------
+    InputError
+        If the name, the size or the checkpoint does not fit.
+    """
+    if name not in NAMES:
+        raise InputError(f"unknown model {name!r}; choose one of {', '.join(NAMES)}")
+    weights = None
+    if checkpoint is not None:
+        weights = read_weights(checkpoint)
+        found = identify(weights)
+        if found != name:
+            raise InputError(f"{checkpoint}: holds {found or 'no known SAM model'}, not {name}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sam = _assemble(name, _input_size(name, image_size, weights))
+        if weights is not None:
+            _load_weights(sam, weights, name, checkpoint, resized=image_size is not None)
+        if decoder == "scratch":
+            sam.mask_decoder = _mask_decoder(name)
+    return sam.eval()
+
+
+def load(checkpoint: str | Path) -> tuple[Sam, str]:
+    """Open a SAM-format file of any model; returns the model in evaluation mode, and its name.
+
+    Parameters
+    ----------
+    checkpoint
+        A state dict of SAM, MedSAM, MobileSAM or this project; a training state that contains one; or the
+        word ``tiny`` for the embedded checkpoint.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not a plain state dict, or its keys fit no model; it says which differ.
+    """
+    weights = read_weights(checkpoint)
+    name = identify(weights)
+    if name is None:
+        some = ", ".join(list(weights)[:3])
+        raise InputError(
+            f"{checkpoint}: no model that this program knows ({', '.join(NAMES)}); its keys begin with {some}"
+        )
+    sam = _assemble(name, _input_size(name, None, weights))
+    _load_weights(sam, weights, name, checkpoint)
+    return sam.eval(), name
+
+
+def identify(weights: Mapping[str, Tensor]) -> str | None:
+    """Which model a state dict belongs to, from its keys and shapes; None for none known."""
+    if _SIZE_KEY in weights:
+        return "tiny"
+    table = weights.get("image_encoder.pos_embed")
+    if table is not None:
+        widths = {options["embed_dim"]: name for name, options in _VIT.items()}
+        return widths.get(table.shape[-1])
+    return "mobile_sam" if "image_encoder.patch_embed.seq.0.c.weight" in weights else None
+
+
+def read_weights(checkpoint: str | Path) -> StateDict:
+    """The state dict in a file, without wrappers and prefixes that training programs put around it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is not a plain state dict.
+    """
+    path = Path(checkpoint)
+    if str(checkpoint) == "tiny" and not path.is_file():
+        path = SHIPPED
+        if not path.is_file():
+            raise InputError(
+                "this copy ships no weights of 'tiny' yet: train them with 'make tiny', or give the path "
+                "of a checkpoint"
+            )
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    content = _read_file(path)
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"{path}: holds a {type(content).__name__}, expected a state dict of SAM")
+    weights = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    for prefix in _PREFIXES:
+        if weights and all(key.startswith(prefix) for key in weights):
+            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    if not weights:
+        raise InputError(f"{path}: holds no tensors, expected a state dict of SAM")
+    return weights
+
+
+def _read_file(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path}: not a safetensors file, or cut short ({error})") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: not a plain state dict of tensors; a file that carries code is not opened"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a PyTorch checkpoint, or cut short") from error
+
+
+def export(sam: Sam, path: str | Path) -> None:
+    """Write a model as a plain state dict that ``segment_anything`` opens; a format by the suffix.
+
+    The file is written under a temporary name, flushed and renamed: what was there before stays whole if the
+    disk fills. ``.safetensors`` writes that format, anything else PyTorch's.
+    """
+    weights = {key: value.detach().cpu().contiguous() for key, value in sam.state_dict().items()}
+    write_atomically(weights, Path(path))
+
+
+def write_atomically(content: Mapping[str, Any], path: Path) -> None:
+    """Save tensors (or a training state) to `path` under a temporary name, then rename."""
+    partial_path = path.with_name(path.name + PARTIAL)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file(dict(content), partial_path)
+        else:
+            _save(content, partial_path)
+        with open(partial_path, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(partial_path, path)
+    except BaseException:
+        partial_path.unlink(missing_ok=True)
+        raise
+
+
+def _save(content: Mapping[str, Any], path: Path) -> None:
+    # Through a Python file: a full disk is then an OSError with a reason, and not torch's RuntimeError.
+    with open(path, "wb") as handle:
+        torch.save(dict(content), handle)
+
+
+def _input_size(name: str, image_size: int | None, weights: StateDict | None) -> int:
+    if name != "tiny":
+        if image_size not in (None, 1024):
+            raise InputError(f"{name} has an input of 1024 pixels; only tiny can have another ({image_size})")
+        return 1024
+    size = image_size or (int(weights[_SIZE_KEY]) if weights is not None else 256)
+    if size < 2 * STRIDE or size % STRIDE:
+        raise InputError(f"the input size must be a multiple of {STRIDE} from {2 * STRIDE}, got {size}")
+    return size
+
+
+def _load_weights(
+    sam: Sam, weights: StateDict, name: str, checkpoint: str | Path | None, resized: bool = False
+) -> None:
+    own = sam.state_dict()
+    missing = [key for key in own if key not in weights]
+    foreign = [key for key in weights if key not in own]
+    misfits = [key for key, value in weights.items() if key in own and value.shape != own[key].shape]
+    problems = [
+        f"{len(keys)} keys {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in (("missing", missing), ("unknown", foreign), ("of another shape", misfits))
+        if keys
+    ]
+    if problems:
+        raise InputError(f"{checkpoint}: looks like {name}, but has {'; '.join(problems)}")
+    if resized:
+        weights = {**weights, _SIZE_KEY: own[_SIZE_KEY]} if _SIZE_KEY in own else weights
+    sam.load_state_dict(weights)
+
+
+def _assemble(name: str, size: int) -> Sam:
+    grid = (size // STRIDE, size // STRIDE)
+    return Sam(
+        image_encoder=_image_encoder(name, size),
+        prompt_encoder=PromptEncoder(
+            embed_dim=_CHANNELS,
+            image_embedding_size=grid,
+            input_image_size=(size, size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=_mask_decoder(name),
+    )
+
+
+def _mask_decoder(name: str) -> MaskDecoder:
+    decoder = MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=_CHANNELS, mlp_dim=2048, num_heads=8),
+        transformer_dim=_CHANNELS,
+    )
+    decoder.output_upscaling[1] = ChannelNorm(_CHANNELS // 4)  # the same numbers, faster
+    return decoder
+
+
+def _image_encoder(name: str, size: int) -> nn.Module:
+    if name == "tiny":
+        return TinyEncoder(size, _CHANNELS)
+    if name == "mobile_sam":
+        return _mobile_encoder(size)
+    return ImageEncoderViT(
+        **_VIT[name],
+        img_size=size,
+        mlp_ratio=4,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        patch_size=STRIDE,
+        qkv_bias=True,
+        use_rel_pos=True,
+        window_size=14,
+        out_chans=_CHANNELS,
+    )
+
+
+def _mobile_encoder(size: int) -> nn.Module:
+    """TinyViT with the settings of ``mobile_sam.build_sam_vit_t``, from the optional package."""
+    try:
+        from mobile_sam.modeling import TinyViT
+    except ImportError as error:
+        raise InputError(
+            "a MobileSAM checkpoint needs the package with its encoder: pip install 'synthfm[mobile]'"
+        ) from error
+    return TinyViT(
+        img_size=size,
+        in_chans=3,
+        num_classes=1000,
+        embed_dims=[64, 128, 160, 320],
+        depths=[2, 2, 6, 2],
+        num_heads=[2, 4, 5, 10],
+        window_sizes=[7, 7, 14, 7],
+        mlp_ratio=4.0,
+        drop_rate=0.0,
+        drop_path_rate=0.0,
+        mbconv_expand_ratio=4.0,
+        local_conv_size=3,
+        layer_lr_decay=0.8,
+    )

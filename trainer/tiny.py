@@ -1,0 +1,155 @@
+"""The compact image encoder of the model `tiny`: 256 pixels in, 256 channels at stride 16 out.
+
+Convolutions where the image is fine, attention where it is coarse. What the fine stages saw is added to the
+output through strided projections, so that structures smaller than a token survive. There is no table of
+positions: depthwise convolutions tell a token where it lies, as in CPVT (Chu et al., 2021), so the same
+weights run at any input size that is a multiple of 16.
+"""
+
+from __future__ import annotations
+
+import torch
+from segment_anything.modeling.common import LayerNorm2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STRIDE = 16
+WIDTHS = (48, 96, 224)
+"""Channels at stride 4, 8 and 16."""
+DEPTHS = (2, 3, 5)
+"""Blocks at stride 4, 8 and 16."""
+
+
+class ChannelNorm(LayerNorm2d):
+    """SAM's ``LayerNorm2d`` (same weights, same numbers) by the fused kernel: Bx(C)xHxW to the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+class ConvBlock(nn.Module):
+    """A ConvNeXt block (Liu et al., 2022): depthwise 7x7, norm, a two-layer MLP, scaled residual.
+
+    Parameters
+    ----------
+    width
+        Channels in and out.
+    ratio
+        Hidden channels of the MLP per channel.
+    """
+
+    def __init__(self, width: int, ratio: int = 3) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(width, width, kernel_size=7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.lin1 = nn.Linear(width, ratio * width)
+        self.lin2 = nn.Linear(ratio * width, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Bx(width)xHxW to the same."""
+        y = self.spatial(x).permute(0, 2, 3, 1)
+        y = self.scale * self.lin2(F.gelu(self.lin1(self.norm(y))))
+        return x + y.permute(0, 3, 1, 2)
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm self-attention and MLP over all tokens, after a depthwise convolution for position.
+
+    Parameters
+    ----------
+    width
+        Channels in and out.
+    heads
+        Attention heads; divides `width`.
+    ratio
+        Hidden channels of the MLP per channel.
+    """
+
+    def __init__(self, width: int, heads: int = 7, ratio: int = 3) -> None:
+        super().__init__()
+        self.heads = heads
+        self.position = nn.Conv2d(width, width, kernel_size=3, padding=1, groups=width)
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.lin1 = nn.Linear(width, ratio * width)
+        self.lin2 = nn.Linear(ratio * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Bx(width)xHxW to the same."""
+        x = x + self.position(x)
+        batch, width, height, columns = x.shape
+        tokens = x.permute(0, 2, 3, 1).reshape(batch, height * columns, width)
+        qkv = self.qkv(self.norm1(tokens)).view(batch, -1, 3, self.heads, width // self.heads)
+        mixed = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
+        tokens = tokens + self.proj(mixed.transpose(1, 2).reshape(batch, -1, width))
+        tokens = tokens + self.lin2(F.gelu(self.lin1(self.norm2(tokens))))
+        return tokens.view(batch, height, columns, width).permute(0, 3, 1, 2)
+
+
+class TinyEncoder(nn.Module):
+    """Image encoder with the interface of SAM's ``ImageEncoderViT``.
+
+    The colour channels are averaged first: it is a model of grey images.
+
+    Parameters
+    ----------
+    image_size
+        Input height and width in pixels, a multiple of 16. Kept in the state dict as ``input_size``, so that
+        a plain state dict says all that is needed to build the model again.
+    out_channels
+        Channels of the embedding.
+    """
+
+    input_size: Tensor
+
+    def __init__(self, image_size: int = 256, out_channels: int = 256) -> None:
+        super().__init__()
+        fine, middle, coarse = WIDTHS
+        self.img_size = image_size
+        self.register_buffer("input_size", torch.tensor(image_size))
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, fine // 2, kernel_size=3, stride=2, padding=1),
+            ChannelNorm(fine // 2),
+            nn.GELU(),
+            nn.Conv2d(fine // 2, fine, kernel_size=3, stride=2, padding=1),
+        )
+        self.stage1 = nn.Sequential(*[ConvBlock(fine) for _ in range(DEPTHS[0])])
+        self.down1 = nn.Sequential(ChannelNorm(fine), nn.Conv2d(fine, middle, kernel_size=2, stride=2))
+        self.stage2 = nn.Sequential(*[ConvBlock(middle) for _ in range(DEPTHS[1])])
+        self.down2 = nn.Sequential(ChannelNorm(middle), nn.Conv2d(middle, coarse, kernel_size=2, stride=2))
+        self.stage3 = nn.Sequential(*[AttentionBlock(coarse) for _ in range(DEPTHS[2])])
+        self.out1 = nn.Sequential(ChannelNorm(fine), nn.Conv2d(fine, out_channels, kernel_size=4, stride=4))
+        self.out2 = nn.Sequential(
+            ChannelNorm(middle), nn.Conv2d(middle, out_channels, kernel_size=2, stride=2)
+        )
+        self.out3 = nn.Sequential(ChannelNorm(coarse), nn.Conv2d(coarse, out_channels, kernel_size=1))
+        self.neck = nn.Sequential(
+            ChannelNorm(out_channels),
+            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            ChannelNorm(out_channels),
+        )
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images Bx3xSxS to embeddings Bx(out_channels)x(S/16)x(S/16)."""
+        x = x.mean(1, keepdim=True).contiguous(memory_format=torch.channels_last)
+        x1 = self.stage1(self.stem(x))
+        x2 = self.stage2(self.down1(x1))
+        x3 = self.stage3(self.down2(x2))
+        return self.neck(self.out1(x1) + self.out2(x2) + self.out3(x3))
+
+
+def _initialise(module: nn.Module) -> None:
+    """Truncated normal for the linear layers, as in ViT; He for the full convolutions of the stem."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        fan_in = module.weight[0].numel()
+        nn.init.trunc_normal_(module.weight, std=fan_in**-0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
