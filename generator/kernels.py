@@ -1,0 +1,226 @@
+"""Compiled raster geometry: filling outlines, connected pieces, partitions, measures along an outline.
+
+All kernels are single-threaded, release the GIL and use no fast-math, so that the same input gives the same
+output whatever runs beside them. They are compiled once and cached beside the source.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+_JIT = dict(cache=True, nogil=True, error_model="numpy")
+
+
+@njit(**_JIT)
+def fill_contours(mask: NDArray, x: NDArray, y: NDArray, starts: NDArray) -> None:
+    """OR the even-odd interior of closed contours into `mask`, uint8 (H, W).
+
+    Contour i has the vertices ``starts[i]:starts[i + 1]`` of `x` and `y`, float64, in pixels of the mask. A
+    pixel is inside if its centre is.
+    """
+    height, width = mask.shape
+    flips = np.zeros((height, width), np.uint8)
+    for contour in range(len(starts) - 1):
+        first, last = starts[contour], starts[contour + 1]
+        for i in range(first, last):
+            j = i + 1 if i + 1 < last else first
+            x0, y0, x1, y1 = x[i], y[i], x[j], y[j]
+            if y0 == y1:
+                continue
+            if y0 > y1:
+                x0, y0, x1, y1 = x1, y1, x0, y0
+            slope = (x1 - x0) / (y1 - y0)
+            top = max(0, int(np.ceil(y0)))
+            bottom = min(height - 1, int(np.ceil(y1)) - 1)
+            for row in range(top, bottom + 1):
+                cross = np.ceil(x0 + (row - y0) * slope)
+                if cross < width:
+                    flips[row, int(max(cross, 0.0))] ^= 1
+    for row in range(height):
+        inside = np.uint8(0)
+        for column in range(width):
+            inside ^= flips[row, column]
+            mask[row, column] |= inside
+
+
+@njit(**_JIT)
+def fill_field(mask: NDArray, field: NDArray, inverse: NDArray, cx: float, cy: float) -> None:
+    """OR into `mask` where a scalar field over the square [-1, 1]², bilinearly interpolated, is positive.
+
+    `inverse` (2, 2) takes an offset from the centre (cx, cy), in pixels, to the field's coordinates.
+    """
+    rows, columns = field.shape
+    for row in range(mask.shape[0]):
+        for column in range(mask.shape[1]):
+            dx, dy = column - cx, row - cy
+            u = (inverse[0, 0] * dx + inverse[0, 1] * dy + 1.0) * 0.5 * (columns - 1)
+            v = (inverse[1, 0] * dx + inverse[1, 1] * dy + 1.0) * 0.5 * (rows - 1)
+            if u < 0.0 or v < 0.0 or u >= columns - 1 or v >= rows - 1:
+                continue
+            i, j = int(v), int(u)
+            a, b = v - i, u - j
+            top = field[i, j] * (1.0 - b) + field[i, j + 1] * b
+            low = field[i + 1, j] * (1.0 - b) + field[i + 1, j + 1] * b
+            if top * (1.0 - a) + low * a > 0.0:
+                mask[row, column] = 1
+
+
+@njit(**_JIT)
+def restrict(mask: NDArray, region: NDArray, parent: int, gap: int) -> int:
+    """Clear `mask` where `region`, of the same shape, is not `parent`; returns the pixels left.
+
+    With a gap, pixels nearer than that to another region (neither the parent nor beyond the frame) go too.
+    """
+    height, width = mask.shape
+    left = 0
+    for row in range(height):
+        for column in range(width):
+            if mask[row, column] == 0:
+                continue
+            if region[row, column] != parent:
+                mask[row, column] = 0
+                continue
+            keep = True
+            for i in range(max(0, row - gap), min(height, row + gap + 1)):
+                for j in range(max(0, column - gap), min(width, column + gap + 1)):
+                    near = (i - row) ** 2 + (j - column) ** 2 <= gap * gap
+                    if near and region[i, j] != parent:
+                        keep = False
+            if keep:
+                left += 1
+            else:
+                mask[row, column] = 0
+    return left
+
+
+@njit(**_JIT)
+def keep_largest(mask: NDArray) -> int:
+    """Clear all 4-connected pieces of `mask`, uint8, but the largest; returns its pixels."""
+    height, width = mask.shape
+    piece = np.zeros((height, width), np.int32)
+    stack = np.empty(height * width, np.int32)
+    pieces, best, most = 0, 0, 0
+    for start in range(height * width):
+        if mask[start // width, start % width] == 0 or piece[start // width, start % width] != 0:
+            continue
+        pieces += 1
+        piece[start // width, start % width] = pieces
+        stack[0] = start
+        top, count = 1, 0
+        while top > 0:
+            top -= 1
+            row, column = stack[top] // width, stack[top] % width
+            count += 1
+            for step in range(4):
+                i = row + (step == 0) - (step == 1)
+                j = column + (step == 2) - (step == 3)
+                if 0 <= i < height and 0 <= j < width and mask[i, j] != 0 and piece[i, j] == 0:
+                    piece[i, j] = pieces
+                    stack[top] = i * width + j
+                    top += 1
+        if count > most:
+            best, most = pieces, count
+    if pieces > 1:
+        for row in range(height):
+            for column in range(width):
+                if piece[row, column] != best:
+                    mask[row, column] = 0
+    return most
+
+
+@njit(**_JIT)
+def nearest_seed(region: NDArray, parent: int, seeds: NDArray, warp: NDArray, weights: NDArray) -> NDArray:
+    """Partition the pixels of a region among seeds: int16 (H, W), -1 outside it.
+
+    A pixel goes to the seed (x, y) nearest to it after its own position was moved by `warp` (2, H, W), in
+    pixels, distances divided by the seed's weight.
+    """
+    height, width = region.shape
+    cell = np.full((height, width), -1, np.int16)
+    for row in range(height):
+        for column in range(width):
+            if region[row, column] != parent:
+                continue
+            x, y = column + warp[0, row, column], row + warp[1, row, column]
+            best = np.inf
+            for k in range(len(seeds)):
+                away = ((seeds[k, 0] - x) ** 2 + (seeds[k, 1] - y) ** 2) * weights[k]
+                if away < best:
+                    best = away
+                    cell[row, column] = k
+    return cell
+
+
+@njit(**_JIT)
+def edge_width(mask: NDArray, image: NDArray, top: int, left: int, reach: int, floor: float) -> float:
+    """Median width of the edge along a mask's outline, in pixels.
+
+    Along the normal at up to 96 outline pixels, the width is the rise of `image` (noise-free) within `reach`
+    pixels of the outline over its steepest slope there. Stretches whose rise is under `floor` have no edge
+    and do not count; where most of the outline has none, the width is ``2 * reach``.
+
+    `mask` is uint8 (h, w), whose top left pixel is (`left`, `top`) of the image.
+    """
+    h, w = mask.shape
+    height, width = image.shape
+    outline = np.empty(2 * h * w, np.int32)
+    count = 0
+    for row in range(h):
+        for column in range(w):
+            if mask[row, column] == 0:
+                continue
+            y, x = row + top, column + left
+            if y < 1 or x < 1 or y >= height - 1 or x >= width - 1:
+                continue
+            edge = row == 0 or column == 0 or row == h - 1 or column == w - 1
+            if not edge:
+                edge = mask[row - 1, column] == 0 or mask[row + 1, column] == 0
+                edge = edge or mask[row, column - 1] == 0 or mask[row, column + 1] == 0
+            if edge:
+                outline[count] = row * w + column
+                count += 1
+    if count == 0:
+        return 2.0 * reach
+    step = max(1, count // 96)
+    widths = np.empty(count // step + 1, np.float64)
+    used, profile = 0, np.empty(2 * reach + 1, np.float64)
+    for k in range(0, count, step):
+        row, column = outline[k] // w, outline[k] % w
+        nx, ny = 0.0, 0.0
+        for i in range(-2, 3):
+            for j in range(-2, 3):
+                r, c = row + i, column + j
+                if 0 <= r < h and 0 <= c < w and mask[r, c] != 0:
+                    nx += j
+                    ny += i
+        length = np.sqrt(nx * nx + ny * ny)
+        if length == 0.0:
+            continue
+        for t in range(2 * reach + 1):
+            x = min(max(column + left + nx / length * (t - reach), 0.0), width - 1.001)
+            y = min(max(row + top + ny / length * (t - reach), 0.0), height - 1.001)
+            i, j = int(y), int(x)
+            a, b = y - i, x - j
+            profile[t] = (image[i, j] * (1 - b) + image[i, j + 1] * b) * (1 - a) + (
+                image[i + 1, j] * (1 - b) + image[i + 1, j + 1] * b
+            ) * a
+        # From the steepest slope near the outline to where the rise ends on either side.
+        steep, at = 0.0, reach
+        for t in range(reach - 2, reach + 2):
+            if abs(profile[t + 1] - profile[t]) > steep:
+                steep, at = abs(profile[t + 1] - profile[t]), t
+        sign = 1.0 if profile[at + 1] > profile[at] else -1.0
+        low, high = at, at + 1
+        while low > 0 and (profile[low] - profile[low - 1]) * sign > 0.05 * steep:
+            low -= 1
+        while high < 2 * reach and (profile[high + 1] - profile[high]) * sign > 0.05 * steep:
+            high += 1
+        rise = abs(profile[high] - profile[low])
+        if rise > floor:
+            widths[used] = rise / steep
+            used += 1
+    if used * 4 < count // step + 1:
+        return 2.0 * reach
+    return float(np.median(widths[:used]))
