@@ -10,8 +10,8 @@ half-open, so that a box's width is ``x1 - x0``.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ def membership(labels: NDArray, parents: NDArray) -> NDArray[np.bool_]:
 
 
 class ShardWriter:
-    """Writes one shard under a temporary name; :meth:`close` gives it its own.
+    """Collects one shard in memory (compressed); :meth:`close` writes it under a temporary name and renames it.
 
     Use as a context manager: an exception leaves no file behind.
 
@@ -192,11 +192,21 @@ class ShardWriter:
         self.path = path
         self.count = count
         self._points = points
-        self._partial = path.with_name(path.name + PARTIAL)
+        # A name of its own, so that two writers of one shard (a task that a cluster runs twice) never mix.
+        self._partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
         self._rows: list[Objects] = []
         self._samples: list[tuple[int, int, str]] = []
         # Version 1.10 of the file format writes no modification times and is read by every HDF5 since 2016.
-        self._file = h5py.File(self._partial, "w", libver=("v110", "v110"), track_order=False)
+        # The file grows in memory and reaches the disk as bytes: HDF5 itself crashes when a disk is full.
+        self._file = h5py.File(
+            self._partial,
+            "w",
+            libver=("v110", "v110"),
+            track_order=False,
+            driver="core",
+            backing_store=False,
+            block_size=1 << 20,
+        )
         try:
             self._file.attrs.update(
                 format=FORMAT,
@@ -254,10 +264,18 @@ class ShardWriter:
                 parts = [np.asarray(getattr(rows, name)).astype(dtype) for rows in self._rows if len(rows)]
                 self._table(f"object/{name}", np.concatenate([np.zeros((0, *shape), dtype), *parts]))
             self._file.flush()
+            content = self._file.id.get_file_image()
             self._file.close()
-            with open(self._partial, "rb") as handle:
+            with open(self._partial, "wb") as handle:
+                handle.write(content)
+                handle.flush()
                 os.fsync(handle.fileno())
             os.replace(self._partial, self.path)
+        except OSError as error:
+            self._discard()
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         except BaseException:
             self._discard()
             raise
@@ -274,10 +292,7 @@ class ShardWriter:
         )
 
     def _discard(self) -> None:
-        with suppress(
-            OSError, RuntimeError, ValueError
-        ):  # a full disk also fails the close; the file goes anyway
-            self._file.close()
+        self._file.close()
         self._partial.unlink(missing_ok=True)
 
 
