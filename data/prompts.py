@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.graph import route_through_array
 
+from data.distance import squared_distance
+
 Mask = NDArray[np.bool_]
 
 
@@ -57,8 +59,7 @@ def depth(mask: Mask) -> NDArray[np.float32]:
     inner = np.zeros(mask.shape, np.float32)
     if mask.any():
         x0, y0, x1, y1 = tight_box(mask)
-        padded = np.pad(mask[y0:y1, x0:x1], 1)
-        inner[y0:y1, x0:x1] = ndimage.distance_transform_edt(padded)[1:-1, 1:-1]
+        inner[y0:y1, x0:x1] = np.sqrt(squared_distance(np.ascontiguousarray(mask[y0:y1, x0:x1]), True))
     return inner
 
 
@@ -120,10 +121,10 @@ def negative_points(
     reach = int(np.clip(0.25 * np.sqrt(np.count_nonzero(mask)), 4, 24))
     top, left = max(y0 - reach, 0), max(x0 - reach, 0)
     window = np.s_[top : min(y1 + reach, height), left : min(x1 + reach, width)]
-    distance = ndimage.distance_transform_edt(~mask[window])
-    ring = (distance > 1.5) & (distance <= reach)
+    squared = squared_distance(~mask[window], False)
+    ring = (squared > 2) & (squared <= reach**2)
     if not ring.any():
-        ring = distance > 0
+        ring = squared > 0
     if not ring.any():
         return np.zeros((0, 2), np.int16)
     wide = ring.shape[1]

@@ -1,0 +1,80 @@
+"""Exact Euclidean distance transform, compiled: several times faster than a general one on small masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def squared_distance(mask: NDArray, frame_is_outside: bool) -> NDArray:
+    """Squared distance of each pixel of a mask to the nearest pixel outside it, int32 (H, W); 0 outside.
+
+    The algorithm is Meijster's [1]_, in integers, so that the result is exact on every machine.
+
+    Parameters
+    ----------
+    mask
+        bool or uint8 (H, W).
+    frame_is_outside
+        Whether the pixels just beyond the frame count as outside the mask. Where they do not and the mask
+        fills its array, the result is ``(H + W) ** 2`` and more.
+
+    References
+    ----------
+    .. [1] A. Meijster, J. Roerdink, W. Hesselink, "A general algorithm for computing distance transforms in
+       linear time", Mathematical Morphology and its Applications to Image and Signal Processing (2000).
+    """
+    height, width = mask.shape
+    far = height + width
+    column = np.empty((height, width), np.int32)  # distance to the nearest outside pixel of the same column
+    for j in range(width):
+        column[0, j] = 0 if not mask[0, j] else (1 if frame_is_outside else far)
+    for i in range(1, height):
+        for j in range(width):
+            column[i, j] = min(column[i - 1, j] + 1, far) if mask[i, j] else 0
+    if frame_is_outside:
+        for j in range(width):
+            column[height - 1, j] = min(column[height - 1, j], 1)
+    for i in range(height - 2, -1, -1):
+        for j in range(width):
+            column[i, j] = min(column[i, j], column[i + 1, j] + 1)
+    out = np.zeros((height, width), np.int32)
+    site, start = np.empty(width + 2, np.int32), np.empty(width + 2, np.int32)
+    line = np.empty(width + 2, np.int64)
+    shift = 1 if frame_is_outside else 0  # a column of outside pixels on either side
+    count = width + 2 * shift
+    for i in range(height):
+        for j in range(width):
+            line[j + shift] = np.int64(column[i, j]) ** 2
+        if frame_is_outside:
+            line[0] = 0
+            line[count - 1] = 0
+        last = 0
+        site[0] = 0
+        start[0] = 0
+        for u in range(1, count):
+            while last >= 0:
+                s, t = site[last], start[last]
+                if (t - s) ** 2 + line[s] <= (t - u) ** 2 + line[u]:
+                    break
+                last -= 1
+            if last < 0:
+                last = 0
+                site[0] = u
+                start[0] = 0
+            else:
+                s = site[last]
+                where = 1 + (u * u - s * s + line[u] - line[s]) // (2 * (u - s))
+                if where < count:
+                    last += 1
+                    site[last] = u
+                    start[last] = where
+        for u in range(count - 1, -1, -1):
+            j = u - shift
+            if 0 <= j < width and mask[i, j]:
+                out[i, j] = (u - site[last]) ** 2 + line[site[last]]
+            if u == start[last]:
+                last -= 1
+    return out
