@@ -1,0 +1,181 @@
+"""DICOM series and DICOM segmentation objects (DICOM-SEG)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.patterns import natural
+from evaluation.readers import Unreadable, Volume, from_itk, is_dicom, itk_reason, simpleitk
+
+TAGS = [
+    "SeriesInstanceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "SOPClassUID",
+]
+
+
+def read_series(folder: Path) -> Volume:
+    """Read the one DICOM series in a folder, slices ordered by ImagePositionPatient along the slice normal.
+
+    Rescale slope and intercept are applied. Other files in the folder are left alone.
+
+    Raises
+    ------
+    Unreadable
+        If there is no series or more than one, a slice is damaged, of another size or orientation, or two
+        slices lie at the same position.
+    """
+    paths = [path for path in sorted(folder.iterdir(), key=lambda p: natural(p.name)) if path.is_file()]
+    headers = [(path, _header(path)) for path in paths if path.suffix.lower() == ".dcm" or is_dicom(path)]
+    if not headers:
+        raise Unreadable("no DICOM file in this folder")
+    series = {str(header.get("SeriesInstanceUID", "")) for _, header in headers}
+    if len(series) > 1:
+        raise Unreadable(f"{len(series)} DICOM series in one folder; expected one")
+    if len(headers) == 1:
+        return replace(read_file(headers[0][0]), files=(headers[0][0].name,))
+    headers = _by_position(headers)
+    return replace(
+        _read_itk_series([path for path, _ in headers]),
+        inverted=_monochrome1(headers[0][1]),
+        files=tuple(path.name for path, _ in headers),
+    )
+
+
+def read_file(path: Path) -> Volume:
+    """Read one DICOM file: a slice, a projection image or a multi-frame object."""
+    header = _header(path)
+    try:
+        volume = from_itk(simpleitk().ReadImage(str(path)))
+    except RuntimeError as error:
+        raise Unreadable(f"cannot be read as DICOM: {itk_reason(error)}") from error
+    if "ImagePositionPatient" not in header:  # a projection: ITK's default geometry means nothing
+        volume = replace(volume, direction=None, origin=None)
+    return replace(volume, inverted=_monochrome1(header))
+
+
+def _header(path: Path) -> Any:
+    import pydicom
+
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+    except Exception as error:  # pydicom lets struct, EOF and value errors through
+        raise Unreadable(f"{path.name} cannot be read as DICOM: {error}") from error
+
+
+def _monochrome1(header: Any) -> bool:
+    return str(header.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
+
+
+def _by_position(headers: list[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
+    for path, header in headers:
+        if "ImagePositionPatient" not in header or "ImageOrientationPatient" not in header:
+            raise Unreadable(
+                f"{path.name} has no ImagePositionPatient or ImageOrientationPatient: slices cannot be ordered"
+            )
+    axes = np.array([header.ImageOrientationPatient for _, header in headers], float)
+    if not np.allclose(axes, axes[0], atol=1e-3):
+        raise Unreadable("the slices have different orientations (ImageOrientationPatient)")
+    normal = np.cross(axes[0, :3], axes[0, 3:])
+    depths = np.array([np.dot(normal, np.array(header.ImagePositionPatient, float)) for _, header in headers])
+    order = np.argsort(depths, kind="stable")
+    gaps = np.diff(depths[order])
+    if (gaps < 1e-3).any():
+        k = int(np.argmin(gaps))
+        pair = [headers[order[k]][0].name, headers[order[k + 1]][0].name]
+        raise Unreadable(f"{pair[0]} and {pair[1]} lie at the same position; expected one image a slice")
+    return [headers[k] for k in order]
+
+
+def _read_itk_series(paths: list[Path]) -> Volume:
+    sitk = simpleitk()
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(path) for path in paths])
+    try:
+        return from_itk(reader.Execute())
+    except RuntimeError as error:
+        for path in paths:  # which slice was it?
+            try:
+                sitk.ReadImage(str(path))
+            except RuntimeError as single:
+                raise Unreadable(f"{path.name} cannot be read as DICOM: {itk_reason(single)}") from error
+        raise Unreadable(f"the slices do not make a volume: {itk_reason(error)}") from error
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a DICOM-SEG object."""
+    return is_dicom(path) and str(_header(path).get("SOPClassUID", "")).startswith(
+        "1.2.840.10008.5.1.4.1.1.66."
+    )
+
+
+def read_segments(path: Path, image: Volume) -> dict[int | str, NDArray[np.bool_]]:
+    """Read a DICOM-SEG object on the grid of its image.
+
+    Parameters
+    ----------
+    path
+        The object; it may cover some of the image's slices only.
+    image
+        The volume it was drawn on.
+
+    Returns
+    -------
+    dict
+        Segment number to mask, bool (Z, Y, X), and the same mask under the segment's label.
+
+    Raises
+    ------
+    Unreadable
+        If the object cannot be read or does not lie on the image's grid.
+    """
+    import highdicom
+
+    try:
+        segmentation = highdicom.seg.segread(path)
+        volume = segmentation.get_volume(combine_segments=False, rescale_fractional=True)
+    except Exception as error:  # highdicom and pydicom raise many kinds
+        raise Unreadable(f"cannot be read as DICOM-SEG: {' '.join(str(error).split())}") from error
+    pixels = volume.array > 0.5  # (slices, rows, columns, segments)
+    place = _placement(image, volume)
+    masks: dict[int | str, NDArray[np.bool_]] = {}
+    for k, number in enumerate(segmentation.segment_numbers):
+        mask = np.zeros(image.array.shape, bool)
+        mask[place[0]] = np.transpose(pixels[..., k], place[1])[place[2]]
+        masks[int(number)] = mask
+        masks[str(segmentation.get_segment_description(number).segment_label)] = mask
+    return masks
+
+
+def _placement(image: Volume, volume: Any) -> tuple[tuple[slice, ...], list[int], tuple[slice, ...]]:
+    """Where in the image's array the segmentation's array belongs, and its axes' order and flips."""
+    if image.direction is None or image.origin is None or image.spacing is None:
+        raise Unreadable("the image has no geometry to place a DICOM-SEG in")
+    step = image.direction * np.array(image.spacing[::-1])  # columns: one voxel along x, y, z
+    to_index = np.linalg.inv(step[:, ::-1])  # mm to (z, y, x)
+    axes = to_index @ volume.affine[:3, :3]  # column k: the image's index step of the array's axis k
+    start = to_index @ (volume.affine[:3, 3] - image.origin)
+    steps = np.rint(axes).astype(int)
+    if not np.allclose(axes, steps, atol=0.02) or not (np.abs(steps).sum(0) == 1).all():
+        raise Unreadable("spacing or orientation differs from the image's")
+    if not np.allclose(start, np.rint(start), atol=0.25):
+        raise Unreadable("its voxels lie between those of the image")
+    order = [int(np.flatnonzero(steps[axis])[0]) for axis in range(3)]
+    target, flips = [], []
+    for axis in range(3):
+        size = volume.array.shape[order[axis]]
+        sign = steps[axis, order[axis]]
+        first = int(np.rint(start[axis])) - (size - 1 if sign < 0 else 0)
+        if first < 0 or first + size > image.array.shape[axis]:
+            raise Unreadable("it reaches beyond the image")
+        target.append(slice(first, first + size))
+        flips.append(slice(None, None, int(sign)))
+    return tuple(target), order, tuple(flips)

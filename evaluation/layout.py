@@ -1,0 +1,186 @@
+"""A descriptor's files on the disk: which images there are and which mask files belong to each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from data.console import InputError
+from data.folder import read_manifest
+from evaluation.descriptor import Descriptor, Masks, Source, SpacingTable
+from evaluation.patterns import Folders, Groups, fill, group_names, match, natural
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """One mask file of an image and what the descriptor says of it."""
+
+    path: Path
+    kind: Masks
+    groups: Groups
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image or volume (or one frame of it) with its mask files.
+
+    Attributes
+    ----------
+    id
+        Readable and unique in the dataset.
+    image
+        The file, or the folder of a DICOM series.
+    groups
+        What the image's pattern bound.
+    masks
+        Mask files in natural order; may be empty.
+    wanted
+        The kinds of masks that the descriptor asks for.
+    frame
+        Frame of a 4-D file, None for the whole file.
+    spacing
+        mm (rows, columns) from the descriptor's table, None where it says nothing.
+    """
+
+    id: str
+    image: Path
+    groups: Groups
+    masks: tuple[MaskFile, ...]
+    wanted: tuple[Masks, ...]
+    frame: int | str | None
+    spacing: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is there of a dataset: its folder and how many images with masks (and without)."""
+
+    name: str
+    folder: Path | None
+    images: int
+    without_mask: int = 0
+
+
+def find(descriptor: Descriptor, root: str | Path) -> Found:
+    """Look for a dataset under a data root; nothing is opened but folders (and a manifest of shards)."""
+    if descriptor.shards is not None:
+        return Found(descriptor.name, Path(descriptor.shards), read_manifest(descriptor.shards).num)
+    found = list(entries(descriptor, Path(root)))
+    folder = next((place for _, place in _places(descriptor, Path(root), Folders())), None)
+    bare = sum(not entry.masks for entry in found)
+    return Found(descriptor.name, folder if found else None, len(found) - bare, bare)
+
+
+def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
+    """All images of a dataset with their masks, in natural order; ids are unique.
+
+    Where two sources give the same id (one download in two formats), the first counts.
+    """
+    folders = Folders()
+    seen: set[str] = set()
+    for source, folder in _places(descriptor, root, folders):
+        table = _spacing_table(descriptor, folder)
+        for path, groups in match(folder, source.image, folders):
+            masks = _mask_files(source, folder, groups, folders)
+            for frame, chosen in _frames(descriptor, masks):
+                entry_id = _entry_id(
+                    source, groups, path, frame if isinstance(frame, int) else None, descriptor
+                )
+                if entry_id in seen:
+                    continue
+                seen.add(entry_id)
+                yield Entry(
+                    entry_id, path, groups, tuple(chosen), tuple(source.masks), frame, table.get(path.name)
+                )
+
+
+def _places(descriptor: Descriptor, root: Path, folders: Folders) -> Iterator[tuple[Source, Path]]:
+    """Each source with its folder: the first candidate with images and masks, else the first with images."""
+    for source in descriptor.sources:
+        fallback: Path | None = None
+        for folder in _candidates(source, root):
+            first = next(match(folder, source.image, folders), None)
+            if first is None:
+                continue
+            fallback = fallback or folder
+            if _any_mask(source, folder, folders):
+                yield source, folder
+                break
+        else:
+            if fallback is not None:
+                yield source, fallback
+
+
+def _any_mask(source: Source, folder: Path, folders: Folders) -> bool:
+    return any(
+        _mask_files(source, folder, groups, folders) for _, groups in match(folder, source.image, folders)
+    )
+
+
+def _candidates(source: Source, root: Path) -> Iterator[Path]:
+    """The folders as written, then without leading parts: the data root may lie inside the download."""
+    named = source.folder if isinstance(source.folder, list) else [source.folder]
+    seen: set[Path] = set()
+    parts = [PurePosixPath(name).parts for name in named]
+    for skip in range(max(map(len, parts), default=0) + 1):
+        for part in parts:
+            folder = root.joinpath(*part[skip:])
+            if skip <= len(part) and folder not in seen and folder.is_dir():
+                seen.add(folder)
+                yield folder
+
+
+def _mask_files(source: Source, folder: Path, groups: Groups, folders: Folders) -> list[MaskFile]:
+    return [
+        MaskFile(path, kind, found)
+        for kind in source.masks
+        for path, found in match(folder, kind.file, folders, groups)
+    ]
+
+
+def _frames(
+    descriptor: Descriptor, masks: list[MaskFile]
+) -> Iterator[tuple[int | str | None, list[MaskFile]]]:
+    """The image's frames with the masks of each, where a group of the mask's name numbers the frame."""
+    frame = descriptor.image.frame
+    if not isinstance(frame, str) or frame == "each":
+        yield frame, masks
+        return
+    (group,) = group_names(frame)
+    numbers = sorted({mask.groups.get(group, "") for mask in masks}, key=natural)
+    for number in numbers:
+        if not number.isdecimal():
+            raise InputError(
+                f"{masks[0].path}: group {{{group}}} should be the frame's number, found {number!r}"
+            )
+        chosen = [mask for mask in masks if mask.groups.get(group) == number]
+        yield int(number) - descriptor.image.first_frame, chosen
+
+
+def _entry_id(source: Source, groups: Groups, path: Path, frame: int | None, descriptor: Descriptor) -> str:
+    name = fill(source.id, groups) if source.id else "/".join(value for value in groups.values() if value)
+    name = name or path.name.split(".")[0]
+    if frame is not None and isinstance(descriptor.image.frame, str):
+        name += f"/frame{frame + descriptor.image.first_frame:02d}"
+    return name
+
+
+def _spacing_table(descriptor: Descriptor, folder: Path) -> dict[str, tuple[float, float]]:
+    table = descriptor.spacing
+    if not isinstance(table, SpacingTable):
+        return {}
+    path = next(
+        (place / table.table for place in (folder, folder.parent) if (place / table.table).is_file()), None
+    )
+    if path is None:
+        return {}
+    with open(path, newline="", encoding="utf-8-sig") as handle:
+        rows = list(csv.DictReader(handle))
+    try:
+        return {row[table.name].strip(): (float(row[table.column]),) * 2 for row in rows}
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: expected columns {table.name!r} and {table.column!r} (mm) in every row"
+        ) from error

@@ -1,0 +1,346 @@
+"""Mask files to the structures of a volume, one bit each in an unsigned array."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from data.prompts import depth
+from evaluation.descriptor import Masks
+from evaluation.layout import Entry, MaskFile
+from evaluation.patterns import fill, natural
+from evaluation.readers import Unreadable, Volume, read_volume, same_grid, suffix_of
+
+
+class _Empty(Unreadable):
+    """A mask without a pixel."""
+
+
+@dataclass
+class Structures:
+    """The structures of one volume.
+
+    Attributes
+    ----------
+    shape
+        (Z, Y, X).
+    names
+        (structure, instance) of each bit; instance is 0 but where a structure's masks are kept apart.
+    problems
+        (file, reason) of what could not be used.
+    """
+
+    shape: tuple[int, ...]
+    names: list[tuple[str, int]] = field(default_factory=list)
+    problems: list[tuple[Path, str]] = field(default_factory=list)
+    _layers: list[NDArray] = field(default_factory=list)
+
+    def add(self, structure: str, mask: NDArray[np.bool_], instance: int | None = 0) -> None:
+        """Add a mask to a structure's; `instance` None starts a new instance."""
+        if instance is None:
+            instance = sum(name == structure for name, _ in self.names)
+        if (structure, instance) not in self.names:
+            self.names.append((structure, instance))
+            if len(self.names) > 8 * len(self._layers):
+                self._layers.append(np.zeros(self.shape, np.uint8))
+        bit = self.names.index((structure, instance))
+        self._layers[bit // 8] |= mask.astype(np.uint8) << np.uint8(bit % 8)
+
+    def remove(self, structure: str) -> None:
+        """Take all masks of a structure out again; its bits stay unused."""
+        self.names = [(name if name != structure else "", instance) for name, instance in self.names]
+
+    def bits(self) -> list[tuple[int, str, int]]:
+        """(bit, structure, instance) of what there is."""
+        return [(bit, name, instance) for bit, (name, instance) in enumerate(self.names) if name]
+
+    def layers(self) -> list[NDArray[np.uint8]]:
+        """The bits, eight a layer, uint8 (Z, Y, X)."""
+        return self._layers
+
+    @staticmethod
+    def mask(layers: list[NDArray[np.uint8]], bit: int) -> NDArray[np.bool_]:
+        """One structure's mask from (slices of) the layers."""
+        return (layers[bit // 8] & np.uint8(1 << (bit % 8))) > 0
+
+
+def read_structures(entry: Entry, image: Volume, *, strict: bool) -> Structures:
+    """Read all mask files of an image.
+
+    Parameters
+    ----------
+    entry
+        The image's entry in the dataset.
+    image
+        The image.
+    strict
+        Whether geometry must agree beyond the size.
+
+    Returns
+    -------
+    Structures
+        What could be read; what could not is in `problems`, and the rest stands.
+    """
+    structures = Structures(image.array.shape)
+    for kind in entry.wanted:
+        files = [mask for mask in entry.masks if mask.kind is kind]
+        if not files:
+            structures.problems.append((entry.image, f"no mask file matches {fill_known(kind, entry)!r}"))
+        elif kind.per_slice:
+            _guard(structures, files[0].path.parent, kind, files, image, entry, strict)
+        else:
+            usable = [_guard(structures, file.path, kind, [file], image, entry, strict) for file in files]
+            if kind.structure is not None and kind.instances == "union" and not all(usable):
+                structures.remove(kind.structure)  # a union that lacks a part is not the reference
+            _report_missing_files(structures, kind, files)
+    return structures
+
+
+def fill_known(kind: Masks, entry: Entry) -> str:
+    """A mask's pattern with what the image's name says put in."""
+    try:
+        return fill(kind.file, {**{name: f"{{{name}}}" for name in _open(kind, entry)}, **entry.groups})
+    except ValueError:
+        return kind.file
+
+
+def _open(kind: Masks, entry: Entry) -> set[str]:
+    from evaluation.patterns import group_names
+
+    return group_names(kind.file) - set(entry.groups)
+
+
+def _guard(
+    structures: Structures,
+    path: Path,
+    kind: Masks,
+    files: list[MaskFile],
+    image: Volume,
+    entry: Entry,
+    strict: bool,
+) -> bool:
+    """Read files of one kind; False if they could not be used. An empty one can."""
+    try:
+        for structure, mask, instance in _read(kind, files, image, entry, strict, structures):
+            structures.add(structure, mask, instance)
+    except Unreadable as error:
+        structures.problems.append((path, str(error)))
+        return isinstance(error, _Empty)
+    return True
+
+
+def _report_missing_files(structures: Structures, kind: Masks, files: list[MaskFile]) -> None:
+    if kind.structures is None or kind.absent == "skip":
+        return
+    there = {file.groups.get("structure") for file in files}
+    for value, name in kind.structures.items():
+        if value not in there:
+            structures.problems.append((files[0].path.parent, f"no mask file of {name} ({value})"))
+
+
+Found = Iterator[tuple[str, NDArray[np.bool_], int | None]]
+
+
+def _read(
+    kind: Masks, files: list[MaskFile], image: Volume, entry: Entry, strict: bool, structures: Structures
+) -> Found:
+    """Masks in the files: (structure, mask, instance)."""
+    path = files[0].path
+    instance = None if kind.instances == "files" else 0
+    if suffix_of(path) == ".xml":
+        yield kind.names()[0], _polygons(path, image, fill(kind.select or "", entry.groups)), instance
+        return
+    if kind.labels is not None and suffix_of(path) in (".dcm", "") and _is_segmentation(path):
+        yield from _segments(kind, path, image, structures)
+        return
+    volume = _stack(files, image) if kind.per_slice else _one(path, kind, entry)
+    problem = same_grid(image, volume, strict=strict)
+    if problem:
+        raise Unreadable(problem)
+    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
+        raise Unreadable("the mask holds NaN or infinite values")
+    if kind.labels is not None:
+        yield from _labels(kind, volume.array, path, structures)
+        return
+    name = kind.structure or (kind.structures or {}).get(files[0].groups.get("structure", ""))
+    if name is None:  # a file of a structure that the descriptor does not ask for
+        return
+    mask = volume.array > _threshold(kind, path)
+    if kind.outline:
+        mask = fill_outline(mask)
+    if not mask.any():
+        if kind.absent == "report":
+            raise _Empty(f"the mask of {name} is empty")
+        return
+    if kind.instances == "components":
+        numbered, count = ndimage.label(mask, ndimage.generate_binary_structure(3, 3))
+        for k in range(1, count + 1):
+            yield name, numbered == k, None
+    else:
+        yield name, mask, instance
+
+
+def _one(path: Path, kind: Masks, entry: Entry) -> Volume:
+    """A mask file; a 4-D one is cut to the image's frame."""
+    frame = entry.frame if isinstance(entry.frame, int) else None  # a 3-D file has none to choose
+    return read_volume(path, key=kind.key, axes=kind.axes, frame=frame, mask=True)
+
+
+def _is_segmentation(path: Path) -> bool:
+    from evaluation.dicom import is_segmentation
+
+    return is_segmentation(path)
+
+
+def _threshold(kind: Masks, path: Path) -> float:
+    if kind.threshold is not None:
+        return kind.threshold
+    return 127 if suffix_of(path) in (".jpg", ".jpeg") else 0
+
+
+def _stack(files: list[MaskFile], image: Volume) -> Volume:
+    """One picture a slice to a volume, in the order of the image's own files where it has them."""
+    if len(files) != len(image.array):
+        raise Unreadable(f"{len(files)} mask files for {len(image.array)} slices; expected one a slice")
+    ordered = sorted(files, key=lambda file: natural(file.path.name))
+    by_name = sorted(
+        range(len(image.array)), key=lambda k: natural(image.files[k]) if image.files else [(0, k, "")]
+    )
+    stacked = np.zeros(image.array.shape, np.uint8)
+    for position, file in zip(by_name, ordered, strict=True):
+        try:
+            picture = read_volume(file.path, mask=True).array
+        except Unreadable as error:
+            raise Unreadable(f"{file.path.name} {error}") from error
+        if picture.shape[0] != 1 or picture.shape[1:] != image.array.shape[1:]:
+            size = " x ".join(map(str, picture.shape[1:]))
+            raise Unreadable(
+                f"{file.path.name} is {size}, the image's slices {' x '.join(map(str, image.array.shape[1:]))}"
+            )
+        stacked[position] = picture[0]
+    return Volume(stacked)
+
+
+def _numbers(values: list[int | str], present: NDArray) -> list[int]:
+    """The label numbers of `present` that a descriptor's values (numbers and ranges) name."""
+    chosen: list[int] = []
+    for value in values:
+        if isinstance(value, str) and ".." in value:
+            low, high = (int(end) for end in value.split(".."))
+            chosen += [int(number) for number in present if low <= number <= high]
+        elif isinstance(value, int) and value in present:
+            chosen.append(value)
+    return chosen
+
+
+def _labels(kind: Masks, array: NDArray, path: Path, structures: Structures) -> Found:
+    if array.dtype.kind == "f":
+        rounded = np.rint(array)
+        if not np.allclose(array, rounded, atol=1e-3):
+            raise Unreadable("holds fractional values, expected label numbers")
+        array = rounded.astype(np.int32)
+    elif array.dtype.kind == "b":
+        array = array.astype(np.uint8)
+    present = np.unique(array)
+    if not present.any():
+        raise Unreadable("the mask is empty: no label but 0")
+    for structure, values in (kind.labels or {}).items():
+        numbers = _numbers(values, present)
+        if numbers:
+            yield structure, np.isin(array, numbers), 0
+        elif kind.absent == "report":
+            shown = ", ".join(map(str, present[:12])) + (", ..." if len(present) > 12 else "")
+            wanted = ", ".join(map(str, values))
+            structures.problems.append(
+                (path, f"label {wanted} ({structure}) is not in the file; it holds {shown}")
+            )
+
+
+def _segments(kind: Masks, path: Path, image: Volume, structures: Structures) -> Found:
+    from evaluation.dicom import read_segments
+
+    masks = read_segments(path, image)
+    for structure, values in (kind.labels or {}).items():
+        chosen = [masks[value] for value in values if value in masks]
+        mask = np.any(chosen, axis=0) if chosen else np.zeros(0, bool)
+        if mask.any():
+            yield structure, mask, 0
+        elif kind.absent == "report":
+            wanted = ", ".join(map(str, values))
+            shown = ", ".join(str(key) for key in masks)
+            reason = (
+                f"segment {wanted} ({structure}) is empty"
+                if chosen
+                else f"segment {wanted} ({structure}) is not in the file; it holds {shown}"
+            )
+            structures.problems.append((path, reason))
+
+
+def fill_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill a drawn outline slice by slice, bool (Z, H, W); an outline that the frame cuts is closed along it.
+
+    A region that is filled already stays. Small gaps are closed first. The frame is tried side by side: where an outline runs out of the image, the
+    side of the frame that it meets belongs to it.
+    """
+    filled = np.zeros_like(mask)
+    for k, outline in enumerate(mask):
+        if outline.any():
+            filled[k] = _fill(outline)
+    return filled
+
+
+def _fill(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    best = ndimage.binary_fill_holes(outline)
+    rows, columns = np.flatnonzero(outline.any(1)), np.flatnonzero(outline.any(0))
+    if depth(outline).max() > 0.1 * (min(np.ptp(rows), np.ptp(columns)) + 1):
+        return best  # no stroke is so thick: it is filled already
+    if best.sum() > 2 * outline.sum():
+        return best
+    closed = ndimage.binary_closing(np.pad(outline, 8), np.ones((3, 3)), iterations=3)[8:-8, 8:-8]
+    padded = np.pad(closed | outline, 1)
+    for side in (np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]):
+        met = np.flatnonzero(padded[1:-1, 1:-1][side])
+        if len(met):
+            trial = padded.copy()
+            trial[side][met[0] + 1 : met[-1] + 2] = True
+            grown = ndimage.binary_fill_holes(trial)[1:-1, 1:-1]
+            best = grown if grown.sum() > best.sum() else best
+    filled = ndimage.binary_fill_holes(padded)[1:-1, 1:-1]
+    best = filled if filled.sum() > best.sum() else best
+    if best.sum() <= 2 * outline.sum():
+        raise Unreadable("the outline is not closed: nothing to fill")
+    return best
+
+
+def _polygons(path: Path, image: Volume, select: str) -> NDArray[np.bool_]:
+    """Union of the polygons in an XML file with ``<mark><image>..</image><svg>JSON</svg></mark>`` entries.
+
+    The JSON is a list of regions with ``points``, a list of ``{"x":, "y":}`` in pixels.
+    """
+    from skimage.draw import polygon2mask
+
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise Unreadable(f"not valid XML ({error})") from error
+    mask = np.zeros(image.array.shape[1:], bool)
+    for mark in root.iter("mark"):
+        if select and (mark.findtext("image") or "").strip() != select:
+            continue
+        try:
+            for region in json.loads(mark.findtext("svg") or "[]"):
+                points = np.array([[point["y"], point["x"]] for point in region.get("points") or []], float)
+                if len(points) >= 3:
+                    mask |= polygon2mask(mask.shape, points)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Unreadable(f"polygons cannot be read ({error})") from error
+    if not mask.any():
+        raise Unreadable(f"no polygon of image {select!r}" if select else "no polygon")
+    return mask[None]

@@ -1,0 +1,346 @@
+"""Files to arrays: NIfTI, MetaImage, NRRD, DICOM, PNG, TIFF, JPEG, npz and HDF5.
+
+Every reader returns a :class:`Volume`, slices first, or raises :class:`Unreadable` with a reason for people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+ARRAY_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".mat")
+
+
+class Unreadable(Exception):
+    """A file that cannot be used; the message is the reason, without the file's name."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image or label array as it lies in its file.
+
+    Attributes
+    ----------
+    array
+        (Z, Y, X), Z = 1 for a 2-D image; any real dtype.
+    spacing
+        mm (z, y, x), None where the file does not say.
+    direction
+        3 x 3, columns the directions of x, y, z in patient coordinates (LPS), None where the file does not say.
+    origin
+        Position of the first voxel, mm, LPS; None where the file does not say.
+    flat
+        Whether the file holds a 2-D image.
+    inverted
+        DICOM MONOCHROME1: large values are dark.
+    files
+        DICOM series: names of the slices' files, in the order of the slices.
+    """
+
+    array: NDArray
+    spacing: tuple[float, float, float] | None = None
+    direction: NDArray | None = None
+    origin: NDArray | None = None
+    flat: bool = False
+    inverted: bool = False
+    files: tuple[str, ...] = ()
+
+
+def suffix_of(path: Path) -> str:
+    """A file's suffix in lower case, ``.nii.gz`` as one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def read_volume(
+    path: Path,
+    *,
+    key: str | None = None,
+    axes: str | None = None,
+    frame: int | None = None,
+    mask: bool = False,
+) -> Volume:
+    """Read any supported file, or the folder of a DICOM series.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    key, axes
+        Name and axis order of the array, for formats that do not say (npz, HDF5, TIFF stacks).
+    frame
+        Index on the time or channel axis of a 4-D file.
+    mask
+        Colour pictures become "any channel" instead of luminance.
+
+    Raises
+    ------
+    Unreadable
+        If the file is missing, damaged, of an unknown kind or of unexpected dimensions.
+    """
+    suffix = suffix_of(path)
+    if path.is_dir():
+        from evaluation.dicom import read_series
+
+        return read_series(path)
+    if not path.is_file():
+        raise Unreadable("no such file")
+    if path.stat().st_size == 0:
+        raise Unreadable("the file is empty")
+    if suffix in PICTURE_SUFFIXES:
+        return _read_picture(path, axes, frame, mask)
+    if suffix in ARRAY_SUFFIXES:
+        return _shaped(_read_array(path, key), axes, frame)
+    if suffix in VOLUME_SUFFIXES:
+        return _read_itk(path, frame)
+    if is_dicom(path):
+        from evaluation.dicom import read_file
+
+        return read_file(path)
+    raise Unreadable(f"unknown kind of file ({suffix or 'no suffix'}); expected one of "
+                     f"{', '.join((*VOLUME_SUFFIXES, '.dcm', *PICTURE_SUFFIXES, *ARRAY_SUFFIXES))}")  # fmt: skip
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file starts as a DICOM part 10 file does."""
+    with open(path, "rb") as handle:
+        return handle.read(132)[128:] == b"DICM"
+
+
+def simpleitk():  # type: ignore[no-untyped-def]
+    """SimpleITK, with its warnings off: what matters in them is checked and reported per file."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    return sitk
+
+
+def _read_itk(path: Path, frame: int | None) -> Volume:
+    sitk = simpleitk()
+    if suffix_of(path) == ".nii.gz":
+        check_gzip(path)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise Unreadable(f"cannot be read: {itk_reason(error)}") from error
+    return from_itk(image, frame)
+
+
+def check_gzip(path: Path) -> None:
+    """Read a gzip file to its end: ITK fills what a truncated one lacks with zeros, without a word."""
+    import gzip
+    import zlib
+
+    try:
+        with gzip.open(path) as handle:
+            while handle.read(1 << 22):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unreadable(f"truncated or damaged gzip file ({error})") from error
+
+
+def itk_reason(error: Exception) -> str:
+    """The telling line of an ITK exception."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else "unknown error").removeprefix("ITK ERROR: ")
+
+
+def from_itk(image: sitk.Image, frame: int | None = None) -> Volume:
+    """A SimpleITK image as a :class:`Volume`; `frame` picks from a fourth axis or from vector pixels."""
+    sitk = simpleitk()
+    if image.GetDimension() > 4:
+        raise Unreadable(f"{image.GetDimension()}-D; expected at most 4-D")
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        if frame is None:
+            raise Unreadable(
+                f"{image.GetNumberOfComponentsPerPixel()} values a voxel; say which with image.frame"
+            )
+        image = sitk.VectorIndexSelectionCast(image, _checked(frame, image.GetNumberOfComponentsPerPixel()))
+    if image.GetDimension() == 4:
+        frames = image.GetSize()[3]
+        if frame is None and frames > 1:
+            raise Unreadable(f"4-D with {frames} frames; say which with image.frame")
+        image = image[:, :, :, _checked(frame or 0, frames)]
+    array = sitk.GetArrayFromImage(image)
+    if image.GetDimension() == 2:
+        y, x = image.GetSpacing()[::-1]
+        return Volume(array[None], (1.0, y, x), flat=True)
+    return Volume(
+        array,
+        image.GetSpacing()[::-1],
+        np.array(image.GetDirection()).reshape(3, 3),
+        np.array(image.GetOrigin()),
+        flat=array.shape[0] == 1,
+    )
+
+
+def count_frames(path: Path) -> int:
+    """Frames of a 4-D file of the ITK formats, from its header.
+
+    Raises
+    ------
+    Unreadable
+        If the header cannot be read.
+    """
+    reader = simpleitk().ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise Unreadable(f"cannot be read: {itk_reason(error)}") from error
+    return int(reader.GetSize()[3]) if reader.GetDimension() == 4 else max(1, reader.GetNumberOfComponents())
+
+
+def _checked(frame: int, frames: int) -> int:
+    if not 0 <= frame < frames:
+        raise Unreadable(f"frame {frame} does not exist; the file has {frames} (counted from 0)")
+    return frame
+
+
+def _read_picture(path: Path, axes: str | None, frame: int | None, mask: bool) -> Volume:
+    from skimage import io
+
+    try:
+        array = io.imread(path)
+    except Exception as error:  # imageio's plugins raise what they like
+        raise Unreadable(f"cannot be read as a picture: {' '.join(str(error).split())[:160]}") from error
+    if axes is None:  # (H, W), (H, W, colours), or a stack of pages
+        colour = array.ndim >= 3 and array.shape[-1] in (3, 4) or (array.ndim == 3 and array.shape[-1] == 2)
+        axes = {2: "yx", 3: "yxc" if colour else "zyx", 4: "zyxc"}.get(array.ndim)
+        if axes is None:
+            raise Unreadable(f"an array of shape {array.shape}; say what its axes are with 'axes'")
+    if "c" in axes and array.ndim == len(axes):
+        array = _grey(np.moveaxis(array, axes.index("c"), -1), mask)
+        axes = axes.replace("c", "")
+    return _shaped(array, axes, frame)
+
+
+def _grey(array: NDArray, mask: bool) -> NDArray:
+    """Colours to one value: luminance (ITU-R BT.601) of an image, the largest channel of a mask; no alpha."""
+    colours = array[..., :1] if array.shape[-1] == 2 else array[..., :3]
+    if mask or (colours == colours[..., :1]).all():
+        return colours.max(-1)
+    grey = colours @ np.array([0.299, 0.587, 0.114])
+    return np.rint(grey).astype(array.dtype) if array.dtype.kind in "ui" else grey
+
+
+def _read_array(path: Path, key: str | None) -> NDArray:
+    if suffix_of(path) in (".npz", ".npy"):
+        return _read_npz(path, key)
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            names: list[str] = []
+            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            return file[_chosen(names, key)][()]
+    except (OSError, RuntimeError) as error:
+        raise Unreadable(f"cannot be read as HDF5: {error}") from error
+
+
+def _read_npz(path: Path, key: str | None) -> NDArray:
+    try:
+        content = np.load(path, allow_pickle=False)
+        return content if isinstance(content, np.ndarray) else content[_chosen(list(content.keys()), key)]
+    except Unreadable:
+        raise
+    except Exception as error:  # zip, zlib and header errors have no common base
+        raise Unreadable(f"cannot be read as npz: {error}") from error
+
+
+def _chosen(names: list[str], key: str | None) -> str:
+    if key is None and len(names) == 1:
+        return names[0]
+    if key is None or key not in names:
+        wanted = "say which array with 'key'" if key is None else f"no array {key!r}"
+        raise Unreadable(f"{wanted}; the file has {', '.join(sorted(names)) or 'none'}")
+    return key
+
+
+def _shaped(array: NDArray, axes: str | None, frame: int | None) -> Volume:
+    """Bring an array to (Z, Y, X) from its named axes."""
+    if array.dtype.kind not in "biuf":
+        raise Unreadable(f"holds {array.dtype}, expected numbers")
+    axes = axes or {2: "yx", 3: "zyx", 4: "tzyx"}.get(array.ndim, "")
+    if len(axes) != array.ndim or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
+        raise Unreadable(f"an array of shape {array.shape} does not have the axes {axes or 'of an image'!r}")
+    for letter in "tc":
+        if letter in axes:
+            index, size = axes.index(letter), array.shape[axes.index(letter)]
+            if frame is None and size > 1:
+                raise Unreadable(f"{size} frames on axis {letter!r}; say which with image.frame")
+            array = np.take(array, _checked(frame or 0, size), axis=index)
+            axes = axes.replace(letter, "")
+    array = np.transpose(array, [axes.index(letter) for letter in "zyx" if letter in axes])
+    return Volume(array if array.ndim == 3 else array[None], flat=array.ndim == 2 or array.shape[0] == 1)
+
+
+def radiological(volume: Volume, array: NDArray) -> tuple[NDArray, tuple[int, int, int]]:
+    """Turn an array of a volume's shape so that its axes run towards inferior... see Returns.
+
+    Returns
+    -------
+    array
+        A view with axes (S, P, L): slices towards superior, rows towards posterior, columns towards the
+        patient's left, which for an axial slice is the radiologist's view.
+    order
+        Where each axis came from, as indices of the file's (z, y, x).
+    """
+    if volume.direction is None:
+        return array, (0, 1, 2)
+    sitk = simpleitk()
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(volume.direction.ravel().tolist())
+    file_axes = code[::-1]  # the letters say where x, y, z run to; the array's axes are z, y, x
+    order, flips = [], []
+    for forward, backward in (("S", "I"), ("P", "A"), ("L", "R")):
+        place = next(k for k, letter in enumerate(file_axes) if letter in (forward, backward))
+        order.append(place)
+        flips.append(slice(None, None, -1 if file_axes[place] == backward else 1))
+    return np.transpose(array, order)[tuple(flips)], (order[0], order[1], order[2])
+
+
+def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
+    """What differs between an image's and a mask's grid, None if nothing does.
+
+    Spacings may differ by 1 %, directions by 0.01 in any component, origins by half a voxel.
+    """
+    if image.array.shape != mask.array.shape:
+        return f"size {_size(mask)} differs from the image's {_size(image)}"
+    if not strict:
+        return None
+    if image.spacing is not None and mask.spacing is not None:
+        if not np.allclose(image.spacing, mask.spacing, rtol=0.01):
+            return f"spacing {_mm(mask.spacing)} differs from the image's {_mm(image.spacing)}"
+        if image.direction is not None and mask.direction is not None:
+            if not np.allclose(image.direction, mask.direction, atol=0.01):
+                return "orientation (direction cosines) differs from the image's"
+            if image.origin is not None and mask.origin is not None:
+                shift = image.direction.T @ (mask.origin - image.origin)
+                if (np.abs(shift) > 0.5 * np.array(image.spacing[::-1])).any():
+                    return f"origin lies {np.linalg.norm(shift):.1f} mm from the image's"
+    return None
+
+
+def _size(volume: Volume) -> str:
+    return " x ".join(map(str, volume.array.shape[1:] if volume.flat else volume.array.shape))
+
+
+def _mm(spacing: tuple[float, ...]) -> str:
+    return " x ".join(f"{value:.3g}" for value in spacing) + " mm"
+
+
+def with_spacing(volume: Volume, spacing: list[float] | tuple[float, ...] | None) -> Volume:
+    """Put a descriptor's spacing (2 or 3 numbers, mm) in place of what the file says."""
+    if spacing is None:
+        return volume
+    z, y, x = (1.0, *spacing) if len(spacing) == 2 else spacing
+    return replace(volume, spacing=(float(z), float(y), float(x)))
