@@ -17,6 +17,8 @@ from data.console import InputError
 from data.shards import FORMAT, MODALITIES, PARTIAL, VERSION, Sample, Shard, object_masks
 
 MANIFEST = "manifest.json"
+UNFINISHED = "unfinished.json"
+"""The manifest without its shards, there while a folder is being filled; a reader that sees it refuses."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,9 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` atomically; keys in a fixed order."""
-    write_atomically(folder / MANIFEST, json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
+def write_manifest(folder: Path, manifest: Manifest, name: str = MANIFEST) -> None:
+    """Write ``manifest.json`` (or :data:`UNFINISHED`) atomically; keys in a fixed order."""
+    write_atomically(folder / name, json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -105,10 +107,20 @@ def read_manifest(folder: str | Path) -> Manifest:
     path = Path(folder) / MANIFEST
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder")
+    if (path.parent / UNFINISHED).exists():
+        raise InputError(
+            f"{path.parent}: an unfinished dataset ({UNFINISHED} is there); run the same synthfm-generate run "
+            "again to finish it"
+        )
     if not path.is_file():
         raise InputError(
             f"{path.parent}: no {MANIFEST} here; expected a folder that synthfm-generate has finished"
         )
+    return parse_manifest(path)
+
+
+def parse_manifest(path: Path) -> Manifest:
+    """Read one ``manifest.json`` or ``unfinished.json``; :class:`InputError` if it is not one of ours."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         shards = tuple(ShardInfo(**line) for line in content.pop("shards"))
