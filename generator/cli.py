@@ -1,0 +1,143 @@
+"""synthfm-generate: parse, call, print."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from data.console import Failed, Group
+
+# Before NumPy is loaded: one thread a process, also where no worker process is started.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+IMAGE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def main() -> None:
+    """Make synthetic medical images with label maps and prompts, and look at them."""
+
+
+@main.command()
+@click.option("--out", type=FOLDER, required=True, help="Folder to fill; made if missing.")
+@click.option("--num", type=int, required=True, help="Number of samples.")
+@click.option("--size", type=int, help="Side of the images in pixels; the preset's own if not given.")
+@click.option("--seed", type=int, default=0, help="Root seed; sample i depends on it and on i alone.")
+@click.option("--jobs", type=int, default=-1, help="Worker processes; -1 for one a core.")
+@click.option("--preset", default="full", help="A preset's name (see presets) or a YAML file.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY.SUB=VALUE", help="Override a key; repeatable."
+)
+@click.option("--shard-size", type=int, default=64, help="Samples a shard.")
+@click.option("--backend", default="loky", help="loky: processes of this machine; dask: a cluster.")
+@click.option("--scheduler", metavar="ADDRESS", help="The Dask scheduler's, such as tcp://host:8786.")
+def run(
+    out: Path,
+    num: int,
+    size: int | None,
+    seed: int,
+    jobs: int,
+    preset: str,
+    overrides: tuple[str, ...],
+    shard_size: int,
+    backend: str,
+    scheduler: str | None,
+) -> None:
+    """Fill a folder with shards of samples.
+
+    The same arguments give the same bytes, whatever the number of workers. Ctrl-C leaves whole shards only;
+    the same command goes on from there.
+    """
+    from generator.config import load_config
+    from generator.factory import Stopped, generate
+
+    config = load_config(preset, overrides, size=size)
+    try:
+        manifest = generate(
+            out,
+            config,
+            num=num,
+            root_seed=seed,
+            shard_size=shard_size,
+            jobs=jobs,
+            backend=backend,
+            scheduler=scheduler,
+            progress=True,
+        )
+    except Stopped as stopped:
+        if stopped.whole:
+            click.echo(f"{stopped}; to go on: {shlex.join(['synthfm-generate', *sys.argv[1:]])}", err=True)
+        else:
+            click.echo(f"{stopped}; nothing was left behind", err=True)
+        sys.exit(128 + stopped.signum)
+    megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
+    objects = sum(shard.objects for shard in manifest.shards)
+    click.echo(f"{out}: {num} samples, {objects} objects, {len(manifest.shards)} shards, {megabytes:.1f} MB")
+
+
+@main.command()
+def presets() -> None:
+    """List the presets."""
+    from generator.config import PRESETS, load_config
+    from generator.stats import describe_preset
+
+    for path in sorted(PRESETS.glob("*.yaml")):
+        load_config(path.stem)
+        click.echo(f"{path.stem:<16}{describe_preset(path)}")
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--out", type=IMAGE, required=True, help="The PNG file to write.")
+@click.option("--count", type=int, default=30, help="Samples shown.")
+@click.option("--family", help="Only objects of this shape family.")
+@click.option("--modality", help="Only samples of this modality.")
+def preview(folder: Path, out: Path, count: int, family: str | None, modality: str | None) -> None:
+    """Draw a contact sheet: images, label maps, prompts."""
+    from generator.preview import contact_sheet
+
+    shown = contact_sheet(folder, out, count=count, family=family, modality=modality)
+    click.echo(f"{out}: {shown} samples")
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+def verify(folder: Path) -> None:
+    """Read a folder back against its manifest, schema and checksums."""
+    from tqdm import tqdm
+
+    from data.folder import read_manifest
+    from data.folder import verify as check
+
+    total = len(read_manifest(folder).shards)
+    problems = 0
+    with tqdm(check(folder), total=total, unit="shard") as bar:
+        for _, problem in bar:
+            if problem:
+                problems += 1
+                bar.write(problem, file=sys.stdout)
+    if problems:
+        raise Failed(f"{folder}: {problems} of {total} shards are damaged")
+    click.echo(f"{folder}: {total} shards, no damage")
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--out", type=IMAGE, help="Also draw the histograms into this PNG file.")
+def stats(folder: Path, out: Path | None) -> None:
+    """Histograms of area, contrast, edge width and objects; shares of families and modalities."""
+    from generator.stats import draw_page, measure, text_page, warnings
+
+    measured = measure(folder)
+    click.echo(text_page(measured))
+    for warning in warnings(measured):
+        click.echo(f"Warning: {warning}", err=True)
+    if out is not None:
+        draw_page(measured, out)
+        click.echo(f"{out}: written")

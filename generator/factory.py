@@ -1,0 +1,440 @@
+"""Many samples: a folder of shards, filled by worker processes, interrupted and resumed at will.
+
+The unit of work is one whole shard. What a shard holds depends on the config, the root seed and its place
+alone, so the folder's bytes are the same whatever the number of workers, the backend or the interruptions.
+
+While the folder is being filled it holds ``unfinished.json`` (the settings) and one progress file, to which
+each worker appends a byte a sample. The progress file is also how workers are stopped: when it is gone,
+every worker, on this machine or another, drops its half-made shard and returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+from tqdm import tqdm
+
+from data.console import Failed, InputError
+from data.folder import (
+    MANIFEST,
+    UNFINISHED,
+    Manifest,
+    ShardInfo,
+    describe_shard,
+    parse_manifest,
+    write_manifest,
+)
+from data.shards import PARTIAL, Shard, ShardWriter
+from generator.config import GeneratorConfig
+from generator.scene import make_sample
+
+SHARD_SIZE = 64
+MAX_SHARDS = 100_000  # their names have five digits
+MAX_SHARD_PIXELS = 1 << 26  # a shard is compressed in memory: this keeps a worker under 400 MB
+BACKENDS = ("loky", "dask")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(Exception):
+    """Generation was stopped by a signal; what is whole stays.
+
+    Attributes
+    ----------
+    signum
+        The signal's number.
+    whole, total
+        Shards that are whole, and shards that there will be.
+    """
+
+    def __init__(self, signum: int, whole: int, total: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}: {whole} of {total} shards are whole")
+        self.signum, self.whole, self.total = signum, whole, total
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard to be filled: all that a worker needs to know."""
+
+    path: Path
+    progress: Path
+    config: GeneratorConfig
+    package_version: str
+    root_seed: int
+    first_index: int
+    count: int
+
+
+def generate(
+    folder: str | Path,
+    config: GeneratorConfig,
+    *,
+    num: int,
+    root_seed: int = 0,
+    shard_size: int = SHARD_SIZE,
+    jobs: int = -1,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    progress: bool = False,
+) -> Manifest:
+    """Fill a folder with samples 0 to `num` - 1, or finish one that an earlier call with the same arguments began.
+
+    A dataset does not change once begun: other settings for the same folder, a larger `num` among them, are
+    refused. To have more samples, fill a second folder from another root seed; readers take several.
+
+    Parameters
+    ----------
+    folder
+        Where to write; made if missing.
+    config
+        What the samples look like.
+    num
+        Number of samples, at least 1.
+    root_seed
+        0 to 2**63 - 1; sample i depends on it and on i alone.
+    shard_size
+        Samples a shard.
+    jobs
+        Worker processes; -1 for one a core. The Dask backend uses what the cluster has.
+    backend, scheduler
+        ``"loky"`` for processes of this machine, ``"dask"`` for the cluster of the scheduler at this
+        address, whose workers must see `folder` under the same path.
+    progress
+        Whether to show a progress bar on standard error.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, the folder holds something else, or it cannot be written to.
+    Stopped
+        On SIGINT, SIGTERM or SIGHUP (in the main thread). Only whole shards are left.
+    Failed
+        If a worker process died.
+    """
+    _check_arguments(config, num, root_seed, shard_size, jobs, backend, scheduler)
+    plan = Manifest(
+        config=config.model_dump(mode="json"),
+        package_version=importlib.metadata.version("synthfm"),
+        root_seed=root_seed,
+        num=num,
+        shard_size=shard_size,
+        shards=(),
+    )
+    with _claimed(Path(folder).absolute(), plan) as out:
+        tasks = _tasks(out, config, plan)
+        run = _backend(jobs, backend, scheduler)
+        shards = _fill(out, tasks, run, progress)
+        write_manifest(out, dataclasses.replace(plan, shards=tuple(shards)))
+        (out / UNFINISHED).unlink()
+    return dataclasses.replace(plan, shards=tuple(shards))
+
+
+def _check_arguments(
+    config: GeneratorConfig,
+    num: int,
+    root_seed: int,
+    shard_size: int,
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
+) -> None:
+    if num < 1:
+        raise InputError(f"--num {num}: at least 1 sample")
+    if not 0 <= root_seed < 1 << 63:
+        raise InputError(f"--seed {root_seed}: from 0 to {(1 << 63) - 1}")
+    if jobs == 0 or jobs < -1:
+        raise InputError(f"--jobs {jobs}: a number of processes from 1, or -1 for one a core")
+    largest = max(1, MAX_SHARD_PIXELS // config.size**2)
+    if not 1 <= shard_size <= largest:
+        raise InputError(f"--shard-size {shard_size}: from 1 to {largest} samples at size {config.size}")
+    if num > MAX_SHARDS * shard_size:
+        raise InputError(
+            f"--num {num}: more than {MAX_SHARDS} shards of {shard_size}; give a larger --shard-size"
+        )
+    if backend not in BACKENDS:
+        raise InputError(f"--backend {backend!r}: one of {', '.join(BACKENDS)}")
+    if (backend == "dask") != (scheduler is not None):
+        raise InputError("--backend dask and --scheduler ADDRESS (such as tcp://host:8786) go together")
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, plan: Manifest) -> Iterator[Path]:
+    """Make the folder and mark it unfinished; at the end leave only whole shards, or no trace if there is none."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; --out must name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder):
+            try:
+                _compare(folder, plan)
+                for partial in folder.glob(f"*{PARTIAL}"):
+                    partial.unlink(missing_ok=True)
+                write_manifest(folder, plan, UNFINISHED)
+                yield folder
+            finally:
+                for partial in folder.glob(f"*{PARTIAL}"):
+                    partial.unlink(missing_ok=True)
+                if not any(folder.glob("*.h5")):
+                    (folder / UNFINISHED).unlink(missing_ok=True)
+    finally:
+        for path in made:  # no-one's work: removed only while empty
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another synthfm-generate is filling this folder now") from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _compare(folder: Path, plan: Manifest) -> None:
+    """Refuse a folder that holds anything but a part of what is planned."""
+    found = [folder / name for name in (UNFINISHED, MANIFEST) if (folder / name).is_file()]
+    if not found:
+        if any(folder.glob("*.h5")):
+            raise InputError(
+                f"{folder}: holds .h5 files, but neither {MANIFEST} nor {UNFINISHED}; give another --out"
+            )
+        return
+    differences = _differences(parse_manifest(found[0]), plan)
+    if differences:
+        shown = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
+        raise InputError(
+            f"{folder}: holds a dataset of other settings: {shown}. Repeat the folder's own settings to finish "
+            "it, or give another --out"
+        )
+
+
+def _differences(old: Manifest, new: Manifest) -> list[str]:
+    """What differs between the settings of two manifests, as ``key is OLD there, NEW asked``."""
+
+    def settings(manifest: Manifest) -> dict[str, Any]:
+        content = dataclasses.asdict(manifest)
+        content.pop("shards")
+        return _flat(content)
+
+    before, after = settings(old), settings(new)
+    missing = "not set"
+    return [
+        f"{key.removeprefix('config.')} is {before.get(key, missing)} there, {after.get(key, missing)} asked"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, missing) != after.get(key, missing)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _tasks(folder: Path, config: GeneratorConfig, plan: Manifest) -> list[Task]:
+    progress = folder / f"progress.{uuid.uuid4().hex[:8]}{PARTIAL}"
+    return [
+        Task(
+            path=folder / f"shard-{number:05d}.h5",
+            progress=progress,
+            config=config,
+            package_version=plan.package_version,
+            root_seed=plan.root_seed,
+            first_index=first,
+            count=min(plan.shard_size, plan.num - first),
+        )
+        for number, first in enumerate(range(0, plan.num, plan.shard_size))
+    ]
+
+
+def _backend(
+    jobs: int, backend: str, scheduler: str | None
+) -> Callable[[list[Task]], list[ShardInfo | None]]:
+    """A function that runs the tasks on this machine's processes or on a Dask cluster."""
+    settings: dict[str, Any] = dict(backend=backend)
+    if backend == "dask":
+        settings.update(client=_dask_client(str(scheduler)))
+    else:
+        # One thread a worker: the processes fill the cores, and sums come out the same whatever their number.
+        settings.update(n_jobs=jobs, inner_max_num_threads=1)
+
+    def run(tasks: list[Task]) -> list[ShardInfo | None]:
+        # Worker processes inherit the mask: a Ctrl-C goes to all of them, but it is the parent that stops them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        with joblib.parallel_config(**settings):
+            return joblib.Parallel(batch_size=1)(joblib.delayed(fill_shard)(task) for task in tasks)
+
+    return run
+
+
+def _dask_client(scheduler: str) -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise InputError("--backend dask needs Dask: pip install 'synthfm[dask]'") from error
+    try:
+        return distributed.Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there") from error
+
+
+def _fill(
+    folder: Path,
+    tasks: list[Task],
+    run: Callable[[list[Task]], list[ShardInfo | None]],
+    progress: bool,
+) -> list[ShardInfo]:
+    ticks = tasks[0].progress
+    there = sum(task.count for task in tasks if task.path.exists())
+    ticks.touch()
+    stops: list[int] = []
+
+    def stop(signum: int, frame: object) -> None:
+        stops.append(signum)
+        ticks.unlink(missing_ok=True)
+
+    def whole() -> int:
+        return sum(task.path.exists() for task in tasks)
+
+    try:
+        with _handling(stop), ThreadPoolExecutor(1) as thread:
+            future = thread.submit(run, tasks)
+            _watch(future, ticks, there, tasks[-1].first_index + tasks[-1].count, progress)
+            shards = future.result()
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        raise InputError(
+            f"{error.filename or folder}: {error.strerror}; {whole()} of {len(tasks)} shards are whole: put it "
+            "right, then run the same command to go on"
+        ) from error
+    except joblib.externals.loky.BrokenProcessPool as error:
+        raise Failed(
+            f"a worker process was killed (out of memory?); {whole()} of {len(tasks)} shards are whole: run the "
+            "same command to go on, perhaps with fewer --jobs"
+        ) from error
+    finally:
+        ticks.unlink(missing_ok=True)
+    if stops:
+        raise Stopped(stops[0], whole(), len(tasks))
+    finished = [info for info in shards if info is not None]
+    if len(finished) < len(tasks) or whole() < len(tasks):
+        raise Failed(
+            f"{folder}: not every worker sees this folder; --out must be on a file system they share"
+        )
+    return finished
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handle the signals that ask a program to stop, except those that this one was told to ignore (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, old in before.items():
+        if old is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _watch(future: Future[Any], ticks: Path, there: int, total: int, progress: bool) -> None:
+    """Show a progress bar from the size of the progress file until the work is done."""
+    bar = tqdm(total=total, initial=there, unit="sample", disable=not progress, dynamic_ncols=True)
+    with bar:
+        if progress and not bar.fp.isatty():
+            bar.mininterval = 10.0  # a log, not a screen
+        while not future.done():
+            wait([future], timeout=0.2)
+            with contextlib.suppress(FileNotFoundError):
+                bar.update(there + ticks.stat().st_size - bar.n)
+
+
+def fill_shard(task: Task) -> ShardInfo | None:
+    """Make one shard, unless it is there, and describe it; None if stopped before it was whole.
+
+    Raises
+    ------
+    InputError
+        If the shard is there but damaged or another dataset's.
+    """
+    config = json.dumps(task.config.model_dump(mode="json"), sort_keys=True)
+    if task.path.exists():
+        _check_shard(task, config)
+        return describe_shard(task.path)
+    indices = range(task.first_index, task.first_index + task.count)
+    samples = (make_sample(task.config, task.root_seed, index) for index in indices)
+    if not _tick(task.progress):
+        return None
+    first = next(samples)
+    with contextlib.suppress(_Dropped):
+        with ShardWriter(
+            task.path,
+            count=task.count,
+            shape=(first.image.shape[0], first.image.shape[1]),
+            points=first.objects.points.shape[1],
+            config=config,
+            package_version=task.package_version,
+            root_seed=task.root_seed,
+            first_index=task.first_index,
+        ) as writer:
+            writer.append(first)
+            for sample in samples:
+                writer.append(sample)
+                if not _tick(task.progress):
+                    raise _Dropped
+        return describe_shard(task.path)
+    return None
+
+
+class _Dropped(Exception):
+    """Leaves a shard writer without finishing the shard."""
+
+
+def _tick(progress: Path) -> bool:
+    """Count one sample; False when the progress file is gone, which means stop."""
+    try:
+        descriptor = os.open(progress, os.O_WRONLY | os.O_APPEND)
+    except FileNotFoundError:
+        return False
+    try:
+        os.write(descriptor, b".")
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _check_shard(task: Task, config: str) -> None:
+    with Shard(task.path) as shard:
+        same = (shard.config, shard.package_version, shard.root_seed, shard.first_index, shard.count)
+        if same != (config, task.package_version, task.root_seed, task.first_index, task.count):
+            raise InputError(f"{task.path}: belongs to another dataset; delete it, then run the same command")
