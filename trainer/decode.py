@@ -152,12 +152,12 @@ def predict(
     height, width = embedding.original_size
     # SAM's transform: the scale of each axis after rounding the resized image to whole pixels.
     scale = torch.tensor([embedding.input_size[1] / width, embedding.input_size[0] / height], device=device)
-    if points is not None:
-        points = torch.as_tensor(points, dtype=torch.float32, device=device) * scale
-        labels = torch.as_tensor(labels, device=device)
+    clicks = None if points is None else torch.as_tensor(points, dtype=torch.float32, device=device) * scale
+    marks = None if labels is None else torch.as_tensor(labels, device=device)
+    corners = None
     if boxes is not None:
-        boxes = torch.as_tensor(boxes, dtype=torch.float32, device=device) * scale.repeat(2)
-    coords, kinds = as_points(points, labels, boxes)
+        corners = torch.as_tensor(boxes, dtype=torch.float32, device=device) * scale.repeat(2)
+    coords, kinds = as_points(clicks, marks, corners)
     count = len(kinds) if kinds is not None else len(logits)  # type: ignore[arg-type]
     features = embedding.features.expand(count, -1, -1, -1)
     low_res, iou = decode(sam, features, coords, kinds, logits)
@@ -227,6 +227,8 @@ def decode(
         dense = encoder.mask_downscaling(logits)
     else:
         dense = encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+    # One type for all that is as large as the image: under autocast, sums in float32 cost twice the memory.
+    image_pe, dense = image_pe.to(features.dtype), dense.to(features.dtype)
     return decode_masks(sam.mask_decoder, features + dense, image_pe, sparse)
 
 
