@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.console import InputError
-from evaluation.descriptor import Descriptor, Slices
 from evaluation.layout import Entry, entries
 from evaluation.masks import Structures, read_structures
-from evaluation.readers import Unreadable, Volume, count_frames, radiological, read_volume, with_spacing
-
-PLANES = ("axial", "coronal", "sagittal")
-"""The planes across the axes (S, P, L) of a volume in radiological orientation."""
+from evaluation.readers import Unreadable, Volume, count_frames, read_volume, with_spacing
+from evaluation.schema import Descriptor
+from evaluation.slicing import bad_slice, bit_mask, choose, grey_levels, slice_areas, to_grey, view_of
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,49 @@ def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> It
     if not structures.bits():
         return
     spacing = descriptor.spacing if isinstance(descriptor.spacing, list) else entry.spacing
-    yield from _slices(descriptor, entry, with_spacing(volume, spacing), structures, share)
+    yield from _slice_cases(descriptor, entry, with_spacing(volume, spacing), structures, share)
+
+
+def _slice_cases(
+    descriptor: Descriptor, entry: Entry, volume: Volume, structures: Structures, share: int | None
+) -> Iterator[Case | CaseFailure]:
+    """Cut a volume into slices and keep those, and the objects in them, that the descriptor asks for."""
+    view = view_of(volume, descriptor)
+    image = view.slices(volume.array)
+    layers = [view.slices(layer) for layer in structures.layers()]
+    kept = structures.bits()
+    areas = slice_areas(layers, [bit for bit, _, _ in kept])
+    chosen = choose(areas, descriptor.slices, whole=volume.flat)
+    levels = grey_levels(volume, descriptor)
+    positions = np.flatnonzero(chosen.any(1))
+    if share is not None and len(positions):
+        positions = positions[spread(len(positions), share)]
+    for k in map(int, positions):
+        name = entry.id if volume.flat else f"{entry.id}/{view.letter}{k:03d}"
+        problem = bad_slice(image[k])
+        if problem:
+            yield CaseFailure(descriptor.name, name, str(entry.image), problem)
+            continue
+        objects = [
+            Object(
+                structure,
+                bit_mask(layers, bit, k),
+                instance,
+                None if volume.flat else int(areas[:, row].sum()),
+            )
+            for row, (bit, structure, instance) in enumerate(kept)
+            if chosen[k, row]
+        ]
+        yield Case(
+            dataset=descriptor.name,
+            modality=descriptor.modality,
+            case=name,
+            volume=entry.id,
+            slice=k,
+            image=to_grey(image[k], levels, inverted=volume.inverted),
+            spacing=view.spacing,
+            objects=limit_objects(objects, descriptor.slices.max_objects, name),
+        )
 
 
 def _check_image(volume: Volume, dimensions: int | None) -> None:
@@ -213,130 +253,6 @@ def _check_image(volume: Volume, dimensions: int | None) -> None:
     values = volume.array if finite is None or finite.all() else volume.array[finite]
     if values.min() == values.max():
         raise Unreadable(f"the image is constant (every value is {values.flat[0]:g})")
-
-
-def grey_levels(volume: Volume, descriptor: Descriptor) -> tuple[float, float]:
-    """The values that become black (0) and white (255)."""
-    intensity = descriptor.intensity
-    given = intensity.window or intensity.percentiles or intensity.as_is
-    if intensity.as_is or (
-        not given and volume.array.dtype == np.uint8 and descriptor.modality in ("US", "XR", "generic")
-    ):
-        return 0.0, 255.0
-    if intensity.window or (not given and descriptor.modality == "CT"):
-        return intensity.window or (-160.0, 240.0)
-    values = volume.array.ravel()
-    values = values[:: max(1, values.size // 4_000_000)]  # a percentile needs no more
-    values = values[np.isfinite(values) & (values != 0)]
-    low, high = np.percentile(values, intensity.percentiles or (0.5, 99.5)) if values.size else (0.0, 0.0)
-    if high <= low:
-        low, high = float(np.nanmin(volume.array)), float(np.nanmax(volume.array))
-    return float(low), float(high)
-
-
-def _slices(
-    descriptor: Descriptor, entry: Entry, volume: Volume, structures: Structures, share: int | None
-) -> Iterator[Case | CaseFailure]:
-    """Cut a volume: choose the plane, the slices and the objects."""
-    turn = descriptor.orientation == "radiological" and not volume.flat
-    axis, order = _slice_axis(volume, descriptor.slices.plane, turn)
-    flip = turn and volume.direction is not None and axis > 0  # coronal and sagittal: superior on top
-
-    def cut(array: NDArray) -> NDArray:
-        turned = radiological(volume, array)[0] if turn else array
-        sliced = np.moveaxis(turned, axis, 0)
-        return sliced[:, ::-1] if flip else sliced
-
-    image, layers = cut(volume.array), [cut(layer) for layer in structures.layers()]
-    spacing = None
-    if volume.spacing is not None:
-        kept = [k for k in range(3) if k != axis]
-        spacing = (float(volume.spacing[order[kept[0]]]), float(volume.spacing[order[kept[1]]]))
-    areas = np.array(
-        [[np.count_nonzero(Structures.mask([part[k] for part in layers], bit)) for bit, _, _ in structures.bits()]
-         for k in range(len(image))]
-    )  # fmt: skip
-    chosen = choose(areas, descriptor.slices, whole=volume.flat)
-    levels = grey_levels(volume, descriptor)
-    positions = np.flatnonzero(chosen.any(1))
-    if share is not None:
-        positions = positions[spread(len(positions), share)] if len(positions) else positions
-    for k in map(int, positions):
-        name = entry.id if volume.flat else f"{entry.id}/{'zyx'[axis]}{k:03d}"
-        problem = _bad_slice(image[k])
-        if problem:
-            yield CaseFailure(descriptor.name, name, str(entry.image), problem)
-            continue
-        objects = [
-            Object(structure, Structures.mask([part[k] for part in layers], bit), instance,
-                   None if volume.flat else int(areas[:, column].sum()))
-            for column, (bit, structure, instance) in enumerate(structures.bits()) if chosen[k, column]
-        ]  # fmt: skip
-        grey = to_grey(image[k], levels, inverted=volume.inverted)
-        kept_objects = limit_objects(objects, descriptor.slices.max_objects, name)
-        yield Case(
-            descriptor.name,
-            descriptor.modality,
-            name,
-            entry.id,
-            0 if volume.flat else k,
-            grey,
-            spacing,
-            kept_objects,
-        )
-
-
-def _slice_axis(volume: Volume, plane: str, turn: bool) -> tuple[int, tuple[int, int, int]]:
-    """The axis to cut across, of the array as shown, and where its axes lie in the file."""
-    order = radiological(volume, volume.array)[1] if turn else (0, 1, 2)
-    if volume.flat:
-        return 0, order
-    if plane != "auto":
-        return PLANES.index(plane), order
-    if volume.spacing is None:
-        return order.index(0), order
-    spacing = np.array(volume.spacing)
-    thickest = int(spacing.argmax()) if spacing.max() > 1.05 * spacing[0] else 0
-    return order.index(thickest), order
-
-
-def choose(areas: NDArray, policy: Slices, *, whole: bool = False) -> NDArray[np.bool_]:
-    """Which objects in which slices become (part of) cases, bool (slices, objects), from their areas.
-
-    `whole` marks a 2-D image, of which every object that is large enough counts.
-    """
-    enough = areas >= policy.min_area
-    if whole or policy.policy == "every":
-        return enough
-    if policy.policy == "step":
-        kept = np.zeros(len(areas), bool)
-        kept[policy.step // 2 :: policy.step] = True
-        return enough & kept[:, None]
-    largest = np.zeros_like(enough)
-    largest[areas.argmax(0), np.arange(areas.shape[1])] = True
-    return enough & largest
-
-
-def _bad_slice(values: NDArray) -> str | None:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        return f"{np.count_nonzero(~np.isfinite(values))} voxels of the slice are NaN or infinite"
-    if values.min() == values.max():
-        return f"the slice is constant (every value is {values.flat[0]:g})"
-    return None
-
-
-def to_grey(values: NDArray, levels: tuple[float, float], *, inverted: bool = False) -> NDArray[np.uint8]:
-    """Values to grey levels, uint8: `levels` become 0 and 255, what lies outside is cut off.
-
-    >>> to_grey(np.array([-200.0, 40.0, 240.0]), (-160.0, 240.0)).tolist()
-    [0, 128, 255]
-    """
-    low, high = levels
-    if (low, high) == (0.0, 255.0) and values.dtype == np.uint8:
-        grey = np.array(values, order="C")
-    else:
-        grey = np.rint(np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    return np.uint8(255) - grey if inverted else grey
 
 
 def limit_objects(objects: list[Object], most: int | None, name: str) -> tuple[Object, ...]:

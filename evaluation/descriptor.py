@@ -1,213 +1,40 @@
-"""Datasets described by YAML files: what a descriptor says, how it is loaded, found and shown."""
+"""Datasets described by YAML files: loaded, looked for, shown."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-import pydantic
-
-from data.config import Config, preset_names, read_yaml, validate
+from data.config import preset_names, read_yaml, validate
 from data.console import InputError
 from data.folder import MANIFEST, read_manifest
-from evaluation.patterns import group_names, tokens
+from evaluation.layout import entries, place_of
+from evaluation.schema import Descriptor
+
+__all__ = ["Descriptor", "Found", "describe", "descriptor_names", "find", "load_descriptor"]
 
 DATASETS = Path(__file__).parent / "datasets"
 
-Modality = Literal["CT", "MR", "US", "XR", "generic"]
 
+@dataclass(frozen=True)
+class Found:
+    """What is there of a dataset: its folder and how many images with masks (and without)."""
 
-def _pattern(value: str) -> str:
-    tokens(value)
-    return value
-
-
-def _label(value: object) -> object:
-    """Label numbers: 3, [1, 2] or "55..70" (a range, both ends included)."""
-    values = value if isinstance(value, list) else [value]
-    for item in values:
-        if isinstance(item, bool) or not isinstance(item, (int, str)):
-            raise ValueError(
-                "write a label number, a list of them, a range as 55..70, or a DICOM-SEG segment's label"
-            )
-        if isinstance(item, str) and ".." in item:
-            low, _, high = item.partition("..")
-            if not (low.strip().isdecimal() and high.strip().isdecimal()) or int(low) > int(high):
-                raise ValueError("write a range of labels as 55..70")
-    return values
-
-
-Pattern = Annotated[str, pydantic.AfterValidator(_pattern)]
-Labels = Annotated[list[int | str], pydantic.BeforeValidator(_label)]
-Axes = Annotated[str, pydantic.StringConstraints(pattern=r"^[tczyx]{2,5}$")]
-
-
-class Array(Config):
-    """Where in a file the array lies, and how its axes run."""
-
-    key: str | None = None
-    """npz and HDF5: name of the array in the file; may be left out if there is only one."""
-    axes: Axes | None = None
-    """npz, HDF5 and TIFF: order of the axes, of t (time or channel), c (colour), z, y, x; by default ...zyx."""
-
-
-class ImageFile(Array):
-    """How an image's file is read."""
-
-    dimensions: Literal[2, 3] | None = None
-    """What a file must hold, 2-D or 3-D; by default either."""
-    frame: int | str | None = None
-    """4-D files: number of the frame (time point or channel) from 0; ``each`` for all, the masks being 4-D as well;
-    or ``{group}``, a group of the masks' pattern that holds the frame's number."""
-    first_frame: int = 0
-    """The number in file names of the first frame."""
-
-
-class Masks(Array):
-    """One kind of mask files that belong to an image."""
-
-    file: Pattern
-    labels: dict[str, Labels] | None = None
-    """Multi-label file: structure to label number(s)."""
-    structure: str | None = None
-    """The file holds one structure: its name."""
-    structures: dict[str, str] | None = None
-    """One file a structure: value of the pattern's ``{structure}`` to name."""
-    per_slice: bool = False
-    """One file a slice of the volume, paired in the natural order of the file names on both sides."""
-    outline: bool = False
-    """The mask draws the outline only: it is closed and filled."""
-    threshold: float | None = None
-    """A pixel is inside above this value; by default 0, and 127 for JPEG."""
-    instances: Literal["union", "files", "components"] = "union"
-    """Several masks of one structure in an image: their union is the object; each file is one; each connected
-    component is one."""
-    select: str | None = None
-    """XML polygons: the text of the ``image`` element of the entry that belongs to the image, e.g. ``{image}``."""
-    absent: Literal["report", "skip"] = "report"
-    """A label number that a file does not hold (a missing or empty file, with one file a structure): a failure,
-    or nothing, where organs may lie outside the field of view."""
-
-    @pydantic.model_validator(mode="after")
-    def _one_naming(self) -> Masks:
-        given = [name for name in ("labels", "structure", "structures") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of labels, structure, structures")
-        if self.structures is not None and "structure" not in group_names(self.file):
-            raise ValueError("'structures' needs a group {structure} in 'file'")
-        return self
-
-    def names(self) -> list[str]:
-        """The structures, in the descriptor's order."""
-        if self.structure is not None:
-            return [self.structure]
-        return list(dict.fromkeys(self.labels or (self.structures or {}).values()))
-
-
-class Source(Config):
-    """One arrangement of files."""
-
-    folder: str | list[str]
-    """Folder(s) under the data root, the first that holds images counts; leading parts may be missing."""
-    image: Pattern
-    """Pattern of the images: a file, or the folder of a DICOM series."""
-    id: Pattern | None = None
-    """Readable name of a volume or image from the pattern's groups; by default all groups, joined by ``/``."""
-    masks: list[Masks] = pydantic.Field(min_length=1)
-
-
-class Slices(Config):
-    """Which slices of a volume, and which objects in them, become cases."""
-
-    plane: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
-    """``auto``: across the axis of largest spacing, which is the plane it was acquired in; the file's own last
-    axis where all are alike."""
-    policy: Literal["every", "step", "largest"] = "every"
-    """Every slice; every `step`-th; of each structure the slice with its largest area."""
-    step: int = pydantic.Field(default=1, ge=1)
-    min_area: int = pydantic.Field(default=16, ge=1)
-    """Smaller objects (pixels in the slice) are left out: a click or a box on fewer than 4 x 4 pixels says more
-    about rounding than about the method."""
-    max_objects: int | None = pydantic.Field(default=None, ge=1)
-    """At most so many objects an image, drawn from its name; by default all."""
-
-
-class Intensity(Config):
-    """How values become grey levels 0 to 255; give one. By default CT ``window: [-160, 240]``, 8-bit images as
-    they are, everything else ``percentiles: [0.5, 99.5]``."""
-
-    window: tuple[float, float] | None = None
-    """Values of black and white, e.g. Hounsfield units."""
-    percentiles: tuple[float, float] | None = None
-    """Percentiles of the volume's non-zero voxels that become black and white."""
-    as_is: bool = False
-    """8-bit values are grey levels already."""
-
-    @pydantic.model_validator(mode="after")
-    def _one_way(self) -> Intensity:
-        if sum([self.window is not None, self.percentiles is not None, self.as_is]) > 1:
-            raise ValueError("give one of window, percentiles, as_is")
-        for name in ("window", "percentiles"):
-            pair = getattr(self, name)
-            if pair is not None and not pair[0] < pair[1]:
-                raise ValueError(f"{name}: the first number must be the smaller one")
-        if self.percentiles is not None and not (0 <= self.percentiles[0] and self.percentiles[1] <= 100):
-            raise ValueError("percentiles lie between 0 and 100")
-        return self
-
-
-class SpacingTable(Config):
-    """Pixel sizes in a CSV file beside the images; without the file the spacing stays unknown."""
-
-    table: str
-    """Path under the dataset's folder."""
     name: str
-    """Column with the image's file name."""
-    column: str
-    """Column with the pixel size in mm."""
+    folder: Path | None
+    images: int
+    without_mask: int = 0
 
 
-class Descriptor(Config):
-    """A dataset: layout, formats, structures, and where to get it."""
-
-    name: str = ""
-    """Set from the file's name."""
-    title: str
-    modality: Modality
-    sources: list[Source] = []
-    image: ImageFile = ImageFile()
-    orientation: Literal["radiological", "file"] = "radiological"
-    """``radiological``: volumes are shown as a radiologist sees them (patient's right on the left, anterior or
-    superior at the top); ``file``: as stored."""
-    geometry: Literal["strict", "size"] = "strict"
-    """Image and mask must agree in size, spacing, direction and origin, or in size alone."""
-    spacing: Annotated[list[float], pydantic.Field(min_length=2, max_length=3)] | SpacingTable | None = None
-    """mm per pixel where the files do not say: [row, column], [slice, row, column], or a table."""
-    slices: Slices = Slices()
-    intensity: Intensity = Intensity()
-    licence: str = "not stated"
-    citation: str = ""
-    url: str = ""
-    get: str = ""
-    """How to get it."""
-    tree: str = ""
-    """What the folder must look like."""
-    shards: str | None = None
-    """A folder that synthfm-generate has written, instead of `sources`."""
-
-    @pydantic.model_validator(mode="after")
-    def _somewhere(self) -> Descriptor:
-        if not self.sources and self.shards is None:
-            raise ValueError("'sources' is missing: where do the images lie?")
-        return self
-
-    def structures(self) -> list[str]:
-        """Names of all structures, in the descriptor's order."""
-        return list(
-            dict.fromkeys(n for source in self.sources for masks in source.masks for n in masks.names())
-        )
+def find(descriptor: Descriptor, root: str | Path) -> Found:
+    """Look for a dataset under a data root; nothing is opened but folders (and a manifest of shards)."""
+    if descriptor.shards is not None:
+        return Found(descriptor.name, Path(descriptor.shards), read_manifest(descriptor.shards).num)
+    found = list(entries(descriptor, Path(root)))
+    bare = sum(not entry.masks for entry in found)
+    return Found(descriptor.name, place_of(descriptor, Path(root)), len(found) - bare, bare)
 
 
 def descriptor_names() -> list[str]:
@@ -267,6 +94,10 @@ def _wrapped(key: str, text: str) -> Iterable[str]:
     if not text.strip():
         return []
     return textwrap.wrap(
-        " ".join(text.split()), 96, initial_indent=f"{key:<12}", subsequent_indent=" " * 12, break_on_hyphens=False,
+        " ".join(text.split()),
+        width=96,
+        initial_indent=f"{key:<12}",
+        subsequent_indent=" " * 12,
+        break_on_hyphens=False,
         break_long_words=False,
-    )  # fmt: skip
+    )

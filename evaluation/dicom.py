@@ -79,7 +79,7 @@ def _by_position(headers: list[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
     for path, header in headers:
         if "ImagePositionPatient" not in header or "ImageOrientationPatient" not in header:
             raise Unreadable(
-                f"{path.name} has no ImagePositionPatient or ImageOrientationPatient: slices cannot be ordered"
+                f"{path.name} has no ImagePositionPatient or ImageOrientationPatient to order the slices by"
             )
     axes = np.array([header.ImageOrientationPatient for _, header in headers], float)
     if not np.allclose(axes, axes[0], atol=1e-3):

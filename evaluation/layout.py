@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data.console import InputError
-from data.folder import read_manifest
-from evaluation.descriptor import Descriptor, Masks, Source, SpacingTable
 from evaluation.patterns import Folders, Groups, fill, group_names, match, natural
+from evaluation.schema import Descriptor, Masks, Source, SpacingTable
 
 
 @dataclass(frozen=True)
@@ -53,26 +52,6 @@ class Entry:
     spacing: tuple[float, float] | None
 
 
-@dataclass(frozen=True)
-class Found:
-    """What is there of a dataset: its folder and how many images with masks (and without)."""
-
-    name: str
-    folder: Path | None
-    images: int
-    without_mask: int = 0
-
-
-def find(descriptor: Descriptor, root: str | Path) -> Found:
-    """Look for a dataset under a data root; nothing is opened but folders (and a manifest of shards)."""
-    if descriptor.shards is not None:
-        return Found(descriptor.name, Path(descriptor.shards), read_manifest(descriptor.shards).num)
-    found = list(entries(descriptor, Path(root)))
-    folder = next((place for _, place in _places(descriptor, Path(root), Folders())), None)
-    bare = sum(not entry.masks for entry in found)
-    return Found(descriptor.name, folder if found else None, len(found) - bare, bare)
-
-
 def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
     """All images of a dataset with their masks, in natural order; ids are unique.
 
@@ -94,6 +73,11 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
                 yield Entry(
                     entry_id, path, groups, tuple(chosen), tuple(source.masks), frame, table.get(path.name)
                 )
+
+
+def place_of(descriptor: Descriptor, root: Path) -> Path | None:
+    """The folder of a dataset's (first) source under a root, None if nothing is there."""
+    return next((folder for _, folder in _places(descriptor, root, Folders())), None)
 
 
 def _places(descriptor: Descriptor, root: Path, folders: Folders) -> Iterator[tuple[Source, Path]]:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data.prompts import depth
-from evaluation.descriptor import Masks
 from evaluation.layout import Entry, MaskFile
 from evaluation.patterns import fill, natural
 from evaluation.readers import Unreadable, Volume, read_volume, same_grid, suffix_of
+from evaluation.schema import Masks
 
 
 class _Empty(Unreadable):
@@ -46,12 +46,26 @@ class Structures:
         """Add a mask to a structure's; `instance` None starts a new instance."""
         if instance is None:
             instance = sum(name == structure for name, _ in self.names)
+        bit = self._bit(structure, instance)
+        self._layers[bit // 8] |= mask.astype(np.uint8) << np.uint8(bit % 8)
+
+    def _bit(self, structure: str, instance: int) -> int:
         if (structure, instance) not in self.names:
             self.names.append((structure, instance))
             if len(self.names) > 8 * len(self._layers):
                 self._layers.append(np.zeros(self.shape, np.uint8))
-        bit = self.names.index((structure, instance))
-        self._layers[bit // 8] |= mask.astype(np.uint8) << np.uint8(bit % 8)
+        return self.names.index((structure, instance))
+
+    def add_labels(self, array: NDArray, numbers: dict[str, list[int]]) -> None:
+        """Add several structures from a label map of integers from 0, in one pass a layer."""
+        bits = {name: self._bit(name, 0) for name in numbers}
+        for k, layer in enumerate(self._layers):
+            table = np.zeros(int(array.max()) + 1, np.uint8)
+            for name, bit in bits.items():
+                if bit // 8 == k:
+                    table[numbers[name]] |= np.uint8(1 << (bit % 8))
+            if table.any():
+                layer |= table[array]
 
     def remove(self, structure: str) -> None:
         """Take all masks of a structure out again; its bits stay unused."""
@@ -64,11 +78,6 @@ class Structures:
     def layers(self) -> list[NDArray[np.uint8]]:
         """The bits, eight a layer, uint8 (Z, Y, X)."""
         return self._layers
-
-    @staticmethod
-    def mask(layers: list[NDArray[np.uint8]], bit: int) -> NDArray[np.bool_]:
-        """One structure's mask from (slices of) the layers."""
-        return (layers[bit // 8] & np.uint8(1 << (bit % 8))) > 0
 
 
 def read_structures(entry: Entry, image: Volume, *, strict: bool) -> Structures:
@@ -167,7 +176,7 @@ def _read(
     if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
         raise Unreadable("the mask holds NaN or infinite values")
     if kind.labels is not None:
-        yield from _labels(kind, volume.array, path, structures)
+        _add_labels(kind, volume.array, path, structures)
         return
     name = kind.structure or (kind.structures or {}).get(files[0].groups.get("structure", ""))
     if name is None:  # a file of a structure that the descriptor does not ask for
@@ -220,10 +229,8 @@ def _stack(files: list[MaskFile], image: Volume) -> Volume:
         except Unreadable as error:
             raise Unreadable(f"{file.path.name} {error}") from error
         if picture.shape[0] != 1 or picture.shape[1:] != image.array.shape[1:]:
-            size = " x ".join(map(str, picture.shape[1:]))
-            raise Unreadable(
-                f"{file.path.name} is {size}, the image's slices {' x '.join(map(str, image.array.shape[1:]))}"
-            )
+            size, expected = (" x ".join(map(str, array.shape[1:])) for array in (picture, image.array))
+            raise Unreadable(f"{file.path.name} is {size}, the image's slices are {expected}")
         stacked[position] = picture[0]
     return Volume(stacked)
 
@@ -240,7 +247,8 @@ def _numbers(values: list[int | str], present: NDArray) -> list[int]:
     return chosen
 
 
-def _labels(kind: Masks, array: NDArray, path: Path, structures: Structures) -> Found:
+def _add_labels(kind: Masks, array: NDArray, path: Path, structures: Structures) -> None:
+    """Add the structures of a multi-label file."""
     if array.dtype.kind == "f":
         rounded = np.rint(array)
         if not np.allclose(array, rounded, atol=1e-3):
@@ -248,19 +256,21 @@ def _labels(kind: Masks, array: NDArray, path: Path, structures: Structures) -> 
         array = rounded.astype(np.int32)
     elif array.dtype.kind == "b":
         array = array.astype(np.uint8)
-    present = np.unique(array)
+    if array.min() < 0 or array.max() > 65535:
+        raise Unreadable(
+            f"holds values from {array.min()} to {array.max()}, expected label numbers 0 to 65535"
+        )
+    size = int(array.max()) + 1
+    present = np.flatnonzero(sum(np.bincount(part.ravel(), minlength=size) for part in array))
     if not present.any():
         raise Unreadable("the mask is empty: no label but 0")
-    for structure, values in (kind.labels or {}).items():
-        numbers = _numbers(values, present)
-        if numbers:
-            yield structure, np.isin(array, numbers), 0
-        elif kind.absent == "report":
-            shown = ", ".join(map(str, present[:12])) + (", ..." if len(present) > 12 else "")
-            wanted = ", ".join(map(str, values))
-            structures.problems.append(
-                (path, f"label {wanted} ({structure}) is not in the file; it holds {shown}")
-            )
+    wanted = {name: _numbers(values, present) for name, values in (kind.labels or {}).items()}
+    structures.add_labels(array, {name: numbers for name, numbers in wanted.items() if numbers})
+    shown = ", ".join(map(str, present[:12])) + (", ..." if len(present) > 12 else "")
+    for name, numbers in wanted.items():
+        if not numbers and kind.absent == "report":
+            asked = ", ".join(map(str, (kind.labels or {})[name]))
+            structures.problems.append((path, f"label {asked} ({name}) is not in the file; it holds {shown}"))
 
 
 def _segments(kind: Masks, path: Path, image: Volume, structures: Structures) -> Found:
@@ -275,19 +285,15 @@ def _segments(kind: Masks, path: Path, image: Volume, structures: Structures) ->
         elif kind.absent == "report":
             wanted = ", ".join(map(str, values))
             shown = ", ".join(str(key) for key in masks)
-            reason = (
-                f"segment {wanted} ({structure}) is empty"
-                if chosen
-                else f"segment {wanted} ({structure}) is not in the file; it holds {shown}"
-            )
-            structures.problems.append((path, reason))
+            reason = "is empty" if chosen else f"is not in the file; it holds {shown}"
+            structures.problems.append((path, f"segment {wanted} ({structure}) {reason}"))
 
 
 def fill_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill a drawn outline slice by slice, bool (Z, H, W); an outline that the frame cuts is closed along it.
 
-    A region that is filled already stays. Small gaps are closed first. The frame is tried side by side: where an outline runs out of the image, the
-    side of the frame that it meets belongs to it.
+    A region that is filled already stays. Small gaps are closed first. Where an outline runs out of the
+    image, the side of the frame that it meets belongs to it; the sides are tried one by one.
     """
     filled = np.zeros_like(mask)
     for k, outline in enumerate(mask):

@@ -35,7 +35,7 @@ class Volume:
     spacing
         mm (z, y, x), None where the file does not say.
     direction
-        3 x 3, columns the directions of x, y, z in patient coordinates (LPS), None where the file does not say.
+        3 x 3, columns the directions of x, y, z in patient coordinates (LPS); None where unknown.
     origin
         Position of the first voxel, mm, LPS; None where the file does not say.
     flat
@@ -106,8 +106,8 @@ def read_volume(
         from evaluation.dicom import read_file
 
         return read_file(path)
-    raise Unreadable(f"unknown kind of file ({suffix or 'no suffix'}); expected one of "
-                     f"{', '.join((*VOLUME_SUFFIXES, '.dcm', *PICTURE_SUFFIXES, *ARRAY_SUFFIXES))}")  # fmt: skip
+    known = ", ".join((*VOLUME_SUFFIXES, ".dcm", *PICTURE_SUFFIXES, *ARRAY_SUFFIXES))
+    raise Unreadable(f"unknown kind of file ({suffix or 'no suffix'}); expected one of {known}")
 
 
 def is_dicom(path: Path) -> bool:
@@ -214,7 +214,7 @@ def _read_picture(path: Path, axes: str | None, frame: int | None, mask: bool) -
     except Exception as error:  # imageio's plugins raise what they like
         raise Unreadable(f"cannot be read as a picture: {' '.join(str(error).split())[:160]}") from error
     if axes is None:  # (H, W), (H, W, colours), or a stack of pages
-        colour = array.ndim >= 3 and array.shape[-1] in (3, 4) or (array.ndim == 3 and array.shape[-1] == 2)
+        colour = array.ndim in (3, 4) and array.shape[-1] in (2, 3, 4)
         axes = {2: "yx", 3: "yxc" if colour else "zyx", 4: "zyxc"}.get(array.ndim)
         if axes is None:
             raise Unreadable(f"an array of shape {array.shape}; say what its axes are with 'axes'")
@@ -285,7 +285,7 @@ def _shaped(array: NDArray, axes: str | None, frame: int | None) -> Volume:
 
 
 def radiological(volume: Volume, array: NDArray) -> tuple[NDArray, tuple[int, int, int]]:
-    """Turn an array of a volume's shape so that its axes run towards inferior... see Returns.
+    """Turn an array of a volume's shape to the axes of radiological viewing.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from data.console import InputError
 from data.folder import shard_paths
 from data.shards import Sample, Shard, object_masks
 from evaluation.cases import Case, CaseFailure, Object, limit_objects, spread
-from evaluation.descriptor import Descriptor
+from evaluation.schema import Descriptor
 
 
 def shard_cases(descriptor: Descriptor, limit: int | None) -> Iterator[Case | CaseFailure]:

@@ -1,0 +1,144 @@
+"""Volumes to slices: the plane and how it is shown, which slices and objects count, grey levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.readers import Volume, radiological
+from evaluation.schema import Descriptor, Slices
+
+PLANES = ("axial", "coronal", "sagittal")
+"""The planes across the axes (S, P, L) of a volume in radiological orientation."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How a volume is cut and shown.
+
+    Attributes
+    ----------
+    volume
+        The volume.
+    turn
+        Whether it is turned to radiological orientation.
+    axis
+        The axis to cut across, of the (turned) array.
+    spacing
+        mm per pixel (row, column) of a slice, None where unknown.
+    """
+
+    volume: Volume
+    turn: bool
+    axis: int
+    spacing: tuple[float, float] | None
+
+    @property
+    def letter(self) -> str:
+        """The axis as it stands in the names of cases: z across axial slices, y coronal, x sagittal."""
+        return "zyx"[self.axis]
+
+    def slices(self, array: NDArray) -> NDArray:
+        """A view (slices, H, W) of an array of the volume's shape."""
+        turned = radiological(self.volume, array)[0] if self.turn else array
+        sliced = np.moveaxis(turned, self.axis, 0)
+        upright = self.turn and self.volume.direction is not None and self.axis > 0
+        return sliced[:, ::-1] if upright else sliced  # coronal and sagittal: superior on top
+
+
+def view_of(volume: Volume, descriptor: Descriptor) -> View:
+    """The view of a volume that a descriptor asks for.
+
+    Without a plane the cut goes across the axis of the largest spacing, or across the file's own slice axis
+    where no spacing is 5 % larger than the one along it.
+    """
+    turn = descriptor.orientation == "radiological" and not volume.flat
+    order = radiological(volume, volume.array)[1] if turn else (0, 1, 2)
+    axis = order.index(0)
+    if not volume.flat and descriptor.slices.plane != "auto":
+        axis = PLANES.index(descriptor.slices.plane)
+    elif not volume.flat and volume.spacing is not None and max(volume.spacing) > 1.05 * volume.spacing[0]:
+        axis = order.index(int(np.argmax(volume.spacing)))
+    if volume.spacing is None:
+        return View(volume, turn, axis, None)
+    row, column = (float(volume.spacing[order[k]]) for k in range(3) if k != axis)
+    return View(volume, turn, axis, (row, column))
+
+
+def bit_mask(layers: list[NDArray[np.uint8]], bit: int, k: int) -> NDArray[np.bool_]:
+    """One structure's mask in slice k, bool (H, W)."""
+    return (layers[bit // 8][k] & np.uint8(1 << (bit % 8))) > 0
+
+
+def slice_areas(layers: list[NDArray[np.uint8]], bits: list[int]) -> NDArray[np.int64]:
+    """Pixels of each structure in each slice, (slices, structures)."""
+    areas = np.zeros((len(layers[0]), len(bits)), np.int64)
+    for k in range(len(areas)):
+        for number, layer in enumerate(layers):
+            if layer[k].any():
+                counts = np.bincount(layer[k].ravel(), minlength=256)
+                for row, bit in enumerate(bits):
+                    if bit // 8 == number:
+                        areas[k, row] = counts[np.arange(256) >> (bit % 8) & 1 == 1].sum()
+    return areas
+
+
+def choose(areas: NDArray, policy: Slices, *, whole: bool = False) -> NDArray[np.bool_]:
+    """Which objects in which slices become (part of) cases, bool (slices, objects), from their areas.
+
+    `whole` marks a 2-D image, of which every object that is large enough counts.
+    """
+    enough = areas >= policy.min_area
+    if whole or policy.policy == "every":
+        return enough
+    if policy.policy == "step":
+        kept = np.zeros(len(areas), bool)
+        kept[policy.step // 2 :: policy.step] = True
+        return enough & kept[:, None]
+    largest = np.zeros_like(enough)
+    largest[areas.argmax(0), np.arange(areas.shape[1])] = True
+    return enough & largest
+
+
+def bad_slice(values: NDArray) -> str | None:
+    """Why a slice is no image, or None."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        return f"{np.count_nonzero(~np.isfinite(values))} voxels of the slice are NaN or infinite"
+    if values.min() == values.max():
+        return f"the slice is constant (every value is {values.flat[0]:g})"
+    return None
+
+
+def grey_levels(volume: Volume, descriptor: Descriptor) -> tuple[float, float]:
+    """The values that become black (0) and white (255)."""
+    intensity = descriptor.intensity
+    given = intensity.window or intensity.percentiles or intensity.as_is
+    if intensity.as_is or (
+        not given and volume.array.dtype == np.uint8 and descriptor.modality in ("US", "XR", "generic")
+    ):
+        return 0.0, 255.0
+    if intensity.window or (not given and descriptor.modality == "CT"):
+        return intensity.window or (-160.0, 240.0)
+    values = volume.array.ravel()
+    values = values[:: max(1, values.size // 4_000_000)]  # a percentile needs no more
+    values = values[np.isfinite(values) & (values != 0)]
+    low, high = np.percentile(values, intensity.percentiles or (0.5, 99.5)) if values.size else (0.0, 0.0)
+    if high <= low:
+        low, high = float(np.nanmin(volume.array)), float(np.nanmax(volume.array))
+    return float(low), float(high)
+
+
+def to_grey(values: NDArray, levels: tuple[float, float], *, inverted: bool = False) -> NDArray[np.uint8]:
+    """Values to grey levels, uint8: `levels` become 0 and 255, what lies outside is cut off.
+
+    >>> to_grey(np.array([-200.0, 40.0, 240.0]), (-160.0, 240.0)).tolist()
+    [0, 128, 255]
+    """
+    low, high = levels
+    if (low, high) == (0.0, 255.0) and values.dtype == np.uint8:
+        grey = np.array(values, order="C")
+    else:
+        grey = np.rint(np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    return np.uint8(255) - grey if inverted else grey
