@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from data.config import preset_names, read_yaml, validate
 from data.console import InputError
 from data.folder import MANIFEST, read_manifest
-from evaluation.layout import entries, place_of
+from evaluation.layout import Found, find
 from evaluation.schema import Descriptor
 
 __all__ = ["Descriptor", "Found", "describe", "descriptor_names", "find", "load_descriptor"]
 
 DATASETS = Path(__file__).parent / "datasets"
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is there of a dataset: its folder and how many images with masks (and without)."""
-
-    name: str
-    folder: Path | None
-    images: int
-    without_mask: int = 0
-
-
-def find(descriptor: Descriptor, root: str | Path) -> Found:
-    """Look for a dataset under a data root; nothing is opened but folders (and a manifest of shards)."""
-    if descriptor.shards is not None:
-        return Found(descriptor.name, Path(descriptor.shards), read_manifest(descriptor.shards).num)
-    found = list(entries(descriptor, Path(root)))
-    bare = sum(not entry.masks for entry in found)
-    return Found(descriptor.name, place_of(descriptor, Path(root)), len(found) - bare, bare)
 
 
 def descriptor_names() -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data.console import InputError
+from data.folder import read_manifest
 from evaluation.patterns import Folders, Groups, fill, group_names, match, natural
 from evaluation.schema import Descriptor, Masks, Source, SpacingTable
 
@@ -75,7 +76,26 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
                 )
 
 
-def place_of(descriptor: Descriptor, root: Path) -> Path | None:
+@dataclass(frozen=True)
+class Found:
+    """What is there of a dataset: its folder and how many images with masks (and without)."""
+
+    name: str
+    folder: Path | None
+    images: int
+    without_mask: int = 0
+
+
+def find(descriptor: Descriptor, root: str | Path) -> Found:
+    """Look for a dataset under a data root; nothing is opened but folders (and a manifest of shards)."""
+    if descriptor.shards is not None:
+        return Found(descriptor.name, Path(descriptor.shards), read_manifest(descriptor.shards).num)
+    found = list(entries(descriptor, Path(root)))
+    bare = sum(not entry.masks for entry in found)
+    return Found(descriptor.name, _place_of(descriptor, Path(root)), len(found) - bare, bare)
+
+
+def _place_of(descriptor: Descriptor, root: Path) -> Path | None:
     """The folder of a dataset's (first) source under a root, None if nothing is there."""
     return next((folder for _, folder in _places(descriptor, root, Folders())), None)
 
