@@ -78,12 +78,21 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
 
 @dataclass(frozen=True)
 class Found:
-    """What is there of a dataset: its folder and how many images with masks (and without)."""
+    """What is there of a dataset: its folder and how many images or volumes with masks (and without)."""
 
     name: str
     folder: Path | None
     images: int
     without_mask: int = 0
+
+    def __str__(self) -> str:
+        if self.folder is None:
+            return "not found"
+        bare = f" ({self.without_mask} more without masks)" if self.without_mask else ""
+        return f"{self.images} {'image' if self.images == 1 else 'images'}{bare} in {self.folder}"
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
 
 def find(descriptor: Descriptor, root: str | Path) -> Found:
@@ -141,6 +150,7 @@ def _mask_files(source: Source, folder: Path, groups: Groups, folders: Folders) 
         MaskFile(path, kind, found)
         for kind in source.masks
         for path, found in match(folder, kind.file, folders, groups)
+        if kind.structures is None or found["structure"] in kind.structures
     ]
 
 

@@ -162,14 +162,15 @@ def _read(
 ) -> Found:
     """Masks in the files: (structure, mask, instance)."""
     path = files[0].path
-    instance = None if kind.instances == "files" else 0
-    if suffix_of(path) == ".xml":
-        yield kind.names()[0], _polygons(path, image, fill(kind.select or "", entry.groups)), instance
-        return
     if kind.labels is not None and suffix_of(path) in (".dcm", "") and _is_segmentation(path):
         yield from _segments(kind, path, image, structures)
         return
-    volume = _stack(files, image) if kind.per_slice else _one(path, kind, entry)
+    if suffix_of(path) == ".xml":
+        volume = Volume(
+            polygon_mask(path, image.array.shape[1:], fill(kind.select or "", entry.groups))[None]
+        )
+    else:
+        volume = _stack(files, image) if kind.per_slice else _one(path, kind, entry)
     problem = same_grid(image, volume, strict=strict)
     if problem:
         raise Unreadable(problem)
@@ -178,22 +179,19 @@ def _read(
     if kind.labels is not None:
         _add_labels(kind, volume.array, path, structures)
         return
-    name = kind.structure or (kind.structures or {}).get(files[0].groups.get("structure", ""))
-    if name is None:  # a file of a structure that the descriptor does not ask for
-        return
+    name = kind.structure or (kind.structures or {})[files[0].groups["structure"]]
     mask = volume.array > _threshold(kind, path)
     if kind.outline:
         mask = fill_outline(mask)
     if not mask.any():
         if kind.absent == "report":
             raise _Empty(f"the mask of {name} is empty")
-        return
-    if kind.instances == "components":
+    elif kind.instances == "components":
         numbered, count = ndimage.label(mask, ndimage.generate_binary_structure(3, 3))
         for k in range(1, count + 1):
             yield name, numbered == k, None
     else:
-        yield name, mask, instance
+        yield name, mask, None if kind.instances == "files" else 0
 
 
 def _one(path: Path, kind: Masks, entry: Entry) -> Volume:
@@ -325,18 +323,25 @@ def _fill(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return best
 
 
-def _polygons(path: Path, image: Volume, select: str) -> NDArray[np.bool_]:
-    """Union of the polygons in an XML file with ``<mark><image>..</image><svg>JSON</svg></mark>`` entries.
+def polygon_mask(path: Path, shape: tuple[int, ...], select: str) -> NDArray[np.bool_]:
+    """Union of the polygons of an XML file, bool (H, W).
 
-    The JSON is a list of regions with ``points``, a list of ``{"x":, "y":}`` in pixels.
+    The file holds ``<mark><image>1</image><svg>JSON</svg></mark>`` elements; the JSON is a list of regions
+    with ``points``, a list of ``{"x": column, "y": row}`` in pixels. `select` is the text of the ``image``
+    element of the marks that count, empty for all.
+
+    Raises
+    ------
+    Unreadable
+        If the file is no such XML or has no polygon for the image.
     """
     from skimage.draw import polygon2mask
 
     try:
         root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, OSError) as error:
         raise Unreadable(f"not valid XML ({error})") from error
-    mask = np.zeros(image.array.shape[1:], bool)
+    mask = np.zeros(shape, bool)
     for mark in root.iter("mark"):
         if select and (mark.findtext("image") or "").strip() != select:
             continue
@@ -344,9 +349,9 @@ def _polygons(path: Path, image: Volume, select: str) -> NDArray[np.bool_]:
             for region in json.loads(mark.findtext("svg") or "[]"):
                 points = np.array([[point["y"], point["x"]] for point in region.get("points") or []], float)
                 if len(points) >= 3:
-                    mask |= polygon2mask(mask.shape, points)
+                    mask |= polygon2mask(shape, points)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Unreadable(f"polygons cannot be read ({error})") from error
     if not mask.any():
         raise Unreadable(f"no polygon of image {select!r}" if select else "no polygon")
-    return mask[None]
+    return mask
