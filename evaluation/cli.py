@@ -1,0 +1,154 @@
+"""``synthfm-eval``: parse, call, print."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data import console
+from data.console import Failed, InputError
+
+
+@click.group(cls=console.Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="synthfm")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks of what failed.")
+def main(verbose: bool) -> None:
+    """Score promptable segmentation on real datasets: Dice tables, per-case scores, figures."""
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(message)s")
+    for noisy in ("matplotlib", "PIL", "numba", "h5py"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _split(_: Any, __: Any, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Options that may be repeated and may hold several, separated by commas."""
+    return tuple(part for value in values for part in value.split(",") if part)
+
+
+_data = [
+    click.option(
+        "--data-root",
+        type=click.Path(path_type=Path),
+        default=Path("."),
+        show_default=True,
+        help="Folder under which the datasets lie.",
+    ),
+    click.option(
+        "--dataset",
+        "datasets",
+        multiple=True,
+        required=True,
+        callback=_split,
+        help="NAME (see 'datasets'), FILE.yaml or a folder of shards; repeat or separate by commas.",
+    ),
+    click.option(
+        "--prompts", multiple=True, callback=_split, help="Prompt settings, e.g. box,point1,clicks:5."
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="At most this many cases a dataset."),
+    click.option("--seed", type=click.IntRange(min=0), help="Root seed of the prompts."),
+    click.option("--preset", default="default", show_default=True, help="Settings: a name or a YAML file."),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting."),
+]
+
+
+def _data_options(command: Any) -> Any:
+    for option in reversed(_data):
+        command = option(command)
+    return command
+
+
+def _config(preset: str, overrides: tuple[str, ...], prompts: tuple[str, ...], **keys: Any) -> Any:
+    from data.config import load_preset
+    from evaluation.config import PRESETS, EvalConfig
+
+    return load_preset(EvalConfig, PRESETS, preset, overrides, prompts=list(prompts) or None, **keys)
+
+
+@main.command()
+@click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=_split,
+              help="A SAM-format checkpoint (or 'tiny', the embedded one); repeat for several.")  # fmt: skip
+@_data_options
+@click.option("--method", "methods", multiple=True, callback=_split, default=("ellipse",), show_default=True,
+              help="Classical methods and masks:DIR; see 'methods'. 'none' for none.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--baseline", help="Method that the others are tested against; the last one by default.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--jobs", type=int, default=-1, show_default=True, help="Threads for the scores; -1 for all.")
+def run(
+    checkpoints: tuple[str, ...],
+    data_root: Path,
+    datasets: tuple[str, ...],
+    methods: tuple[str, ...],
+    out: Path,
+    baseline: str | None,
+    device: str,
+    jobs: int,
+    **settings: Any,
+) -> None:
+    """Score checkpoints and other methods on datasets.
+
+    Writes scores.csv (row by row: the same command goes on after an interruption), the tables and overlay
+    pictures to OUT, and prints the table. Exit code 1 if a case failed, 2 if nothing could run.
+    """
+    from evaluation.session import evaluate
+
+    config = _config(**settings)
+    specs = [_checkpoint_spec(item) for item in checkpoints] + [item for item in methods if item != "none"]
+    table, failures = evaluate(
+        specs, list(datasets), data_root, config, out, device=device, jobs=jobs, baseline=baseline
+    )
+    click.echo(table)
+    click.echo(f"Scores, tables and pictures are in {out}; figures and a page: synthfm-eval report {out}")
+    if failures:
+        for failure in failures[:20]:
+            click.echo(f"failed: {failure}", err=True)
+        more = f" (the first 20 are shown, all are in {out / 'failures.csv'})" if len(failures) > 20 else ""
+        raise Failed(f"{len(failures)} cases failed{more}")
+
+
+def _checkpoint_spec(item: str) -> str:
+    name, equals, file = item.partition("=")
+    return f"{name}=checkpoint:{file}" if equals else f"checkpoint:{item}"
+
+
+@main.command("methods")
+def list_methods() -> None:
+    """List the methods and the prompt settings."""
+    from evaluation.methods import CLASSICAL
+    from evaluation.prompting import SETTINGS
+
+    click.echo("methods (--method)")
+    for name, text in CLASSICAL.items():
+        click.echo(f"  {name:<16}{text}")
+    click.echo(f"  {'masks:DIR':<16}masks saved by another system, see 'synthfm-eval prompts'")
+    click.echo("models (--checkpoint [NAME=]FILE)")
+    click.echo(f"  {'SAM format':<16}SynthFM, SAM, MedSAM, MobileSAM; 'tiny' is the embedded one")
+    click.echo(f"  {'SAM 2':<16}its own checkpoints, with the optional package sam2")
+    click.echo("prompt settings (--prompts)")
+    for name, (text, _) in SETTINGS.items():
+        click.echo(f"  {name:<16}{text}")
+    click.echo(f"  {'clicks:K':<16}K rounds, each next click in the middle of the largest error")
+
+
+@main.command("datasets")
+@click.argument("name", required=False)
+@click.option("--data-root", type=click.Path(path_type=Path), default=Path("."), show_default=True,
+              help="Folder under which the datasets lie.")  # fmt: skip
+def list_datasets(name: str | None, data_root: Path) -> None:
+    """List the datasets and what of them is under the data root; with NAME, how to get it."""
+    from evaluation.descriptor import describe, descriptor_names, find, load_descriptor
+
+    if name is not None:
+        click.echo(describe(load_descriptor(name)))
+        return
+    if not data_root.is_dir():
+        raise InputError(f"--data-root {data_root}: no such folder")
+    for known in descriptor_names():
+        descriptor = load_descriptor(known)
+        click.echo(f"{known:<28}{descriptor.modality:<4}{find(descriptor, data_root):<40}{descriptor.title}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What one evaluation is made with; a preset is a YAML file in ``presets/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from data.config import Config
+from data.console import InputError
+from evaluation.prompting import check_setting
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class EvalConfig(Config):
+    """Settings of ``synthfm-eval run`` that change the scores.
+
+    Attributes
+    ----------
+    prompts
+        Prompt settings, as :mod:`evaluation.prompting` names them.
+    seed
+        Root of every prompt's seed.
+    limit
+        At most this many cases a dataset; None for all.
+    tolerance_mm, tolerance_px
+        How far a surface may lie off and still count as right in the surface Dice: where the spacing is
+        known, and where it is not.
+    multimask
+        Whether a SAM model gives three masks and its own estimate picks one: ``auto`` does so for a single
+        click without a box (as SAM's authors advise for ambiguous prompts), ``always`` and ``never``.
+    overlays
+        How many random cases keep a picture for each dataset, structure and prompt setting, beside the best
+        and the worst; 0 makes no pictures.
+    """
+
+    prompts: tuple[str, ...] = ("box", "point1")
+    seed: int = Field(0, ge=0)
+    limit: int | None = Field(None, ge=1)
+    tolerance_mm: float = Field(2.0, gt=0)
+    tolerance_px: float = Field(2.0, gt=0)
+    multimask: Literal["auto", "always", "never"] = "auto"
+    overlays: int = Field(9, ge=0)
+
+    @field_validator("prompts")
+    @classmethod
+    def _known(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        if not prompts:
+            raise ValueError("give at least one prompt setting")
+        for setting in prompts:
+            try:
+                check_setting(setting)
+            except InputError as error:
+                raise ValueError(str(error)) from error
+        return tuple(dict.fromkeys(prompts))

@@ -1,0 +1,112 @@
+"""Methods: what is asked of each, and which there are.
+
+A method encodes an image once, then predicts a mask for each of any number of prompts. Adding one is a file
+in this folder with a class of the :class:`Method` protocol, and a line in :data:`CLASSICAL` or :func:`build`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.console import InputError
+from evaluation.prompting import Prompt
+
+
+class Unavailable(Exception):
+    """A method's optional package is missing; the message says what to install."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """One predicted mask.
+
+    Attributes
+    ----------
+    mask
+        bool (H, W), the image's size.
+    iou
+        The method's own estimate of the mask's IoU; None where it gives none.
+    memory
+        Handed back with the next corrective click.
+    """
+
+    mask: NDArray[np.bool_]
+    iou: float | None = None
+    memory: Any = None
+
+
+class Method(Protocol):
+    """What the evaluation asks of a method (contract 3)."""
+
+    name: str
+
+    def accepts(self, setting: str) -> bool:
+        """Whether the method can use prompts of this setting; where not, its rows are absent."""
+
+    def encode(self, image: NDArray[np.uint8]) -> Any:
+        """Prepare one image, uint8 (H, W)."""
+
+    def predict(self, encoded: Any, prompts: Sequence[Prompt]) -> list[Predicted]:
+        """A mask for each prompt, in order; the prompts belong to different objects and settings."""
+
+
+CLASSICAL = {
+    "ellipse": "filled ellipse inscribed in the box: no image is looked at",
+}
+"""Method name (and module in this folder) to what it does."""
+
+
+def build(spec: str, *, device: str = "cpu", multimask: str = "auto") -> Method:
+    """Build a method from ``[NAME=]SPEC``.
+
+    Parameters
+    ----------
+    spec
+        A name of :data:`CLASSICAL`; ``checkpoint:FILE`` for a SAM or SAM 2 checkpoint; ``masks:DIR`` for
+        masks saved by another system. ``NAME=`` before it gives the name of its column.
+    device
+        Where models run.
+    multimask
+        As in :class:`evaluation.config.EvalConfig`.
+
+    Raises
+    ------
+    InputError
+        If the method is unknown or its file is not one of the kind.
+    Unavailable
+        If it needs a package that is not installed.
+    """
+    name, kind, argument = parse(spec)
+    if kind == "checkpoint":
+        from evaluation.methods import sam
+
+        return sam.open_checkpoint(name, argument, device=device, multimask=multimask)
+    module = importlib.import_module(f"evaluation.methods.{kind}")
+    return module.build(name)
+
+
+def parse(spec: str) -> tuple[str, str, str]:
+    """Split ``[NAME=]SPEC`` into name, kind and argument.
+
+    >>> parse("SAM=checkpoint:sam_vit_b.pth"), parse("ellipse")
+    (('SAM', 'checkpoint', 'sam_vit_b.pth'), ('ellipse', 'ellipse', ''))
+    """
+    given, equals, rest = spec.partition("=")
+    if not equals:
+        given, rest = "", spec
+    kind, _, argument = rest.partition(":")
+    if kind in ("checkpoint", "masks") and argument:
+        return given or Path(argument).stem, kind, argument
+    if kind in CLASSICAL and not argument:
+        return given or kind, kind, ""
+    raise InputError(
+        f"unknown method {spec!r}; choose among {', '.join(CLASSICAL)} and masks:DIR; "
+        "models are given with --checkpoint [NAME=]FILE"
+    )

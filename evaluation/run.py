@@ -1,0 +1,234 @@
+"""Scores methods on datasets: cases x objects x prompt settings x methods to ``scores.csv``."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+from tqdm import tqdm
+
+from data.console import Failed
+from data.folder import write_atomically
+from evaluation import metrics, overlays, prompting
+from evaluation.cases import Case, CaseFailure, Object, iter_cases
+from evaluation.config import EvalConfig
+from evaluation.methods import Method, Predicted
+from evaluation.prompting import Prompt
+from evaluation.scores import FAILURES, Done, Failure, Row, ScoresFile, to_csv
+
+if TYPE_CHECKING:
+    from evaluation.descriptor import Descriptor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One mask that a method gave, and what it was asked."""
+
+    object: Object
+    prompt: Prompt
+    round: int
+    predicted: Predicted
+    seconds: float
+
+
+def run(
+    descriptors: Sequence[Descriptor],
+    root: Path,
+    methods: Sequence[Method],
+    config: EvalConfig,
+    out: Path,
+    *,
+    jobs: int = 1,
+) -> list[Failure]:
+    """Score every method on every case and append the rows to ``OUT/scores.csv``.
+
+    What the file holds already is not done again. A file that cannot be read, or a case on which a method
+    crashes, costs that case and is returned (and written to ``failures.csv``).
+
+    Parameters
+    ----------
+    descriptors
+        The datasets.
+    root
+        Folder under which they lie.
+    methods
+        With distinct names; the pictures are chosen by the first one's scores.
+    config
+        See :class:`EvalConfig`.
+    out
+        Folder of the run, claimed by :func:`evaluation.scores.claim`.
+    jobs
+        Threads for the scores of a case.
+
+    Raises
+    ------
+    InputError
+        If nothing of a dataset is under the root.
+    Failed
+        On Ctrl-C.
+    """
+    failures: list[Failure] = []
+    cases = 0
+    pictures = overlays.Gallery(out / "overlays", sample=config.overlays)
+    bar = tqdm(unit=" cases", disable=None, smoothing=0.05)
+    try:
+        with ScoresFile(out) as file, joblib.Parallel(n_jobs=jobs, prefer="threads") as parallel, bar:
+            for descriptor in descriptors:
+                bar.set_description(descriptor.name)
+                for item in iter_cases(descriptor, root, limit=config.limit):
+                    if isinstance(item, CaseFailure):
+                        failures.append(Failure(item.dataset, item.case, "", item.file, item.reason))
+                        log.warning("%s %s: %s", item.dataset, item.file, item.reason)
+                        continue
+                    cases += 1
+                    bar.update()
+                    _one_case(item, methods, config, file, pictures, failures, parallel)
+    except KeyboardInterrupt as error:
+        raise Failed(f"interrupted after {cases} cases; the same command goes on from there") from error
+    finally:
+        write_atomically(out / FAILURES, to_csv(failures, header=Failure))
+    return failures
+
+
+def _one_case(
+    case: Case,
+    methods: Sequence[Method],
+    config: EvalConfig,
+    file: ScoresFile,
+    pictures: overlays.Gallery,
+    failures: list[Failure],
+    parallel: joblib.Parallel,
+) -> None:
+    todo = [method for method in methods if not _is_done(file.done, case, method)]
+    if not todo:
+        return
+    prompts = case_prompts(case, config.prompts, config.seed)
+    rows: list[Row] = []
+    shown: list[tuple[Answer, str, float]] = []
+    for method in todo:
+        try:
+            encode_seconds, answers = ask(method, case, prompts)
+            scored = score_answers(case, answers, config, method.name, encode_seconds, parallel)
+        except Exception as error:  # whatever a method does, it costs this case and no more
+            reason = f"{type(error).__name__}: {error}"
+            log.debug("%s: %s on %s", method.name, reason, case.case, exc_info=True)
+            log.warning("%s %s: %s failed: %s", case.dataset, case.case, method.name, reason)
+            failures.append(Failure(case.dataset, case.case, method.name, "", reason))
+            continue
+        rows += scored
+        shown += [(answer, row.method, row.dsc) for answer, row in zip(answers, scored, strict=True)]
+    file.append(rows)
+    if len(todo) == len(methods):
+        pictures.offer(case, shown)
+
+
+def _is_done(done: Done, case: Case, method: Method) -> bool:
+    return (case.dataset, case.case, method.name) in done
+
+
+def object_key(item: Object) -> str:
+    """An object's name in its case: the structure, with its number where there are several."""
+    return f"{item.structure}#{item.instance}" if item.instance else item.structure
+
+
+def case_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, Prompt]]:
+    """The (first) prompt of every object and setting of a case."""
+    return [
+        (item, prompting.make_prompt(item.mask, (case.dataset, case.case, object_key(item), setting), seed))
+        for setting in settings
+        for item in case.objects
+    ]
+
+
+def ask(method: Method, case: Case, prompts: Sequence[tuple[Object, Prompt]]) -> tuple[float, list[Answer]]:
+    """Everything one method says to one case: the image is encoded once.
+
+    First rounds of all settings go to the method in one call, then each further round of all objects that
+    are clicked interactively.
+
+    Returns
+    -------
+    encode_seconds, answers
+        Seconds to encode the image; the answers in no particular order.
+    """
+    asked = [(item, prompt) for item, prompt in prompts if method.accepts(prompt.key[3])]
+    if not asked:
+        return 0.0, []
+    started = time.perf_counter()
+    encoded = method.encode(case.image)
+    encode_seconds = time.perf_counter() - started
+    answers: list[Answer] = []
+    turn = 1
+    while asked:
+        started = time.perf_counter()
+        predicted = method.predict(encoded, [prompt for _, prompt in asked])
+        seconds = (time.perf_counter() - started) / len(asked)
+        answered = [
+            Answer(item, prompt, turn, mask, seconds)
+            for (item, prompt), mask in zip(asked, predicted, strict=True)
+        ]
+        answers += [dataclasses.replace(answer, predicted=_plain(answer.predicted)) for answer in answered]
+        turn += 1
+        asked = [
+            (
+                answer.object,
+                prompting.correct(
+                    answer.prompt, answer.predicted.mask, answer.object.mask, answer.predicted.memory
+                ),
+            )
+            for answer in answered
+            if prompting.rounds(answer.prompt.key[3]) >= turn
+        ]
+    return encode_seconds, answers
+
+
+def _plain(predicted: Predicted) -> Predicted:
+    return dataclasses.replace(predicted, memory=None)  # logits of old rounds need not be kept
+
+
+def score_answers(
+    case: Case,
+    answers: Sequence[Answer],
+    config: EvalConfig,
+    method: str,
+    encode_seconds: float,
+    parallel: joblib.Parallel,
+) -> list[Row]:
+    """Rows of one method's answers to one case, in the answers' order."""
+    tolerance = config.tolerance_px if case.spacing is None else config.tolerance_mm
+    scores: list[Any] = parallel(
+        joblib.delayed(metrics.score)(answer.predicted.mask, answer.object.mask, case.spacing, tolerance)
+        for answer in answers
+    )
+    return [
+        Row(
+            dataset=case.dataset,
+            modality=case.modality,
+            case=case.case,
+            volume=case.volume,
+            slice=case.slice,
+            structure=answer.object.structure,
+            instance=answer.object.instance,
+            prompt=answer.prompt.key[3],
+            round=answer.round,
+            clicks=len(answer.prompt.points),
+            method=method,
+            **dataclasses.asdict(score),
+            unit="px" if case.spacing is None else "mm",
+            tolerance=tolerance,
+            predicted_iou=answer.predicted.iou,
+            volume_voxels=answer.object.volume_voxels,
+            prompt_seed=answer.prompt.seed,
+            encode_seconds=encode_seconds,
+            predict_seconds=answer.seconds,
+        )
+        for answer, score in zip(answers, scores, strict=True)
+    ]

@@ -1,0 +1,154 @@
+"""One evaluation from names to tables: what ``synthfm-eval run`` calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.console import InputError
+from data.folder import sha256
+from evaluation import methods as registry
+from evaluation.cases import iter_cases
+from evaluation.config import EvalConfig
+from evaluation.descriptor import Descriptor, load_descriptor
+from evaluation.layout import entries
+from evaluation.methods import Method, Unavailable
+from evaluation.run import run
+from evaluation.scores import Failure, claim, read_scores
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    specs: Sequence[str],
+    datasets: Sequence[str],
+    root: Path,
+    config: EvalConfig,
+    out: Path,
+    *,
+    device: str = "auto",
+    jobs: int = 1,
+    baseline: str | None = None,
+) -> tuple[str, list[Failure]]:
+    """Score the methods on the datasets and write the tables.
+
+    Parameters
+    ----------
+    specs
+        Methods as :func:`evaluation.methods.build` takes them.
+    datasets
+        As :func:`evaluation.descriptor.load_descriptor` takes them.
+    root, config, out, jobs
+        As for :func:`evaluation.run.run`.
+    device
+        ``auto`` takes the GPU if there is one.
+    baseline
+        As for :func:`evaluation.report.write_tables`.
+
+    Returns
+    -------
+    table, failures
+        The Markdown table; what could not be scored.
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong, or nothing could be scored.
+    """
+    from evaluation.report import write_tables
+
+    descriptors = load_datasets(datasets, root)
+    methods = build_methods(specs, device=device, multimask=config.multimask)
+    claim(out, _settings(specs, methods, datasets, descriptors, root, config))
+    failures = run(descriptors, root, methods, config, out, jobs=jobs)
+    try:
+        table = read_scores(out)
+    except InputError as error:
+        if failures:
+            first = failures[0]
+            raise InputError(
+                f"nothing could be scored; {len(failures)} cases failed, "
+                f"the first: {first.file or first.case}: {first.reason}"
+            ) from error
+        raise InputError(
+            f"nothing to score: no method given can use the prompt settings {', '.join(config.prompts)}, "
+            "or no case holds an object that is large enough"
+        ) from error
+    return write_tables(table, out, baseline=baseline), failures
+
+
+def load_datasets(names: Sequence[str], root: Path) -> list[Descriptor]:
+    """Load the descriptors and look whether each has something under the root, before any work is done."""
+    if not root.is_dir():
+        raise InputError(f"--data-root {root}: no such folder")
+    descriptors = [load_descriptor(name) for name in dict.fromkeys(names)]
+    seen: dict[str, str] = {}
+    for descriptor, name in zip(descriptors, dict.fromkeys(names), strict=True):
+        if descriptor.name in seen:
+            raise InputError(
+                f"--dataset {name} and {seen[descriptor.name]} have the same name {descriptor.name!r}"
+            )
+        seen[descriptor.name] = name
+        if descriptor.shards is None and next(entries(descriptor, root), None) is None:
+            next(iter_cases(descriptor, root))  # raises, naming what was looked for
+    return descriptors
+
+
+def build_methods(specs: Sequence[str], *, device: str, multimask: str) -> list[Method]:
+    """Build the methods; one whose optional package is missing is left out with a warning.
+
+    Raises
+    ------
+    InputError
+        If a method is unknown or given twice, or none is left.
+    """
+    names = [registry.parse(spec)[0] for spec in specs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"two methods are called {twice!r}; give one another name: --checkpoint NAME=FILE")
+    built: list[Method] = []
+    for spec in specs:
+        try:
+            built.append(registry.build(spec, device=pick_device(device), multimask=multimask))
+        except Unavailable as error:
+            log.warning("%s is left out: %s", spec, error)
+    if not built:
+        raise InputError("no method to score: give --checkpoint FILE or --method NAME")
+    return built
+
+
+def pick_device(device: str) -> str:
+    """``auto`` is the GPU where there is one, else the CPU."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _settings(
+    specs: Sequence[str],
+    methods: Sequence[Method],
+    datasets: Sequence[str],
+    descriptors: Sequence[Descriptor],
+    root: Path,
+    config: EvalConfig,
+) -> dict[str, Any]:
+    """What must not change when a run goes on."""
+    ready = {method.name for method in methods}
+    described = {}
+    for spec in specs:
+        name, kind, argument = registry.parse(spec)
+        if name in ready:
+            file = Path(argument)
+            described[name] = (
+                sha256(file) if kind == "checkpoint" and file.is_file() else f"{kind}:{argument}"
+            )
+    return {
+        "datasets": [item.name for item in descriptors],
+        "methods": described,
+        "data root": str(root.resolve()),
+        **config.model_dump(mode="json"),
+    }
