@@ -108,20 +108,24 @@ def positive_points(mask: Mask, count: int, rng: np.random.Generator) -> NDArray
 
 
 def negative_points(
-    mask: Mask, count: int, rng: np.random.Generator, label: NDArray | None = None
+    mask: Mask,
+    count: int,
+    rng: np.random.Generator,
+    label: NDArray | None = None,
+    squared: NDArray[np.int32] | None = None,
 ) -> NDArray[np.int16]:
     """Up to `count` hard negatives around a mask, int16 (n, 2), spread along its outline.
 
     They lie outside the mask in a ring whose width follows the mask's size, one pixel off the edge at
     least. With a label map, every second one lies in another labelled region where the ring has one.
-    Returns fewer (possibly none) only where the image has too few pixels outside the mask.
+    Who has it already gives the squared distance to the mask as `squared`, int32 (H, W). Returns fewer (possibly none) only where the image has too few pixels outside the mask.
     """
     height, width = mask.shape
     x0, y0, x1, y1 = tight_box(mask)
     reach = int(np.clip(0.25 * np.sqrt(np.count_nonzero(mask)), 4, 24))
     top, left = max(y0 - reach, 0), max(x0 - reach, 0)
     window = np.s_[top : min(y1 + reach, height), left : min(x1 + reach, width)]
-    squared = squared_distance(~mask[window], False)
+    squared = squared_distance(~mask[window], False) if squared is None else squared[window]
     ring = (squared > 2) & (squared <= reach**2)
     if not ring.any():
         ring = squared > 0

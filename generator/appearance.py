@@ -1,33 +1,268 @@
-"""From regions to a clean image: mean, texture and edge of each region."""
+"""Boundary and appearance: from regions to a clean image, the one that a perfect scanner would show.
+
+:func:`draw_look` draws what every region looks like; :func:`render` applies it.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from generator import textures
-from generator.filters import gaussian_blur
-from generator.layout import Canvas
+from generator.config import GeneratorConfig
+from generator.filters import gaussian_blur, upsample
+from generator.layout import Canvas, Region, outline_pixel
+from generator.textures import Texture
+from generator.tissues import Palette, absorption, draw_palette
 
 Image = NDArray[np.float32]
 
 
-def render(canvas: Canvas, rng: np.random.Generator) -> Image:
-    """The clean image, float32 (H, W), about 0 to 1."""
-    size = canvas.view.size
-    tissues: dict[str, float] = {}
-    mean, amplitude, kind = np.zeros((3, 256), np.float32)
+@dataclass(frozen=True)
+class Look:
+    """What was drawn for the regions of one scene; arrays of 256 are indexed by region number.
+
+    Attributes
+    ----------
+    palette
+        Grey values of the tissues.
+    mean, amplitude, shade
+        float32 (256,): mean grey value, standard deviation of the texture and of the slow shading.
+    kind
+        uint8 (256,): which of `textures`.
+    absorption
+        float32 (256,): loss of echo level per tenth of the frame's depth (ultrasound).
+    textures
+        The textures in use.
+    shading
+        Coarse noise from which the shading is interpolated, float32 (5, 5).
+    capsules
+        Region number, grey step and width in pixels of thin rims.
+    spots
+        float64 (n, 3): x, y and radius of the places where an outline vanishes.
+    edge, wide
+        Standard deviation in pixels of the blur of all edges, and of vanishing ones.
+    softness
+        Coarse field of how soft edges are over the frame, (6, 6) in 0 to 1.
+    """
+
+    palette: Palette
+    mean: Image
+    amplitude: Image
+    shade: Image
+    kind: NDArray[np.uint8]
+    absorption: Image
+    textures: tuple[Texture, ...]
+    shading: Image
+    capsules: tuple[tuple[int, float, float], ...]
+    spots: NDArray[np.float64]
+    edge: float
+    wide: float
+    softness: Image
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def touching(region: NDArray) -> NDArray:
+    """How many pixel edges each pair of region numbers shares: int32 (256, 256), symmetric."""
+    height, width = region.shape
+    count = np.zeros((256, 256), np.int32)
+    for row in range(height):
+        for column in range(width):
+            here = region[row, column]
+            if column + 1 < width and region[row, column + 1] != here:
+                count[here, region[row, column + 1]] += 1
+                count[region[row, column + 1], here] += 1
+            if row + 1 < height and region[row + 1, column] != here:
+                count[here, region[row + 1, column]] += 1
+                count[region[row + 1, column], here] += 1
+    return count
+
+
+def _reference(contacts: NDArray, region: Region, rng: np.random.Generator) -> int:
+    """The region that a region is compared with: an earlier sibling that it touches, or its parent."""
+    earlier = np.flatnonzero(contacts[region.number, 1 : region.number] > 2) + 1
+    siblings = [int(n) for n in earlier if n != region.parent]
+    if siblings and rng.random() < 0.6:
+        return siblings[int(rng.integers(len(siblings)))]
+    return region.parent
+
+
+def _means(
+    canvas: Canvas, palette: Palette, modality: str, config: GeneratorConfig, rng: np.random.Generator
+) -> tuple[Image, set[int]]:
+    """Mean grey values, and the objects that differ from their parent by texture only."""
+    boundary, contacts = config.boundary, touching(canvas.region)
+    mean = np.zeros(256, np.float32)
+    ground = "soft" if modality == "US" else "air"
+    mean[0] = palette.values[ground] if rng.random() < 0.8 else rng.uniform(0, 1)
+    texture_only: set[int] = set()
     for region in canvas.regions:
-        base = tissues.setdefault(region.tissue, float(rng.uniform(0, 1)))
-        value = base + rng.normal(0, 0.06)
-        low = region.is_object and rng.random() < 0.3
-        if low:
-            value = mean[region.parent] + rng.choice([-1, 1]) * rng.uniform(0.02, 0.08)
-        mean[region.number] = np.clip(value, 0, 1)
-        amplitude[region.number] = rng.uniform(0, 0.08)
-        kind[region.number] = rng.integers(2)
-    fields = np.stack([textures.draw_field(rng, size) for _ in range(2)])
-    region = canvas.region
-    texture = np.where(kind[region] > 0, fields[0], fields[1])
-    image = mean[region] + amplitude[region] * texture
-    return gaussian_blur(image, rng.uniform(0.5, 1.5))
+        value = palette.values[region.tissue] + rng.normal(0, palette.spread)
+        if region.is_object:
+            against = mean[_reference(contacts, region, rng)]
+            sign = rng.choice([-1, 1])
+            if rng.random() < config.appearance.relative_share:
+                value = against + sign * np.exp(rng.uniform(*np.log(config.appearance.contrast)))
+            if boundary.enabled and rng.random() < boundary.low_contrast_share:
+                value = against + sign * rng.uniform(*boundary.low_contrast)
+            elif config.texture.enabled and rng.random() < config.texture.texture_only_share:
+                value = mean[region.parent]
+                texture_only.add(region.number)
+            if not boundary.enabled:
+                value = _stand_out(value, mean, contacts, region, boundary.least_contrast)
+        mean[region.number] = value
+    return mean, texture_only
+
+
+def _stand_out(value: float, mean: Image, contacts: NDArray, region: Region, least: float) -> float:
+    """The value nearest to `value` that differs by `least` from the parent's and all touching regions'."""
+    others = np.flatnonzero(contacts[region.number, : region.number] > 0)
+    taken = mean[[region.parent, *others.tolist()]]
+    choices = np.concatenate([[value], taken - 1.02 * least, taken + 1.02 * least])
+    free = np.abs(choices[:, None] - taken).min(1) >= least
+    inside = free & (choices > -0.05) & (choices < 1.05)
+    usable = choices[inside] if inside.any() else choices[free]
+    return float(usable[np.argmin(np.abs(usable - value))])
+
+
+def _vanishing(canvas: Canvas, config: GeneratorConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Where outlines vanish: (n, 3) of x, y and radius."""
+    spots = []
+    for region in canvas.regions:
+        if config.boundary.enabled and region.is_object and rng.random() < config.boundary.weak_edge_share:
+            radius = np.sqrt(np.count_nonzero(region.mask) / np.pi)
+            for _ in range(int(rng.integers(1, 5))):
+                spots.append((*outline_pixel(region, rng), max(2.0, radius * rng.uniform(0.15, 0.6))))
+    return np.array(spots, float).reshape(-1, 3)
+
+
+def draw_look(
+    canvas: Canvas, modality: str, config: GeneratorConfig, rng: np.random.Generator
+) -> Look:
+    """Draw what every region of a scene looks like."""
+    size, boundary, texture = canvas.view.size, config.boundary, config.texture
+    palette = draw_palette(rng, modality, bool(rng.random() < config.appearance.physical_share))
+    mean, texture_only = _means(canvas, palette, modality, config, rng)
+    names, weights = texture.kinds.items()
+    fields = tuple(
+        textures.draw(rng, max(32, size // 2), str(rng.choice(names, p=weights)))
+        for _ in range(int(rng.choice([2, 3], p=[0.6, 0.4])) if texture.enabled else 0)
+    )
+    amplitude, shade, absorb = np.zeros((3, 256), np.float32)
+    kind = np.zeros(256, np.uint8)
+    strength: dict[str, float] = {}
+    kinds: dict[str, int] = {}
+    capsules = []
+    for region in canvas.regions:
+        tissue, n = region.tissue, region.number
+        if texture.enabled:
+            low, high = np.log(texture.strength)
+            amplitude[n] = strength.setdefault(tissue, float(np.exp(rng.uniform(low, high))))
+            kind[n] = kinds.setdefault(tissue, int(rng.integers(len(fields))))
+            if tissue in ("air", "fluid", "liquor"):
+                amplitude[n] *= 0.3
+            shade[n] = rng.uniform(*texture.shading)
+            if n in texture_only:
+                kind[n] = (kind[region.parent] + 1) % len(fields)
+                amplitude[n] = max(amplitude[n], rng.uniform(0.05, 0.14), 1.5 * amplitude[region.parent])
+        absorb[n] = absorption(rng, tissue)
+        if boundary.enabled and region.is_object and rng.random() < boundary.capsule_share:
+            step = rng.choice([-1, 1]) * rng.uniform(0.1, 0.5)
+            capsules.append((n, float(step), float(rng.uniform(1.0, 2.4) * max(1, size / 256))))
+    varying = boundary.enabled and rng.random() < boundary.varying_edge_share
+    return Look(
+        palette=palette,
+        mean=mean,
+        amplitude=amplitude,
+        shade=shade,
+        kind=kind,
+        absorption=absorb,
+        textures=fields,
+        shading=rng.standard_normal((5, 5), np.float32),
+        capsules=tuple(capsules),
+        spots=_vanishing(canvas, config, rng),
+        edge=max(0.35, rng.uniform(*boundary.edge_width) * size / 1000),
+        wide=rng.uniform(0.012, 0.035) * size,
+        softness=np.clip(rng.uniform(-0.8, 0.9, (6, 6)), 0, 1).astype(np.float32) * np.float32(varying),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _paint(
+    region: NDArray, mean: NDArray, amplitude: NDArray, shade: NDArray, kind: NDArray, fields: NDArray, slow: NDArray
+) -> tuple[NDArray, NDArray]:
+    height, width = region.shape
+    level, grain = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+    for row in range(height):
+        for column in range(width):
+            n = region[row, column]
+            level[row, column] = mean[n] + shade[n] * slow[row, column]
+            grain[row, column] = amplitude[n] * fields[kind[n], row, column]
+    return level, grain
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _draw_rim(level: NDArray, mask: NDArray, top: int, left: int, step: float, width: float, slow: NDArray) -> None:
+    """Add `step` to the pixels of a mask within `width` of its outline, where the slow field lets it show."""
+    h, w = mask.shape
+    height, across = level.shape
+    reach = int(np.ceil(width))
+    for row in range(h):
+        for column in range(w):
+            if mask[row, column] == 0:
+                continue
+            near = False
+            for i in range(-reach, reach + 1):
+                for j in range(-reach, reach + 1):
+                    r, c = row + i, column + j
+                    y, x = r + top, c + left
+                    if i * i + j * j > width * width or y < 0 or x < 0 or y >= height or x >= across:
+                        continue
+                    if r < 0 or c < 0 or r >= h or c >= w or mask[r, c] == 0:
+                        near = True
+            if near:
+                show = min(max(slow[row + top, column + left] + 0.9, 0.0), 1.0)
+                level[row + top, column + left] += np.float32(step * show)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _soften(level: NDArray, wide: NDArray, softness: NDArray, spots: NDArray) -> None:
+    """Blend `level` towards its wide blur by a softness that is 1 in the middle of each spot."""
+    height, width = level.shape
+    for k in range(len(spots)):
+        x, y, radius = spots[k]
+        reach = int(np.ceil(1.6 * radius))
+        for row in range(max(0, int(y) - reach), min(height, int(y) + reach + 1)):
+            for column in range(max(0, int(x) - reach), min(width, int(x) + reach + 1)):
+                away = ((row - y) ** 2 + (column - x) ** 2) / (radius * radius)
+                softness[row, column] = max(softness[row, column], np.float32(np.exp(-(away**2))))
+    for row in range(height):
+        for column in range(width):
+            soft = min(max(softness[row, column], np.float32(0)), np.float32(1))
+            level[row, column] += soft * (wide[row, column] - level[row, column])
+
+
+def render(canvas: Canvas, look: Look) -> Image:
+    """The clean image of a scene, float32 (H, W): tissue, texture, rims, and edges of varying width."""
+    size = canvas.view.size
+    shape = (size, size)
+    slow = upsample(look.shading, shape, sharp=False)
+    if look.textures:
+        grid = max(32, size // 2)
+        fields = np.stack([upsample(textures.make(texture, grid), shape) for texture in look.textures])
+    else:
+        fields = np.zeros((1, *shape), np.float32)
+    level, grain = _paint(canvas.region, look.mean, look.amplitude, look.shade, look.kind, fields, slow)
+    for number, step, width in look.capsules:
+        region = canvas.regions[number - 1]
+        _draw_rim(level, region.mask, region.top, region.left, step, width, slow)
+    for overlay in canvas.overlays:
+        window = level[overlay.top : overlay.top + overlay.mask.shape[0], overlay.left :]
+        window[:, : overlay.mask.shape[1]] += overlay.mask * np.float32(overlay.density)
+    if len(look.spots) or look.softness.any():
+        softness = upsample(look.softness, shape, sharp=False)
+        _soften(level, gaussian_blur(level, look.wide), softness, look.spots)
+    return gaussian_blur(level + grain, look.edge)

@@ -1,7 +1,9 @@
 """What the generator draws: the content config and its presets.
 
 How many samples, from which root seed and in what shards is the factory's; this config alone decides what a
-sample with a given seed looks like.
+sample with a given seed looks like. A *span* is the ends of the range from which a number is drawn; a *share*
+is the probability that something is drawn at all; grey values are relative to the displayed range, 0 black
+and 1 white.
 """
 
 from __future__ import annotations
@@ -23,31 +25,96 @@ Weight = Annotated[float, Field(ge=0)]
 
 def _rising(span: tuple[float, float]) -> tuple[float, float]:
     if span[0] > span[1]:
-        raise ValueError(f"the range must rise, from low to high, not {span[0]} to {span[1]}")
+        raise ValueError(f"a range rises from low to high, not from {span[0]} to {span[1]}")
     return span
 
 
 Span = Annotated[tuple[float, float], pydantic.AfterValidator(_rising)]
+Positive = Annotated[
+    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], pydantic.AfterValidator(_rising)
+]
+NotNegative = Annotated[
+    tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], pydantic.AfterValidator(_rising)
+]
 
 
-def _some(weights: dict[str, float]) -> dict[str, float]:
-    if any(weight < 0 for weight in weights.values()) or not sum(weights.values()) > 0:
-        raise ValueError("weights must not be negative, and one must be above 0")
-    return weights
+class Weights(Config):
+    """Weights of alternatives, of which one is drawn: none negative, one above 0."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_above_zero(self) -> Weights:
+        if not sum(self.model_dump().values()) > 0:
+            raise ValueError("one of the weights must be above 0")
+        return self
+
+    def items(self) -> tuple[list[str], list[float]]:
+        """Names and probabilities."""
+        values = self.model_dump()
+        total = sum(values.values())
+        return list(values), [value / total for value in values.values()]
 
 
-class ModalityMix(Config):
-    """Weights of the modalities; a sample draws one."""
+class ModalityMix(Weights):
+    """How often each modality is drawn."""
 
     generic: Weight = 0.25
     CT: Weight = 0.27
     MR: Weight = 0.26
     US: Weight = 0.22
 
-    @pydantic.model_validator(mode="after")
-    def _some(self) -> ModalityMix:
-        _some(self.model_dump())
-        return self
+
+class GenericPlans(Weights):
+    """Scene plans of generic images."""
+
+    free: Weight = 0.5
+    tiles: Weight = 0.12
+    radiograph: Weight = 0.16
+    crop: Weight = 0.12
+    abdomen: Weight = 0.05
+    head: Weight = 0.05
+
+
+class CTPlans(Weights):
+    """Scene plans of CT images."""
+
+    abdomen: Weight = 0.42
+    thorax: Weight = 0.2
+    pelvis: Weight = 0.12
+    head: Weight = 0.07
+    spine: Weight = 0.07
+    free: Weight = 0.08
+    crop: Weight = 0.04
+
+
+class MRPlans(Weights):
+    """Scene plans of MR images."""
+
+    head: Weight = 0.24
+    cardiac: Weight = 0.2
+    crop: Weight = 0.16
+    pelvis: Weight = 0.14
+    spine: Weight = 0.08
+    abdomen: Weight = 0.1
+    free: Weight = 0.08
+
+
+class USPlans(Weights):
+    """Scene plans of ultrasound images."""
+
+    layers: Weight = 0.34
+    fetal: Weight = 0.2
+    chambers: Weight = 0.16
+    upper_abdomen: Weight = 0.16
+    free: Weight = 0.14
+
+
+class PlansConfig(Config):
+    """Which plan a scene follows, per modality."""
+
+    generic: GenericPlans = GenericPlans()
+    CT: CTPlans = CTPlans()
+    MR: MRPlans = MRPlans()
+    US: USPlans = USPlans()
 
 
 class PromptsConfig(Config):
@@ -58,18 +125,127 @@ class PromptsConfig(Config):
 
 
 class ShapesConfig(Config):
-    """The shape-aware module; `anatomical: false` leaves ellipses."""
+    """The shape-aware module.
+
+    `anatomical: false` leaves ellipses in an ellipse. `deformation` is the standard deviation of the scene's
+    smooth displacement over the frame's side. `crop_share` of the scenes zoom in on a structure, `distant_share`
+    show a small body in a large field, `turned_share` are turned by any angle.
+    """
 
     anatomical: bool = True
+    plans: PlansConfig = PlansConfig()
     min_area: int = Field(16, ge=4)
     max_objects: int = Field(40, ge=1, le=60)
-    deformation: Span = (0.0, 0.07)
+    deformation: NotNegative = (0.0, 0.045)
+    crop_share: Share = 0.28
+    distant_share: Share = 0.12
+    turned_share: Share = 0.15
+    two_tissue_share: Share = 0.12
 
 
 class BoundaryConfig(Config):
-    """The boundary-aware module; `enabled: false` leaves sharp, separated objects."""
+    """The boundary-aware module; `enabled: false` leaves sharp, separate objects that stand out.
+
+    Of the objects, `low_contrast_share` differ from the parent or a touching neighbour by a mean within
+    `low_contrast`, `weak_edge_share` have stretches of outline that vanish, `capsule_share` a thin bright or
+    dark rim, `gap_share` keep 1 to 3 pixels between them and what they would touch, `touching_share` get another neighbour
+    along their outline. `edge_width` is the
+    standard deviation of the blur of all edges in thousandths of the frame's side, drawn per image. With the
+    module off, an object's mean differs by `least_contrast` from all that it touches.
+    """
 
     enabled: bool = True
+    least_contrast: Share = 0.1
+    low_contrast_share: Share = 0.3
+    low_contrast: NotNegative = (0.012, 0.07)
+    weak_edge_share: Share = 0.3
+    capsule_share: Share = 0.1
+    gap_share: Share = 0.15
+    touching_share: Share = 0.15
+    varying_edge_share: Share = 0.4
+    edge_width: NotNegative = (1.5, 7.0)
+
+
+class TextureKinds(Weights):
+    """Kinds of texture."""
+
+    spectral: Weight = 0.4
+    bandpass: Weight = 0.17
+    perlin: Weight = 0.08
+    simplex: Weight = 0.05
+    cellular: Weight = 0.1
+    fibres: Weight = 0.12
+    vessels: Weight = 0.08
+
+
+class TextureConfig(Config):
+    """Texture: its kinds, standard deviation per region, and the share of objects that are a texture only."""
+
+    enabled: bool = True
+    kinds: TextureKinds = TextureKinds()
+    strength: NotNegative = (0.005, 0.09)
+    texture_only_share: Share = 0.05
+    shading: NotNegative = (0.0, 0.06)
+
+
+class AppearanceConfig(Config):
+    """Contrast: `contrast` is the span of relative draws; `physical_share` of the CT and US images take tissue
+    values in the order that physics gives them, the others any; then gamma and inversion."""
+
+    contrast: Positive = (0.04, 0.9)
+    relative_share: Share = 0.3
+    physical_share: Share = 0.8
+    gamma: Positive = (0.65, 1.6)
+    inversion_share: Share = 0.08
+
+
+class CTConfig(Config):
+    """CT: `noise` is its standard deviation over the window's width."""
+
+    noise: Positive = (0.008, 0.13)
+    streak_share: Share = 0.3
+    cupping_share: Share = 0.3
+    circle_share: Share = 0.15
+
+
+class MRConfig(Config):
+    """MR: `noise` is the standard deviation of either channel relative to white."""
+
+    noise: Positive = (0.005, 0.09)
+    bias: NotNegative = (0.0, 0.35)
+    truncation_share: Share = 0.35
+    ghost_share: Share = 0.15
+    thick_slice_share: Share = 0.25
+
+
+class USConfig(Config):
+    """Ultrasound: dynamic range in dB, wavelengths across the depth, compounded looks."""
+
+    dynamic_range: Positive = (40.0, 75.0)
+    speckle: Positive = (0.9, 2.6)
+    looks: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=8)]] = (1, 3)
+    shadow: NotNegative = (0.0, 1.0)
+
+
+class GenericConfig(Config):
+    """Generic images: any noise, blur, shading and grey-level curve."""
+
+    noise: Positive = (0.004, 0.15)
+    bias: NotNegative = (0.0, 0.3)
+    curve_share: Share = 0.4
+
+
+class AcquisitionConfig(Config):
+    """The scanner. `low_resolution_share` of the images are acquired on a grid coarser by `coarseness` (drawn
+    per axis within `anisotropy`) and interpolated to the frame."""
+
+    low_resolution_share: Share = 0.4
+    coarseness: Positive = (1.2, 4.5)
+    anisotropy: Positive = (1.0, 1.8)
+    CT: CTConfig = CTConfig()
+    MR: MRConfig = MRConfig()
+    US: USConfig = USConfig()
+    generic: GenericConfig = GenericConfig()
 
 
 class GeneratorConfig(Config):
@@ -80,6 +256,9 @@ class GeneratorConfig(Config):
     prompts: PromptsConfig = PromptsConfig()
     shapes: ShapesConfig = ShapesConfig()
     boundary: BoundaryConfig = BoundaryConfig()
+    texture: TextureConfig = TextureConfig()
+    appearance: AppearanceConfig = AppearanceConfig()
+    acquisition: AcquisitionConfig = AcquisitionConfig()
 
 
 def load_config(preset: str = "full", overrides: Iterable[str] = (), **keys: Any) -> GeneratorConfig:

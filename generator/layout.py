@@ -8,6 +8,7 @@ placed before: neighbours touch along the outline of the earlier one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,9 @@ from generator.shapes import Shape
 
 OUTSIDE = 255
 """Region number beyond the field of view."""
+
+MAX_DEPTH = 4
+"""An object lies in at most three others."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,16 @@ class Region:
     top: int
     left: int
     mask: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Something whose density adds to what lies before and behind it (a rib in a radiograph); no object."""
+
+    mask: NDArray[np.uint8]
+    top: int
+    left: int
+    density: float
 
 
 @dataclass(frozen=True)
@@ -110,24 +124,33 @@ class Canvas:
     ----------
     view
         Anatomy to pixels.
+    rng
+        What shapes and gaps are drawn from.
     min_area
         Smallest area of an object, in pixels.
     max_objects
         Regions placed beyond that many objects are no objects any more.
     spacing
-        Pixels kept free between siblings (0 lets them touch).
+        Pixels kept free between sibling objects (0 lets them touch).
+    gap_share
+        Share of the objects that keep a gap of 1 to 3 pixels where they would touch a sibling.
     region
         uint8 (H, W), innermost region, 0 background, :data:`OUTSIDE` beyond the field of view.
     regions
         What was placed; region n is ``regions[n - 1]``.
+    overlays
+        Densities that add to the image and belong to no region.
     """
 
     view: View
+    rng: np.random.Generator
     min_area: int = 16
     max_objects: int = 40
     spacing: int = 0
+    gap_share: float = 0.0
     region: NDArray[np.uint8] = field(init=False)
     regions: list[Region] = field(default_factory=list)
+    overlays: list[Overlay] = field(default_factory=list)
     objects: int = 0
 
     def __post_init__(self) -> None:
@@ -140,11 +163,9 @@ class Canvas:
         size: tuple[float, float] | float,
         angle: float = 0.0,
         *,
-        rng: np.random.Generator | None = None,
         parent: int = 0,
         tissue: str = "soft",
         is_object: bool = True,
-        gap: int = 0,
         least: float = 0.2,
     ) -> int:
         """Place a shape in anatomical coordinates; returns its region's number, or 0 if it was not placed.
@@ -157,73 +178,77 @@ class Canvas:
             Centre, half extents and turn.
         parent
             The region whose pixels it may take.
-        gap
-            Pixels kept free to siblings, at least the canvas's own spacing.
         least
             Share of the shape's own pixels in the frame that must remain; else it is not placed.
         """
         if isinstance(shape, str):
-            assert rng is not None
-            shape = shapes.make(shape, shapes.FAMILIES[shape].draw(rng))
+            shape = shapes.make(shape, shapes.FAMILIES[shape].draw(self.rng))
+        placed = self._place(shape, at, size, angle)
+        mask, top, left = shapes.rasterise(placed, self.view.size)
+        return self.paint(mask, (top, left), placed.family, parent, tissue, is_object, least, placed.connected)
+
+    def _place(self, shape: Shape, at: tuple[float, float], size: tuple[float, float] | float, angle: float) -> Shape:
         view = self.view
         extent = np.broadcast_to(np.asarray(size, float), 2) * view.scale
         turn = view.angle + view.mirror * angle
-        placed = shapes.place(
-            shape, view.to_pixels(*at), (extent[0] * view.mirror, extent[1]), turn, view.deform
-        )
-        mask, top, left = shapes.rasterise(placed, view.size)
-        return self.paint(
-            mask, top, left, placed.family, placed.connected, parent, tissue, is_object, gap, least
-        )
+        return shapes.place(shape, view.to_pixels(*at), (extent[0] * view.mirror, extent[1]), turn, view.deform)
+
+    def overlay(self, shape: Shape, density: float) -> None:
+        """Add the density of a shape in anatomical coordinates to all that lies in its projection."""
+        mask, top, left = shapes.rasterise(self._place(shape, (0, 0), 1, 0.0), self.view.size)
+        if mask.size:
+            self.overlays.append(Overlay(mask, top, left, density))
 
     def paint(
         self,
         mask: NDArray[np.uint8],
-        top: int,
-        left: int,
+        corner: tuple[int, int],
         family: str,
-        connected: bool,
         parent: int,
         tissue: str,
         is_object: bool,
-        gap: int = 0,
         least: float = 0.2,
+        connected: bool = True,
     ) -> int:
-        """As :meth:`put`, from a mask in its box; `mask` is changed."""
+        """As :meth:`put`, from a mask whose box has its top left `corner` at (row, column); `mask` is changed."""
         number = len(self.regions) + 1
         full = int(np.count_nonzero(mask))
         if full < 4 or number >= OUTSIDE:
             return 0
+        top, left = corner
+        is_object = is_object and self.objects < self.max_objects and self.depth(parent) < MAX_DEPTH
+        gap = self.spacing if is_object else 0
+        if is_object and self.rng.random() < self.gap_share:
+            gap = max(gap, int(self.rng.integers(1, 4)))
         window = self.region[top : top + mask.shape[0], left : left + mask.shape[1]]
-        spacing = max(gap, self.spacing if is_object else 0)
-        left_over = restrict(mask, window, parent, spacing)
-        is_object = is_object and self.objects < self.max_objects
-        if left_over and (connected or spacing):
-            left_over = keep_largest(mask) if connected else left_over
-        if left_over < (self.min_area if is_object else 4) or left_over < least * full:
+        area = restrict(mask, window, parent, gap)
+        if area and connected:
+            area = keep_largest(mask)
+        if area < (self.min_area if is_object else 4) or area < least * full:
             return 0
         window[mask != 0] = number
         self.regions.append(Region(number, parent, family, tissue, is_object, top, left, mask))
         self.objects += is_object
         return number
 
+    def depth(self, number: int) -> int:
+        """How many objects a region is or lies in."""
+        count = 0
+        while number:
+            region = self.regions[number - 1]
+            count, number = count + region.is_object, region.parent
+        return count
+
     def partition(
-        self,
-        parent: int,
-        count: int,
-        rng: np.random.Generator,
-        tissues: list[str],
-        object_share: float,
-        warp: float = 0.1,
+        self, parent: int, count: int, tissues: Sequence[str], object_share: float, warp: float = 0.1
     ) -> list[int]:
         """Tile what a region still shows with `count` cells whose walls a noise field bends.
 
         Cells are Voronoi cells of drawn seeds after the plane was warped; `warp` is the warp's size over that
         of the region's box. Returns the regions placed.
         """
-        seeds = np.array(
-            [spot for spot in (self.spot(rng, parent) for _ in range(count)) if spot is not None]
-        )
+        rng = self.rng
+        seeds = np.array([spot for spot in (self.spot(parent) for _ in range(count)) if spot is not None])
         if not len(seeds):
             return []
         top, left, bottom, right = self._box(parent)
@@ -237,49 +262,51 @@ class Canvas:
             rows, columns = np.flatnonzero((cells == k).any(1)), np.flatnonzero((cells == k).any(0))
             if not len(rows):
                 continue
-            window = cells[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            mask = (cells[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == k).astype(np.uint8)
+            corner = (top + int(rows[0]), left + int(columns[0]))
             tissue = tissues[int(rng.integers(len(tissues)))]
-            is_object = rng.random() < object_share
-            mask = (window == k).astype(np.uint8)
-            number = self.paint(
-                mask,
-                top + int(rows[0]),
-                left + int(columns[0]),
-                "cell",
-                True,
-                parent,
-                tissue,
-                bool(is_object),
+            placed.append(
+                self.paint(mask, corner, "cell", parent, tissue, bool(rng.random() < object_share))
             )
-            if number:
-                placed.append(number)
-        return placed
+        return [number for number in placed if number]
 
     def _box(self, number: int) -> tuple[int, int, int, int]:
         if number == 0:
             return 0, 0, self.view.size, self.view.size
         region = self.regions[number - 1]
-        return (
-            region.top,
-            region.left,
-            region.top + region.mask.shape[0],
-            region.left + region.mask.shape[1],
-        )
+        height, width = region.mask.shape
+        return region.top, region.left, region.top + height, region.left + width
 
-    def spot(self, rng: np.random.Generator, parent: int) -> tuple[int, int] | None:
+    def spot(self, parent: int) -> tuple[int, int] | None:
         """A pixel (x, y) that the region itself still shows, or None if 40 draws found none."""
         top, left, bottom, right = self._box(parent)
-        xs, ys = rng.integers(left, right, 40), rng.integers(top, bottom, 40)
+        xs, ys = self.rng.integers(left, right, 40), self.rng.integers(top, bottom, 40)
         hits = np.flatnonzero(self.region[ys, xs] == parent)
         return (int(xs[hits[0]]), int(ys[hits[0]])) if len(hits) else None
 
-    def somewhere(self, rng: np.random.Generator, parent: int) -> tuple[float, float] | None:
-        """As :meth:`spot`, in anatomical coordinates."""
-        spot = self.spot(rng, parent)
-        return None if spot is None else self.view.to_anatomy(*spot)
+    def somewhere(self, parent: int) -> tuple[float, float]:
+        """As :meth:`spot`, in anatomical coordinates; far outside the frame if there is none."""
+        spot = self.spot(parent)
+        return (99.0, 99.0) if spot is None else self.view.to_anatomy(*spot)
+
+    def edge(self, number: int) -> tuple[float, float]:
+        """A point on a region's outline, in anatomical coordinates."""
+        return self.view.to_anatomy(*outline_pixel(self.regions[number - 1], self.rng))
 
     def radius(self, number: int) -> float:
         """Radius of the circle of a region's area, in anatomical units."""
         if number == 0:
             return self.view.size / 2 / self.view.scale
         return float(np.sqrt(np.count_nonzero(self.regions[number - 1].mask) / np.pi) / self.view.scale)
+
+
+def outline_pixel(region: Region, rng: np.random.Generator) -> tuple[float, float]:
+    """A pixel (x, y) of a region's outline: the first or last of a drawn row or column of its mask."""
+    across = bool(rng.random() < 0.5)
+    mask = region.mask if across else region.mask.T
+    rows = np.flatnonzero(mask.any(1))
+    row = int(rows[int(rng.integers(len(rows)))])
+    columns = np.flatnonzero(mask[row])
+    column = int(columns[0 if rng.random() < 0.5 else -1])
+    y, x = (row, column) if across else (column, row)
+    return float(region.left + x), float(region.top + y)

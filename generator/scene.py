@@ -2,135 +2,188 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from data import prompts
 from data.shards import Objects, Sample
-from generator import anatomy
-from generator.acquisition import acquire
-from generator.appearance import render
+from generator import acquisition, plans, plans_body, plans_ultrasound, ultrasound
+from generator.appearance import Image, Look, draw_look, render
 from generator.config import GeneratorConfig
-from generator.kernels import edge_width
-from generator.layout import OUTSIDE, Canvas, Region, View, draw_displacement
+from generator.layout import OUTSIDE, Canvas, View, draw_displacement
+from generator.objects import tabulate
+from generator.ultrasound import Probe
+
+PLANS: dict[str, Callable[[Canvas], None]] = {
+    "ellipses": plans.ellipses,
+    "free": plans.free,
+    "tiles": plans.tiles,
+    "crop": plans.crop,
+    "radiograph": plans.radiograph,
+    "abdomen": plans_body.abdomen,
+    "thorax": plans_body.thorax,
+    "cardiac": plans_body.cardiac,
+    "pelvis": plans_body.pelvis,
+    "head": plans_body.head,
+    "spine": plans_body.spine,
+    "layers": plans_ultrasound.layers,
+    "fetal": plans_ultrasound.fetal,
+    "chambers": plans_ultrasound.chambers,
+    "upper_abdomen": plans_ultrasound.upper_abdomen,
+}
+
+_PROBES = {
+    "layers": ("linear",),
+    "fetal": ("curved", "curved", "sector", "linear"),
+    "chambers": ("sector",),
+    "upper_abdomen": ("curved", "curved", "sector"),
+}
+
+
+@dataclass(frozen=True)
+class Display:
+    """How grey values become an 8-bit image: quantiles that become black and white, gamma, inversion."""
+
+    low: float
+    high: float
+    gamma: float
+    inverted: bool
 
 
 def make_sample(config: GeneratorConfig, root_seed: int, index: int) -> Sample:
     """Make sample `index` of the dataset with the given root seed.
 
-    The sample depends on its arguments alone. It always has at least one object, and passes
-    :func:`data.folder.check_sample`.
+    The sample depends on its arguments alone. It has at least one object, every object can be told from what
+    lies around it, and the sample passes :func:`data.folder.check_sample`.
     """
     seed = int(np.random.SeedSequence(root_seed, spawn_key=(index,)).generate_state(1, np.uint64)[0])
-    layout_rng, look_rng, scan_rng, prompt_rng = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    for attempt in itertools.count():  # a scene in which nothing can be seen is drawn again
+        streams = np.random.SeedSequence(seed, spawn_key=(attempt,)).spawn(4)
+        layout_rng, look_rng, scan_rng, prompt_rng = map(np.random.default_rng, streams)
+        modality, plan = _draw_kind(config, layout_rng)
+        canvas, probe = lay_out(config, modality, plan, layout_rng)
+        if not canvas.objects:
+            continue
+        look = draw_look(canvas, modality, config, look_rng)
+        image, ideal = acquire(render(canvas, look), canvas, look, modality, probe, config, scan_rng)
+        grey = display(image, draw_display(config, modality, scan_rng))
+        label, objects = tabulate(canvas, grey, ideal, config.prompts, prompt_rng)
+        if len(objects):
+            return Sample(image=grey, label=label, index=index, seed=seed, modality=modality, objects=objects)
+    raise AssertionError("unreachable")
+
+
+def _draw_kind(config: GeneratorConfig, rng: np.random.Generator) -> tuple[str, str]:
+    """The modality and the plan of a scene."""
+    names, shares = config.modality.items()
+    modality = names[int(rng.choice(len(names), p=shares))]
+    plan_names, plan_shares = getattr(config.shapes.plans, modality).items()
+    plan = plan_names[int(rng.choice(len(plan_names), p=plan_shares))]
+    return modality, plan if config.shapes.anatomical else "ellipses"
+
+
+def draw_view(config: GeneratorConfig, modality: str, plan: str, rng: np.random.Generator) -> View:
+    """Draw what part of the anatomy the frame shows, how large and how turned."""
+    size, kind = config.size, rng.random()
+    scale, focus = rng.uniform(0.82, 1.02), rng.normal(0, 0.08, 2)
+    fixed = modality == "US" and plan in _PROBES
+    if plan in ("crop", "tiles"):
+        scale = rng.uniform(0.9, 1.2)
+    elif kind < config.shapes.crop_share:
+        scale = np.exp(rng.uniform(np.log(1.2), np.log(1.5 if fixed else 3.2)))
+        focus = rng.uniform(-0.5, 0.5, 2) * (0.3 if fixed else 1.0)
+    elif kind > 1 - config.shapes.distant_share and not fixed:
+        scale = rng.uniform(0.4, 0.75)
+    angle = rng.normal(0, 0.03 if fixed else 0.1)
+    if not fixed and rng.random() < config.shapes.turned_share:
+        angle = rng.uniform(0, 2 * np.pi)
+    return View(
+        scale=float(size / 2 * scale),
+        focus=(float(focus[0]), float(focus[1])),
+        angle=float(angle),
+        mirror=int(rng.choice([-1, 1])),
+        size=size,
+        displacement=draw_displacement(rng, size, rng.uniform(*config.shapes.deformation)),
     )
-    mix = config.modality.model_dump()
-    weights = np.array(list(mix.values()))
-    modality = list(mix)[int(layout_rng.choice(len(mix), p=weights / weights.sum()))]
-    canvas = _layout(config, layout_rng)
-    clean = render(canvas, look_rng)
-    image = acquire(clean, modality, scan_rng)
-    low, high = np.quantile(image[::3, ::3], [0.004, 0.996])
-    shown = np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255
-    grey = (shown + 0.5).astype(np.uint8)
-    label, objects = tabulate(canvas, grey, clean, config, prompt_rng)
-    return Sample(image=grey, label=label, index=index, seed=seed, modality=modality, objects=objects)
 
 
-def _layout(config: GeneratorConfig, rng: np.random.Generator) -> Canvas:
-    while True:
-        size = config.size
-        view = View(
-            scale=size / 2 * rng.uniform(0.6, 1.3),
-            focus=(rng.normal(0, 0.15), rng.normal(0, 0.15)),
-            angle=rng.normal(0, 0.2),
-            mirror=int(rng.choice([-1, 1])),
-            size=size,
-            displacement=draw_displacement(rng, size, rng.uniform(*config.shapes.deformation)),
-        )
-        canvas = Canvas(
-            view=view,
-            min_area=config.shapes.min_area,
-            max_objects=config.shapes.max_objects,
-            spacing=0 if config.boundary.enabled else 3,
-        )
-        plan = "ellipses"
-        if config.shapes.anatomical:
-            plan = ("free", "abdomen")[int(rng.integers(2))]
-        anatomy.PLANS[plan](canvas, rng)
-        if canvas.objects:
-            return canvas
+def lay_out(
+    config: GeneratorConfig, modality: str, plan: str, rng: np.random.Generator
+) -> tuple[Canvas, Probe | None]:
+    """Lay out a scene: its canvas, and the probe whose field of view cuts it (ultrasound)."""
+    size, boundary = config.size, config.boundary
+    canvas = Canvas(
+        view=draw_view(config, modality, plan, rng),
+        rng=rng,
+        min_area=config.shapes.min_area,
+        max_objects=config.shapes.max_objects,
+        spacing=0 if boundary.enabled else max(2, round(size / 80)),
+        gap_share=boundary.gap_share if boundary.enabled else 0.0,
+    )
+    probe = None
+    if modality == "US":
+        probe = ultrasound.draw_probe(rng, size, _PROBES.get(plan, ("linear", "curved", "sector")))
+        canvas.region[~ultrasound.field_of_view(probe, size)] = OUTSIDE
+    elif modality == "CT" and rng.random() < config.acquisition.CT.circle_share:
+        y, x = np.ogrid[0:size, 0:size]
+        middle = (size - 1) / 2
+        canvas.region[(x - middle) ** 2 + (y - middle) ** 2 > (size / 2) ** 2] = OUTSIDE
+    visible = np.count_nonzero(canvas.region != OUTSIDE)
+    PLANS[plan](canvas)
+    if boundary.enabled:
+        plans.crowd(canvas, boundary.touching_share)
+    if config.shapes.anatomical:
+        plans.variegate(canvas, config.shapes.two_tissue_share)
+    for k, region in enumerate(canvas.regions):  # what fills the frame has no outline to find
+        if region.is_object and np.count_nonzero(region.mask) > 0.9 * visible:
+            canvas.regions[k] = replace(region, is_object=False)
+            canvas.objects -= 1
+    return canvas, probe
 
 
-def tabulate(
+def acquire(
+    clean: Image,
     canvas: Canvas,
-    image: NDArray[np.uint8],
-    clean: NDArray[np.float32],
+    look: Look,
+    modality: str,
+    probe: Probe | None,
     config: GeneratorConfig,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.uint8], Objects]:
-    """The label map and the object table of a laid-out scene."""
-    table = np.zeros(256, np.uint8)
-    kept = [region for region in canvas.regions if region.is_object]
-    for region in canvas.regions:
-        table[region.number] = table[region.parent]
-        if region.is_object:
-            table[region.number] = kept.index(region) + 1
-    table[OUTSIDE] = 0
-    label = table[canvas.region]
-    rows = [_row(region, image, clean, label, config, rng) for region in kept]
-    parents = [table[region.parent] for region in kept]
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    objects = Objects(
-        label=np.arange(1, len(kept) + 1, dtype=np.uint8),
-        parent=np.array(parents, np.uint8),
-        family=np.array([region.family for region in kept]),
-        **columns,
+) -> tuple[Image, Image]:
+    """The scanner's image of a clean one, and the same without noise, float32 (H, W)."""
+    if probe is not None:
+        settings = ultrasound.draw_scan(rng, probe, config.acquisition.US)
+        return ultrasound.acquire(clean, look.absorption[canvas.region], settings)
+    scan = acquisition.draw_scan(rng, modality, config.size, config.acquisition)
+    image, ideal = acquisition.acquire(clean, scan, look.palette.window)
+    if modality == "CT":
+        image[canvas.region == OUTSIDE] = 0
+    return image, ideal
+
+
+def draw_display(config: GeneratorConfig, modality: str, rng: np.random.Generator) -> Display:
+    """Draw how the image is shown."""
+    appearance = config.appearance
+    return Display(
+        low=rng.uniform(0.0, 0.01),
+        high=1 - np.exp(rng.uniform(np.log(0.001), np.log(0.02))),
+        gamma=float(np.exp(rng.uniform(*np.log(appearance.gamma)))) if rng.random() < 0.6 else 1.0,
+        inverted=bool(rng.random() < appearance.inversion_share * (modality != "US")),
     )
-    return label, objects
 
 
-def _row(
-    region: Region,
-    image: NDArray[np.uint8],
-    clean: NDArray[np.float32],
-    label: NDArray[np.uint8],
-    config: GeneratorConfig,
-    rng: np.random.Generator,
-) -> dict[str, NDArray]:
-    mask = np.zeros(image.shape, bool)
-    height, width = region.mask.shape
-    mask[region.top : region.top + height, region.left : region.left + width] = region.mask != 0
-    box = prompts.tight_box(mask)
-    count = config.prompts.positives
-    total = count + config.prompts.negatives
-    points, kinds = np.zeros((total, 2), np.int16), np.full(total, -1, np.int8)
-    points[:count], kinds[:count] = prompts.positive_points(mask, count, rng), 1
-    away = prompts.negative_points(mask, config.prompts.negatives, rng, label)
-    points[count : count + len(away)], kinds[count : count + len(away)] = away, 0
-    return {
-        "area": np.int32(np.count_nonzero(mask)),
-        "box": box,
-        "contrast": np.float32(contrast(image, mask, box)),
-        "blur": np.float32(edge_width(region.mask, clean, region.top, region.left, 6, 0.01)),
-        "points": points,
-        "point_labels": kinds,
-        "box_loose": prompts.loose_box(box, rng, image.shape),
-    }
-
-
-def contrast(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], box: NDArray[np.int32], ring: int = 5
-) -> float:
-    """Contrast-to-noise ratio of an object against the ring of `ring` pixels around it."""
-    from scipy import ndimage
-
-    x0, y0 = np.maximum(box[:2] - ring, 0)
-    x1, y1 = box[2:] + ring
-    inside, grey = mask[y0:y1, x0:x1], image[y0:y1, x0:x1].astype(np.float32)
-    around = ndimage.binary_dilation(inside, iterations=ring) & ~inside
-    if not around.any():
-        return 0.0
-    a, b = grey[inside], grey[around]
-    return float(abs(a.mean() - b.mean()) / np.sqrt((a.var() + b.var()) / 2 + 0.25))
+def display(image: Image, how: Display) -> NDArray[np.uint8]:
+    """An 8-bit image that uses its range: between two quantiles, then gamma, then inversion."""
+    sample = np.sort(image[::3, ::3], axis=None)
+    low, high = (float(sample[int(q * (len(sample) - 1))]) for q in (how.low, how.high))
+    if high - low < 1e-4:  # next to everything has one value
+        low, high = float(image.min()), float(image.max())
+    unit = np.clip((image - np.float32(low)) * np.float32(1 / max(high - low, 1e-6)), 0, 1)
+    if how.gamma != 1:
+        unit = unit ** np.float32(how.gamma)
+    if how.inverted:
+        unit = 1 - unit
+    return (unit * np.float32(255) + np.float32(0.5)).astype(np.uint8)

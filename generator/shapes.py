@@ -219,7 +219,7 @@ def ribbon(path: Contour, radius: ArrayLike) -> Contour:
     return np.concatenate([left, cap_end, right[::-1], cap_start])
 
 
-def _pieces(path: Contour, radius: NDArray) -> list[list[Contour]]:
+def pieces(path: Contour, radius: NDArray) -> list[list[Contour]]:
     """A tube as overlapping pieces, so that a path that crosses itself leaves no even-odd hole."""
     cuts = np.linspace(0, len(path) - 1, max(2, len(path) // 8 + 1)).astype(int)
     return [[ribbon(path[a : b + 1], radius[a : b + 1])] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
@@ -240,7 +240,7 @@ def tube(nodes: NDArray, radius: float, swelling: ArrayLike, count: int = 49) ->
     """A tube of varying radius along a spline through `nodes` (bowel, vessel, bile duct)."""
     t = np.linspace(0, 1, count)
     waves = np.stack([np.sin(np.pi * (k + 1) * t + k) for k in range(len(np.asarray(swelling)))])
-    return _pieces(_smooth_path(nodes, count), radius * np.exp(np.asarray(swelling) @ waves))
+    return pieces(_smooth_path(nodes, count), radius * np.exp(np.asarray(swelling) @ waves))
 
 
 def draw_tree(rng: np.random.Generator) -> Parameters:

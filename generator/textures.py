@@ -1,65 +1,185 @@
-"""Noise fields for tissue: zero mean, unit variance, float32 (H, W)."""
+"""Noise fields for tissue: zero mean, unit variance, float32 (H, W).
+
+A texture is drawn as a :class:`Texture` (its kind and parameters) and made by :func:`make`. Fields are square,
+and made on a grid of half the frame's resolution: the finest grain of an image is its scanner's.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import noise
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
-from generator.filters import gaussian_blur, upsample
+from generator.filters import upsample
 
 Field = NDArray[np.float32]
 
 
 def standardise(field: Field) -> Field:
     """Zero mean and unit variance."""
-    centred = field - field.mean()
-    return (centred / max(float(centred.std()), 1e-6)).astype(np.float32)
+    centred = field - field.mean(dtype=np.float64).astype(np.float32)
+    spread = float(np.sqrt(np.mean(np.square(centred), dtype=np.float64)))
+    return centred * np.float32(1 / max(spread, 1e-6))
 
 
-@lru_cache(maxsize=32)
-def _frequencies(size: int) -> tuple[Field, Field]:
-    fy = np.fft.fftfreq(size).astype(np.float32)[:, None]
-    fx = np.fft.rfftfreq(size).astype(np.float32)[None]
-    return fy, fx
+def frequencies(shape: tuple[int, int]) -> tuple[Field, Field]:
+    """Frequencies in cycles per pixel along y, (H, 1), and x, (1, W // 2 + 1), as `rfft2` orders them."""
+    fy = np.fft.fftfreq(shape[0]).astype(np.float32)[:, None]
+    return fy, np.fft.rfftfreq(shape[1]).astype(np.float32)[None]
 
 
-def filtered(rng: np.random.Generator, size: int, amplitude: Field) -> Field:
-    """Gaussian noise with the given spectral amplitude, float32 (size, size // 2 + 1), standardised."""
-    white = rng.standard_normal((2, *amplitude.shape), dtype=np.float32)
-    return standardise(fft.irfft2((white[0] + 1j * white[1]) * amplitude, s=(size, size)))
+def filtered(rng: np.random.Generator, shape: tuple[int, int], amplitude: Field) -> Field:
+    """Gaussian noise with the given spectral amplitude, float32 (H, W // 2 + 1), standardised."""
+    white = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
+    spectrum = white.view(np.complex64)[..., 0] * amplitude
+    return standardise(fft.irfft2(spectrum, s=shape, overwrite_x=True))
 
 
 def spectral(rng: np.random.Generator, size: int, slope: float) -> Field:
-    """Noise of power spectrum ``|f|^-slope``: 0 white, 2 cloudy, 4 very smooth."""
-    fy, fx = _frequencies(size)
+    """Noise of power spectrum ``|f|^-slope``: 0 white, 2 cloudy, 4 very smooth; negative slopes are blue."""
+    fy, fx = frequencies((size, size))
     squared = fy**2 + fx**2
     squared[0, 0] = 1
     amplitude = squared ** np.float32(-slope / 4)
     amplitude[0, 0] = 0
-    return filtered(rng, size, amplitude)
+    return filtered(rng, (size, size), amplitude)
 
 
-def perlin(rng: np.random.Generator, size: int, cells: float, octaves: int = 3) -> Field:
-    """Perlin noise of `cells` lattice cells across the frame, computed on a coarse grid and interpolated."""
-    grid = 40
-    shift = rng.uniform(0, 200, 2)
-    step = cells / grid
-    coarse = [
-        [noise.pnoise2(shift[0] + i * step, shift[1] + j * step, octaves=octaves) for j in range(grid)]
-        for i in range(grid)
-    ]
-    return standardise(upsample(np.array(coarse, np.float32), (size, size)))
+def bandpass(rng: np.random.Generator, size: int, period: float, width: float) -> Field:
+    """Noise around one spatial period (pixels), `width` the band's relative width: mottled, lobular tissue."""
+    fy, fx = frequencies((size, size))
+    radius = np.sqrt(fy**2 + fx**2)
+    return filtered(rng, (size, size), np.exp(-0.5 * ((radius * np.float32(period) - 1) / np.float32(width)) ** 2))
 
 
-def draw_field(rng: np.random.Generator, size: int) -> Field:
-    """A field of a drawn kind."""
-    if rng.random() < 0.3:
-        return perlin(rng, size, rng.uniform(3, 10))
-    return spectral(rng, size, rng.uniform(0.5, 3.0))
+def fibres(rng: np.random.Generator, size: int, angle: float, period: float, elongation: float) -> Field:
+    """Oriented streaks: noise whose grain is `period` pixels across and `elongation` times longer (muscle)."""
+    fy, fx = frequencies((size, size))
+    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    along, across = c * fx + s * fy, -s * fx + c * fy
+    band = np.exp(-0.5 * ((np.abs(across) * np.float32(period) - 1) / np.float32(0.6)) ** 2)
+    return filtered(rng, (size, size), band * np.exp(-0.5 * (along * np.float32(period * elongation)) ** 2))
 
 
-__all__ = ["draw_field", "filtered", "gaussian_blur", "perlin", "spectral", "standardise"]
+def perlin(rng: np.random.Generator, size: int, cells: float, octaves: int) -> Field:
+    """Perlin noise of `cells` lattice cells across the frame, on a grid of 40², interpolated."""
+    return _lattice(noise.pnoise2, rng, size, cells, octaves)
+
+
+def simplex(rng: np.random.Generator, size: int, cells: float, octaves: int) -> Field:
+    """Simplex noise, as :func:`perlin`."""
+    return _lattice(noise.snoise2, rng, size, cells, octaves)
+
+
+def _lattice(
+    function: Callable[..., float], rng: np.random.Generator, size: int, cells: float, octaves: int, grid: int = 40
+) -> Field:
+    x, y = (rng.uniform(0, 200) + np.arange(grid) * (cells / grid) for _ in "xy")
+    values = [function(v, u, octaves=octaves) for v in y.tolist() for u in x.tolist()]
+    return standardise(upsample(np.array(values, np.float32).reshape(grid, grid), (size, size)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _worley(size: int, offsets: NDArray, ridge: bool) -> NDArray:
+    """Distance to the nearest of one jittered point a cell (or second less first), on a toroidal lattice."""
+    cells = offsets.shape[0]
+    out = np.empty((size, size), np.float32)
+    scale = cells / size
+    for row in range(size):
+        for column in range(size):
+            v, u = row * scale, column * scale
+            first, second = 1e9, 1e9
+            for i in range(int(v) - 1, int(v) + 2):
+                for j in range(int(u) - 1, int(u) + 2):
+                    dy = i + offsets[i % cells, j % cells, 0] - v
+                    dx = j + offsets[i % cells, j % cells, 1] - u
+                    away = dx * dx + dy * dy
+                    if away < first:
+                        first, second = away, first
+                    elif away < second:
+                        second = away
+            out[row, column] = np.sqrt(second) - np.sqrt(first) if ridge else np.sqrt(first)
+    return out
+
+
+def cellular(rng: np.random.Generator, size: int, cells: int, ridge: bool) -> Field:
+    """Worley noise of about `cells`² cells: lobules, or with `ridge` the septa between them."""
+    coarse = min(size, 128)
+    return standardise(upsample(_worley(coarse, rng.random((cells, cells, 2)), ridge), (size, size)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _splat(field: NDArray, x: NDArray, y: NDArray, radius: NDArray, value: NDArray) -> None:
+    height, width = field.shape
+    for k in range(len(x)):
+        reach = int(np.ceil(2.5 * radius[k]))
+        for i in range(max(0, int(y[k]) - reach), min(height, int(y[k]) + reach + 1)):
+            for j in range(max(0, int(x[k]) - reach), min(width, int(x[k]) + reach + 1)):
+                away = ((i - y[k]) ** 2 + (j - x[k]) ** 2) / radius[k] ** 2
+                field[i, j] += value[k] * np.exp(-0.5 * away)
+
+
+def vessels(rng: np.random.Generator, size: int, density: float, radius: float, walls: float) -> Field:
+    """Vessels seen end-on: round spots of drawn size, `density` of them per 1000 pixels, on cloudy ground.
+
+    `walls` of the spots have the other sign.
+    """
+    field = 0.35 * upsample(rng.standard_normal((12, 12), np.float32), (size, size))
+    count = max(1, int(density * size * size / 1000))
+    x, y = rng.uniform(0, size, (2, count))
+    radii = radius * np.exp(rng.normal(0, 0.5, count))
+    _splat(field, x, y, np.minimum(radii, size / 8), np.where(rng.random(count) < walls, -1.0, 1.0))
+    return standardise(field)
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A kind of texture with drawn parameters and the seed of its noise."""
+
+    kind: str
+    parameters: dict[str, float]
+    seed: int
+
+
+KINDS: dict[str, Callable[..., Field]] = {
+    "spectral": spectral,
+    "bandpass": bandpass,
+    "perlin": perlin,
+    "simplex": simplex,
+    "cellular": cellular,
+    "fibres": fibres,
+    "vessels": vessels,
+}
+
+
+def draw(rng: np.random.Generator, size: int, kind: str) -> Texture:
+    """Draw the parameters of a kind of texture for a field of `size`."""
+    fine = size * np.exp(rng.uniform(np.log(0.012), np.log(0.12)))  # grain from 1.2 % to 12 % of the frame
+    parameters: dict[str, float] = {
+        "spectral": lambda: {"slope": rng.uniform(0.3, 3.5)},
+        "bandpass": lambda: {"period": max(fine, 2.2), "width": rng.uniform(0.2, 0.6)},
+        "perlin": lambda: {"cells": rng.uniform(2.5, 12), "octaves": int(rng.integers(1, 4))},
+        "simplex": lambda: {"cells": rng.uniform(2.5, 10), "octaves": int(rng.integers(1, 4))},
+        "cellular": lambda: {"cells": int(rng.integers(6, 32)), "ridge": bool(rng.random() < 0.5)},
+        "fibres": lambda: {
+            "angle": rng.uniform(0, np.pi) if rng.random() < 0.6 else rng.normal(0, 0.25),
+            "period": max(fine * 0.6, 2.2),
+            "elongation": rng.uniform(2, 7),
+        },
+        "vessels": lambda: {
+            "density": rng.uniform(1, 12),
+            "radius": max(0.7, size * rng.uniform(0.004, 0.014)),
+            "walls": rng.choice([0.0, 1.0, 0.3]),
+        },
+    }[kind]()
+    return Texture(kind, parameters, int(rng.integers(2**63)))
+
+
+def make(texture: Texture, size: int) -> Field:
+    """The field of a drawn texture: a pure function."""
+    return KINDS[texture.kind](np.random.default_rng(texture.seed), size, **texture.parameters)

@@ -1,0 +1,169 @@
+"""The object table: label map, measures and prompts of a scene's objects."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from data import prompts
+from data.distance import squared_distance
+from data.shards import Objects
+from generator.config import PromptsConfig
+from generator.kernels import edge_width
+from generator.layout import OUTSIDE, Canvas, Region
+
+RING = 5
+"""Width in pixels of the ring against which contrast is measured."""
+
+REACH = 6
+"""Edge widths are measured within that many pixels of the outline."""
+
+DETECTABLE = 5.0
+"""Least contrast-to-noise ratio times the root of the area: what can be seen in noise (Rose's criterion [1]_).
+
+.. [1] A. Rose, "The sensitivity performance of the human eye on an absolute scale", J. Opt. Soc. Am. 38 (1948),
+   196-208.
+"""
+
+_MARGIN = 25  # prompts look no further than 24 pixels from a mask
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _ring_statistics(
+    image: NDArray, mask: NDArray, away: NDArray, region: NDArray, ring: int, outside: int
+) -> tuple[float, float, float, float]:
+    """Mean and variance inside a mask and in the ring around it, within the field of view."""
+    inside, around = np.zeros(3), np.zeros(3)
+    for row in range(image.shape[0]):
+        for column in range(image.shape[1]):
+            value = float(image[row, column])
+            if mask[row, column]:
+                inside[0] += 1
+                inside[1] += value
+                inside[2] += value * value
+            elif away[row, column] <= ring * ring and region[row, column] != outside:
+                around[0] += 1
+                around[1] += value
+                around[2] += value * value
+    if around[0] == 0:
+        around = inside
+    a, b = inside[1] / inside[0], around[1] / around[0]
+    return a, max(inside[2] / inside[0] - a * a, 0.0), b, max(around[2] / around[0] - b * b, 0.0)
+
+
+def contrast(statistics: tuple[float, float, float, float]) -> float:
+    """Contrast-to-noise ratio: difference of the means over the pooled standard deviation.
+
+    Quantisation to whole grey levels adds a variance of 1/12 to either side.
+    """
+    a, var_a, b, var_b = statistics
+    return float(abs(a - b) / np.sqrt((var_a + var_b) / 2 + 1 / 12))
+
+
+def _detectable(statistics: tuple[float, float, float, float], area: int) -> bool:
+    """Whether an object can be told from what lies around it, by its mean or by its texture."""
+    texture = abs(np.log((statistics[1] + 1 / 12) / (statistics[3] + 1 / 12))) / 2
+    return max(contrast(statistics), texture) * np.sqrt(area) >= DETECTABLE
+
+
+def tabulate(
+    canvas: Canvas,
+    image: NDArray[np.uint8],
+    ideal: NDArray[np.float32],
+    config: PromptsConfig,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], Objects]:
+    """The label map and the object table of a scene; objects that nobody could see are left out.
+
+    Parameters
+    ----------
+    image
+        The final image, in which contrast is measured.
+    ideal
+        The image without noise, in which edge widths are measured.
+    """
+    windows = {r.number: _window(r, image.shape) for r in canvas.regions if r.is_object}
+    measured: dict[int, tuple[NDArray, NDArray, float]] = {}
+    for region in canvas.regions:
+        if region.is_object:
+            mask, away = _mask(region, windows[region.number])
+            window = windows[region.number]
+            statistics = _ring_statistics(image[window], mask, away, canvas.region[window], RING, OUTSIDE)
+            if _detectable(statistics, int(np.count_nonzero(region.mask))):
+                measured[region.number] = mask, away, contrast(statistics)
+    table = np.zeros(256, np.uint8)
+    for region in canvas.regions:
+        table[region.number] = table[region.parent]
+        if region.number in measured:
+            table[region.number] = list(measured).index(region.number) + 1
+    label = table[canvas.region]
+    kept = [canvas.regions[number - 1] for number in measured]
+    rise = float(ideal.max() - ideal.min())
+    rows = []
+    for region in kept:
+        mask, away, cnr = measured[region.number]
+        width = edge_width(region.mask, ideal, region.top, region.left, REACH, 0.01 * rise)
+        rows.append({"contrast": cnr, "blur": width, **_prompts(mask, away, windows[region.number], label, config, rng)})
+    return label, _table(kept, table, rows, config)
+
+
+def _window(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    height, width = region.mask.shape
+    return (
+        slice(max(0, region.top - _MARGIN), min(shape[0], region.top + height + _MARGIN)),
+        slice(max(0, region.left - _MARGIN), min(shape[1], region.left + width + _MARGIN)),
+    )
+
+
+def _mask(region: Region, window: tuple[slice, slice]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """The mask in its window, and the squared distance to it of what lies outside."""
+    rows, columns = window
+    mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+    top, left = region.top - rows.start, region.left - columns.start
+    mask[top : top + region.mask.shape[0], left : left + region.mask.shape[1]] = region.mask != 0
+    return mask, squared_distance(~mask, False)
+
+
+def _prompts(
+    mask: NDArray[np.bool_],
+    away: NDArray[np.int32],
+    window: tuple[slice, slice],
+    label: NDArray[np.uint8],
+    config: PromptsConfig,
+    rng: np.random.Generator,
+) -> dict[str, NDArray | float]:
+    """Area, boxes and clicks of one object."""
+    corner = np.array([window[1].start, window[0].start])
+    box = prompts.tight_box(mask) + np.tile(corner, 2).astype(np.int32)
+    positives = prompts.positive_points(mask, config.positives, rng)
+    negatives = prompts.negative_points(mask, config.negatives, rng, label[window], away)
+    points = np.zeros((config.positives + config.negatives, 2), np.int16)
+    kinds = np.full(len(points), -1, np.int8)
+    points[: len(positives)], kinds[: len(positives)] = positives + corner, 1
+    rest = slice(config.positives, config.positives + len(negatives))
+    points[rest], kinds[rest] = negatives + corner, 0
+    return {
+        "area": int(np.count_nonzero(mask)),
+        "box": box,
+        "points": points,
+        "point_labels": kinds,
+        "box_loose": prompts.loose_box(box, rng, label.shape),
+    }
+
+
+def _table(kept: list[Region], table: NDArray[np.uint8], rows: list[dict], config: PromptsConfig) -> Objects:
+    clicks, count = config.positives + config.negatives, len(kept)
+    shapes = {"box": (4,), "points": (clicks, 2), "point_labels": (clicks,), "box_loose": (4,)}
+    types = {"area": np.int32, "box": np.int32, "contrast": np.float32, "blur": np.float32,
+             "points": np.int16, "point_labels": np.int8, "box_loose": np.float32}  # fmt: skip
+    columns = {
+        name: np.array([row[name] for row in rows], kind).reshape(count, *shapes.get(name, ()))
+        for name, kind in types.items()
+    }
+    return Objects(
+        label=np.arange(1, count + 1, dtype=np.uint8),
+        parent=np.array([table[region.parent] for region in kept], np.uint8),
+        family=np.array([region.family for region in kept], dtype=str),
+        **columns,
+    )

@@ -1,0 +1,243 @@
+"""Plans of scenes: which structures lie where, in anatomical coordinates (a body is about 2 wide).
+
+A plan places regions on a canvas. The anatomical ones draw sizes, positions and presence widely around what
+textbooks of cross-sectional anatomy show in general; no image was measured for them. This module holds the
+plans without anatomy, and what all plans share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from generator import shapes
+from generator.layout import Canvas
+from generator.shapes import Shape
+
+ORGANS = ("star", "superellipse", "bent", "lobed", "crescent", "blob", "ellipse")
+LESIONS = ("ellipse", "star", "blob", "spiculated", "microlobulated", "lobed")
+TISSUES = ("soft", "fat", "fluid", "muscle", "lesion", "blood", "bone", "organ", "gland")
+
+
+def pick(canvas: Canvas, names: Sequence[str]) -> str:
+    """One of the names."""
+    return names[int(canvas.rng.integers(len(names)))]
+
+
+def chance(canvas: Canvas, share: float) -> bool:
+    """True with the given probability."""
+    return bool(canvas.rng.random() < share)
+
+
+def near(canvas: Canvas, x: float, y: float, by: float = 0.05) -> tuple[float, float]:
+    """A point drawn around (x, y)."""
+    return x + canvas.rng.normal(0, by), y + canvas.rng.normal(0, by)
+
+
+def turn(canvas: Canvas) -> float:
+    """Any angle."""
+    return canvas.rng.uniform(0, 2 * np.pi)
+
+
+def oval(exponent: float = 2.0) -> Shape:
+    """A circle, or with a larger exponent a rounder square, to be scaled."""
+    return shapes.make("superellipse", {"exponent": exponent, "aspect": 1.0, "taper": 0.0, "dent": 0.0})
+
+
+def tube_along(path: np.ndarray, radius: np.ndarray | float) -> Shape:
+    """A tube along a path (n, 2) in anatomical coordinates: to be put at (0, 0) with size 1."""
+    wide = np.broadcast_to(np.asarray(radius, float), len(path))
+    return shapes.from_parts("tube", shapes.pieces(path, wide))
+
+
+def layer(canvas: Canvas, top: float, bottom: float, bend: float, parent: int, tissue: str, is_object: bool) -> int:
+    """A layer across the whole field, with wavy faces at about y = top and y = bottom."""
+    x = np.linspace(-4, 4, 60)
+    waves = canvas.rng.normal(0, bend, (2, 4)) / [1, 1.5, 2, 3]
+    phases = turn(canvas) + np.arange(4)[:, None] * 1.7
+    faces = waves @ np.sin(np.arange(1, 5)[:, None] * 1.3 * x + phases)
+    upper = np.stack([x, top + faces[0]], axis=1)
+    lower = np.stack([x, np.maximum(bottom + faces[0] * 0.5 + faces[1], upper[:, 1] + 0.01)], axis=1)
+    shape = shapes.from_parts("layer", [[np.concatenate([upper, lower[::-1]])]])
+    return canvas.put(shape, (0, 0), 1, parent=parent, tissue=tissue, is_object=is_object, least=0.02)
+
+
+def lesions(
+    canvas: Canvas, parent: int, mean: float, tissues: Sequence[str] = ("lesion",), largest: float = 0.5
+) -> None:
+    """A Poisson number of lesions in a region, up to half its radius, some with a core of their own."""
+    rng = canvas.rng
+    for _ in range(min(int(rng.poisson(mean)), 5)):
+        at = canvas.somewhere(parent)
+        size = canvas.radius(parent) * largest * np.exp(rng.uniform(-2, 0))
+        lesion = canvas.put(pick(canvas, LESIONS), at, size, turn(canvas), parent=parent, tissue=pick(canvas, tissues))
+        if lesion and chance(canvas, 0.25):
+            canvas.put("star", at, size * rng.uniform(0.3, 0.6), turn(canvas), parent=lesion,
+                       tissue=pick(canvas, ("fluid", "lesion", "bone")), is_object=chance(canvas, 0.5))  # fmt: skip
+
+
+def fill(
+    canvas: Canvas, parent: int, count: int, families: Sequence[str], tissues: Sequence[str],
+    sizes: tuple[float, float], object_share: float = 1.0,
+) -> list[int]:  # fmt: skip
+    """Up to `count` shapes anywhere in what a region still shows; sizes log-uniform. Returns those placed."""
+    placed = []
+    for _ in range(count):
+        size = np.exp(canvas.rng.uniform(*np.log(sizes)))
+        placed.append(
+            canvas.put(pick(canvas, families), canvas.somewhere(parent), size, turn(canvas), parent=parent,
+                       tissue=pick(canvas, tissues), is_object=chance(canvas, object_share))
+        )  # fmt: skip
+    return [number for number in placed if number]
+
+
+def crowd(canvas: Canvas, share: float) -> None:
+    """Give a share of the objects a neighbour that starts at their outline: a long common border."""
+    for region in list(canvas.regions):
+        if region.is_object and chance(canvas, share):
+            size = canvas.radius(region.number) * canvas.rng.uniform(0.4, 1.3)
+            canvas.put(pick(canvas, ORGANS), canvas.edge(region.number), size, turn(canvas), parent=region.parent,
+                       tissue=pick(canvas, (region.tissue, "soft", "organ")), least=0.25)  # fmt: skip
+
+
+def variegate(canvas: Canvas, share: float) -> None:
+    """Make a share of the objects of two tissues: regions inside them that are no objects."""
+    for region in list(canvas.regions):
+        if not (region.is_object and chance(canvas, share)) or np.count_nonzero(region.mask) < 60:
+            continue
+        tissues = (region.tissue, *TISSUES)
+        if chance(canvas, 0.4):
+            canvas.partition(region.number, int(canvas.rng.integers(2, 6)), tissues, 0.0, warp=0.15)
+        else:
+            size = canvas.radius(region.number)
+            fill(canvas, region.number, int(canvas.rng.integers(1, 4)), (*ORGANS, "ring", "arc"), tissues,
+                 (0.3 * size, 0.9 * size), object_share=0.0)  # fmt: skip
+
+
+def ellipses(canvas: Canvas) -> None:
+    """Ellipses in an ellipse: the plan without the shape-aware module."""
+    rng = canvas.rng
+    body = canvas.put("ellipse", near(canvas, 0, 0), rng.uniform(0.8, 1.15), turn(canvas), tissue="fat",
+                      is_object=chance(canvas, 0.4))  # fmt: skip
+    organs = fill(canvas, body, int(rng.integers(3, 13)), ("ellipse",), ("soft", "organ", "muscle"), (0.04, 0.5))
+    for organ in organs:
+        if chance(canvas, 0.35):
+            size = canvas.radius(organ)
+            fill(canvas, organ, 1, ("ellipse",), ("lesion", "fluid"), (0.15 * size, 0.5 * size))
+
+
+def free(canvas: Canvas) -> None:
+    """Shapes of all families anywhere, packed, nested and touching: no anatomy at all."""
+    rng = canvas.rng
+    ground = 0
+    if chance(canvas, 0.6):
+        ground = canvas.put(pick(canvas, ("star", "superellipse", "ellipse")), near(canvas, 0, 0),
+                            rng.uniform(0.8, 1.5), turn(canvas), tissue="fat", is_object=chance(canvas, 0.4))  # fmt: skip
+    if chance(canvas, 0.3):
+        canvas.partition(ground, int(rng.integers(3, 12)), TISSUES, 0.5)
+    families = tuple(shapes.FAMILIES)
+    for _ in range(int(rng.integers(4, 18))):
+        parent = ground
+        if canvas.regions and chance(canvas, 0.45):
+            parent = canvas.regions[int(rng.integers(len(canvas.regions)))].number
+        size = min(0.75 * np.exp(rng.uniform(-2.6, 0)), canvas.radius(parent) * 0.9)
+        canvas.put(pick(canvas, families), canvas.somewhere(parent), size, turn(canvas), parent=parent,
+                   tissue=pick(canvas, TISSUES))  # fmt: skip
+
+
+def tiles(canvas: Canvas) -> None:
+    """The whole field tiled by a noise partition, tiles tiled again or filled."""
+    rng = canvas.rng
+    ground = 0
+    if chance(canvas, 0.5):
+        ground = canvas.put("star", near(canvas, 0, 0), rng.uniform(0.8, 1.1), turn(canvas), tissue="fat")
+    for tile in canvas.partition(ground, int(rng.integers(4, 18)), TISSUES, 0.7, warp=rng.uniform(0.02, 0.15)):
+        if chance(canvas, 0.2):
+            canvas.partition(tile, int(rng.integers(2, 5)), TISSUES, 0.6)
+        elif chance(canvas, 0.4):
+            size = canvas.radius(tile)
+            fill(canvas, tile, int(rng.integers(1, 3)), ORGANS, TISSUES, (0.15 * size, 0.6 * size))
+
+
+def crop(canvas: Canvas) -> None:
+    """One structure of one or two touching parts, in the middle of a small, smooth surrounding."""
+    rng = canvas.rng
+    size = rng.uniform(0.3, 0.85)
+    at = near(canvas, 0, 0, 0.12)
+    axis = turn(canvas)
+    first = canvas.put(pick(canvas, ("bent", "star", "lobed", "superellipse", "tube", "ellipse", "blob")), at, size,
+                       axis, tissue="grey")  # fmt: skip
+    if first and chance(canvas, 0.5):  # head and body of one structure
+        end = at[0] + size * 0.7 * np.cos(axis), at[1] + size * 0.7 * np.sin(axis)
+        canvas.put(pick(canvas, ("star", "bent", "ellipse")), end, size * rng.uniform(0.3, 0.7), axis,
+                   tissue=pick(canvas, ("grey", "brain")))  # fmt: skip
+    fill(canvas, 0, int(rng.integers(1, 5)), (*ORGANS, "tube"), ("liquor", "brain", "grey", "vein"), (0.1, 0.6), 0.4)
+    canvas.partition(0, int(rng.integers(2, 7)), ("brain", "grey", "soft", "liquor", "fat"), 0.1)
+
+
+def radiograph(canvas: Canvas) -> None:
+    """A projection: shapes of added density over each other; a chest, or the bones of a limb."""
+    if chance(canvas, 0.35):
+        return _limb(canvas)
+    rng = canvas.rng
+    chest = canvas.put("superellipse", (0, 0.3), (1.05, 1.7), tissue="soft", is_object=False)
+    heart = canvas.put(pick(canvas, ("star", "bent", "ellipse")), near(canvas, 0.14, 0.42), rng.uniform(0.25, 0.42),
+                       rng.uniform(0.2, 0.9), parent=chest, tissue="organ")  # fmt: skip
+    canvas.put(oval(2.6), near(canvas, 0, -0.3, 0.03), (rng.uniform(0.1, 0.2), 1.0), parent=chest, tissue="organ",
+               is_object=chance(canvas, 0.3))  # fmt: skip
+    dome = rng.uniform(0.55, 0.8)
+    for side in (-1, 1):
+        canvas.put(oval(), near(canvas, side * 0.45, dome + 0.55), (0.55, 0.6), parent=chest, tissue="organ",
+                   is_object=chance(canvas, 0.2))  # fmt: skip
+        wide = rng.uniform(0.32, 0.45)
+        canvas.put(oval(rng.uniform(2, 3)), near(canvas, side * 0.45, 0.1), (wide, rng.uniform(0.7, 0.85)),
+                   side * rng.uniform(0, 0.2), parent=chest, tissue="lung")  # fmt: skip
+    for region in list(canvas.regions):
+        if region.tissue == "lung":
+            lesions(canvas, region.number, 0.35, ("soft", "organ"))
+    if heart and chance(canvas, 0.1):
+        canvas.put(tube_along(np.array([[0.1, -0.2], [0.2, 0.1], [0.15, 0.5]]), 0.015), (0, 0), 1, parent=heart,
+                   tissue="bone", is_object=False)  # fmt: skip
+    _ribs(canvas)
+
+
+def _ribs(canvas: Canvas) -> None:
+    """Ribs, clavicles and the spine as densities over the chest."""
+    rng = canvas.rng
+    density, thick = rng.uniform(0.04, 0.16), rng.uniform(0.018, 0.035)
+    t = np.linspace(0, 1, 24)
+    steep = rng.uniform(0.15, 0.4)
+    for k in range(int(rng.integers(6, 10))):
+        y = -0.75 + 0.21 * k + rng.normal(0, 0.01)
+        wide = min(0.9, 0.5 + 0.12 * k)
+        for side in (-1, 1):
+            back = np.stack([side * (0.1 + (wide - 0.1) * np.sin(t * np.pi / 2)), y + steep * t**2 - 0.08 * t], 1)
+            front = np.stack([side * (wide - (wide - 0.3) * t**1.5), y + steep + 0.12 * t], 1)
+            canvas.overlay(tube_along(back, thick), density)
+            canvas.overlay(tube_along(front, thick * 1.2), density * 0.5)
+    canvas.overlay(tube_along(np.array([[0, -1.2], [0.01, 0], [0, 1.4]]), 0.09), density)
+    for side in (-1, 1):
+        canvas.overlay(tube_along(np.array([[side * 0.1, -0.66], [side * 0.4, -0.75], [side * 0.8, -0.8]]), 0.03),
+                       density)  # fmt: skip
+
+
+def _limb(canvas: Canvas) -> None:
+    """Long bones that meet at a joint, in soft tissue."""
+    rng = canvas.rng
+    axis = rng.normal(0, 0.25)
+    flesh = canvas.put(oval(3), near(canvas, 0, 0), (rng.uniform(0.4, 0.9), 1.8), axis, tissue="soft", is_object=False)
+    bones = int(rng.integers(1, 4))
+    joint = rng.uniform(-0.5, 0.5)
+    for k in range(bones):
+        for half in (-1, 1):
+            x = (k - (bones - 1) / 2) * rng.uniform(0.25, 0.35)
+            y = joint + half * np.linspace(0.06, 1.9, 24)
+            swell = 1 + 0.9 * np.exp(-((np.abs(y - joint) / 0.28) ** 2))
+            path = np.stack([x + 0.06 * np.sin(2 * y), y], 1) @ np.array([[np.cos(axis), np.sin(axis)],
+                                                                         [-np.sin(axis), np.cos(axis)]])  # fmt: skip
+            radius = rng.uniform(0.06, 0.1) * swell
+            bone = canvas.put(tube_along(path, radius), (0, 0), 1, parent=flesh, tissue="bone")
+            if bone:
+                canvas.put(tube_along(path, radius * 0.5), (0, 0), 1, parent=bone, tissue="marrow", is_object=False)
+                lesions(canvas, bone, 0.15)

@@ -1,0 +1,247 @@
+"""Ultrasound: field of view, beams, shadows, fully developed speckle, log compression.
+
+An image is formed along beams, as in a scanner: echo levels are looked up on a grid of beams and depths,
+scatterers of that strength are seen through a point-spread function that widens away from the focus, the
+envelope is log-compressed, and the result is scan-converted to the frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from generator.config import USConfig
+from generator.filters import bilinear, convolve, gaussian_blur
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Where the beams run, in pixels of the frame.
+
+    Attributes
+    ----------
+    kind
+        ``linear`` (parallel beams), ``curved`` or ``sector`` (beams from one apex).
+    apex
+        x, y of the point from which the beams come; of the top left corner for a linear probe.
+    near, far
+        First and last depth from the apex.
+    half
+        Half opening angle in radians; the width in pixels for a linear probe.
+    """
+
+    kind: str
+    apex: tuple[float, float]
+    near: float
+    far: float
+    half: float
+
+    def beams(self, x: Image, y: Image) -> tuple[Image, Image]:
+        """Beam and depth of pixels, both 0 to 1 within the field of view."""
+        dx, dy = x - np.float32(self.apex[0]), y - np.float32(self.apex[1])
+        if self.kind == "linear":
+            return dx / np.float32(self.half), dy / np.float32(self.far)
+        angle, radius = np.arctan2(dx, dy), np.sqrt(dx * dx + dy * dy)
+        beam = (angle / np.float32(self.half) + 1) / 2
+        return beam, (radius - np.float32(self.near)) / np.float32(self.far - self.near)
+
+    def pixels(self, beam: Image, depth: Image) -> tuple[Image, Image]:
+        """The inverse of :meth:`beams`."""
+        if self.kind == "linear":
+            return self.apex[0] + beam * np.float32(self.half), self.apex[1] + depth * np.float32(self.far)
+        angle = (2 * beam - 1) * np.float32(self.half)
+        radius = self.near + depth * np.float32(self.far - self.near)
+        return self.apex[0] + radius * np.sin(angle), self.apex[1] + radius * np.cos(angle)
+
+
+def draw_probe(rng: np.random.Generator, size: int, kinds: tuple[str, ...] = ("linear", "curved", "sector")) -> Probe:
+    """Draw a field of view that fills most of a frame of `size` pixels, or is cropped by it."""
+    kind = kinds[int(rng.integers(len(kinds)))]
+    middle = (size - 1) / 2 + rng.normal(0, 0.02 * size)
+    if kind == "linear":
+        width = size * (rng.uniform(0.7, 1.0) if rng.random() < 0.3 else 1.05)
+        deep = size * (rng.uniform(0.7, 1.0) if rng.random() < 0.3 else 1.05)
+        corner = (middle - width / 2, (size - 1 - deep) / 2)
+        return Probe(kind, corner, 0.0, float(deep), float(width))
+    far = size * rng.uniform(0.9, 1.25)
+    if kind == "sector":
+        top = size * rng.uniform(-0.05, 0.06)
+        return Probe(kind, (middle, float(top)), 0.01 * size, float(far), float(rng.uniform(0.55, 0.85)))
+    behind = size * rng.uniform(0.15, 0.7)
+    top = size * rng.uniform(-0.12, 0.04)
+    return Probe(
+        kind, (middle, float(top - behind)), float(behind), float(behind + far), float(rng.uniform(0.45, 0.75))
+    )
+
+
+def field_of_view(probe: Probe, size: int) -> NDArray[np.bool_]:
+    """The pixels that a probe sees, bool (size, size)."""
+    beam, depth = probe.beams(*_pixel_grid(size))
+    return (beam >= 0) & (beam <= 1) & (depth >= 0) & (depth <= 1)
+
+
+def _pixel_grid(size: int) -> tuple[Image, Image]:
+    axis = np.arange(size, dtype=np.float32)
+    return np.broadcast_to(axis, (size, size)), np.broadcast_to(axis[:, None], (size, size))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def shadow(absorption: NDArray, strength: float) -> NDArray:
+    """Echo level lost at each depth to what lies before it, along beams: float32 (depths, beams).
+
+    `absorption` is the loss per tenth of the depth. The loss behind fluid is negative (enhancement), and
+    bounded: time-gain compensation never makes up for more.
+    """
+    depths, beams = absorption.shape
+    loss = np.zeros((depths, beams), np.float32)
+    step = np.float32(10.0 * strength / depths)
+    for i in range(1, depths):
+        for j in range(beams):
+            total = loss[i - 1, j] + step * absorption[i - 1, j]
+            loss[i, j] = min(max(total, np.float32(-0.15)), np.float32(1.2))
+    return loss
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def blur_rows(image: NDArray, sigma: NDArray) -> NDArray:
+    """Gaussian blur along each row by its own standard deviation, unit energy (sum of squared taps is 1)."""
+    height, width = image.shape
+    out = np.zeros((height, width), np.float32)
+    for i in range(height):
+        radius = int(np.ceil(2.5 * sigma[i]))
+        taps = np.empty(2 * radius + 1, np.float32)
+        for k in range(-radius, radius + 1):
+            taps[k + radius] = np.exp(-0.5 * (k / sigma[i]) ** 2)
+        taps /= np.sqrt((taps * taps).sum())
+        line, source = out[i], image[i]
+        for k in range(-radius, radius + 1):
+            tap = taps[k + radius]
+            for j in range(max(0, -k), min(width, width - k)):
+                line[j] += tap * source[j + k]
+    return out
+
+
+def envelope(amplitude: Image, lateral: Image, axial: float, rng: np.random.Generator) -> Image:
+    """Envelope of the echo of random scatterers: fully developed speckle.
+
+    Each cell holds many scatterers, so its echo is a circular complex Gaussian of standard deviation
+    `amplitude` (per channel); the point-spread function adds neighbouring cells, and the envelope is Rayleigh
+    distributed where the tissue is uniform, with a signal-to-noise ratio of ``sqrt(pi / (4 - pi)) = 1.91``
+    [1]_.
+
+    Parameters
+    ----------
+    amplitude
+        float32 (depths, beams).
+    lateral
+        float32 (depths,), standard deviation of the point-spread function across the beams, in beams.
+    axial
+        The same along the beam, in depth samples.
+
+    References
+    ----------
+    .. [1] C. B. Burckhardt, "Speckle in ultrasound B-mode scans", IEEE Trans. Sonics Ultrason. 25 (1978), 1-6.
+    """
+    reach = max(1, int(np.ceil(2.5 * axial)))
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / axial) ** 2)
+    taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
+    power = None
+    for _ in range(2):
+        channel = amplitude * rng.standard_normal(amplitude.shape, np.float32)
+        channel = blur_rows(convolve(channel, np.ones(1, np.float32), taps), lateral)
+        channel *= channel
+        power = channel if power is None else power + channel
+    return np.sqrt(power)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A drawn ultrasound acquisition; lengths in pixels of a frame of 256."""
+
+    probe: Probe
+    dynamic_range: float
+    lateral: float
+    axial: float
+    focus: float
+    divergence: float
+    looks: int
+    floor: float
+    shadow: float
+    interface: float
+    gain: tuple[float, ...]
+    seed: int
+
+
+def draw_scan(rng: np.random.Generator, probe: Probe, config: USConfig) -> Scan:
+    """Draw the scanner's settings."""
+    lateral = rng.uniform(*config.speckle)
+    return Scan(
+        probe=probe,
+        dynamic_range=rng.uniform(*config.dynamic_range),
+        lateral=lateral,
+        axial=lateral * rng.uniform(0.4, 0.8),
+        focus=rng.uniform(0.2, 0.8),
+        divergence=rng.uniform(0.3, 1.2),
+        looks=int(min(rng.integers(config.looks[0], config.looks[1] + 1, 2))),
+        floor=rng.uniform(0.0, 0.12),
+        shadow=rng.uniform(*config.shadow),
+        interface=rng.uniform(0.0, 2.5),
+        gain=tuple(rng.normal(0, 0.05, 4)),
+        seed=int(rng.integers(2**63)),
+    )
+
+
+def acquire(clean: Image, absorption: Image, scan: Scan) -> tuple[Image, Image]:
+    """The image of a probe, and what it would be without speckle; float32 (H, W), 0 to 1.
+
+    Parameters
+    ----------
+    clean
+        Log-compressed echo level, float32 (H, W).
+    absorption
+        Echo level lost per tenth of the depth, float32 (H, W).
+    """
+    size = clean.shape[0]
+    rng = np.random.default_rng(scan.seed)
+    scale = size / 256
+    depths, beams = size, max(32, (3 * size) // 4)
+    beam, depth = np.meshgrid(
+        np.linspace(0, 1, beams, dtype=np.float32), np.linspace(0, 1, depths, dtype=np.float32)
+    )
+    x, y = scan.probe.pixels(beam, depth)
+    level = bilinear(clean, x.astype(np.float32), y.astype(np.float32))
+    lost = gaussian_blur(bilinear(absorption, x.astype(np.float32), y.astype(np.float32)), 1.0, 0.0)
+    gain = np.interp(np.linspace(0, 1, depths), np.linspace(0, 1, 4), scan.gain).astype(np.float32)
+    rise = np.zeros_like(level)
+    np.abs(level[2:] - level[:-2], out=rise[1:-1])  # an interface across the beam reflects
+    level = level + np.float32(scan.interface / 4) * gaussian_blur(rise, 1.0, 0.6)
+    level = level - shadow(lost, scan.shadow) + gain[:, None]
+    lateral_pixels = scan.lateral * scale * np.hypot(
+        1.0, scan.divergence * (np.linspace(0, 1, depths) - scan.focus) * 2
+    )
+    lateral = np.maximum(lateral_pixels * beams / size, 0.5).astype(np.float32)
+    axial = max(0.5, scan.axial * scale)
+    decibel = np.float32(scan.dynamic_range * np.log(10) / 20)
+    # Half the mean power of an echo of amplitude 1 lies in each channel.
+    amplitude = np.exp((np.clip(level, -0.4, 1.3) - 1) * decibel) * np.float32(np.sqrt(0.5))
+    noise = np.float32(np.exp((scan.floor - 1) * decibel))
+    shown = None
+    for _ in range(scan.looks):
+        echo = envelope(np.hypot(amplitude, noise), lateral, axial, rng)
+        look = np.log(np.maximum(echo, np.float32(1e-6))) / decibel + 1
+        shown = look if shown is None else shown + look
+    shown = shown / np.float32(scan.looks)
+    seen_beam, seen_depth = scan.probe.beams(*_pixel_grid(size))
+    image = bilinear(
+        shown.astype(np.float32), seen_beam * np.float32(beams - 1), seen_depth * np.float32(depths - 1)
+    )
+    outside = (seen_beam < 0) | (seen_beam > 1) | (seen_depth < 0) | (seen_depth > 1)
+    image = np.clip(image, 0, 1)
+    image[outside] = 0
+    expected = gaussian_blur(clean, float(np.mean(lateral_pixels)), axial)
+    return image, expected
