@@ -37,6 +37,9 @@ def read_series(folder: Path) -> Volume:
     headers = [(path, _header(path)) for path in paths if path.suffix.lower() == ".dcm" or is_dicom(path)]
     if not headers:
         raise Unreadable("no DICOM file in this folder")
+    for path, header in headers:
+        if "SeriesInstanceUID" not in header:
+            raise Unreadable(f"{path.name} has no SeriesInstanceUID: truncated, or no image")
     series = {str(header.get("SeriesInstanceUID", "")) for _, header in headers}
     if len(series) > 1:
         raise Unreadable(f"{len(series)} DICOM series in one folder; expected one")

@@ -303,8 +303,8 @@ def fill_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _fill(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
     best = ndimage.binary_fill_holes(outline)
     rows, columns = np.flatnonzero(outline.any(1)), np.flatnonzero(outline.any(0))
-    if depth(outline).max() > 0.1 * (min(np.ptp(rows), np.ptp(columns)) + 1):
-        return best  # no stroke is so thick: it is filled already
+    if depth(outline).max() > 0.1 * (max(np.ptp(rows), np.ptp(columns)) + 1):
+        return best  # no stroke is so thick, a fifth of its extent: it is filled already
     if best.sum() > 2 * outline.sum():
         return best
     closed = ndimage.binary_closing(np.pad(outline, 8), np.ones((3, 3)), iterations=3)[8:-8, 8:-8]

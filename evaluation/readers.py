@@ -126,8 +126,8 @@ def simpleitk():  # type: ignore[no-untyped-def]
 
 def _read_itk(path: Path, frame: int | None) -> Volume:
     sitk = simpleitk()
-    if suffix_of(path) == ".nii.gz":
-        check_gzip(path)
+    if suffix_of(path) in (".nii", ".nii.gz"):
+        check_nifti(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -135,17 +135,55 @@ def _read_itk(path: Path, frame: int | None) -> Volume:
     return from_itk(image, frame)
 
 
-def check_gzip(path: Path) -> None:
-    """Read a gzip file to its end: ITK fills what a truncated one lacks with zeros, without a word."""
+def check_nifti(path: Path) -> None:
+    """Compare a NIfTI file's length with its header: ITK fills what is missing with zeros, without a word.
+
+    Raises
+    ------
+    Unreadable
+        If it is truncated, its compression is damaged, or it is not NIfTI.
+    """
     import gzip
     import zlib
 
     try:
-        with gzip.open(path) as handle:
-            while handle.read(1 << 22):
-                pass
+        with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as handle:
+            header = handle.read(540)
+            length = len(header)
+            while block := handle.read(1 << 22):
+                length += len(block)
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(f"truncated or damaged gzip file ({error})") from error
+    expected = nifti_bytes(header)
+    if length < expected:
+        raise Unreadable(f"truncated: {length} bytes where its header announces {expected}")
+
+
+def nifti_bytes(header: bytes) -> int:
+    """Length in bytes of an (uncompressed) single-file NIfTI image from its first 540 bytes.
+
+    Raises
+    ------
+    Unreadable
+        If it is no NIfTI-1 or NIfTI-2 header.
+    """
+    for order in "<>":
+        size = int(np.frombuffer(header[:4], order + "i4")[0]) if len(header) >= 4 else 0
+        if size == 348 and len(header) >= 348:
+            dim = np.frombuffer(header[40:56], order + "i2")
+            bits = np.frombuffer(header[72:74], order + "i2")
+            offset = np.frombuffer(header[108:112], order + "f4")
+        elif size == 540 and len(header) >= 540:
+            dim = np.frombuffer(header[16:80], order + "i8")
+            bits = np.frombuffer(header[14:16], order + "i2")
+            offset = np.frombuffer(header[168:176], order + "i8")
+        else:
+            continue
+        if not 1 <= dim[0] <= 7:
+            break
+        voxels = int(np.prod(dim[1 : int(dim[0]) + 1].astype(float)))
+        return int(offset[0]) + voxels * int(bits[0]) // 8
+    raise Unreadable("not a NIfTI file: its header is damaged")
 
 
 def itk_reason(error: Exception) -> str:
@@ -210,18 +248,28 @@ def _read_picture(path: Path, axes: str | None, frame: int | None, mask: bool) -
     from skimage import io
 
     try:
-        array = io.imread(path)
-    except Exception as error:  # imageio's plugins raise what they like
+        if suffix_of(path) in (".tif", ".tiff"):
+            array, own = _read_tiff(path)
+            axes = axes or own
+        else:
+            array = io.imread(path)
+    except Exception as error:  # imageio's plugins and tifffile raise what they like
         raise Unreadable(f"cannot be read as a picture: {' '.join(str(error).split())[:160]}") from error
-    if axes is None:  # (H, W), (H, W, colours), or a stack of pages
-        colour = array.ndim in (3, 4) and array.shape[-1] in (2, 3, 4)
-        axes = {2: "yx", 3: "yxc" if colour else "zyx", 4: "zyxc"}.get(array.ndim)
-        if axes is None:
-            raise Unreadable(f"an array of shape {array.shape}; say what its axes are with 'axes'")
+    axes = axes or {2: "yx", 3: "yxc"}.get(array.ndim, "zyxc")
     if "c" in axes and array.ndim == len(axes):
         array = _grey(np.moveaxis(array, axes.index("c"), -1), mask)
         axes = axes.replace("c", "")
     return _shaped(array, axes, frame)
+
+
+def _read_tiff(path: Path) -> tuple[NDArray, str]:
+    """A TIFF's first series and its axes, as the file itself names them; pages are slices."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        names = {"S": "c", "C": "t", "T": "t", "Y": "y", "X": "x"}
+        return series.asarray(), "".join(names.get(axis, "z") for axis in series.axes)
 
 
 def _grey(array: NDArray, mask: bool) -> NDArray:

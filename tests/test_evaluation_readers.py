@@ -1,0 +1,255 @@
+"""Readers: every format gives the array, spacing and orientation that were written, or a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from evaluation_files import (
+    blocks,
+    cut_short,
+    picture_of,
+    write_dicom_seg,
+    write_dicom_series,
+    write_itk,
+    write_picture,
+)
+
+from evaluation.dicom import read_segments
+from evaluation.masks import fill_outline
+from evaluation.readers import Unreadable, radiological, read_volume, same_grid
+
+ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_volumes_keep_values_and_geometry(tmp_path: Path, suffix: str) -> None:
+    volume = read_volume(
+        write_itk(tmp_path / f"v{suffix}", ARRAY, (0.5, 0.75, 3.0), origin=(10.0, -20.0, 30.0))
+    )
+    np.testing.assert_array_equal(volume.array, ARRAY)
+    assert volume.spacing == pytest.approx((3.0, 0.75, 0.5))
+    np.testing.assert_allclose(volume.direction, np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(volume.origin, (10.0, -20.0, 30.0), atol=1e-4)
+    assert not volume.flat
+
+
+def test_a_picture_is_grey_and_flat(tmp_path: Path) -> None:
+    colours = np.zeros((4, 6, 3), np.uint8)
+    colours[1, 2] = (255, 0, 0)
+    colours[2, 3] = (10, 10, 10)
+    path = write_picture(tmp_path / "c.png", colours)
+    image = read_volume(path)
+    assert image.flat
+    assert image.array.shape == (1, 4, 6)
+    assert image.array[0, 1, 2] == 76  # ITU-R BT.601: 0.299 of red
+    assert image.array[0, 2, 3] == 10
+    assert read_volume(path, mask=True).array[0, 1, 2] == 255
+
+
+def test_an_opaque_alpha_channel_is_no_mask(tmp_path: Path) -> None:
+    colours = np.zeros((4, 6, 4), np.uint8)
+    colours[..., 3] = 255
+    assert not read_volume(write_picture(tmp_path / "a.png", colours), mask=True).array.any()
+
+
+def test_tiff_pages_are_slices(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "s.tif", ARRAY, photometric="minisblack")
+    volume = read_volume(tmp_path / "s.tif")
+    np.testing.assert_array_equal(volume.array, ARRAY)
+
+
+def test_npz_and_hdf5_by_name_and_axes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", image=ARRAY.transpose(2, 1, 0), other=np.zeros(3))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["group/image"] = np.stack([ARRAY, ARRAY + 1])
+    npz = read_volume(tmp_path / "a.npz", key="image", axes="xyz")
+    np.testing.assert_array_equal(npz.array, ARRAY)
+    hdf5 = read_volume(tmp_path / "a.h5", key="group/image", axes="tzyx", frame=1)
+    np.testing.assert_array_equal(hdf5.array, ARRAY + 1)
+    with pytest.raises(Unreadable, match=r"'key'.*image, other"):
+        read_volume(tmp_path / "a.npz")
+    with pytest.raises(Unreadable, match="frame 2 does not exist"):
+        read_volume(tmp_path / "a.h5", axes="tzyx", frame=2)
+
+
+def test_a_frame_of_a_4d_file(tmp_path: Path) -> None:
+    path = write_itk(tmp_path / "4d.nii.gz", np.stack([ARRAY, ARRAY + 100]), (1.0, 1.0, 4.0, 1.0))
+    np.testing.assert_array_equal(read_volume(path, frame=1).array, ARRAY + 100)
+    with pytest.raises(Unreadable, match="4-D with 2 frames"):
+        read_volume(path)
+
+
+def test_a_dicom_series_is_ordered_by_position_with_slope_and_intercept(tmp_path: Path) -> None:
+    names = ["c.dcm", "a.dcm", "d.dcm", "b.dcm"]  # neither the names nor the instance numbers are in order
+    write_dicom_series(tmp_path / "s", ARRAY, names, slope=2.0, intercept=-1000.0, descending=True)
+    volume = read_volume(tmp_path / "s")
+    np.testing.assert_allclose(volume.array, 2.0 * ARRAY[::-1] - 1000.0)
+    assert volume.files == ("b.dcm", "d.dcm", "a.dcm", "c.dcm")
+    assert volume.spacing == pytest.approx((5.0, 1.0, 1.0))
+
+
+def test_monochrome1_is_known(tmp_path: Path) -> None:
+    write_dicom_series(tmp_path / "s", ARRAY, photometric="MONOCHROME1")
+    assert read_volume(tmp_path / "s").inverted
+    assert read_volume(tmp_path / "s" / "i0000,0000b.dcm").inverted
+
+
+def test_two_images_at_one_position_are_refused(tmp_path: Path) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY)
+    (tmp_path / "s" / "copy.dcm").write_bytes(paths[1].read_bytes())
+    with pytest.raises(Unreadable, match="same position"):
+        read_volume(tmp_path / "s")
+
+
+def test_two_series_in_a_folder_are_refused(tmp_path: Path) -> None:
+    write_dicom_series(tmp_path / "s", ARRAY)
+    other = write_dicom_series(tmp_path / "t", ARRAY)
+    (tmp_path / "s" / "other.dcm").write_bytes(other[0].read_bytes())
+    with pytest.raises(Unreadable, match="2 DICOM series"):
+        read_volume(tmp_path / "s")
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_dicom_seg_lies_on_its_image(tmp_path: Path, descending: bool) -> None:
+    label = blocks((5, 20, 30), [1, 2])
+    series = write_dicom_series(
+        tmp_path / "s", picture_of(label, np.random.default_rng(0)), descending=descending
+    )
+    # The object covers the inner slices alone.
+    path = write_dicom_seg(
+        tmp_path / "seg.dcm", series[1:4], {"liver": label[1:4] == 1, "spleen": label[1:4] == 2}
+    )
+    image = read_volume(tmp_path / "s")
+    masks = read_segments(path, image)
+    expected = label[::-1] if descending else label
+    np.testing.assert_array_equal(masks[1], expected == 1)
+    np.testing.assert_array_equal(masks["spleen"], expected == 2)
+
+
+def test_dicom_seg_of_another_image_is_refused(tmp_path: Path) -> None:
+    label = blocks((5, 20, 30), [1])
+    series = write_dicom_series(tmp_path / "s", label)
+    path = write_dicom_seg(tmp_path / "seg.dcm", series, {"liver": label == 1})
+    write_dicom_series(tmp_path / "other", label, spacing=(5.0, 0.8, 0.8))
+    with pytest.raises(Unreadable, match="spacing or orientation differs"):
+        read_segments(path, read_volume(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("code", ["LPS", "RAS", "PSR", "ASL", "IRP"])
+def test_radiological_view_is_the_same_for_every_storage_order(tmp_path: Path, code: str) -> None:
+    """The same patient, stored in different orders, looks the same: superior last, posterior down, left right."""
+    import SimpleITK as sitk
+
+    reference = sitk.GetImageFromArray(ARRAY)  # identity direction: LPS
+    stored = sitk.DICOMOrient(reference, code)
+    sitk.WriteImage(stored, str(tmp_path / "v.nii.gz"))
+    volume = read_volume(tmp_path / "v.nii.gz")
+    turned, _ = radiological(volume, volume.array)
+    np.testing.assert_array_equal(turned, ARRAY)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("v.nii.gz", b""),
+        ("v.nii.gz", b"no gzip at all"),
+        ("v.nii", b"x" * 1000),
+        ("v.png", b"\x89PNG\r\n\x1a\nrubbish"),
+        ("v.npz", b"rubbish"),
+        ("v.h5", b"rubbish"),
+        ("v.nrrd", b"NRRD0004\nrubbish\n\n"),
+        ("v.mha", b"rubbish"),
+        ("v.dcm", b"\0" * 128 + b"DICM" + b"rubbish"),
+        ("v.txt", b"text"),
+    ],
+)
+def test_rubbish_is_unreadable_with_a_reason(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Unreadable, match=r"\w+"):
+        read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.97])
+@pytest.mark.parametrize(
+    "suffix", [".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif", ".npz", ".h5", ".jpg"]
+)
+def test_a_truncated_file_is_never_read_as_whole(tmp_path: Path, suffix: str, part: float) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"v{suffix}"
+    values = rng.integers(0, 255, (6, 40, 50)).astype(np.uint8)
+    if suffix in (".png", ".tif", ".jpg"):
+        write_picture(path, values[0])
+    elif suffix == ".npz":
+        np.savez(path, image=values)
+    elif suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["image"] = values
+    else:
+        write_itk(path, values)
+    read_volume(path)
+    cut_short(path, part)
+    with pytest.raises(Unreadable):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("part", [0.2, 0.8])
+def test_a_truncated_slice_of_a_series_is_named(tmp_path: Path, part: float) -> None:
+    paths = write_dicom_series(tmp_path / "s", np.random.default_rng(0).integers(0, 99, (4, 30, 30)))
+    cut_short(paths[2], part)
+    with pytest.raises(Unreadable, match="i0002"):
+        read_volume(tmp_path / "s")
+
+
+def test_a_mhd_without_its_raw_file_is_unreadable(tmp_path: Path) -> None:
+    write_itk(tmp_path / "v.mhd", ARRAY)
+    for path in tmp_path.glob("*raw*"):
+        path.unlink()
+    with pytest.raises(Unreadable):
+        read_volume(tmp_path / "v.mhd")
+
+
+def test_grids_that_differ_are_told_apart(tmp_path: Path) -> None:
+    image = read_volume(write_itk(tmp_path / "i.nii.gz", ARRAY, (1.0, 1.0, 3.0)))
+    same = read_volume(write_itk(tmp_path / "s.nii.gz", ARRAY, (1.0, 1.0, 3.0)))
+    assert same_grid(image, same, strict=True) is None
+    thick = read_volume(write_itk(tmp_path / "t.nii.gz", ARRAY, (1.0, 1.0, 5.0)))
+    assert "spacing" in (same_grid(image, thick, strict=True) or "")
+    assert same_grid(image, thick, strict=False) is None
+    turned = read_volume(write_itk(tmp_path / "r.nii.gz", ARRAY, (1.0, 1.0, 3.0), "RPS"))
+    assert "orientation" in (same_grid(image, turned, strict=True) or "")
+    moved = read_volume(write_itk(tmp_path / "m.nii.gz", ARRAY, (1.0, 1.0, 3.0), origin=(0.0, 4.0, 0.0)))
+    assert "4.0 mm" in (same_grid(image, moved, strict=True) or "")
+    small = read_volume(write_itk(tmp_path / "x.nii.gz", ARRAY[:, :-1], (1.0, 1.0, 3.0)))
+    assert "4 x 4 x 6 differs from the image's 4 x 5 x 6" in (same_grid(image, small, strict=False) or "")
+
+
+def _disc(radius: float, centre: tuple[float, float] = (40.0, 40.0)) -> np.ndarray:
+    y, x = np.mgrid[:80, :80]
+    return np.hypot(y - centre[0], x - centre[1]) <= radius
+
+
+@pytest.mark.parametrize("centre", [(40.0, 40.0), (10.0, 40.0), (40.0, 70.0)], ids=["inside", "top", "right"])
+def test_outlines_are_filled_even_where_the_frame_cuts_them(centre: tuple[float, float]) -> None:
+    disc = _disc(25, centre)
+    outline = disc & ~_disc(23, centre)
+    filled = fill_outline(outline[None])[0]
+    assert np.count_nonzero(filled ^ disc) <= 0.02 * disc.sum()
+
+
+def test_an_outline_with_a_small_gap_is_closed() -> None:
+    outline = _disc(25) & ~_disc(22)
+    outline[40, 60:] = False
+    filled = fill_outline(outline[None])[0]
+    assert np.count_nonzero(filled ^ _disc(25)) <= 0.02 * _disc(25).sum()
+
+
+def test_a_filled_region_stays_and_an_open_line_is_refused() -> None:
+    np.testing.assert_array_equal(fill_outline(_disc(25)[None])[0], _disc(25))
+    line = np.zeros((1, 80, 80), bool)
+    line[0, 20:60, 40] = True
+    with pytest.raises(Unreadable, match="not closed"):
+        fill_outline(line)
