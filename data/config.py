@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -146,8 +147,19 @@ def validate(config: type[ConfigT], values: Mapping[str, Any], source: str) -> C
 def _fields_at(config: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:
     model: Any = config
     for part in location:
+        if isinstance(part, int):  # an item of a list of models
+            continue
         field = getattr(model, "model_fields", {}).get(part)
         if field is None:
             return []
-        model = field.annotation
+        model = _model_in(field.annotation)
     return list(getattr(model, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model in an annotation such as ``tuple[Model, ...]`` or ``Model | None``."""
+    for inner in typing.get_args(annotation):
+        found = _model_in(inner)
+        if hasattr(found, "model_fields"):
+            return found
+    return annotation
