@@ -131,9 +131,8 @@ def iter_cases(
 
 
 def _expected(descriptor: Descriptor) -> str:
-    folder = descriptor.sources[0].folder
-    place = folder if isinstance(folder, str) else folder[0]
-    return f"expected images {descriptor.sources[0].image!r} in the folder {place!r}"
+    source = descriptor.sources[0]
+    return f"expected images {source.image!r} in the folder {source.folder[0]!r}"
 
 
 def share_out(found: list, limit: int | None) -> tuple[list, list[int | None]]:
@@ -193,8 +192,8 @@ def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> It
         yield _failure(descriptor, entry, file, reason)
     if not structures.bits():
         return
-    spacing = descriptor.spacing if isinstance(descriptor.spacing, list) else entry.spacing
-    yield from _slice_cases(descriptor, entry, with_spacing(volume, spacing), structures, share)
+    volume = with_spacing(volume, descriptor.spacing or entry.spacing)
+    yield from _slice_cases(descriptor, entry, volume, structures, share)
 
 
 def _slice_cases(

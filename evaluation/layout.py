@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from data.console import InputError
 from data.folder import read_manifest
 from evaluation.patterns import Folders, Groups, fill, group_names, match, natural
-from evaluation.schema import Descriptor, Masks, Source, SpacingTable
+from evaluation.schema import Descriptor, Masks, Source
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,8 @@ def _any_mask(source: Source, folder: Path, folders: Folders) -> bool:
 
 def _candidates(source: Source, root: Path) -> Iterator[Path]:
     """The folders as written, then without leading parts: the data root may lie inside the download."""
-    named = source.folder if isinstance(source.folder, list) else [source.folder]
     seen: set[Path] = set()
-    parts = [PurePosixPath(name).parts for name in named]
+    parts = [PurePosixPath(name).parts for name in source.folder]
     for skip in range(max(map(len, parts), default=0) + 1):
         for part in parts:
             folder = root.joinpath(*part[skip:])
@@ -182,8 +181,8 @@ def _entry_id(source: Source, groups: Groups, path: Path, frame: int | None, des
 
 
 def _spacing_table(descriptor: Descriptor, folder: Path) -> dict[str, tuple[float, float]]:
-    table = descriptor.spacing
-    if not isinstance(table, SpacingTable):
+    table = descriptor.spacing_table
+    if table is None:
         return {}
     path = next(
         (place / table.table for place in (folder, folder.parent) if (place / table.table).is_file()), None

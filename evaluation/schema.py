@@ -32,9 +32,26 @@ def _label(value: object) -> object:
     return values
 
 
+def _frame(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("write the frame's number from 0, 'each', or a group as {frame}")
+    if isinstance(value, str) and value != "each" and len(group_names(value)) != 1:
+        raise ValueError("write the frame's number from 0, 'each', or a group as {frame}")
+    if isinstance(value, int) and value < 0:
+        raise ValueError("frames count from 0")
+    return value
+
+
+def _axes(value: str) -> str:
+    if len(set(value)) != len(value) or not set("yx") <= set(value) <= set("tczyx"):
+        raise ValueError("write each axis once, of t, c, z, y, x, with y and x among them, e.g. zyx")
+    return value
+
+
 Pattern = Annotated[str, pydantic.AfterValidator(_pattern)]
 Labels = Annotated[list[int | str], pydantic.BeforeValidator(_label)]
-Axes = Annotated[str, pydantic.StringConstraints(pattern=r"^[tczyx]{2,5}$")]
+Axes = Annotated[str, pydantic.AfterValidator(_axes)]
+Frame = Annotated[int | str, pydantic.PlainValidator(_frame)]
 
 
 class Array(Config):
@@ -51,7 +68,7 @@ class ImageFile(Array):
 
     dimensions: Literal[2, 3] | None = None
     """What a file must hold, 2-D or 3-D; by default either."""
-    frame: int | str | None = None
+    frame: Frame | None = None
     """4-D files: number of the frame (time point or channel) from 0; ``each`` for all, the masks being 4-D as
     well; or ``{group}``, a group of the masks' pattern that holds the frame's number."""
     first_frame: int = 0
@@ -102,13 +119,25 @@ class Masks(Array):
 class Source(Config):
     """One arrangement of files."""
 
-    folder: str | list[str]
+    folder: Annotated[list[str], pydantic.BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
     """Folder(s) under the data root, the first that holds images counts; leading parts may be missing."""
     image: Pattern
     """Pattern of the images: a file, or the folder of a DICOM series."""
     id: Pattern | None = None
     """Readable name of a volume or image from the pattern's groups; by default all, joined by ``/``."""
     masks: list[Masks] = pydantic.Field(min_length=1)
+
+    @pydantic.model_validator(mode="after")
+    def _groups_bound(self) -> Source:
+        known = group_names(self.image)
+        for key, text in [("id", self.id), *(("masks.select", masks.select) for masks in self.masks)]:
+            unknown = group_names(text or "") - known
+            if unknown:
+                names = ", ".join(sorted(known)) or "none"
+                raise ValueError(
+                    f"{key}: {{{min(unknown)}}} is no group of the image's pattern (groups: {names})"
+                )
+        return self
 
 
 class Slices(Config):
@@ -179,8 +208,10 @@ class Descriptor(Config):
     or superior at the top); ``file``: as stored."""
     geometry: Literal["strict", "size"] = "strict"
     """Image and mask must agree in size, spacing, direction and origin, or in size alone."""
-    spacing: Annotated[list[float], pydantic.Field(min_length=2, max_length=3)] | SpacingTable | None = None
-    """mm per pixel where the files do not say: [row, column], [slice, row, column], or a table."""
+    spacing: Annotated[list[pydantic.PositiveFloat], pydantic.Field(min_length=2, max_length=3)] | None = None
+    """mm per pixel, in place of what the files say: [row, column] or [slice, row, column]."""
+    spacing_table: SpacingTable | None = None
+    """The same from a table, image by image."""
     slices: Slices = Slices()
     intensity: Intensity = Intensity()
     licence: str = "not stated"
@@ -197,6 +228,10 @@ class Descriptor(Config):
     def _somewhere(self) -> Descriptor:
         if not self.sources and self.shards is None:
             raise ValueError("'sources' is missing: where do the images lie?")
+        if isinstance(self.image.frame, str) and self.image.frame != "each":
+            (group,) = group_names(self.image.frame)
+            if not all(group in group_names(m.file) for source in self.sources for m in source.masks):
+                raise ValueError(f"image.frame: {{{group}}} is no group of every masks' pattern")
         return self
 
     def structures(self) -> list[str]:
