@@ -109,8 +109,8 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise InputError(f"{path.parent}: no such folder")
     if (path.parent / UNFINISHED).exists():
         raise InputError(
-            f"{path.parent}: an unfinished dataset ({UNFINISHED} is there); run the same synthfm-generate run "
-            "again to finish it"
+            f"{path.parent}: an unfinished dataset ({UNFINISHED} is there); run the same synthfm-generate "
+            "command again to finish it"
         )
     if not path.is_file():
         raise InputError(

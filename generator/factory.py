@@ -22,10 +22,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import joblib
+from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 from tqdm import tqdm
 
 from data.console import Failed, InputError
@@ -90,7 +92,7 @@ def generate(
     scheduler: str | None = None,
     progress: bool = False,
 ) -> Manifest:
-    """Fill a folder with samples 0 to `num` - 1, or finish one that an earlier call with the same arguments began.
+    """Fill a folder with samples 0 to `num` - 1, or finish what a call with the same arguments began.
 
     A dataset does not change once begun: other settings for the same folder, a larger `num` among them, are
     refused. To have more samples, fill a second folder from another root seed; readers take several.
@@ -172,7 +174,7 @@ def _check_arguments(
 
 @contextlib.contextmanager
 def _claimed(folder: Path, plan: Manifest) -> Iterator[Path]:
-    """Make the folder and mark it unfinished; at the end leave only whole shards, or no trace if there is none."""
+    """Make the folder and mark it unfinished; leave only whole shards, or no trace if there is none."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; --out must name a folder")
@@ -224,8 +226,8 @@ def _compare(folder: Path, plan: Manifest) -> None:
     if differences:
         shown = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
         raise InputError(
-            f"{folder}: holds a dataset of other settings: {shown}. Repeat the folder's own settings to finish "
-            "it, or give another --out"
+            f"{folder}: holds a dataset of other settings: {shown}. Repeat the folder's own settings, "
+            "or give another --out"
         )
 
 
@@ -276,16 +278,19 @@ def _backend(
     jobs: int, backend: str, scheduler: str | None
 ) -> Callable[[list[Task]], list[ShardInfo | None]]:
     """A function that runs the tasks on this machine's processes or on a Dask cluster."""
-    settings: dict[str, Any] = dict(backend=backend)
+    settings: dict[str, Any] = {"backend": backend}
     if backend == "dask":
         settings.update(client=_dask_client(str(scheduler)))
     else:
         # One thread a worker: the processes fill the cores, and sums come out the same whatever their number.
-        settings.update(n_jobs=jobs, inner_max_num_threads=1)
+        settings.update(n_jobs=jobs, inner_max_num_threads=1, idle_worker_timeout=20)
 
     def run(tasks: list[Task]) -> list[ShardInfo | None]:
-        # Worker processes inherit the mask: a Ctrl-C goes to all of them, but it is the parent that stops them.
+        # Worker processes inherit this mask: a Ctrl-C reaches them too, but it is the parent that stops them.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        resource_tracker.ensure_running()
+        loky_resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # again: starting the trackers may lift it
         with joblib.parallel_config(**settings):
             return joblib.Parallel(batch_size=1)(joblib.delayed(fill_shard)(task) for task in tasks)
 
@@ -330,13 +335,13 @@ def _fill(
         if error.strerror is None:
             raise
         raise InputError(
-            f"{error.filename or folder}: {error.strerror}; {whole()} of {len(tasks)} shards are whole: put it "
-            "right, then run the same command to go on"
+            f"{error.filename or folder}: {error.strerror}; {whole()} of {len(tasks)} shards are whole: put "
+            "it right, then run the same command to go on"
         ) from error
     except joblib.externals.loky.BrokenProcessPool as error:
         raise Failed(
-            f"a worker process was killed (out of memory?); {whole()} of {len(tasks)} shards are whole: run the "
-            "same command to go on, perhaps with fewer --jobs"
+            f"a worker process was killed (out of memory?); {whole()} of {len(tasks)} shards are whole: run "
+            "the same command to go on, perhaps with fewer --jobs"
         ) from error
     finally:
         ticks.unlink(missing_ok=True)
@@ -352,7 +357,7 @@ def _fill(
 
 @contextlib.contextmanager
 def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Handle the signals that ask a program to stop, except those that this one was told to ignore (nohup)."""
+    """Handle the signals that ask a program to stop, except those it was told to ignore (nohup)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -434,7 +439,10 @@ def _tick(progress: Path) -> bool:
 
 
 def _check_shard(task: Task, config: str) -> None:
-    with Shard(task.path) as shard:
-        same = (shard.config, shard.package_version, shard.root_seed, shard.first_index, shard.count)
-        if same != (config, task.package_version, task.root_seed, task.first_index, task.count):
-            raise InputError(f"{task.path}: belongs to another dataset; delete it, then run the same command")
+    try:
+        with Shard(task.path) as shard:
+            found = (shard.config, shard.package_version, shard.root_seed, shard.first_index, shard.count)
+    except InputError as error:
+        raise InputError(f"{error}; delete it, then run the same command") from error
+    if found != (config, task.package_version, task.root_seed, task.first_index, task.count):
+        raise InputError(f"{task.path}: of another dataset; delete it, then run the same command")
