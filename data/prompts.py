@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.graph import route_through_array
 
-from data.distance import squared_distance
+from data.distance import bounds, farthest, squared_distance
 
 Mask = NDArray[np.bool_]
 
@@ -28,10 +28,10 @@ def tight_box(mask: Mask) -> NDArray[np.int32]:
     >>> tight_box(np.eye(5, dtype=bool)[1:, :3]).tolist()
     [1, 0, 3, 2]
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    box = bounds(mask)
+    if box[2] == 0:
         raise ValueError("an empty mask has no box")
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.int32)
+    return box
 
 
 def loose_box(box: NDArray, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -57,8 +57,8 @@ def depth(mask: Mask) -> NDArray[np.float32]:
     The frame's edge counts as outside, so that the centre of a shape which the frame cuts stays clear of it.
     """
     inner = np.zeros(mask.shape, np.float32)
-    if mask.any():
-        x0, y0, x1, y1 = tight_box(mask)
+    x0, y0, x1, y1 = bounds(mask)
+    if x1 > 0:
         inner[y0:y1, x0:x1] = np.sqrt(squared_distance(np.ascontiguousarray(mask[y0:y1, x0:x1]), True))
     return inner
 
@@ -102,9 +102,14 @@ def positive_points(mask: Mask, count: int, rng: np.random.Generator) -> NDArray
     points = [deepest(inner)]
     if count > 1:
         candidates = np.flatnonzero(inner > min(0.35 * inner.max(), 4.0))
-        candidates = rng.choice(candidates, size=min(len(candidates), 128), replace=False)
+        candidates = _some(candidates, 128, rng)
         points += _spread(candidates, mask.shape[1], np.stack(points), count - 1)
     return np.stack(points).astype(np.int16)
+
+
+def reach(area: int) -> int:
+    """How far from a mask of that many pixels a hard negative may lie, in pixels."""
+    return int(min(max(0.25 * area**0.5, 4), 24))
 
 
 def negative_points(
@@ -118,15 +123,16 @@ def negative_points(
 
     They lie outside the mask in a ring whose width follows the mask's size, one pixel off the edge at
     least. With a label map, every second one lies in another labelled region where the ring has one.
-    Who has it already gives the squared distance to the mask as `squared`, int32 (H, W). Returns fewer (possibly none) only where the image has too few pixels outside the mask.
+    Who has it already gives the squared distance to the mask as `squared`, int32 (H, W). Returns fewer
+    (possibly none) only where the image has too few pixels outside the mask.
     """
     height, width = mask.shape
     x0, y0, x1, y1 = tight_box(mask)
-    reach = int(np.clip(0.25 * np.sqrt(np.count_nonzero(mask)), 4, 24))
-    top, left = max(y0 - reach, 0), max(x0 - reach, 0)
-    window = np.s_[top : min(y1 + reach, height), left : min(x1 + reach, width)]
+    far = reach(np.count_nonzero(mask))
+    top, left = max(y0 - far, 0), max(x0 - far, 0)
+    window = np.s_[top : min(y1 + far, height), left : min(x1 + far, width)]
     squared = squared_distance(~mask[window], False) if squared is None else squared[window]
-    ring = (squared > 2) & (squared <= reach**2)
+    ring = (squared > 2) & (squared <= far**2)
     if not ring.any():
         ring = squared > 0
     if not ring.any():
@@ -140,23 +146,21 @@ def negative_points(
             pools = [neighbours, free]
     points = np.zeros((0, 2))
     for turn in range(count):
-        pool = pools[turn % len(pools)]
-        pool = rng.choice(pool, size=min(len(pool), 64), replace=False)
-        first = [np.array([pool[0] % wide, pool[0] // wide])]
-        points = np.concatenate([points, _spread(pool, wide, points, 1) if len(points) else first])
+        pool = _some(pools[turn % len(pools)], 64, rng)
+        first = pool[rng.integers(len(pool))]
+        chosen = _spread(pool, wide, points, 1) if len(points) else [np.array([first % wide, first // wide])]
+        points = np.concatenate([points, chosen])
     return (points + np.array([left, top])).astype(np.int16)
+
+
+def _some(candidates: NDArray, count: int, rng: np.random.Generator) -> NDArray:
+    """All candidates, or `count` draws of them where they are more (one may be drawn twice)."""
+    return candidates if len(candidates) <= count else candidates[rng.integers(len(candidates), size=count)]
 
 
 def _spread(candidates: NDArray, width: int, points: NDArray, count: int) -> list[NDArray]:
     """`count` of the flat-index candidates, each the farthest from `points` and those chosen before."""
-    ys, xs = np.divmod(candidates, width)
-    places = np.stack([xs, ys], axis=1)
-    nearest = ((places[:, None] - np.asarray(points, float)[None]) ** 2).sum(-1).min(1)
-    chosen = []
-    for _ in range(count):
-        chosen.append(places[np.argmax(nearest)])
-        nearest = np.minimum(nearest, ((places - chosen[-1]) ** 2).sum(-1))
-    return chosen
+    return list(farthest(candidates, width, np.asarray(points, np.int64), count))
 
 
 def corrective_point(predicted: Mask, mask: Mask) -> tuple[NDArray[np.int16], int]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
+from data.compiled import compiled
 from generator.config import AcquisitionConfig
 from generator.filters import bilinear, gaussian_blur, shrink, upsample
-from generator.textures import filtered, frequencies, spectral
+from generator.textures import filtered, frequencies, spectral, standardise
 
 Image = NDArray[np.float32]
 
@@ -86,9 +86,9 @@ def _draw_ct(rng: np.random.Generator, config: AcquisitionConfig) -> dict[str, f
         "noise": _log_uniform(rng, ct.noise),
         "cutoff": rng.uniform(0.15, 0.45),
         "psf": rng.uniform(0.3, 0.9),
-        "hardening": rng.uniform(0.02, 0.12) * streaks,
-        "starvation": rng.uniform(0.0, 0.03) * streaks,
-        "cupping": rng.uniform(0.005, 0.03) * cupping,
+        "hardening": rng.uniform(0.01, 0.06) * streaks,
+        "starvation": rng.uniform(0.0, 0.04) * streaks,
+        "cupping": rng.uniform(0.002, 0.012) * cupping,
     }
 
 
@@ -108,7 +108,7 @@ def ct_noise(rng: np.random.Generator, shape: tuple[int, int], cutoff: float) ->
     return filtered(rng, shape, np.sqrt(radius) * np.exp(np.float32(-0.5 / cutoff**2) * radius**2))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def project(image: NDArray, views: int) -> NDArray:
     """Parallel-beam line integrals of a square image over half a turn, float32 (views, 2 n)."""
     n = image.shape[0]
@@ -125,7 +125,7 @@ def project(image: NDArray, views: int) -> NDArray:
     return sinogram
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _backproject(sinogram: NDArray, n: int) -> NDArray:
     views = sinogram.shape[0]
     image = np.zeros((n, n), np.float32)
@@ -157,7 +157,8 @@ def beam_artefacts(
     `attenuation` is (n, n), water 1, n the number of pixels over about 40 cm. A beam hardens on its way, so
     that line integrals p are measured too small, by a term in their square: ``dp = -cupping p^2`` for all
     tissue darkens the middle, and ``-hardening p p_bone`` leaves dark bands between dense objects [1]_. Few
-    photons pass where p is large; their noise, ``sqrt(exp(p))`` times `starvation`, becomes streaks [2]_.
+    photons pass where p is large; their noise, proportional to ``sqrt(exp(p))``, becomes streaks, whose standard
+    deviation is `starvation` [2]_.
 
     References
     ----------
@@ -168,14 +169,16 @@ def beam_artefacts(
     """
     n = attenuation.shape[0]
     length = np.float32(8.0 / n)  # water's attenuation is about 0.2 per cm: 8 over 40 cm
-    views = 90
+    views = 64
     path = project(attenuation, views) * length
     dense = project(np.maximum(attenuation - np.float32(1.25), 0), views) * length
     error = -np.float32(cupping) * path**2 - np.float32(hardening) * path * dense
+    image = reconstruct(error) / length
     if starvation > 0:
         noise = rng.standard_normal(path.shape, np.float32)
-        error += np.float32(starvation) * noise * np.exp(np.minimum(path, 9) * np.float32(0.5)) * (path > 0)
-    return reconstruct(error) / length
+        noise *= np.exp(np.minimum(path, 10) * np.float32(0.5))
+        image += np.float32(starvation) * standardise(reconstruct(noise))
+    return image
 
 
 def _acquire_ct(
@@ -186,8 +189,10 @@ def _acquire_ct(
     image = ideal
     attenuation = np.clip((ideal * np.float32(width) + np.float32(low)) / 1000 + 1, 0, 4)
     if p["hardening"] or p["cupping"]:
-        n = min(80, *ideal.shape)
-        error = beam_artefacts(shrink(attenuation, (n, n)), p["hardening"], p["starvation"], p["cupping"], rng)
+        n = min(64, *ideal.shape)
+        error = beam_artefacts(
+            shrink(attenuation, (n, n)), p["hardening"], p["starvation"], p["cupping"], rng
+        )
         image = image + upsample(error - np.float32(np.median(error)), ideal.shape) * np.float32(1000 / width)
     # More noise where beams pass more tissue.
     thick = gaussian_blur(shrink(attenuation, (16, 16)), 2.5)
@@ -227,7 +232,12 @@ def rician(signal: Image, sigma: float, rng: np.random.Generator) -> Image:
 
 
 def k_space(
-    signal: Image, kept: tuple[float, float], sigma: float, ghost: float, ghosts: int, rng: np.random.Generator
+    signal: Image,
+    kept: tuple[float, float],
+    sigma: float,
+    ghost: float,
+    ghosts: int,
+    rng: np.random.Generator,
 ) -> Image:
     """Magnitude image of a k-space of which the central part is measured, the rest zero (Gibbs ringing [1]_).
 
@@ -266,7 +276,9 @@ def k_space(
     return np.hypot(clean + real, imaginary)
 
 
-def _acquire_mr(ideal: Image, p: dict[str, float], coarse: Image, rng: np.random.Generator) -> tuple[Image, Image]:
+def _acquire_mr(
+    ideal: Image, p: dict[str, float], coarse: Image, rng: np.random.Generator
+) -> tuple[Image, Image]:
     if p["slice"]:
         ideal = thick_slice(ideal, p["slice"], rng)
     ideal = gaussian_blur(ideal, p["psf"]) if p["psf"] > 0.3 else ideal

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from data.compiled import compiled
 from generator import textures
 from generator.config import GeneratorConfig
 from generator.filters import gaussian_blur, upsample
@@ -64,7 +64,7 @@ class Look:
     softness: Image
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def touching(region: NDArray) -> NDArray:
     """How many pixel edges each pair of region numbers shares: int32 (256, 256), symmetric."""
     height, width = region.shape
@@ -103,9 +103,10 @@ def _means(
         value = palette.values[region.tissue] + rng.normal(0, palette.spread)
         if region.is_object:
             against = mean[_reference(contacts, region, rng)]
-            sign = rng.choice([-1, 1])
+            sign = 1 if rng.random() < 0.5 else -1
             if rng.random() < config.appearance.relative_share:
-                value = against + sign * np.exp(rng.uniform(*np.log(config.appearance.contrast)))
+                step = sign * np.exp(rng.uniform(*np.log(config.appearance.contrast)))
+                value = against + (step if -0.05 < against + step < 1.05 else -step)
             if boundary.enabled and rng.random() < boundary.low_contrast_share:
                 value = against + sign * rng.uniform(*boundary.low_contrast)
             elif config.texture.enabled and rng.random() < config.texture.texture_only_share:
@@ -139,9 +140,7 @@ def _vanishing(canvas: Canvas, config: GeneratorConfig, rng: np.random.Generator
     return np.array(spots, float).reshape(-1, 3)
 
 
-def draw_look(
-    canvas: Canvas, modality: str, config: GeneratorConfig, rng: np.random.Generator
-) -> Look:
+def draw_look(canvas: Canvas, modality: str, config: GeneratorConfig, rng: np.random.Generator) -> Look:
     """Draw what every region of a scene looks like."""
     size, boundary, texture = canvas.view.size, config.boundary, config.texture
     palette = draw_palette(rng, modality, bool(rng.random() < config.appearance.physical_share))
@@ -170,7 +169,7 @@ def draw_look(
                 amplitude[n] = max(amplitude[n], rng.uniform(0.05, 0.14), 1.5 * amplitude[region.parent])
         absorb[n] = absorption(rng, tissue)
         if boundary.enabled and region.is_object and rng.random() < boundary.capsule_share:
-            step = rng.choice([-1, 1]) * rng.uniform(0.1, 0.5)
+            step = (1 if rng.random() < 0.5 else -1) * rng.uniform(0.1, 0.5)
             capsules.append((n, float(step), float(rng.uniform(1.0, 2.4) * max(1, size / 256))))
     varying = boundary.enabled and rng.random() < boundary.varying_edge_share
     return Look(
@@ -190,9 +189,15 @@ def draw_look(
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _paint(
-    region: NDArray, mean: NDArray, amplitude: NDArray, shade: NDArray, kind: NDArray, fields: NDArray, slow: NDArray
+    region: NDArray,
+    mean: NDArray,
+    amplitude: NDArray,
+    shade: NDArray,
+    kind: NDArray,
+    fields: NDArray,
+    slow: NDArray,
 ) -> tuple[NDArray, NDArray]:
     height, width = region.shape
     level, grain = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
@@ -204,8 +209,10 @@ def _paint(
     return level, grain
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _draw_rim(level: NDArray, mask: NDArray, top: int, left: int, step: float, width: float, slow: NDArray) -> None:
+@compiled
+def _draw_rim(
+    level: NDArray, mask: NDArray, top: int, left: int, step: float, width: float, slow: NDArray
+) -> None:
     """Add `step` to the pixels of a mask within `width` of its outline, where the slow field lets it show."""
     h, w = mask.shape
     height, across = level.shape
@@ -228,7 +235,7 @@ def _draw_rim(level: NDArray, mask: NDArray, top: int, left: int, step: float, w
                 level[row + top, column + left] += np.float32(step * show)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _soften(level: NDArray, wide: NDArray, softness: NDArray, spots: NDArray) -> None:
     """Blend `level` towards its wide blur by a softness that is 1 in the middle of each spot."""
     height, width = level.shape

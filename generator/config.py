@@ -173,7 +173,7 @@ class TextureKinds(Weights):
     bandpass: Weight = 0.17
     perlin: Weight = 0.08
     simplex: Weight = 0.05
-    cellular: Weight = 0.1
+    cellular: Weight = 0.04
     fibres: Weight = 0.12
     vessels: Weight = 0.08
 

@@ -6,12 +6,11 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-Image = NDArray[np.float32]
+from data.compiled import compiled
 
-_JIT = dict(cache=True, nogil=True, error_model="numpy")
+Image = NDArray[np.float32]
 
 
 @lru_cache(maxsize=256)
@@ -39,7 +38,7 @@ def gaussian_blur(image: Image, sigma_x: float, sigma_y: float | None = None) ->
     return convolve(image, taps_x, taps_y)
 
 
-@njit(**_JIT)
+@compiled
 def _reflect(i: int, n: int) -> int:
     if n == 1:
         return 0
@@ -47,7 +46,7 @@ def _reflect(i: int, n: int) -> int:
     return i if i < n else 2 * n - 2 - i
 
 
-@njit(**_JIT)
+@compiled
 def convolve(image: NDArray, taps_x: NDArray, taps_y: NDArray) -> NDArray:
     """Separable convolution with odd, symmetric taps and reflected borders; float32 in and out."""
     height, width = image.shape
@@ -115,7 +114,7 @@ def upsample(coarse: Image, shape: tuple[int, int], sharp: bool = True) -> Image
     return _interpolate(np.ascontiguousarray(coarse, np.float32), *rows, *columns)
 
 
-@njit(**_JIT)
+@compiled
 def _interpolate(
     coarse: NDArray, rows: NDArray, row_weights: NDArray, columns: NDArray, column_weights: NDArray
 ) -> NDArray:
@@ -137,7 +136,7 @@ def _interpolate(
     return out
 
 
-@njit(**_JIT)
+@compiled
 def _area_axis(large: int, small: int) -> tuple[NDArray, NDArray]:
     ratio = large / small
     first = np.empty(small, np.int32)
@@ -152,7 +151,7 @@ def _area_axis(large: int, small: int) -> tuple[NDArray, NDArray]:
     return first, weights
 
 
-@njit(**_JIT)
+@compiled
 def shrink(image: NDArray, shape: tuple[int, int]) -> NDArray:
     """Area average onto a smaller grid: what a larger voxel sees of its tissues (partial volume)."""
     height, width = image.shape
@@ -177,7 +176,7 @@ def shrink(image: NDArray, shape: tuple[int, int]) -> NDArray:
     return out
 
 
-@njit(**_JIT)
+@compiled
 def bilinear(image: NDArray, x: NDArray, y: NDArray) -> NDArray:
     """Values of `image` at float32 positions (x, y), clamped to its frame; float32 of their shape (h, w)."""
     height, width = image.shape

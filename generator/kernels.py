@@ -7,45 +7,46 @@ output whatever runs beside them. They are compiled once and cached beside the s
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-_JIT = dict(cache=True, nogil=True, error_model="numpy")
+from data.compiled import compiled
 
 
-@njit(**_JIT)
-def fill_contours(mask: NDArray, x: NDArray, y: NDArray, starts: NDArray) -> None:
-    """OR the even-odd interior of closed contours into `mask`, uint8 (H, W).
+@compiled
+def fill_contours(mask: NDArray, points: NDArray, starts: NDArray, left: int, top: int) -> None:
+    """Set the interior of closed contours in `mask`, uint8 (H, W), by the non-zero winding rule.
 
-    Contour i has the vertices ``starts[i]:starts[i + 1]`` of `x` and `y`, float64, in pixels of the mask. A
-    pixel is inside if its centre is.
+    Contour i has the vertices ``starts[i]:starts[i + 1]`` of `points`, float64 (n, 2) of x and y; the mask's
+    top left pixel is (`left`, `top`). A pixel is inside if its centre is. Contours of one orientation unite;
+    one of the other orientation cuts a hole.
     """
     height, width = mask.shape
-    flips = np.zeros((height, width), np.uint8)
+    turns = np.zeros((height, width), np.int8)
     for contour in range(len(starts) - 1):
         first, last = starts[contour], starts[contour + 1]
         for i in range(first, last):
             j = i + 1 if i + 1 < last else first
-            x0, y0, x1, y1 = x[i], y[i], x[j], y[j]
+            x0, y0 = points[i, 0] - left, points[i, 1] - top
+            x1, y1 = points[j, 0] - left, points[j, 1] - top
+            step = 1
             if y0 == y1:
                 continue
             if y0 > y1:
-                x0, y0, x1, y1 = x1, y1, x0, y0
+                x0, y0, x1, y1, step = x1, y1, x0, y0, -1
             slope = (x1 - x0) / (y1 - y0)
-            top = max(0, int(np.ceil(y0)))
-            bottom = min(height - 1, int(np.ceil(y1)) - 1)
-            for row in range(top, bottom + 1):
+            for row in range(max(0, int(np.ceil(y0))), min(height - 1, int(np.ceil(y1)) - 1) + 1):
                 cross = np.ceil(x0 + (row - y0) * slope)
                 if cross < width:
-                    flips[row, int(max(cross, 0.0))] ^= 1
+                    turns[row, int(max(cross, 0.0))] += step
     for row in range(height):
-        inside = np.uint8(0)
+        winding = 0
         for column in range(width):
-            inside ^= flips[row, column]
-            mask[row, column] |= inside
+            winding += turns[row, column]
+            if winding != 0:
+                mask[row, column] = 1
 
 
-@njit(**_JIT)
+@compiled
 def fill_field(mask: NDArray, field: NDArray, inverse: NDArray, cx: float, cy: float) -> None:
     """OR into `mask` where a scalar field over the square [-1, 1]², bilinearly interpolated, is positive.
 
@@ -67,7 +68,24 @@ def fill_field(mask: NDArray, field: NDArray, inverse: NDArray, cx: float, cy: f
                 mask[row, column] = 1
 
 
-@njit(**_JIT)
+@compiled
+def displaced(points: NDArray, grid: NDArray, scale: float) -> NDArray:
+    """Points (n, 2) of x and y moved by a displacement (2, n, n), bilinear at ``points * scale``, clamped."""
+    out = np.empty_like(points)
+    last = grid.shape[1] - 1
+    for k in range(len(points)):
+        u = min(max(points[k, 0] * scale, 0.0), last - 1e-6)
+        v = min(max(points[k, 1] * scale, 0.0), last - 1e-6)
+        i, j = int(v), int(u)
+        a, b = v - i, u - j
+        for axis in range(2):
+            upper = grid[axis, i, j] * (1 - b) + grid[axis, i, j + 1] * b
+            lower = grid[axis, i + 1, j] * (1 - b) + grid[axis, i + 1, j + 1] * b
+            out[k, axis] = points[k, axis] + upper * (1 - a) + lower * a
+    return out
+
+
+@compiled
 def restrict(mask: NDArray, region: NDArray, parent: int, gap: int) -> int:
     """Clear `mask` where `region`, of the same shape, is not `parent`; returns the pixels left.
 
@@ -95,42 +113,58 @@ def restrict(mask: NDArray, region: NDArray, parent: int, gap: int) -> int:
     return left
 
 
-@njit(**_JIT)
+@compiled
+def _root(parent: NDArray, i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@compiled
 def keep_largest(mask: NDArray) -> int:
     """Clear all 4-connected pieces of `mask`, uint8, but the largest; returns its pixels."""
     height, width = mask.shape
-    piece = np.zeros((height, width), np.int32)
-    stack = np.empty(height * width, np.int32)
-    pieces, best, most = 0, 0, 0
-    for start in range(height * width):
-        if mask[start // width, start % width] == 0 or piece[start // width, start % width] != 0:
-            continue
-        pieces += 1
-        piece[start // width, start % width] = pieces
-        stack[0] = start
-        top, count = 1, 0
-        while top > 0:
-            top -= 1
-            row, column = stack[top] // width, stack[top] % width
-            count += 1
-            for step in range(4):
-                i = row + (step == 0) - (step == 1)
-                j = column + (step == 2) - (step == 3)
-                if 0 <= i < height and 0 <= j < width and mask[i, j] != 0 and piece[i, j] == 0:
-                    piece[i, j] = pieces
-                    stack[top] = i * width + j
-                    top += 1
-        if count > most:
-            best, most = pieces, count
-    if pieces > 1:
-        for row in range(height):
-            for column in range(width):
-                if piece[row, column] != best:
-                    mask[row, column] = 0
-    return most
+    runs = 0  # runs of pixels along rows, joined where runs of neighbouring rows overlap
+    for row in range(height):
+        before = np.uint8(0)
+        for column in range(width):
+            runs += mask[row, column] != 0 and before == 0
+            before = mask[row, column]
+    if runs == 0:
+        return 0
+    start, stop, line = np.empty(runs, np.int32), np.empty(runs, np.int32), np.empty(runs, np.int32)
+    parent, size = np.arange(runs), np.zeros(runs, np.int64)
+    k, above, above_end = 0, 0, 0
+    for row in range(height):
+        here, column = k, 0
+        while column < width:
+            if mask[row, column] == 0:
+                column += 1
+                continue
+            start[k], line[k] = column, row
+            while column < width and mask[row, column] != 0:
+                column += 1
+            stop[k] = column
+            while above < above_end and stop[above] <= start[k]:
+                above += 1
+            i = above
+            while i < above_end and start[i] < stop[k]:
+                parent[_root(parent, i)] = _root(parent, k)
+                i += 1
+            k += 1
+        above, above_end = here, k
+    for i in range(runs):
+        size[_root(parent, i)] += stop[i] - start[i]
+    best = int(np.argmax(size))
+    if size[best] < (stop - start).sum():
+        for i in range(runs):
+            if _root(parent, i) != best:
+                mask[line[i], start[i] : stop[i]] = 0
+    return int(size[best])
 
 
-@njit(**_JIT)
+@compiled
 def nearest_seed(region: NDArray, parent: int, seeds: NDArray, warp: NDArray, weights: NDArray) -> NDArray:
     """Partition the pixels of a region among seeds: int16 (H, W), -1 outside it.
 
@@ -153,7 +187,7 @@ def nearest_seed(region: NDArray, parent: int, seeds: NDArray, warp: NDArray, we
     return cell
 
 
-@njit(**_JIT)
+@compiled
 def edge_width(mask: NDArray, image: NDArray, top: int, left: int, reach: int, floor: float) -> float:
     """Median width of the edge along a mask's outline, in pixels.
 

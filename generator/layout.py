@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from generator import shapes
-from generator.filters import bilinear, upsample
-from generator.kernels import keep_largest, nearest_seed, restrict
-from generator.shapes import Shape
+from generator import outlines, shapes
+from generator.filters import upsample
+from generator.kernels import displaced, keep_largest, nearest_seed, restrict
+from generator.outlines import Shape
 
 OUTSIDE = 255
 """Region number beyond the field of view."""
@@ -104,10 +104,7 @@ class View:
 
     def deform(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pixel positions (n, 2) after the scene's deformation."""
-        grid = (points / self.size * 32).astype(np.float32)[None]
-        x, y = np.ascontiguousarray(grid[..., 0]), np.ascontiguousarray(grid[..., 1])
-        shift = [bilinear(self.displacement[axis], x, y)[0] for axis in (0, 1)]
-        return points + np.stack(shift, axis=1)
+        return displaced(points, self.displacement, 32 / self.size)
 
 
 def draw_displacement(rng: np.random.Generator, size: int, amplitude: float) -> NDArray[np.float32]:
@@ -184,18 +181,23 @@ class Canvas:
         if isinstance(shape, str):
             shape = shapes.make(shape, shapes.FAMILIES[shape].draw(self.rng))
         placed = self._place(shape, at, size, angle)
-        mask, top, left = shapes.rasterise(placed, self.view.size)
-        return self.paint(mask, (top, left), placed.family, parent, tissue, is_object, least, placed.connected)
+        mask, top, left = outlines.rasterise(placed, self.view.size)
+        return self.paint(
+            mask, (top, left), placed.family, parent, tissue, is_object, least, placed.connected
+        )
 
-    def _place(self, shape: Shape, at: tuple[float, float], size: tuple[float, float] | float, angle: float) -> Shape:
+    def _place(
+        self, shape: Shape, at: tuple[float, float], size: tuple[float, float] | float, angle: float
+    ) -> Shape:
         view = self.view
-        extent = np.broadcast_to(np.asarray(size, float), 2) * view.scale
+        wide, tall = size if isinstance(size, tuple) else (size, size)
+        extent = (float(wide * view.scale * view.mirror), float(tall * view.scale))
         turn = view.angle + view.mirror * angle
-        return shapes.place(shape, view.to_pixels(*at), (extent[0] * view.mirror, extent[1]), turn, view.deform)
+        return outlines.place(shape, view.to_pixels(*at), extent, turn, view.deform)
 
     def overlay(self, shape: Shape, density: float) -> None:
         """Add the density of a shape in anatomical coordinates to all that lies in its projection."""
-        mask, top, left = shapes.rasterise(self._place(shape, (0, 0), 1, 0.0), self.view.size)
+        mask, top, left = outlines.rasterise(self._place(shape, (0, 0), 1, 0.0), self.view.size)
         if mask.size:
             self.overlays.append(Overlay(mask, top, left, density))
 
@@ -265,9 +267,7 @@ class Canvas:
             mask = (cells[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == k).astype(np.uint8)
             corner = (top + int(rows[0]), left + int(columns[0]))
             tissue = tissues[int(rng.integers(len(tissues)))]
-            placed.append(
-                self.paint(mask, corner, "cell", parent, tissue, bool(rng.random() < object_share))
-            )
+            placed.append(self.paint(mask, corner, "cell", parent, tissue, bool(rng.random() < object_share)))
         return [number for number in placed if number]
 
     def _box(self, number: int) -> tuple[int, int, int, int]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from data import prompts
+from data.compiled import compiled
 from data.distance import squared_distance
 from data.shards import Objects
 from generator.config import PromptsConfig
@@ -26,10 +26,8 @@ DETECTABLE = 5.0
    196-208.
 """
 
-_MARGIN = 25  # prompts look no further than 24 pixels from a mask
 
-
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _ring_statistics(
     image: NDArray, mask: NDArray, away: NDArray, region: NDArray, ring: int, outside: int
 ) -> tuple[float, float, float, float]:
@@ -104,15 +102,23 @@ def tabulate(
     for region in kept:
         mask, away, cnr = measured[region.number]
         width = edge_width(region.mask, ideal, region.top, region.left, REACH, 0.01 * rise)
-        rows.append({"contrast": cnr, "blur": width, **_prompts(mask, away, windows[region.number], label, config, rng)})
+        rows.append(
+            {
+                "contrast": cnr,
+                "blur": width,
+                **_prompts(mask, away, windows[region.number], label, config, rng),
+            }
+        )
     return label, _table(kept, table, rows, config)
 
 
 def _window(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The part of the frame that contrast and prompts of a region look at."""
     height, width = region.mask.shape
+    margin = 1 + max(RING, prompts.reach(np.count_nonzero(region.mask)))
     return (
-        slice(max(0, region.top - _MARGIN), min(shape[0], region.top + height + _MARGIN)),
-        slice(max(0, region.left - _MARGIN), min(shape[1], region.left + width + _MARGIN)),
+        slice(max(0, region.top - margin), min(shape[0], region.top + height + margin)),
+        slice(max(0, region.left - margin), min(shape[1], region.left + width + margin)),
     )
 
 

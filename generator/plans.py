@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from generator import shapes
+from generator import outlines, shapes
 from generator.layout import Canvas
-from generator.shapes import Shape
+from generator.outlines import Shape
 
 ORGANS = ("star", "superellipse", "bent", "lobed", "crescent", "blob", "ellipse")
 LESIONS = ("ellipse", "star", "blob", "spiculated", "microlobulated", "lobed")
@@ -48,10 +48,12 @@ def oval(exponent: float = 2.0) -> Shape:
 def tube_along(path: np.ndarray, radius: np.ndarray | float) -> Shape:
     """A tube along a path (n, 2) in anatomical coordinates: to be put at (0, 0) with size 1."""
     wide = np.broadcast_to(np.asarray(radius, float), len(path))
-    return shapes.from_parts("tube", shapes.pieces(path, wide))
+    return outlines.from_parts("tube", [[outlines.ribbon(path, wide)]])
 
 
-def layer(canvas: Canvas, top: float, bottom: float, bend: float, parent: int, tissue: str, is_object: bool) -> int:
+def layer(
+    canvas: Canvas, top: float, bottom: float, bend: float, parent: int, tissue: str, is_object: bool
+) -> int:
     """A layer across the whole field, with wavy faces at about y = top and y = bottom."""
     x = np.linspace(-4, 4, 60)
     waves = canvas.rng.normal(0, bend, (2, 4)) / [1, 1.5, 2, 3]
@@ -59,7 +61,7 @@ def layer(canvas: Canvas, top: float, bottom: float, bend: float, parent: int, t
     faces = waves @ np.sin(np.arange(1, 5)[:, None] * 1.3 * x + phases)
     upper = np.stack([x, top + faces[0]], axis=1)
     lower = np.stack([x, np.maximum(bottom + faces[0] * 0.5 + faces[1], upper[:, 1] + 0.01)], axis=1)
-    shape = shapes.from_parts("layer", [[np.concatenate([upper, lower[::-1]])]])
+    shape = outlines.from_parts("layer", [[np.concatenate([upper, lower[::-1]])]])
     return canvas.put(shape, (0, 0), 1, parent=parent, tissue=tissue, is_object=is_object, least=0.02)
 
 
@@ -71,7 +73,9 @@ def lesions(
     for _ in range(min(int(rng.poisson(mean)), 5)):
         at = canvas.somewhere(parent)
         size = canvas.radius(parent) * largest * np.exp(rng.uniform(-2, 0))
-        lesion = canvas.put(pick(canvas, LESIONS), at, size, turn(canvas), parent=parent, tissue=pick(canvas, tissues))
+        lesion = canvas.put(
+            pick(canvas, LESIONS), at, size, turn(canvas), parent=parent, tissue=pick(canvas, tissues)
+        )
         if lesion and chance(canvas, 0.25):
             canvas.put("star", at, size * rng.uniform(0.3, 0.6), turn(canvas), parent=lesion,
                        tissue=pick(canvas, ("fluid", "lesion", "bone")), is_object=chance(canvas, 0.5))  # fmt: skip
@@ -120,7 +124,9 @@ def ellipses(canvas: Canvas) -> None:
     rng = canvas.rng
     body = canvas.put("ellipse", near(canvas, 0, 0), rng.uniform(0.8, 1.15), turn(canvas), tissue="fat",
                       is_object=chance(canvas, 0.4))  # fmt: skip
-    organs = fill(canvas, body, int(rng.integers(3, 13)), ("ellipse",), ("soft", "organ", "muscle"), (0.04, 0.5))
+    organs = fill(
+        canvas, body, int(rng.integers(3, 13)), ("ellipse",), ("soft", "organ", "muscle"), (0.04, 0.5)
+    )
     for organ in organs:
         if chance(canvas, 0.35):
             size = canvas.radius(organ)
@@ -152,7 +158,9 @@ def tiles(canvas: Canvas) -> None:
     ground = 0
     if chance(canvas, 0.5):
         ground = canvas.put("star", near(canvas, 0, 0), rng.uniform(0.8, 1.1), turn(canvas), tissue="fat")
-    for tile in canvas.partition(ground, int(rng.integers(4, 18)), TISSUES, 0.7, warp=rng.uniform(0.02, 0.15)):
+    for tile in canvas.partition(
+        ground, int(rng.integers(4, 18)), TISSUES, 0.7, warp=rng.uniform(0.02, 0.15)
+    ):
         if chance(canvas, 0.2):
             canvas.partition(tile, int(rng.integers(2, 5)), TISSUES, 0.6)
         elif chance(canvas, 0.4):
@@ -172,7 +180,15 @@ def crop(canvas: Canvas) -> None:
         end = at[0] + size * 0.7 * np.cos(axis), at[1] + size * 0.7 * np.sin(axis)
         canvas.put(pick(canvas, ("star", "bent", "ellipse")), end, size * rng.uniform(0.3, 0.7), axis,
                    tissue=pick(canvas, ("grey", "brain")))  # fmt: skip
-    fill(canvas, 0, int(rng.integers(1, 5)), (*ORGANS, "tube"), ("liquor", "brain", "grey", "vein"), (0.1, 0.6), 0.4)
+    fill(
+        canvas,
+        0,
+        int(rng.integers(1, 5)),
+        (*ORGANS, "tube"),
+        ("liquor", "brain", "grey", "vein"),
+        (0.1, 0.6),
+        0.4,
+    )
     canvas.partition(0, int(rng.integers(2, 7)), ("brain", "grey", "soft", "liquor", "fat"), 0.1)
 
 
@@ -212,7 +228,9 @@ def _ribs(canvas: Canvas) -> None:
         y = -0.75 + 0.21 * k + rng.normal(0, 0.01)
         wide = min(0.9, 0.5 + 0.12 * k)
         for side in (-1, 1):
-            back = np.stack([side * (0.1 + (wide - 0.1) * np.sin(t * np.pi / 2)), y + steep * t**2 - 0.08 * t], 1)
+            back = np.stack(
+                [side * (0.1 + (wide - 0.1) * np.sin(t * np.pi / 2)), y + steep * t**2 - 0.08 * t], 1
+            )
             front = np.stack([side * (wide - (wide - 0.3) * t**1.5), y + steep + 0.12 * t], 1)
             canvas.overlay(tube_along(back, thick), density)
             canvas.overlay(tube_along(front, thick * 1.2), density * 0.5)
@@ -226,7 +244,9 @@ def _limb(canvas: Canvas) -> None:
     """Long bones that meet at a joint, in soft tissue."""
     rng = canvas.rng
     axis = rng.normal(0, 0.25)
-    flesh = canvas.put(oval(3), near(canvas, 0, 0), (rng.uniform(0.4, 0.9), 1.8), axis, tissue="soft", is_object=False)
+    flesh = canvas.put(
+        oval(3), near(canvas, 0, 0), (rng.uniform(0.4, 0.9), 1.8), axis, tissue="soft", is_object=False
+    )
     bones = int(rng.integers(1, 4))
     joint = rng.uniform(-0.5, 0.5)
     for k in range(bones):
@@ -239,5 +259,7 @@ def _limb(canvas: Canvas) -> None:
             radius = rng.uniform(0.06, 0.1) * swell
             bone = canvas.put(tube_along(path, radius), (0, 0), 1, parent=flesh, tissue="bone")
             if bone:
-                canvas.put(tube_along(path, radius * 0.5), (0, 0), 1, parent=bone, tissue="marrow", is_object=False)
+                canvas.put(
+                    tube_along(path, radius * 0.5), (0, 0), 1, parent=bone, tissue="marrow", is_object=False
+                )
                 lesions(canvas, bone, 0.15)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from data.shards import Objects, Sample
+from data.shards import Sample
 from generator import acquisition, plans, plans_body, plans_ultrasound, ultrasound
 from generator.appearance import Image, Look, draw_look, render
 from generator.config import GeneratorConfig
@@ -170,7 +170,9 @@ def draw_display(config: GeneratorConfig, modality: str, rng: np.random.Generato
     return Display(
         low=rng.uniform(0.0, 0.01),
         high=1 - np.exp(rng.uniform(np.log(0.001), np.log(0.02))),
-        gamma=float(np.exp(rng.uniform(*np.log(appearance.gamma)))) if rng.random() < 0.6 else 1.0,
+        gamma=float(np.exp(rng.uniform(*np.log(appearance.gamma))))
+        if rng.random() < (0.25 if modality == "CT" else 0.6)
+        else 1.0,
         inverted=bool(rng.random() < appearance.inversion_share * (modality != "US")),
     )
 

@@ -1,71 +1,23 @@
 """Shape families: outlines of anatomical character as pure functions of drawn parameters.
 
 Every family is a pair: ``draw_NAME(rng)`` returns the parameters as a dictionary, ``NAME(**parameters)`` the
-outlines. Outlines live in unit coordinates, x right and y down, centred on the origin with a radius of about
-one; :func:`place` takes them to pixels.
-
-An outline is a list of *parts*; the shape is the union of its parts, and a part is a list of closed contours,
-float64 (n, 2), filled by the even-odd rule, so that a second contour cuts a hole. Blobs are instead a scalar
-field over the square [-1, 1]², positive inside.
+outline in unit coordinates (see :mod:`generator.outlines`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicSpline
 
 from generator.filters import upsample
-from generator.kernels import fill_contours, fill_field
+from generator.outlines import Contour, Parts, Shape, angles, from_parts, polar, ribbon, rotation
 
-Contour = NDArray[np.float64]
-Parts = list[list[Contour]]
 Parameters = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A shape in pixels: the union of `parts`, or where `field` is positive.
-
-    Attributes
-    ----------
-    family
-        Name of the shape family.
-    parts
-        Contours in pixels, filled by the even-odd rule part by part.
-    field, matrix, centre
-        A scalar field over [-1, 1]², the (2, 2) matrix that takes it to pixels, and its centre.
-    connected
-        Whether the family promises one connected piece.
-    """
-
-    family: str
-    parts: tuple[tuple[Contour, ...], ...] = ()
-    field: NDArray[np.float32] | None = None
-    matrix: NDArray[np.float64] | None = None
-    centre: tuple[float, float] = (0.0, 0.0)
-    connected: bool = True
-
-    def bounds(self) -> tuple[float, float, float, float]:
-        """The outline's x0, y0, x1, y1 in pixels, before the frame cuts it."""
-        if self.matrix is not None:
-            reach = np.abs(self.matrix).sum(1)
-            return (*(self.centre - reach), *(self.centre + reach))  # type: ignore[return-value]
-        points = np.concatenate([contour for part in self.parts for contour in part])
-        return (*points.min(0), *points.max(0))  # type: ignore[return-value]
-
-
-def angles(count: int) -> NDArray[np.float64]:
-    """`count` angles around the circle, from 0."""
-    return np.arange(count) * (2 * np.pi / count)
-
-
-def polar(radius: ArrayLike, theta: NDArray) -> Contour:
-    """The contour with the given radius at each angle."""
-    return np.stack([radius * np.cos(theta), radius * np.sin(theta)], axis=1)
 
 
 def draw_ellipse(rng: np.random.Generator) -> Parameters:
@@ -200,29 +152,8 @@ def crescent(half_angle: float, thickness: float, blunt: float, lean: float, cou
 
 def _smooth_path(nodes: NDArray, count: int) -> Contour:
     """A smooth curve through control nodes, (count, 2), by cubic interpolation."""
-    from scipy.interpolate import CubicSpline
-
     at = np.linspace(0, 1, len(nodes))
     return CubicSpline(at, nodes, axis=0)(np.linspace(0, 1, count))
-
-
-def ribbon(path: Contour, radius: ArrayLike) -> Contour:
-    """The outline of a tube: `path` (n, 2) widened by `radius` (n,) to both sides, with rounded ends."""
-    radius = np.broadcast_to(np.asarray(radius, float), len(path))
-    tangent = np.gradient(path, axis=0)
-    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
-    normal = tangent[:, ::-1] * [-1, 1]
-    turn = np.linspace(-np.pi / 2, np.pi / 2, 7)[1:-1, None]
-    cap_end = path[-1] + radius[-1] * (np.cos(turn) * tangent[-1] - np.sin(turn) * normal[-1])
-    cap_start = path[0] - radius[0] * (np.cos(turn) * tangent[0] - np.sin(turn) * normal[0])
-    left, right = path + radius[:, None] * normal, path - radius[:, None] * normal
-    return np.concatenate([left, cap_end, right[::-1], cap_start])
-
-
-def pieces(path: Contour, radius: NDArray) -> list[list[Contour]]:
-    """A tube as overlapping pieces, so that a path that crosses itself leaves no even-odd hole."""
-    cuts = np.linspace(0, len(path) - 1, max(2, len(path) // 8 + 1)).astype(int)
-    return [[ribbon(path[a : b + 1], radius[a : b + 1])] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
 def draw_tube(rng: np.random.Generator) -> Parameters:
@@ -240,7 +171,7 @@ def tube(nodes: NDArray, radius: float, swelling: ArrayLike, count: int = 49) ->
     """A tube of varying radius along a spline through `nodes` (bowel, vessel, bile duct)."""
     t = np.linspace(0, 1, count)
     waves = np.stack([np.sin(np.pi * (k + 1) * t + k) for k in range(len(np.asarray(swelling)))])
-    return pieces(_smooth_path(nodes, count), radius * np.exp(np.asarray(swelling) @ waves))
+    return [[ribbon(_smooth_path(nodes, count), radius * np.exp(np.asarray(swelling) @ waves))]]
 
 
 def draw_tree(rng: np.random.Generator) -> Parameters:
@@ -368,7 +299,7 @@ def spiculated(directions: ArrayLike, lengths: ArrayLike, widths: ArrayLike, cor
 def draw_microlobulated(rng: np.random.Generator) -> Parameters:
     return {
         "lobes": int(rng.integers(7, 16)),
-        "height": rng.uniform(0.08, 0.25),
+        "height": rng.uniform(0.04, 0.15),
         "phase": rng.uniform(0, 2 * np.pi),
         "jitter": rng.uniform(0, 1, 4),
         "core": draw_star(rng),
@@ -380,8 +311,8 @@ def microlobulated(lobes: int, height: float, phase: float, jitter: ArrayLike, c
     contour = star(**core, count=192)[0][0]
     theta = angles(192)
     orders = np.arange(1, 5)[:, None]
-    uneven = theta + 0.5 / lobes * (np.asarray(jitter)[:, None] * np.sin(orders * theta)).sum(0) * 2
-    scallop = np.abs(np.sin(lobes / 2 * uneven + phase))
+    uneven = theta + 2.0 / lobes * (np.asarray(jitter)[:, None] * np.sin(orders * theta + 5 * phase)).sum(0)
+    scallop = np.sqrt(np.abs(np.sin(lobes / 2 * uneven + phase)))
     return [[contour * (1 - height + height * scallop)[:, None]]]
 
 
@@ -400,16 +331,11 @@ def pair(half: Parameters, distance: float, tilt: float, unequal: float) -> Part
     `half` are the parameters of :func:`bent` or :func:`star`.
     """
     contour = (bent if "bend" in half else star)(**half)[0][0]
-    contour = contour[:, ::-1] @ _rotation(tilt).T
+    contour = contour[:, ::-1] @ rotation(tilt).T
     contour = contour - (contour.min(0) + contour.max(0)) / 2
     wide = contour[:, 0].max()
     right = (contour + [distance * wide, 0]) / (2.2 * wide + 0.3)
     return [[right], [right * [-1, 1] * unequal]]
-
-
-def _rotation(angle: float) -> NDArray[np.float64]:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s], [s, c]])
 
 
 @dataclass(frozen=True)
@@ -447,56 +373,3 @@ def make(family: str, parameters: Parameters) -> Shape:
     if isinstance(outline, np.ndarray):
         return Shape(family, field=outline, matrix=np.eye(2), connected=kind.connected)
     return from_parts(family, outline, connected=kind.connected)
-
-
-def from_parts(family: str, parts: Parts, connected: bool = True) -> Shape:
-    """A shape in unit coordinates from explicit parts."""
-    return Shape(family, parts=tuple(tuple(part) for part in parts), connected=connected)
-
-
-def place(
-    shape: Shape,
-    centre: tuple[float, float],
-    size: tuple[float, float] | float,
-    angle: float = 0.0,
-    deform: Callable[[NDArray], NDArray] | None = None,
-) -> Shape:
-    """Scale a shape by `size` (x and y, pixels), turn it by `angle` (radians, clockwise as seen) and move it.
-
-    `deform` then maps contour points (n, 2) to where the scene's smooth deformation takes them; a field is
-    moved as a whole.
-    """
-    matrix = _rotation(angle) * np.broadcast_to(np.asarray(size, float), 2)
-    middle = np.asarray(centre, float)
-    if shape.field is not None:
-        if deform is not None:
-            middle = deform(middle[None])[0]
-        return replace(shape, matrix=matrix, centre=(float(middle[0]), float(middle[1])))
-
-    def move(contour: Contour) -> Contour:
-        points = contour @ matrix.T + middle
-        return points if deform is None else deform(points)
-
-    return replace(shape, parts=tuple(tuple(move(contour) for contour in part) for part in shape.parts))
-
-
-def rasterise(shape: Shape, size: int, min_radius: float = 0.0) -> tuple[NDArray[np.uint8], int, int]:
-    """A placed shape's mask in its own box within a frame of `size`²: uint8 (h, w), top, left.
-
-    Empty, (0, 0), where the shape lies outside the frame.
-    """
-    x0, y0, x1, y1 = shape.bounds()
-    left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
-    right, bottom = min(size, int(np.ceil(x1)) + 1), min(size, int(np.ceil(y1)) + 1)
-    if right <= left or bottom <= top:
-        return np.zeros((0, 0), np.uint8), 0, 0
-    mask = np.zeros((bottom - top, right - left), np.uint8)
-    if shape.field is not None and shape.matrix is not None:
-        inverse = np.linalg.inv(shape.matrix)
-        fill_field(mask, shape.field, inverse, shape.centre[0] - left, shape.centre[1] - top)
-        return mask, top, left
-    for part in shape.parts:
-        points = np.concatenate(part)
-        starts = np.cumsum([0, *(len(contour) for contour in part)])
-        fill_contours(mask, points[:, 0] - left, points[:, 1] - top, starts)
-    return mask, top, left

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import noise
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
+from data.compiled import compiled
 from generator.filters import upsample
 
 Field = NDArray[np.float32]
@@ -54,7 +54,9 @@ def bandpass(rng: np.random.Generator, size: int, period: float, width: float) -
     """Noise around one spatial period (pixels), `width` the band's relative width: mottled, lobular tissue."""
     fy, fx = frequencies((size, size))
     radius = np.sqrt(fy**2 + fx**2)
-    return filtered(rng, (size, size), np.exp(-0.5 * ((radius * np.float32(period) - 1) / np.float32(width)) ** 2))
+    return filtered(
+        rng, (size, size), np.exp(-0.5 * ((radius * np.float32(period) - 1) / np.float32(width)) ** 2)
+    )
 
 
 def fibres(rng: np.random.Generator, size: int, angle: float, period: float, elongation: float) -> Field:
@@ -77,14 +79,19 @@ def simplex(rng: np.random.Generator, size: int, cells: float, octaves: int) -> 
 
 
 def _lattice(
-    function: Callable[..., float], rng: np.random.Generator, size: int, cells: float, octaves: int, grid: int = 40
+    function: Callable[..., float],
+    rng: np.random.Generator,
+    size: int,
+    cells: float,
+    octaves: int,
+    grid: int = 40,
 ) -> Field:
     x, y = (rng.uniform(0, 200) + np.arange(grid) * (cells / grid) for _ in "xy")
     values = [function(v, u, octaves=octaves) for v in y.tolist() for u in x.tolist()]
     return standardise(upsample(np.array(values, np.float32).reshape(grid, grid), (size, size)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _worley(size: int, offsets: NDArray, ridge: bool) -> NDArray:
     """Distance to the nearest of one jittered point a cell (or second less first), on a toroidal lattice."""
     cells = offsets.shape[0]
@@ -113,7 +120,7 @@ def cellular(rng: np.random.Generator, size: int, cells: int, ridge: bool) -> Fi
     return standardise(upsample(_worley(coarse, rng.random((cells, cells, 2)), ridge), (size, size)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _splat(field: NDArray, x: NDArray, y: NDArray, radius: NDArray, value: NDArray) -> None:
     height, width = field.shape
     for k in range(len(x)):

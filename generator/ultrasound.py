@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from data.compiled import compiled
 from generator.config import USConfig
 from generator.filters import bilinear, convolve, gaussian_blur
 
@@ -59,7 +59,9 @@ class Probe:
         return self.apex[0] + radius * np.sin(angle), self.apex[1] + radius * np.cos(angle)
 
 
-def draw_probe(rng: np.random.Generator, size: int, kinds: tuple[str, ...] = ("linear", "curved", "sector")) -> Probe:
+def draw_probe(
+    rng: np.random.Generator, size: int, kinds: tuple[str, ...] = ("linear", "curved", "sector")
+) -> Probe:
     """Draw a field of view that fills most of a frame of `size` pixels, or is cropped by it."""
     kind = kinds[int(rng.integers(len(kinds)))]
     middle = (size - 1) / 2 + rng.normal(0, 0.02 * size)
@@ -75,7 +77,11 @@ def draw_probe(rng: np.random.Generator, size: int, kinds: tuple[str, ...] = ("l
     behind = size * rng.uniform(0.15, 0.7)
     top = size * rng.uniform(-0.12, 0.04)
     return Probe(
-        kind, (middle, float(top - behind)), float(behind), float(behind + far), float(rng.uniform(0.45, 0.75))
+        kind,
+        (middle, float(top - behind)),
+        float(behind),
+        float(behind + far),
+        float(rng.uniform(0.45, 0.75)),
     )
 
 
@@ -90,7 +96,7 @@ def _pixel_grid(size: int) -> tuple[Image, Image]:
     return np.broadcast_to(axis, (size, size)), np.broadcast_to(axis[:, None], (size, size))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def shadow(absorption: NDArray, strength: float) -> NDArray:
     """Echo level lost at each depth to what lies before it, along beams: float32 (depths, beams).
 
@@ -107,7 +113,7 @@ def shadow(absorption: NDArray, strength: float) -> NDArray:
     return loss
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def blur_rows(image: NDArray, sigma: NDArray) -> NDArray:
     """Gaussian blur along each row by its own standard deviation, unit energy (sum of squared taps is 1)."""
     height, width = image.shape
@@ -221,8 +227,8 @@ def acquire(clean: Image, absorption: Image, scan: Scan) -> tuple[Image, Image]:
     np.abs(level[2:] - level[:-2], out=rise[1:-1])  # an interface across the beam reflects
     level = level + np.float32(scan.interface / 4) * gaussian_blur(rise, 1.0, 0.6)
     level = level - shadow(lost, scan.shadow) + gain[:, None]
-    lateral_pixels = scan.lateral * scale * np.hypot(
-        1.0, scan.divergence * (np.linspace(0, 1, depths) - scan.focus) * 2
+    lateral_pixels = (
+        scan.lateral * scale * np.hypot(1.0, scan.divergence * (np.linspace(0, 1, depths) - scan.focus) * 2)
     )
     lateral = np.maximum(lateral_pixels * beams / size, 0.5).astype(np.float32)
     axial = max(0.5, scan.axial * scale)

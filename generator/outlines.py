@@ -1,0 +1,157 @@
+"""Outlines: closed contours, their place in the frame and their raster.
+
+Outlines live in unit coordinates, x right and y down, centred on the origin with a radius of about one;
+:func:`place` takes them to pixels, :func:`rasterise` to a mask.
+
+An outline is a list of *parts*; the shape is the union of its parts, and a part is a list of closed contours,
+float64 (n, 2), of which the first is filled and the others cut holes. Blobs are instead a scalar field over
+the square [-1, 1]², positive inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from generator.kernels import fill_contours, fill_field
+
+Contour = NDArray[np.float64]
+Parts = list[list[Contour]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A shape: the union of contours, or where a field is positive.
+
+    Attributes
+    ----------
+    family
+        Name of the shape family.
+    points, starts
+        Vertices of all contours, float64 (n, 2); contour i is ``points[starts[i]:starts[i + 1]]``. Contours of
+        one orientation unite, those of the other cut holes (non-zero winding).
+    field, matrix, centre
+        A scalar field over [-1, 1]², the (2, 2) matrix that takes it to pixels, and its centre.
+    connected
+        Whether the family promises one connected piece.
+    """
+
+    family: str
+    points: Contour | None = None
+    starts: NDArray[np.int64] | None = None
+    field: NDArray[np.float32] | None = None
+    matrix: NDArray[np.float64] | None = None
+    centre: tuple[float, float] = (0.0, 0.0)
+    connected: bool = True
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """The outline's x0, y0, x1, y1 in pixels, before the frame cuts it."""
+        if self.points is not None:
+            (x0, y0), (x1, y1) = self.points.min(0), self.points.max(0)
+            return float(x0), float(y0), float(x1), float(y1)
+        assert self.matrix is not None
+        x, y = np.abs(self.matrix).sum(1)
+        return self.centre[0] - x, self.centre[1] - y, self.centre[0] + x, self.centre[1] + y
+
+
+def angles(count: int) -> NDArray[np.float64]:
+    """`count` angles around the circle, from 0."""
+    return np.arange(count) * (2 * np.pi / count)
+
+
+def polar(radius: ArrayLike, theta: NDArray) -> Contour:
+    """The contour with the given radius at each angle."""
+    return np.stack([radius * np.cos(theta), radius * np.sin(theta)], axis=1)
+
+
+def ribbon(path: Contour, radius: ArrayLike) -> Contour:
+    """The outline of a tube: `path` (n, 2) widened by `radius` (n,) to both sides, with rounded ends."""
+    radius = np.broadcast_to(np.asarray(radius, float), len(path))[:, None]
+    tangent = np.empty_like(path, dtype=float)
+    tangent[1:-1] = path[2:] - path[:-2]
+    tangent[0], tangent[-1] = path[1] - path[0], path[-1] - path[-2]
+    tangent /= np.maximum(np.sqrt((tangent**2).sum(1, keepdims=True)), 1e-9)
+    normal = tangent[:, ::-1] * _LEFT
+    start = path[0] - radius[0] * (_CAP_COS * tangent[0] - _CAP_SIN * normal[0])
+    end = path[-1] + radius[-1] * (_CAP_COS * tangent[-1] + _CAP_SIN * normal[-1])
+    side = radius * normal
+    return np.concatenate([path + side, end, (path - side)[::-1], start])
+
+
+_LEFT = np.array([-1.0, 1.0])
+_CAP_COS, _CAP_SIN = np.cos(np.linspace(1.2, -1.2, 5))[:, None], np.sin(np.linspace(1.2, -1.2, 5))[:, None]
+
+
+def rotation(angle: float) -> NDArray[np.float64]:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s], [s, c]])
+
+
+def from_parts(family: str, parts: Parts, connected: bool = True) -> Shape:
+    """A shape in unit coordinates from explicit parts; contours are oriented so that parts unite."""
+    contours = []
+    for part in parts:
+        for k, contour in enumerate(part):
+            alone = len(parts) == len(part) == 1
+            contours.append(contour if alone or (_signed_area(contour) > 0) == (k == 0) else contour[::-1])
+    starts = np.cumsum([0, *(len(contour) for contour in contours)])
+    return Shape(family, points=np.concatenate(contours), starts=starts, connected=connected)
+
+
+def _signed_area(contour: Contour) -> float:
+    x, y = contour[:, 0], contour[:, 1]
+    return float(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1])
+
+
+def place(
+    shape: Shape,
+    centre: tuple[float, float],
+    size: tuple[float, float] | float,
+    angle: float = 0.0,
+    deform: Callable[[NDArray], NDArray] | None = None,
+) -> Shape:
+    """Scale a shape by `size` (x and y, pixels), turn it by `angle` (radians, clockwise as seen) and move it.
+
+    `deform` then maps contour points (n, 2) to where the scene's smooth deformation takes them; a field is
+    moved as a whole.
+    """
+    wide, tall = size if isinstance(size, tuple) else (size, size)
+    c, s = np.cos(angle), np.sin(angle)
+    matrix = np.array([[c * wide, -s * tall], [s * wide, c * tall]])
+    if shape.points is None:
+        if deform is not None:
+            x, y = deform(np.array([centre]))[0]
+            centre = (float(x), float(y))
+        return replace(shape, matrix=matrix, centre=centre)
+    x, y = shape.points[:, 0], shape.points[:, 1]
+    points = np.empty_like(shape.points)  # no matrix product: its rounding depends on the BLAS in use
+    points[:, 0] = matrix[0, 0] * x + matrix[0, 1] * y + centre[0]
+    points[:, 1] = matrix[1, 0] * x + matrix[1, 1] * y + centre[1]
+    return replace(shape, points=points if deform is None else deform(points))
+
+
+def rasterise(shape: Shape, size: int) -> tuple[NDArray[np.uint8], int, int]:
+    """A placed shape's mask in its own box within a frame of `size`²: uint8 (h, w), top, left.
+
+    Empty, (0, 0), where the shape lies outside the frame.
+    """
+    x0, y0, x1, y1 = shape.bounds()
+    left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
+    right, bottom = min(size, int(np.ceil(x1)) + 1), min(size, int(np.ceil(y1)) + 1)
+    if right <= left or bottom <= top:
+        return np.zeros((0, 0), np.uint8), 0, 0
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    if shape.points is not None:
+        fill_contours(mask, shape.points, shape.starts, left, top)
+    else:
+        fill_field(mask, shape.field, _inverse(shape.matrix), shape.centre[0] - left, shape.centre[1] - top)
+    return mask, top, left
+
+
+def _inverse(matrix: NDArray | None) -> NDArray[np.float64]:
+    assert matrix is not None
+    (a, b), (c, d) = matrix
+    return np.array([[d, -b], [-c, a]]) / (a * d - b * c)
