@@ -98,7 +98,7 @@ def encode_image(sam: Sam, image: NDArray[np.uint8]) -> Embedding:
     return Embedding(features, (height, width), (resized.shape[0], resized.shape[1]))
 
 
-def encode(sam: Sam, images: Tensor) -> Tensor:
+def encode(sam: Sam, images: Tensor, sizes: Tensor | None = None) -> Tensor:
     """Encode a batch of images that are at the model's input size already.
 
     Parameters
@@ -106,13 +106,20 @@ def encode(sam: Sam, images: Tensor) -> Tensor:
     images
         (B, 1, S, S) or (B, 3, S, S), values 0 to 255, uint8 or floating point; smaller ones are padded right
         and below.
+    sizes
+        Height and width (B, 2) of what is image and not padding, where that differs from image to image.
 
     Returns
     -------
     Tensor
         Embeddings (B, C, h, w). Gradients flow unless the caller turns them off.
     """
-    return sam.image_encoder(sam.preprocess(images.expand(-1, 3, -1, -1)))
+    normalised = sam.preprocess(images.expand(-1, 3, -1, -1))
+    if sizes is not None:  # SAM pads after normalisation, with 0
+        rows = torch.arange(normalised.shape[-2], device=images.device) < sizes[:, :1]
+        columns = torch.arange(normalised.shape[-1], device=images.device) < sizes[:, 1:]
+        normalised = normalised * (rows[:, None, :, None] & columns[:, None, None, :])
+    return sam.image_encoder(normalised)
 
 
 @torch.no_grad()

@@ -35,7 +35,13 @@ _VIT: dict[str, dict[str, Any]] = {  # as in segment_anything.build_sam
 }
 _CHANNELS = 256
 _SIZE_KEY = "image_encoder.input_size"
-_WRAPPERS = ("model", "state_dict", "model_state_dict", "sam")  # what training states keep the weights under
+_WRAPPERS = (
+    "ema",
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "sam",
+)  # what training states keep the weights under
 _PREFIXES = ("module.", "_orig_mod.", "sam_model.", "sam.", "model.")
 
 
@@ -141,7 +147,7 @@ def read_weights(checkpoint: str | Path) -> StateDict:
             )
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
-    content = _read_file(path)
+    content = read_file(path)
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -157,7 +163,7 @@ def read_weights(checkpoint: str | Path) -> StateDict:
     return weights
 
 
-def _read_file(path: Path) -> Any:
+def read_file(path: Path) -> Any:
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file

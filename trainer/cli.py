@@ -1,0 +1,113 @@
+"""``synthfm-train``: train on shards, cache embeddings, export and download weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data.console import Group, InputError
+
+_FREEZE = ("encoder", "prompt_encoder", "decoder")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Train promptable segmenters on synthetic shards."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+def _folders(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part for value in values for part in value.split(",") if part)
+
+
+@main.command()
+@click.option(
+    "--shards", multiple=True, required=True, help="Dataset folder(s); repeat, or separate by commas."
+)
+@click.option(
+    "--val", multiple=True, help="Validation folder(s). Without it a share of --shards is held out."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder."
+)
+@click.option("--preset", default="default", show_default=True, help="A preset's name, or a YAML file.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; repeatable."
+)
+@click.option("--model", help="tiny, vit_b, vit_l, vit_h or mobile_sam.")
+@click.option("--checkpoint", help="The model's weights; 'tiny' is the embedded checkpoint.")
+@click.option("--init-from", help="Go on from these weights, decoder included (at another size, say).")
+@click.option(
+    "--decoder", type=click.Choice(["scratch", "pretrained"]), help="Draw the decoder afresh, or keep it."
+)
+@click.option(
+    "--freeze", help="Parts to freeze, separated by commas: encoder, prompt_encoder, decoder; or none."
+)
+@click.option("--train-encoder", is_flag=True, help="Train all parts: as --freeze none.")
+@click.option("--embeddings", help="Folder of an embedding cache made by 'embed'.")
+@click.option("--steps", type=int, help="Optimiser steps.")
+@click.option("--batch", type=int, help="Images per step.")
+@click.option("--seed", type=int, help="Seed of everything drawn.")
+@click.option("--devices", default="auto", show_default=True, help="How many GPUs, or processes on the CPU.")
+@click.option("--accelerator", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--strict", is_flag=True, help="Stop at a bad shard instead of skipping its samples.")
+@click.option("--fresh", is_flag=True, help="Start over where --out holds a run.")
+@click.option("--resume", is_flag=True, help="Insist on going on with a run in --out (it happens by itself).")
+def run(
+    shards: tuple[str, ...],
+    val: tuple[str, ...],
+    out: Path,
+    preset: str,
+    overrides: tuple[str, ...],
+    freeze: str | None,
+    train_encoder: bool,
+    checkpoint: str | None,
+    init_from: str | None,
+    embeddings: str | None,
+    devices: str,
+    accelerator: str,
+    strict: bool,
+    fresh: bool,
+    resume: bool,
+    **keys: Any,
+) -> None:
+    """Train a model, or go on with the run that --out holds.
+
+    Writes model.pth (the best so far, a plain SAM state dict), state.pt (to resume), log.csv, val.csv,
+    config.json and TensorBoard files.
+    """
+    from trainer.config import load_config
+
+    config = load_config(preset, overrides, freeze=_frozen(freeze, train_encoder), **keys)
+    from trainer.loop import Inputs, train
+    from trainer.state import STATE, discard
+
+    if resume and not (out / STATE).is_file():
+        raise InputError(f"{out}: no run to resume here (no {STATE})")
+    if fresh:
+        discard(out)
+    inputs = Inputs(_folders(shards), _folders(val), checkpoint, init_from, embeddings)
+    count = int(devices) if devices.isdigit() else devices
+    path = train(config, inputs, out, devices=count, accelerator=accelerator, strict=strict)
+    click.echo(f"{path}: opens in segment_anything ({config.model})" if config.model != "tiny" else str(path))
+
+
+def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:
+    if freeze is not None and train_encoder:
+        raise InputError("give --freeze or --train-encoder, not both")
+    if train_encoder or freeze == "none":
+        return []
+    if freeze is None:
+        return None
+    parts = [part.strip() for part in freeze.split(",") if part.strip()]
+    for part in parts:
+        if part not in _FREEZE:
+            raise InputError(f"--freeze {part!r}: choose from {', '.join(_FREEZE)}, or none")
+    return parts
+
+
+if __name__ == "__main__":
+    main()

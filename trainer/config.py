@@ -1,0 +1,173 @@
+"""What a training run is: the config and its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from data.config import Config, load_preset
+
+PRESETS = Path(__file__).parent / "presets"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Part = Literal["encoder", "prompt_encoder", "decoder"]
+
+
+class PromptMix(Config):
+    """How often each kind of first prompt is drawn (weights)."""
+
+    point: Weight = 2.0
+    """One click on the centre."""
+    point_any: Weight = 1.0
+    """One click somewhere inside."""
+    points: Weight = 1.0
+    """Two or more clicks inside."""
+    points_negative: Weight = 1.0
+    """Clicks inside and outside."""
+    box: Weight = 2.0
+    """The tight box."""
+    box_loose: Weight = 2.0
+    """A box as a person would draw it."""
+    box_point: Weight = 0.5
+    """Loose box and one click inside."""
+    mask: Weight = 0.25
+    """A coarse mask alone."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_above_zero(self) -> PromptMix:
+        if not sum(self.model_dump().values()) > 0:
+            raise ValueError("one of the weights must be above 0")
+        return self
+
+
+class Prompting(Config):
+    """First prompts and interactive rounds."""
+
+    mix: PromptMix = PromptMix()
+    groups: int = Field(2, ge=1)
+    """Kinds of prompt per step: the objects of an image are split into so many groups, one kind each."""
+    points_max: int = Field(5, ge=2)
+    """Most clicks inside in a first prompt of several clicks."""
+    negatives_max: int = Field(3, ge=1)
+    """Most clicks outside in a first prompt with negatives."""
+    interactive: Share = 0.5
+    """How often a group goes on after its first prompt: a click in the largest error, the mask fed back."""
+    rounds_max: int = Field(4, ge=1)
+    """Most rounds, the first included; the number is drawn evenly from 2 on."""
+
+
+class Loss(Config):
+    """The objective."""
+
+    kind: Literal["dice", "dice_focal", "dice_ce"] = "dice"
+    scale: Literal[1, 2, 4] = 1
+    """The loss is taken at so many times the decoder's resolution (logits upsampled bilinearly)."""
+    multimask: Weight = 0.5
+    """Weight of the three-mask output, of which the mask of least loss counts, as in SAM."""
+    iou: Weight = 0.5
+    """Weight of the squared error of the estimated IoU."""
+    round_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each further round counts this much less."""
+
+
+class Augment(Config):
+    """What is done to an image of the stream; shares of images, spans of what is drawn."""
+
+    flip: Share = 0.5
+    rotate90: Share = 0.5
+    affine: Share = 0.0
+    zoom: tuple[float, float] = (0.7, 1.5)
+    """Magnification under `affine`."""
+    angle: float = Field(25.0, ge=0)
+    """Largest rotation under `affine`, degrees."""
+    crop: Share = 0.0
+    """Cut to a rectangle and padded right and below, as SAM pads images that are not square."""
+    gamma: Share = 0.0
+    """Grey values raised to a power between 0.6 and 1.6, stretched or narrowed, inverted sometimes."""
+    invert: Share = 0.0
+    noise: Share = 0.0
+    blur: Share = 0.0
+    low_resolution: Share = 0.0
+    """Sampled down by up to 3 and up again."""
+
+
+class Stream(Config):
+    """Shards to batches."""
+
+    objects_per_image: int = Field(6, ge=1)
+    balance: Share = 0.5
+    """0: objects drawn evenly; 1: inversely to the square root of their area."""
+    min_area: int = Field(12, ge=1)
+    """Objects of fewer pixels are not asked for."""
+    max_share: Share = 0.9
+    """Objects that cover more of the image are not asked for."""
+    window: int = Field(16, ge=1)
+    """Shards whose samples are shuffled among one another; so many files are open at once."""
+    workers: int = Field(0, ge=0)
+    """Processes that read ahead; 0 reads in the training process."""
+    val_share: Share = 0.05
+    """Share of samples held out for validation where no folder is given for it."""
+    val_images: int = Field(96, ge=0)
+    """Most images of one validation."""
+
+
+class Optim(Config):
+    """Optimiser and schedule."""
+
+    lr: Annotated[float, Field(gt=0)] = 4e-4
+    encoder_lr: Annotated[float, Field(gt=0)] = 1.0
+    """The encoder's learning rate as a multiple of `lr`."""
+    weight_decay: Weight = 0.05
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.98
+    warmup: int = Field(250, ge=0)
+    """Steps of linear warm-up."""
+    final: Share = 0.02
+    """Learning rate at the end of the cosine, as a multiple of `lr`."""
+    clip: Weight = 1.0
+    """Largest norm of the gradient; 0 turns clipping off."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the moving average of the weights that is validated and exported; 0 turns it off."""
+
+
+class TrainConfig(Config):
+    """A whole training run."""
+
+    model: Literal["tiny", "vit_b", "vit_l", "vit_h", "mobile_sam"] = "tiny"
+    image_size: int | None = None
+    """Input size of `tiny`; None takes the checkpoint's, or 256."""
+    decoder: Literal["scratch", "pretrained"] = "scratch"
+    freeze: tuple[Part, ...] = ("encoder", "prompt_encoder")
+    steps: int = Field(10_000, ge=1)
+    batch: int = Field(8, ge=1)
+    """Images per step, over all processes."""
+    accumulate: int = Field(1, ge=1)
+    """Parts in which a step's images go through the model, to save memory."""
+    precision: Literal["32", "bf16", "16"] = "bf16"
+    compile: bool = False
+    seed: int = Field(0, ge=0)
+    log_every: int = Field(20, ge=1)
+    validate_every: int = Field(1000, ge=1)
+    save_every: int = Field(500, ge=1)
+    patience: int = Field(0, ge=0)
+    """Validations without improvement after which the run stops; 0 never stops."""
+    prompts: Prompting = Prompting()
+    loss: Loss = Loss()
+    augment: Augment = Augment()
+    stream: Stream = Stream()
+    optim: Optim = Optim()
+
+    @pydantic.model_validator(mode="after")
+    def _divisible(self) -> TrainConfig:
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
+        return self
+
+
+def load_config(preset: str, overrides: Iterable[str] = (), **keys: Any) -> TrainConfig:
+    """A config from a preset's name or file, ``key=value`` overrides, and keys that replace the preset's."""
+    return load_preset(TrainConfig, PRESETS, preset, overrides, **keys)

@@ -1,0 +1,192 @@
+"""The embedding cache: with a frozen encoder each image is encoded once.
+
+A cache is a folder of HDF5 files, one for each shard: ``features`` float16 (N, C, h, w) in the shard's order.
+Attributes say by which encoder (a hash of its weights) and from which shard (its SHA-256) it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything.modeling import Sam
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from data.console import InputError
+from data.folder import read_manifest
+from data.shards import PARTIAL, Shard
+from trainer import decode
+
+FORMAT = "synthfm-embeddings"
+_OPEN = 16
+
+
+def encoder_hash(sam: Sam) -> str:
+    """SHA-256 over the image encoder's weights and the normalisation, in hexadecimal."""
+    digest = hashlib.sha256()
+    weights = sorted(sam.image_encoder.state_dict().items())
+    for name, value in [*weights, ("pixel_mean", sam.pixel_mean), ("pixel_std", sam.pixel_std)]:
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fit_to_input(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Images (B, 1, H, W) with their longest side brought to `size`, as SAM's ``apply_image_torch``."""
+    height, width = images.shape[-2:]
+    scale = size / max(height, width)
+    if scale == 1:
+        return images
+    target = (int(height * scale + 0.5), int(width * scale + 0.5))
+    resized = F.interpolate(images.float(), target, mode="bilinear", align_corners=False, antialias=True)
+    return resized.round().clamp(0, 255)
+
+
+def _plan(folders: Sequence[str | Path]) -> dict[Path, tuple[str, int]]:
+    """Each shard's name in the cache and number of samples."""
+    plan: dict[Path, tuple[str, int]] = {}
+    for folder in folders:
+        for line in read_manifest(folder).shards:
+            name = f"{Path(line.file).stem}-{line.sha256[:12]}.h5"
+            plan[(Path(folder) / line.file).resolve()] = (name, line.count)
+    return plan
+
+
+def disk_needed(sam: Sam, folders: Sequence[str | Path]) -> int:
+    """Bytes that the cache of these dataset folders will take at most."""
+    cells = (sam.image_encoder.img_size // 16) ** 2
+    count = sum(samples for _, samples in _plan(folders).values())
+    return count * cells * sam.prompt_encoder.embed_dim * 2
+
+
+@torch.no_grad()
+def embed(
+    sam: Sam, folders: Sequence[str | Path], out: Path, batch: int = 8, progress: bool = True
+) -> tuple[int, int]:
+    """Encode every image of the dataset folders into `out`; files that are there already are kept.
+
+    Returns
+    -------
+    written, kept
+        Numbers of shards.
+
+    Raises
+    ------
+    InputError
+        If the disk has too little room, or `out` holds another encoder's cache.
+    """
+    own = encoder_hash(sam)
+    plan = _plan(folders)
+    out.mkdir(parents=True, exist_ok=True)
+    todo = {path: name for path, (name, _) in plan.items() if not _is_of(out / name, own)}
+    share = sum(plan[path][1] for path in todo) / max(sum(count for _, count in plan.values()), 1)
+    needed, free = int(disk_needed(sam, folders) * share), shutil.disk_usage(out).free
+    if needed > free:
+        raise InputError(f"{out}: the cache needs up to {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+    total = sum(plan[path][1] for path in todo)
+    with tqdm(total=total, unit="img", disable=None if progress else True) as bar:
+        for path, name in todo.items():
+            _embed_shard(sam, path, out / name, own, batch, bar)
+    return len(todo), len(plan) - len(todo)
+
+
+def _is_of(path: Path, own: str) -> bool:
+    if not path.is_file():
+        return False
+    with _open_cache(path) as file:
+        if file.attrs["encoder"] != own:
+            raise InputError(f"{path}: made by another encoder; choose an empty folder, or remove this one")
+    return True
+
+
+def _open_cache(path: Path) -> h5py.File:
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(
+            f"{path}: not an embedding cache, or cut short; remove it and embed again"
+        ) from error
+    if file.attrs.get("format") != FORMAT:
+        file.close()
+        raise InputError(f"{path}: not an embedding cache")
+    return file
+
+
+def _embed_shard(sam: Sam, path: Path, target: Path, own: str, batch: int, bar: tqdm) -> None:
+    partial = target.with_name(target.name + PARTIAL)
+    size = sam.image_encoder.img_size
+    try:
+        with Shard(path) as shard, h5py.File(partial, "w") as file:
+            file.attrs.update(format=FORMAT, encoder=own, shard=path.name, count=len(shard))
+            shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
+            features = file.create_dataset("features", (len(shard), *shape), "float16", chunks=(1, *shape))
+            for start in range(0, len(shard), batch):
+                images = [shard[i].image[None] for i in range(start, min(start + batch, len(shard)))]
+                tensor = torch.from_numpy(np.stack(images)).to(sam.device)
+                encoded = decode.encode(sam, fit_to_input(tensor, size))
+                features[start : start + len(images)] = encoded.half().cpu().numpy()
+                bar.update(len(images))
+        with open(partial, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(partial, target)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+
+
+class Cache:
+    """Reads embeddings by shard and row.
+
+    Parameters
+    ----------
+    folder
+        What :func:`embed` has written.
+    own
+        The :func:`encoder_hash` that it must fit.
+    folders
+        The dataset folders that are trained on.
+
+    Raises
+    ------
+    InputError
+        If a shard is not in the cache or another encoder made it.
+    """
+
+    def __init__(self, folder: str | Path, own: str, folders: Sequence[str | Path]) -> None:
+        self._files = {path: Path(folder) / name for path, (name, _) in _plan(folders).items()}
+        self._open: OrderedDict[Path, h5py.File] = OrderedDict()
+        for source, path in self._files.items():
+            if not path.is_file():
+                raise InputError(f"{folder}: holds no embeddings of {source}; run synthfm-train embed")
+            with _open_cache(path) as file:
+                if file.attrs["encoder"] != own:
+                    raise InputError(
+                        f"{path}: made by another encoder than the run's (hash {file.attrs['encoder'][:12]}, "
+                        f"not {own[:12]}); run synthfm-train embed with the run's checkpoint"
+                    )
+
+    def read(self, shard: Path, row: int) -> NDArray[np.float16]:
+        """The embedding of one sample, float16 (C, h, w)."""
+        path = self._files[shard.resolve()]
+        if path not in self._open:
+            if len(self._open) >= _OPEN:
+                self._open.popitem(last=False)[1].close()
+            self._open[path] = _open_cache(path)
+        self._open.move_to_end(path)
+        try:
+            return self._open[path]["features"][row]
+        except (OSError, KeyError) as error:
+            raise InputError(f"{path}: corrupted; remove it and embed again") from error
+
+    def __getstate__(self) -> dict:  # open files do not travel to workers
+        return self.__dict__ | {"_open": OrderedDict()}

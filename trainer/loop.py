@@ -1,0 +1,357 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from data.console import Failed, InputError
+from trainer import models, state
+from trainer.config import Optim, TrainConfig
+from trainer.embeddings import Cache, encoder_hash
+from trainer.prompting import draw_plans
+from trainer.record import Record
+from trainer.step import Step
+from trainer.stream import Batch, Batches, Source, loader, validation_batches
+from trainer.validate import validate
+
+log = logging.getLogger("synthfm.train")
+PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where a run reads from.
+
+    Attributes
+    ----------
+    shards, val
+        Dataset folders; without `val` a share of the samples is held out.
+    checkpoint
+        The model's pretrained weights, whose decoder may be drawn afresh.
+    init_from
+        Weights to go on from as they are, decoder included.
+    embeddings
+        Folder of an embedding cache.
+    """
+
+    shards: tuple[str, ...]
+    val: tuple[str, ...] = ()
+    checkpoint: str | None = None
+    init_from: str | None = None
+    embeddings: str | None = None
+
+
+def train(
+    config: TrainConfig,
+    inputs: Inputs,
+    out: Path,
+    *,
+    devices: int | str = "auto",
+    accelerator: str = "auto",
+    strict: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Train, or go on where the run in `out` stopped; returns the path of the exported model.
+
+    Raises
+    ------
+    InputError
+        If an input is wrong, `out` holds another run, or (`strict`) a shard goes bad.
+    Failed
+        If the loss is no number or the memory does not suffice.
+    """
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=PRECISION[config.precision])  # type: ignore[arg-type]
+    fabric.launch()
+    sam = build_model(config, inputs)
+    source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
+    held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
+    cache = open_cache(config, inputs, sam)
+    optimizer = make_optimizer(sam, config.optim)
+    average = (
+        AveragedModel(sam, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema)) if config.optim.ema else None
+    )
+    run = {"config": config.model_dump(mode="json"), "inputs": state.describe(inputs)}
+    position = state.resume(out, run, sam, optimizer, average)
+    sam.to(fabric.device)
+    if average is not None:
+        average.to(fabric.device)
+    step_module, optimizer = fabric.setup(Step(compiled(sam, config), config).train(), optimizer)
+    record = Record(out, position.step, run) if fabric.is_global_zero else None
+
+    batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
+    parts = config.accumulate
+    stream = iter(
+        loader(batches, position.step * parts, config.steps * parts, pin=fabric.device.type == "cuda")
+    )
+    meter = Meter(config, fabric.is_global_zero and progress, position.step)
+    try:
+        for step in range(position.step, config.steps):
+            lr = set_learning_rate(optimizer, config, step)
+            plans = draw_plans(config.prompts, config.seed, step)
+            total, indices = torch.zeros((), device=fabric.device), []
+            for part in range(parts):
+                batch = meter.wait(stream)
+                position.skipped += report(batch, strict)
+                indices += batch.index.tolist()
+                with fabric.no_backward_sync(step_module, enabled=part + 1 < parts):
+                    loss, logs = step_module(batch.to(fabric.device), plans)
+                    fabric.backward(loss / parts)
+                total += loss.detach() / parts
+            norm = clip(fabric, step_module, optimizer, config.optim.clip)
+            if not math.isfinite(float(total)):
+                raise Failed(
+                    f"the loss is {float(total)} at step {step} (samples {indices}); the last good state is "
+                    f"{out / state.STATE}: lower optim.lr, or try precision=32"
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if average is not None:
+                average.update_parameters(sam)
+            position.step = step + 1
+            meter.update(total, logs, lr, norm, position.skipped, record)
+            if position.step % config.validate_every == 0 or position.step == config.steps:
+                candidate = average.module if average is not None else sam
+                if judge(fabric, candidate, held_out, config, position, record, out):
+                    log.info(
+                        "no better for %d validations: stopped at step %d", config.patience, position.step
+                    )
+                    break
+            if position.step % config.save_every == 0:
+                save(fabric, out, run, sam, optimizer, average, position)
+    except KeyboardInterrupt:
+        save(fabric, out, run, sam, optimizer, average, position)
+        raise Failed(f"interrupted after step {position.step}; the same command goes on from there") from None
+    except torch.OutOfMemoryError as error:
+        raise Failed(memory_hint(config)) from error
+    finally:
+        meter.close()
+        if record is not None:
+            record.close()
+    save(fabric, out, run, sam, optimizer, average, position)
+    return out / state.MODEL
+
+
+def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
+    """The model as training finds it: decoder drawn afresh if asked for, frozen parts without gradient."""
+    start = inputs.init_from or inputs.checkpoint
+    if start is None and "encoder" in config.freeze:
+        raise InputError(
+            f"{config.model}: a frozen encoder needs its weights: give --checkpoint, or train it with --train-encoder"
+        )
+    sam = models.build(
+        config.model,
+        checkpoint=start,
+        decoder="pretrained" if inputs.init_from else config.decoder,
+        image_size=config.image_size,
+        seed=config.seed,
+    )
+    parts = {"encoder": sam.image_encoder, "prompt_encoder": sam.prompt_encoder, "decoder": sam.mask_decoder}
+    for name, part in parts.items():
+        part.requires_grad_(name not in config.freeze)
+    if not any(p.requires_grad for p in sam.parameters()):
+        raise InputError("freeze: every part is frozen; leave at least one to be trained")
+    if config.model == "tiny":
+        sam.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return sam
+
+
+def compiled(sam: Sam, config: TrainConfig) -> Sam:
+    """Compile the encoder in place where the config says so; the state dict keeps its keys."""
+    if config.compile:
+        sam.image_encoder.compile()
+    return sam
+
+
+def open_cache(config: TrainConfig, inputs: Inputs, sam: Sam) -> Cache | None:
+    """The embedding cache, which must fit the frozen encoder; geometry cannot be augmented then."""
+    if inputs.embeddings is None:
+        return None
+    if "encoder" not in config.freeze:
+        raise InputError("--embeddings needs a frozen encoder; leave out --train-encoder")
+    changes = [
+        name for name, value in config.augment.model_dump().items() if isinstance(value, float) and value
+    ]
+    changes = [name for name in changes if name != "angle"]
+    if changes:
+        raise InputError(
+            f"--embeddings: images are encoded as they are; set {', '.join(f'augment.{c}=0' for c in changes)}"
+        )
+    return Cache(inputs.embeddings, encoder_hash(sam), inputs.shards)
+
+
+def make_optimizer(sam: Sam, config: Optim) -> Optimizer:
+    """AdamW; no weight decay on norms, biases and embeddings; the encoder at its own learning rate."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, p in sam.named_parameters():
+        if p.requires_grad:
+            decays = p.ndim > 1 and "embed" not in name and "token" not in name
+            groups.setdefault((name.startswith("image_encoder"), decays), []).append(p)
+    settings = [
+        {
+            "params": params,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "share": config.encoder_lr if encoder else 1.0,
+        }
+        for (encoder, decays), params in groups.items()
+    ]
+    return torch.optim.AdamW(settings, lr=config.lr, betas=(0.9, config.beta2), foreach=True)
+
+
+def set_learning_rate(optimizer: Optimizer, config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to ``final * lr``; returns the rate of the decoder."""
+    optim = config.optim
+    warm = min(1.0, (step + 1) / max(optim.warmup, 1))
+    progress = max(0.0, step - optim.warmup) / max(config.steps - optim.warmup, 1)
+    cosine = optim.final + (1 - optim.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    rate = optim.lr * warm * cosine
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
+    return rate
+
+
+def clip(fabric: Fabric, module: nn.Module, optimizer: Optimizer, largest: float) -> Tensor:
+    """Clip the gradient's norm; returns what it was."""
+    norm = fabric.clip_gradients(module, optimizer, max_norm=largest or math.inf, error_if_nonfinite=False)  # type: ignore[arg-type]
+    return torch.as_tensor(0.0 if norm is None else norm)
+
+
+def report(batch: Batch, strict: bool) -> int:
+    """Say what was wrong with samples that were replaced; returns how many."""
+    for problem in batch.problems:
+        if strict:
+            raise InputError(f"{problem} (--strict)")
+        log.warning("skipped: %s", problem)
+    return len(batch.problems)
+
+
+def judge(
+    fabric: Fabric,
+    sam: Sam,
+    held_out: Source,
+    config: TrainConfig,
+    position: state.Position,
+    record: Record | None,
+    out: Path,
+) -> bool:
+    """Validate, export the best model so far; returns whether to stop early."""
+    stop = False
+    if record is not None:
+        scores, pictures = validate(sam, validation_batches(held_out, config), fabric.device)
+        if scores.dice:
+            record.validation(position.step, scores, pictures)
+            settings: dict[str, list[tuple[float, int]]] = {}
+            for (setting, _), dice in scores.dice.items():
+                settings.setdefault(setting, []).append((dice, scores.count[setting, _]))
+            text = "  ".join(
+                f"{name} {sum(d * n for d, n in values) / sum(n for _, n in values):.3f}"
+                for name, values in settings.items()
+            )
+            tqdm.write(f"step {position.step}: Dice {scores.mean:.4f}  ({text})")
+        better = not scores.dice or scores.mean > position.best
+        if better:
+            position.best, position.stale = (scores.mean if scores.dice else position.best), 0
+            models.export(sam, out / state.MODEL)
+        else:
+            position.stale += 1
+        stop = bool(config.patience and position.stale >= config.patience)
+    return bool(fabric.broadcast(stop))
+
+
+def save(
+    fabric: Fabric,
+    out: Path,
+    run: dict,
+    sam: Sam,
+    optimizer: Optimizer,
+    average: AveragedModel | None,
+    position: state.Position,
+) -> None:
+    """Write the training state, on the first process."""
+    if fabric.is_global_zero:
+        state.write(out, run, sam, optimizer, average, position)
+    fabric.barrier()
+
+
+def memory_hint(config: TrainConfig) -> str:
+    """Which setting to lower when memory runs out."""
+    return (
+        f"out of memory: raise accumulate (now {config.accumulate}) to send a step's {config.batch} images through "
+        f"in more parts, or lower stream.objects_per_image (now {config.stream.objects_per_image}), "
+        f"loss.scale (now {config.loss.scale}) or prompts.rounds_max (now {config.prompts.rounds_max})"
+    )
+
+
+class Meter:
+    """Progress bar, throughput, and the rows of the log.
+
+    Parameters
+    ----------
+    config
+        The run's config.
+    shown
+        Whether to draw the bar.
+    step
+        The first step.
+    """
+
+    def __init__(self, config: TrainConfig, shown: bool, step: int) -> None:
+        self.config = config
+        self.step = step
+        self.bar = tqdm(total=config.steps, initial=step, disable=None if shown else True, unit="step")
+        self._start()
+
+    def _start(self) -> None:
+        self.waited, self.began, self.steps = 0.0, time.perf_counter(), 0
+        self.sums: dict[str, Tensor] = {}
+
+    def wait(self, stream: Iterator[Batch]) -> Batch:
+        """The next batch; counts the time that it kept the model waiting."""
+        before = time.perf_counter()
+        batch = next(stream)
+        self.waited += time.perf_counter() - before
+        return batch
+
+    def update(
+        self,
+        loss: Tensor,
+        parts: dict[str, Tensor],
+        lr: float,
+        norm: Tensor,
+        skipped: int,
+        record: Record | None,
+    ) -> None:
+        """Count a step; every `log_every` steps write a row of means since the last."""
+        self.bar.update()
+        self.steps += 1
+        for name, value in {"loss": loss, "grad_norm": norm, **parts}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
+        self.step += 1
+        if self.step % self.config.log_every and self.step != self.config.steps:
+            return
+        seconds = max(time.perf_counter() - self.began, 1e-9)
+        speed, share = self.steps * self.config.batch / seconds, self.waited / seconds
+        means = {name: float(value) / self.steps for name, value in self.sums.items()}
+        self.bar.set_postfix_str(f"loss {means['loss']:.3f}, {speed:.1f} img/s, wait {100 * share:.0f} %")
+        if record is not None:
+            record.log(
+                {"step": self.step, "images": self.step * self.config.batch, **means, "lr": lr}
+                | {"images_per_s": speed, "wait_share": share, "skipped": skipped}
+            )
+        self._start()
+
+    def close(self) -> None:
+        """End the bar."""
+        self.bar.close()

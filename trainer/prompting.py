@@ -1,0 +1,139 @@
+"""Which first prompt each group of objects gets in a step, drawn from the seed and the step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer.config import Prompting
+from trainer.decode import PAD_LABEL
+from trainer.stream import Batch
+
+KINDS = ("point", "point_any", "points", "points_negative", "box", "box_loose", "box_point", "mask")
+
+
+class Plan(NamedTuple):
+    """One group's prompts in one step: the same on every process.
+
+    Attributes
+    ----------
+    kind
+        One of :data:`KINDS`.
+    positives, negatives
+        Clicks inside and outside.
+    rounds
+        Rounds, the first included.
+    seed
+        Of what differs from object to object.
+    """
+
+    kind: str
+    positives: int = 0
+    negatives: int = 0
+    rounds: int = 1
+    seed: int = 0
+
+
+def draw_plans(config: Prompting, seed: int, step: int) -> list[Plan]:
+    """The plans of a step's groups."""
+    rng = np.random.default_rng([seed, step, 4])
+    weights = np.array([getattr(config.mix, kind) for kind in KINDS])
+    plans = []
+    for _ in range(config.groups):
+        kind = KINDS[rng.choice(len(KINDS), p=weights / weights.sum())]
+        several, negatives = (
+            int(rng.integers(2, config.points_max + 1)),
+            int(rng.integers(config.negatives_max)),
+        )
+        positives = {"points": several, "points_negative": several - 1, "box": 0, "box_loose": 0, "mask": 0}
+        goes_on, rounds = (
+            rng.random() < config.interactive,
+            int(rng.integers(2, max(config.rounds_max, 2) + 1)),
+        )
+        plans.append(
+            Plan(
+                kind=kind,
+                positives=positives.get(kind, 1),
+                negatives=negatives + 1 if kind == "points_negative" else 0,
+                rounds=rounds if goes_on and config.rounds_max > 1 else 1,
+                seed=int(rng.integers(1 << 31)),
+            )
+        )
+    return plans
+
+
+def first_prompts(
+    plan: Plan, batch: Batch, slots: slice, scale: float
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Clicks, their labels and boxes of a group, in pixels of the model's input.
+
+    Parameters
+    ----------
+    plan
+        The group's plan.
+    batch
+        The batch.
+    slots
+        Which of the K objects of each image belong to the group.
+    scale
+        Pixels of the model's input per pixel of the image.
+
+    Returns
+    -------
+    points, labels, boxes
+        (N, M, 2), (N, M) and (N, 4) or None; N = images x objects of the group, image by image.
+    """
+    points = labels = boxes = None
+    if plan.positives or plan.negatives:
+        points, labels = _clicks(plan, batch.points[:, slots], batch.point_labels[:, slots])
+        points = points * scale
+    if plan.kind.startswith("box"):
+        chosen = batch.boxes if plan.kind == "box" else batch.boxes_loose
+        boxes = chosen[:, slots].flatten(0, 1) * scale
+    return points, labels, boxes
+
+
+def _clicks(plan: Plan, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    points, labels = points.flatten(0, 1), labels.flatten(0, 1)
+    # Clicks wanted come first by a stable sort of their rank; missing ones are padding.
+    rank = torch.arange(labels.shape[1], device=labels.device).expand_as(labels).float()
+    if (
+        plan.kind == "point_any"
+    ):  # any of an object's clicks inside: its list is turned before the first is taken
+        inside = labels == 1
+        count = inside.sum(1, keepdim=True).clamp(min=1)
+        rank = ((inside.cumsum(1) - 1 - plan.seed) % count).float()
+    picked = [
+        torch.argsort(torch.where(labels == sign, rank, torch.inf), dim=1)[:, :count]
+        for sign, count in ((1, plan.positives), (0, plan.negatives))
+        if count
+    ]
+    signs = [sign for sign, count in ((1, plan.positives), (0, plan.negatives)) if count]
+    coords, marks = [], []
+    for order, sign in zip(picked, signs, strict=True):
+        mark = labels.gather(1, order)
+        coords.append(points.gather(1, order[..., None].expand(-1, -1, 2)))
+        marks.append(torch.where(mark == sign, mark, PAD_LABEL))
+    return torch.cat(coords, 1), torch.cat(marks, 1)
+
+
+def coarse_mask(targets: Tensor, seed: int) -> Tensor:
+    """A careless mask prompt, logits (N, 1, h, w), from targets (N, h, w): blurred, grown or shrunk."""
+    rng = np.random.default_rng(seed)
+    width = 2 * int(rng.integers(1, 4)) + 1
+    blurred = F.avg_pool2d(targets[:, None], width, stride=1, padding=width // 2, count_include_pad=False)
+    return float(rng.uniform(6, 14)) * (blurred - float(rng.uniform(0.3, 0.6)))
+
+
+def with_click(
+    points: Tensor | None, labels: Tensor | None, new: Tensor, label: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The clicks with one more for each prompt: (N, M+1, 2) and (N, M+1)."""
+    new, label = new[:, None], label[:, None]
+    if points is None or labels is None:
+        return new, label
+    return torch.cat([points, new], 1), torch.cat([labels, label], 1)

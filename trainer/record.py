@@ -1,0 +1,132 @@
+"""What a run leaves behind beside its weights: config, versions, tables, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from data.folder import write_atomically
+from trainer.validate import Scores
+
+PACKAGES = ("synthfm", "torch", "segment-anything", "lightning-fabric", "monai", "numpy", "h5py")
+LOG_COLUMNS = ("step", "images", "loss", "single", "multi", "iou_error", "iou", "lr", "grad_norm",
+               "images_per_s", "wait_share", "skipped")  # fmt: skip
+VAL_COLUMNS = ("step", "setting", "modality", "dice", "objects")
+
+
+def provenance() -> dict[str, Any]:
+    """Package versions, git revision, Python and machine."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU"
+    return {
+        "versions": versions,
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _git_revision() -> str | None:
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip()
+
+
+class Record:
+    """Tables and TensorBoard scalars of one run; rows after `step` from an interrupted run are dropped.
+
+    Parameters
+    ----------
+    out
+        The run's folder.
+    step
+        The step at which the run goes on.
+    run
+        Config and inputs, for ``config.json``.
+    """
+
+    def __init__(self, out: Path, step: int, run: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.out = out
+        write_atomically(out / "config.json", json.dumps({**run, **provenance()}, indent=1) + "\n")
+        self._log = _reopen(out / "log.csv", LOG_COLUMNS, step)
+        self._val = _reopen(out / "val.csv", VAL_COLUMNS, step)
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Add a row to ``log.csv`` and its numbers to TensorBoard."""
+        _append(self.out / "log.csv", LOG_COLUMNS, [row])
+        for name, value in row.items():
+            if name != "step":
+                self._board.add_scalar(f"train/{name}", value, int(row["step"]))
+
+    def validation(self, step: int, scores: Scores, pictures: list[NDArray]) -> None:
+        """Add a validation to ``val.csv`` and TensorBoard, with overlay pictures."""
+        rows = [
+            {
+                "step": step,
+                "setting": key[0],
+                "modality": key[1],
+                "dice": f"{dice:.5f}",
+                "objects": scores.count[key],
+            }
+            for key, dice in scores.dice.items()
+        ]
+        _append(self.out / "val.csv", VAL_COLUMNS, rows)
+        self._board.add_scalar("val/dice", scores.mean, step)
+        for (setting, modality), dice in scores.dice.items():
+            self._board.add_scalar(f"val_{setting}/{modality}", dice, step)
+        for number, picture in enumerate(pictures):
+            self._board.add_image(f"overlay/{number}", picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        self._board.close()
+
+
+def _reopen(path: Path, columns: tuple[str, ...], step: int) -> Path:
+    """Keep the rows up to `step` of a table that an interrupted run has left."""
+    kept: list[dict[str, str]] = []
+    if step and path.is_file():
+        with open(path, newline="", encoding="utf-8") as handle:
+            kept = [row for row in csv.DictReader(handle) if int(row["step"]) <= step]
+    with open(path, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, columns)
+        writer.writeheader()
+        writer.writerows(kept)
+    return path
+
+
+def _append(
+    path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]] | list[Mapping[str, float]]
+) -> None:
+    with open(path, "a", newline="", encoding="utf-8") as handle:
+        csv.DictWriter(handle, columns).writerows(
+            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        )

@@ -1,0 +1,373 @@
+"""Shards to batches.
+
+Everything follows from the seed and the step: which samples, which of their objects, what augmentation. So
+a run that starts again at step n reads what an uninterrupted one would, whatever the number of processes
+and workers, and no state of the stream needs to be stored.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.console import InputError
+from data.folder import shard_paths
+from data.prompts import centre_point, loose_box, tight_box
+from data.shards import Objects, Sample, Shard, membership
+from trainer import augment
+from trainer.config import Stream, TrainConfig
+from trainer.embeddings import Cache
+
+_TRIES = 50
+
+
+@dataclass
+class Batch:
+    """B images with K objects each.
+
+    Attributes
+    ----------
+    images
+        uint8 (B, 1, H, W).
+    sizes
+        int64 (B, 2), height and width without padding.
+    labels
+        uint8 (B, H, W), label maps.
+    members
+        bool (B, K, 256), which label numbers make up each object: ``members[b, k][labels[b]]`` is its mask.
+    boxes, boxes_loose
+        float32 (B, K, 4), XYXY.
+    points, point_labels
+        float32 (B, K, P, 2) and int64 (B, K, P): the centre, further positives, then negatives; -1 pads.
+    index
+        int64 (B,), the samples' numbers in their datasets.
+    modality
+        B names.
+    features
+        (B, C, h, w) embeddings where a cache is used, else None.
+    problems
+        What was wrong with samples that had to be replaced, one line each.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    labels: Tensor
+    members: Tensor
+    boxes: Tensor
+    boxes_loose: Tensor
+    points: Tensor
+    point_labels: Tensor
+    index: Tensor
+    modality: list[str]
+    features: Tensor | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`; copies from pinned memory do not wait."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """Called by the data loader."""
+        pinned = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **pinned)
+
+    def masks(self) -> Tensor:
+        """Masks of all objects, float32 (B, K, H, W)."""
+        batch, objects, _ = self.members.shape
+        flat = self.labels.view(batch, 1, -1).expand(-1, objects, -1).long()
+        masks = torch.gather(self.members.float(), 2, flat)
+        return masks.view(batch, objects, *self.labels.shape[1:])
+
+
+class Source:
+    """The samples of some dataset folders, numbered through, of which a share is held out.
+
+    Parameters
+    ----------
+    folders
+        Dataset folders of shards of one size.
+    val_share, val_most
+        Share of the samples in `held_out`, and most of them; the same for the same folders, whatever the
+        run's seed.
+    """
+
+    def __init__(self, folders: Sequence[str | Path], val_share: float = 0.0, val_most: int = 0) -> None:
+        self.paths = shard_paths(folders)
+        heads = [_head(path) for path in self.paths]
+        shapes = {shape for _, shape in heads if shape}
+        if len(shapes) > 1:
+            text = ", ".join(f"{height}x{width}" for height, width in sorted(shapes))
+            raise InputError(f"{', '.join(map(str, folders))}: shards of different image sizes ({text})")
+        if not shapes:
+            raise InputError(f"{', '.join(map(str, folders))}: no shard can be read")
+        self.shape = shapes.pop()
+        self.counts = np.array([count for count, _ in heads])
+        total = int(self.counts.sum())
+        shuffled = np.random.default_rng(20250408).permutation(total)
+        held = np.zeros(total, bool)
+        held[shuffled[: min(int(round(val_share * total)), val_most)]] = True
+        self.training = _split(~held, self.counts)
+        self.held_out = _split(held, self.counts)
+
+    def __len__(self) -> int:
+        return int(sum(len(rows) for rows in self.training))
+
+
+def _head(path: Path) -> tuple[int, tuple[int, int] | None]:
+    """Samples and image size of a shard; an unreadable one is left for the stream to report."""
+    try:
+        with Shard(path) as shard:
+            return len(shard), shard.shape
+    except InputError:
+        return 1, None
+
+
+def _split(chosen: NDArray[np.bool_], counts: NDArray) -> list[NDArray[np.int64]]:
+    return [np.flatnonzero(part) for part in np.split(chosen, np.cumsum(counts)[:-1])]
+
+
+def epoch_order(
+    rows: Sequence[NDArray[np.int64]], seed: int, epoch: int, window: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The order of one epoch: shard numbers and positions in them, every sample once.
+
+    Shards are shuffled, then the samples of each `window` of shards among one another, so that no more files
+    than that are read at a time.
+    """
+    rng = np.random.default_rng([seed, epoch, 1])
+    order = rng.permutation(len(rows))
+    shards, positions = [], []
+    for start in range(0, len(order), window):
+        members = order[start : start + window]
+        shard = np.concatenate([np.full(len(rows[k]), k) for k in members])
+        position = np.concatenate([rows[k] for k in members])
+        mixed = rng.permutation(len(shard))
+        shards.append(shard[mixed])
+        positions.append(position[mixed])
+    return np.concatenate(shards), np.concatenate(positions)
+
+
+class Batches(Dataset):
+    """Batch n of a run, n = ``step * accumulate + part``, for one of `world` processes.
+
+    Parameters
+    ----------
+    source
+        The samples.
+    config
+        The run's config.
+    rank, world
+        This process's number, and how many there are.
+    cache
+        Embeddings to deliver with the images, or None.
+    """
+
+    def __init__(
+        self, source: Source, config: TrainConfig, rank: int = 0, world: int = 1, cache: Cache | None = None
+    ) -> None:
+        parts = world * config.accumulate
+        if config.batch % parts:
+            raise InputError(f"batch ({config.batch}) must be a multiple of processes x accumulate ({parts})")
+        if not len(source):
+            raise InputError(
+                "no samples to train on: all are held out for validation; lower stream.val_share"
+            )
+        self.source, self.config, self.rank, self.world, self.cache = source, config, rank, world, cache
+        self.size = config.batch // parts
+        self._open: OrderedDict[Path, Shard] = OrderedDict()
+        self._order: tuple[int, tuple[NDArray, NDArray]] | None = None
+
+    def __getitem__(self, number: int) -> Batch:
+        step, part = divmod(number, self.config.accumulate)
+        first = step * self.config.batch + (part * self.world + self.rank) * self.size
+        return collate([self._item(first + i) for i in range(self.size)])
+
+    def _item(self, position: int) -> dict:
+        """The sample at a position of the endless stream; one that cannot be used is replaced by another."""
+        problems: list[str] = []
+        for attempt in range(_TRIES):
+            rng = np.random.default_rng([self.config.seed, position, attempt, 2])
+            place = position if attempt == 0 else int(rng.integers(1 << 40))
+            path, row = self._locate(place)
+            try:
+                shard = self._shard(path)
+                item = prepare(shard[row], self.config.stream, self.config.augment, rng)
+                features = self.cache.read(path, row) if self.cache and item else None
+            except InputError as error:
+                problems.append(str(error))
+                self._forget(path)
+                continue
+            if item is not None:
+                return item | {"features": features, "problems": problems}
+        reason = problems[-1] if problems else "no sample holds an object of stream.min_area pixels or more"
+        raise InputError(f"{_TRIES} samples in a row cannot be used: {reason}")
+
+    def _locate(self, position: int) -> tuple[Path, int]:
+        epoch, place = divmod(position, len(self.source))
+        if self._order is None or self._order[0] != epoch:
+            window = self.config.stream.window
+            self._order = epoch, epoch_order(self.source.training, self.config.seed, epoch, window)
+        shards, rows = self._order[1]
+        return self.source.paths[int(shards[place])], int(rows[place])
+
+    def _shard(self, path: Path) -> Shard:
+        if path not in self._open:
+            if len(self._open) > self.config.stream.window:
+                self._open.popitem(last=False)[1].close()
+            self._open[path] = Shard(path)
+        self._open.move_to_end(path)
+        return self._open[path]
+
+    def _forget(self, path: Path) -> None:
+        shard = self._open.pop(path, None)
+        if shard is not None:
+            shard.close()
+
+    def __getstate__(self) -> dict:  # open files do not travel to workers
+        return self.__dict__ | {"_open": OrderedDict()}
+
+
+def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> DataLoader:
+    """A data loader over batches `start` to `stop`, in order, read ahead by the configured workers."""
+    workers = batches.config.stream.workers
+    return DataLoader(
+        batches,
+        sampler=range(start, stop),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="forkserver" if workers else None,  # forking a process with threads may hang
+    )
+
+
+def prepare(sample: Sample, stream: Stream, change: augment.Augment, rng: np.random.Generator) -> dict | None:
+    """Augment a sample and choose its objects; None where it has none to ask for.
+
+    Returns
+    -------
+    dict
+        The fields of :class:`Batch` for one image, as arrays.
+    """
+    drawn = augment.draw(change, sample.image.shape, rng)
+    image = augment.apply_image(sample.image, drawn, rng)
+    label = augment.apply_label(sample.label, drawn)
+    chosen = choose_objects(label, sample.objects, stream, rng)
+    if chosen is None:
+        return None
+    rows, members = chosen
+    points, point_labels, boxes, loose = prompts_after(label, sample.objects, rows, members, drawn, rng)
+    return {
+        "images": image[None],
+        "sizes": np.array(drawn.size),
+        "labels": label,
+        "members": members,
+        "boxes": boxes,
+        "boxes_loose": loose,
+        "points": points,
+        "point_labels": point_labels,
+        "index": sample.index,
+        "modality": sample.modality,
+    }
+
+
+def choose_objects(
+    label: NDArray[np.uint8], objects: Objects, stream: Stream, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
+    """Draw `objects_per_image` rows of the object table, and their memberships (K, 256).
+
+    None comes twice only where the image has too few objects.
+    """
+    if not len(objects):
+        return None
+    table = membership(objects.label, objects.parent)
+    area = table @ np.bincount(label.ravel(), minlength=256)
+    fits = np.flatnonzero((area >= stream.min_area) & (area <= stream.max_share * label.size))
+    if not len(fits):
+        return None
+    weights = area[fits] ** (-0.5 * stream.balance)
+    # The largest keys log(u)/w are a draw without replacement by weight (Efraimidis & Spirakis, 2006).
+    order = fits[np.argsort(np.log(rng.random(len(fits))) / weights)[::-1]]
+    rows = np.resize(order, stream.objects_per_image)
+    return rows, table[rows]
+
+
+def prompts_after(
+    label: NDArray[np.uint8],
+    objects: Objects,
+    rows: NDArray[np.int64],
+    members: NDArray[np.bool_],
+    drawn: augment.Draw,
+    rng: np.random.Generator,
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Clicks and boxes of the chosen objects after augmentation.
+
+    Stored clicks move with the image; those that leave it, or their side of the edge, are dropped. An object
+    left without a first click gets its new centre. Boxes are taken from the new masks.
+
+    Returns
+    -------
+    points, point_labels, boxes, loose
+        float32 (K, P, 2), int64 (K, P), float32 (K, 4) twice.
+    """
+    points = augment.apply_points(objects.points[rows], drawn)
+    kinds = objects.point_labels[rows].astype(np.int64)
+    cells = np.round(points).astype(int)
+    height, width = drawn.size
+    inside = ((cells >= 0) & (cells < [width, height])).all(-1)
+    x, y = np.clip(cells, 0, [label.shape[1] - 1, label.shape[0] - 1]).transpose(2, 0, 1)
+    hit = members[np.arange(len(rows))[:, None], label[y, x]]
+    kinds = np.where(inside & (hit == (kinds == 1)), kinds, -1)
+    boxes = np.zeros((len(rows), 4), np.float32)
+    loose = np.zeros((len(rows), 4), np.float32)
+    for k in range(len(rows)):
+        mask = members[k][label]
+        boxes[k] = tight_box(mask)
+        loose[k] = loose_box(boxes[k], rng, drawn.size)
+        if kinds[k, 0] != 1:
+            points[k, 0], kinds[k, 0] = centre_point(mask), 1
+    return points, kinds, boxes, loose
+
+
+def collate(items: Sequence[dict]) -> Batch:
+    """Stack prepared samples."""
+    arrays = {
+        key: torch.from_numpy(np.stack([item[key] for item in items]))
+        for key in items[0]
+        if key not in ("modality", "features", "problems")
+    }
+    features = [item.get("features") for item in items]
+    return Batch(
+        **arrays,
+        modality=[item["modality"] for item in items],
+        features=None if features[0] is None else torch.from_numpy(np.stack(features)),
+        problems=[problem for item in items for problem in item.get("problems", ())],
+    )
+
+
+def validation_batches(source: Source, config: TrainConfig) -> Iterator[Batch]:
+    """The held-out samples, one a batch, not augmented; a shard that cannot be read is left out."""
+    plain = augment.Augment(flip=0, rotate90=0)
+    for path, positions in zip(source.paths, source.held_out, strict=True):
+        if not len(positions):
+            continue
+        with suppress(InputError), Shard(path) as shard:  # the training stream reports a bad shard
+            for position in positions:
+                rng = np.random.default_rng([int(shard.index[position]), 3])
+                item = prepare(shard[int(position)], config.stream, plain, rng)
+                if item is not None:
+                    yield collate([item])

@@ -1,0 +1,99 @@
+"""Dice on held-out synthetic images, per prompt setting and modality, and overlay pictures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything.modeling import Sam
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer import decode
+from trainer.embeddings import fit_to_input
+from trainer.prompting import Plan, first_prompts
+from trainer.stream import Batch
+
+
+class Setting(NamedTuple):
+    """A prompt setting: its first prompt, and whether the best of three masks is taken."""
+
+    plan: Plan
+    multimask: bool = False
+
+
+SETTINGS = {
+    "box": Setting(Plan("box")),
+    "box_loose": Setting(Plan("box_loose")),
+    "point1": Setting(Plan("point", positives=1)),
+    "point1_best3": Setting(Plan("point", positives=1), multimask=True),
+    "points3": Setting(Plan("points", positives=3)),
+}
+
+
+class Scores(NamedTuple):
+    """Mean Dice by (setting, modality), number of objects by the same, and the mean over all objects."""
+
+    dice: dict[tuple[str, str], float]
+    count: dict[tuple[str, str], int]
+    mean: float
+
+
+@torch.no_grad()
+def validate(sam: Sam, batches: Iterable[Batch], device: torch.device) -> tuple[Scores, list[NDArray]]:
+    """Score a model; returns the scores and up to four overlay pictures, uint8 (H, W, 3)."""
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    pictures: list[NDArray[np.uint8]] = []
+    was_training = sam.training
+    sam.eval()
+    for batch in batches:
+        batch = batch.to(device)
+        targets = batch.masks()[0] > 0.5
+        features = decode.encode(sam, fit_to_input(batch.images, sam.image_encoder.img_size))
+        for name, setting in SETTINGS.items():
+            masks = _predict(sam, features, batch, setting)
+            overlap = (masks & targets).sum((1, 2)).double()
+            dice = 2 * overlap / (masks.sum((1, 2)) + targets.sum((1, 2)))
+            values[name, batch.modality[0]] += dice.tolist()
+            if name == "box" and len(pictures) < 4:
+                pictures.append(overlay(batch.images[0, 0], targets[0], masks[0]))
+    sam.train(was_training)
+    every = [value for group in values.values() for value in group]
+    scores = Scores(
+        dice={key: float(np.mean(group)) for key, group in values.items()},
+        count={key: len(group) for key, group in values.items()},
+        mean=float(np.mean(every)) if every else float("nan"),
+    )
+    return scores, pictures
+
+
+def _predict(sam: Sam, features: Tensor, batch: Batch, setting: Setting) -> Tensor:
+    """Masks bool (K, H, W) of a one-image batch's objects."""
+    height, width = batch.labels.shape[1:]
+    size = sam.image_encoder.img_size
+    points, labels, boxes = first_prompts(setting.plan, batch, slice(None), size / max(height, width))
+    coords, kinds = decode.as_points(points, labels, boxes)
+    count = batch.members.shape[1]
+    logits, estimated = decode.decode(sam, features.expand(count, -1, -1, -1), coords, kinds, None)
+    chosen = torch.zeros(count, dtype=torch.long, device=logits.device)
+    if setting.multimask:
+        chosen = 1 + estimated[:, 1:].argmax(1)
+    low_res = logits[torch.arange(count, device=logits.device), chosen][:, None]
+    scale = size / max(height, width)
+    input_size = (int(height * scale + 0.5), int(width * scale + 0.5))
+    full = decode.Prediction(low_res, estimated, size, (height, width), input_size).logits()
+    return full[:, 0] > 0
+
+
+def overlay(image: Tensor, target: Tensor, predicted: Tensor) -> NDArray[np.uint8]:
+    """The image with the target's outline in green and the prediction's in red, uint8 (H, W, 3)."""
+    picture = np.repeat(image.cpu().numpy()[:, :, None], 3, axis=2).copy()
+    for mask, colour in ((target, (0, 220, 0)), (predicted, (255, 40, 40))):
+        inside = mask.float()[None, None]
+        edge = (F.max_pool2d(inside, 3, stride=1, padding=1) - inside)[0, 0] > 0
+        picture[edge.cpu().numpy()] = colour
+    return picture
