@@ -73,7 +73,7 @@ def _config(preset: str, overrides: tuple[str, ...], prompts: tuple[str, ...], *
 @click.option("--method", "methods", multiple=True, callback=_split, default=("ellipse",), show_default=True,
               help="Classical methods and masks:DIR; see 'methods'. 'none' for none.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--baseline", help="Method that the others are tested against; the last one by default.")
+@click.option("--baseline", help="Method that the others are tested against.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--jobs", type=int, default=-1, show_default=True, help="Threads for the scores; -1 for all.")
 def run(
@@ -101,16 +101,54 @@ def run(
     )
     click.echo(table)
     click.echo(f"Scores, tables and pictures are in {out}; figures and a page: synthfm-eval report {out}")
+    _report_failures(failures, 1)
+
+
+def _report_failures(failures: list[Any], done: int) -> None:
+    """List what failed on stderr and end with exit code 1, or 2 if nothing could be done."""
+    for failure in failures[:20]:
+        who = f" ({failure.method})" if failure.method else ""
+        click.echo(
+            f"failed: {failure.dataset} {failure.file or failure.case}{who}: {failure.reason}", err=True
+        )
     if failures:
-        for failure in failures[:20]:
-            click.echo(f"failed: {failure}", err=True)
-        more = f" (the first 20 are shown, all are in {out / 'failures.csv'})" if len(failures) > 20 else ""
-        raise Failed(f"{len(failures)} cases failed{more}")
+        message = f"{len(failures)} failures" + (", the first 20 above" if len(failures) > 20 else "")
+        raise Failed(message) if done else InputError(f"nothing could be read; {message}")
 
 
 def _checkpoint_spec(item: str) -> str:
     name, equals, file = item.partition("=")
     return f"{name}=checkpoint:{file}" if equals else f"checkpoint:{item}"
+
+
+@main.command()
+@_data_options
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+def prompts(data_root: Path, datasets: tuple[str, ...], out: Path, **settings: Any) -> None:
+    """Export the prompts as JSON and the images as PNG, for any other system.
+
+    Put its masks under OUT where prompts.json says, then score them with 'run --method NAME=masks:OUT'.
+    """
+    from evaluation.export import export_prompts
+    from evaluation.session import load_datasets
+
+    config = _config(**settings)
+    cases, failures = export_prompts(load_datasets(datasets, data_root), data_root, config, out)
+    click.echo(f"{cases} cases, {', '.join(config.prompts)}: {out / 'prompts.json'}")
+    _report_failures(failures, cases)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--baseline", help="Method that the others are tested against (paired Wilcoxon, Holm).")
+def report(folder: Path, baseline: str | None) -> None:
+    """Make every table and figure, and one HTML page, from FOLDER/scores.csv."""
+    from evaluation.report import write_report
+    from evaluation.scores import read_scores
+
+    page = write_report(read_scores(folder), folder, baseline=baseline)
+    click.echo((folder / "table.md").read_text(encoding="utf-8"))
+    click.echo(f"{page}, {folder / 'figures'}, {folder / 'table.md'}, table.csv, table.tex")
 
 
 @main.command("methods")

@@ -86,7 +86,6 @@ def run(
                 for item in iter_cases(descriptor, root, limit=config.limit):
                     if isinstance(item, CaseFailure):
                         failures.append(Failure(item.dataset, item.case, "", item.file, item.reason))
-                        log.warning("%s %s: %s", item.dataset, item.file, item.reason)
                         continue
                     cases += 1
                     bar.update()
@@ -120,7 +119,6 @@ def _one_case(
         except Exception as error:  # whatever a method does, it costs this case and no more
             reason = f"{type(error).__name__}: {error}"
             log.debug("%s: %s on %s", method.name, reason, case.case, exc_info=True)
-            log.warning("%s %s: %s failed: %s", case.dataset, case.case, method.name, reason)
             failures.append(Failure(case.dataset, case.case, method.name, "", reason))
             continue
         rows += scored

@@ -145,7 +145,6 @@ _LATEX_HEAD = r"""% Compiles by itself, and can be \input into a paper that load
 \else
   \makeatother
   \documentclass{article}
-  \usepackage[T1]{fontenc}
   \usepackage[utf8]{inputenc}
   \usepackage{booktabs,graphicx}
   \usepackage[margin=2cm]{geometry}

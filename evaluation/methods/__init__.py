@@ -58,7 +58,11 @@ class Method(Protocol):
 
 
 CLASSICAL = {
-    "ellipse": "filled ellipse inscribed in the box: no image is looked at",
+    "ellipse": "filled ellipse inscribed in the box: the image is not looked at",
+    "grabcut": "GrabCut (OpenCV)",
+    "random_walker": "random walker (scikit-image)",
+    "region_growing": "confidence-connected region growing from the clicks",
+    "chan_vese": "morphological Chan-Vese (scikit-image); no negative clicks",
 }
 """Method name (and module in this folder) to what it does."""
 
@@ -88,8 +92,12 @@ def build(spec: str, *, device: str = "cpu", multimask: str = "auto") -> Method:
         from evaluation.methods import sam
 
         return sam.open_checkpoint(name, argument, device=device, multimask=multimask)
-    module = importlib.import_module(f"evaluation.methods.{kind}")
-    return module.build(name)
+    if kind == "masks":
+        from evaluation.methods import masks
+
+        return masks.build(name, argument)
+    method: Method = importlib.import_module(f"evaluation.methods.{kind}").build(name)
+    return method
 
 
 def parse(spec: str) -> tuple[str, str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,23 +38,13 @@ class SamMethod:
         return decode.encode_image(self._sam, image)
 
     def predict(self, encoded: decode.Embedding, prompts: Sequence[Prompt]) -> list[Predicted]:
-        alike: dict[tuple[int, bool, bool], list[int]] = {}
-        for row, prompt in enumerate(prompts):
-            kind = (len(prompt.points), prompt.box is not None, prompt.memory is not None)
-            alike.setdefault(kind, []).append(row)
         found: dict[int, Predicted] = {}
-        for rows in alike.values():
-            for start in range(0, len(rows), BATCH):
-                chunk = rows[start : start + BATCH]
-                masks = self._decode(encoded, [prompts[row] for row in chunk])
-                found.update(zip(chunk, masks, strict=True))
+        for rows in batches(prompts, BATCH):
+            found.update(zip(rows, self._decode(encoded, [prompts[row] for row in rows]), strict=True))
         return [found[row] for row in range(len(prompts))]
 
     def _decode(self, encoded: decode.Embedding, prompts: Sequence[Prompt]) -> list[Predicted]:
         first = prompts[0]
-        multimask = self._multimask == "always" or (
-            self._multimask == "auto" and len(first.points) == 1 and first.box is None
-        )
         clicks = len(first.points) > 0
         result = decode.predict(
             self._sam,
@@ -65,7 +55,7 @@ class SamMethod:
             if first.box is not None
             else None,
             logits=torch.stack([prompt.memory for prompt in prompts]) if first.memory is not None else None,
-            multimask=multimask,
+            multimask=wants_multimask(self._multimask, first),
         )
         # The best of several masks is picked before it is brought to the image's size: a third of the work.
         best = result.iou.argmax(1)
@@ -80,9 +70,29 @@ class SamMethod:
         ]
 
 
+def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
+    """Rows of prompts to decode together: as many clicks each, all with a box and memory or none."""
+    alike: dict[tuple[int, bool, bool], list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        kind = (len(prompt.points), prompt.box is not None, prompt.memory is not None)
+        alike.setdefault(kind, []).append(row)
+    for rows in alike.values():
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def wants_multimask(choice: str, prompt: Prompt) -> bool:
+    """Whether a prompt gets three masks to choose from, see :class:`evaluation.config.EvalConfig`."""
+    return choice == "always" or (choice == "auto" and len(prompt.points) == 1 and prompt.box is None)
+
+
 def open_checkpoint(name: str, checkpoint: str, *, device: str, multimask: str) -> Method:
-    """A method from a checkpoint file, or from the word ``tiny`` for the embedded one."""
+    """A method from a checkpoint of SAM or SAM 2, or from the word ``tiny`` for the embedded one."""
+    from evaluation.methods import sam2
+
     try:
+        weights = models.read_weights(checkpoint)
+        if sam2.is_sam2(weights):
+            return sam2.from_weights(name, weights, device=device, multimask=multimask)
         sam, _ = models.load(checkpoint)
         return SamMethod(name, sam, device=device, multimask=multimask)
     except (RuntimeError, AssertionError) as error:

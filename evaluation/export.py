@@ -1,0 +1,87 @@
+"""Prompts as JSON and images as PNG for any other system, whose masks ``--method masks:DIR`` then scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from data.console import InputError
+from data.folder import write_atomically
+from evaluation.cases import Case, CaseFailure, iter_cases
+from evaluation.config import EvalConfig
+from evaluation.methods.masks import PROMPTS, mask_file
+from evaluation.overlays import slug
+from evaluation.prompting import Prompt, is_interactive
+from evaluation.run import case_prompts, object_key
+from evaluation.scores import Failure
+
+if TYPE_CHECKING:
+    from evaluation.descriptor import Descriptor
+
+
+def export_prompts(
+    descriptors: Sequence[Descriptor], root: Path, config: EvalConfig, out: Path
+) -> tuple[int, list[Failure]]:
+    """Write ``OUT/prompts.json`` and ``OUT/images/DATASET/CASE.png``.
+
+    Coordinates are pixels of the image, x right, y down, (0, 0) the centre of the top left pixel; boxes are
+    XYXY, half-open. Each prompt names the file in which its mask is expected under OUT.
+
+    Returns
+    -------
+    cases, failures
+        How many cases were written, and what could not be read.
+
+    Raises
+    ------
+    InputError
+        For a ``clicks:k`` setting: its prompts depend on the masks.
+    """
+    for setting in config.prompts:
+        if is_interactive(setting):
+            raise InputError(f"{setting}: interactive clicks depend on the masks and cannot be exported")
+    cases: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    out.mkdir(parents=True, exist_ok=True)
+    for descriptor in descriptors:
+        items = iter_cases(descriptor, root, limit=config.limit)
+        for item in tqdm(items, desc=descriptor.name, unit=" cases", disable=None):
+            if isinstance(item, CaseFailure):
+                failures.append(Failure(item.dataset, item.case, "", item.file, item.reason))
+            else:
+                cases.append(_export_case(item, config, out))
+    content = {"seed": config.seed, "cases": cases}
+    write_atomically(out / PROMPTS, json.dumps(content, indent=1) + "\n")
+    return len(cases), failures
+
+
+def _export_case(case: Case, config: EvalConfig, out: Path) -> dict[str, Any]:
+    image = Path("images") / slug(case.dataset) / f"{slug(case.case)}.png"
+    (out / image).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(case.image).save(out / image)
+    return {
+        "dataset": case.dataset,
+        "case": case.case,
+        "image": str(image),
+        "size": [case.image.shape[1], case.image.shape[0]],
+        "prompts": [
+            _as_json(prompt) | {"object": object_key(item)}
+            for item, prompt in case_prompts(case, config.prompts, config.seed)
+        ],
+    }
+
+
+def _as_json(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "setting": prompt.key[3],
+        "seed": prompt.seed,
+        "points": prompt.points.tolist(),
+        "labels": prompt.labels.tolist(),
+        "box": None if prompt.box is None else [float(side) for side in prompt.box],
+        "mask": mask_file(prompt),
+    }

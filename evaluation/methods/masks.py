@@ -1,0 +1,82 @@
+"""Masks saved by any other system: scored beside the methods that run here.
+
+``synthfm-eval prompts`` exports what every method is given; the masks come back as images (above 0 is the
+object) of the case's size, each under the path that the export names for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from data.console import InputError
+from evaluation.methods import Method, Predicted
+from evaluation.overlays import slug
+from evaluation.prompting import Prompt, is_interactive
+
+PROMPTS = "prompts.json"
+
+
+class SavedMasks:
+    """See the module. Settings for which the folder holds no masks are not for it."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self._folder = folder
+        self._seeds = _exported_seeds(folder)
+
+    def accepts(self, setting: str) -> bool:
+        return not is_interactive(setting) and (self._folder / slug(setting)).is_dir()
+
+    def encode(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        return image.shape[0], image.shape[1]
+
+    def predict(self, encoded: tuple[int, int], prompts: Sequence[Prompt]) -> list[Predicted]:
+        return [Predicted(self._read(prompt, encoded)) for prompt in prompts]
+
+    def _read(self, prompt: Prompt, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        name = mask_file(prompt)
+        path = self._folder / name
+        if self._seeds.get(name, prompt.seed) != prompt.seed:
+            raise InputError(
+                f"{path}: was made for another prompt ({PROMPTS} there has seed {self._seeds[name]}, "
+                f"this run {prompt.seed}); use the same --seed"
+            )
+        if not path.is_file():
+            raise InputError(f"{path}: no such mask")
+        try:
+            values = np.asarray(Image.open(path))
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise InputError(f"{path}: not an image that can be read ({error})") from error
+        values = values.max(axis=2) if values.ndim == 3 else values
+        if values.shape != shape:
+            raise InputError(f"{path}: {values.shape} pixels, the image has {shape}")
+        return values > 0
+
+
+def mask_file(prompt: Prompt) -> str:
+    """Where the mask of a prompt is expected under the folder: ``SETTING/DATASET/CASE/OBJECT.png``."""
+    dataset, case, item, setting = prompt.key
+    return "/".join([slug(setting), slug(dataset), slug(case), f"{slug(item)}.png"])
+
+
+def _exported_seeds(folder: Path) -> dict[str, int]:
+    path = folder / PROMPTS
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {line["mask"]: int(line["seed"]) for case in content["cases"] for line in case["prompts"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not an export of 'synthfm-eval prompts' ({error})") from error
+
+
+def build(name: str, folder: str) -> Method:
+    if not Path(folder).is_dir():
+        raise InputError(f"masks:{folder}: no such folder")
+    return SavedMasks(name, Path(folder))

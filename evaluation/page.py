@@ -1,0 +1,118 @@
+"""One HTML page of a whole report, with its pictures inside: it can be mailed as it is."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evaluation import overlays, typeset
+
+MOST_ROWS = 5000
+"""More rows than these make a page too slow to open; the CSV holds them all."""
+CASE_COLUMNS = [
+    "dataset", "case", "structure", "prompt", "method", "dsc", "iou", "hd95", "unit", "surface_dice",
+    "predicted_iou", "reference_pixels", "predicted_pixels",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A data frame in the form that the template loops over."""
+
+    columns: list[str]
+    numeric: dict[str, bool]
+    rows: list[list[tuple[str, Any]]]
+
+
+def frame(table: pd.DataFrame) -> Frame:
+    numeric = {str(name): pd.api.types.is_numeric_dtype(table[name]) for name in table.columns}
+    rows = [list(zip(numeric, line, strict=True)) for line in table.itertuples(index=False, name=None)]
+    return Frame(list(numeric), numeric, rows)
+
+
+def render(
+    *,
+    title: str,
+    subtitle: str,
+    note: str,
+    dice: Sequence[typeset.Grid],
+    surface: Sequence[typeset.Grid],
+    extras: Sequence[tuple[pd.DataFrame, str]],
+    figures: Sequence[Path],
+    gallery: Path,
+    ranked_by: str,
+    cases: pd.DataFrame,
+) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    title, subtitle, note
+        Head of the page; what the tables' marks mean.
+    dice, surface
+        Grids of the two sections of tables.
+    extras
+        Further tables with their captions; empty ones are left out.
+    figures
+        PNG files.
+    gallery
+        The run's folder of overlays; may be missing.
+    ranked_by
+        The method by whose DSC the overlays were chosen.
+    cases
+        Rows of the table of every object.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    caption = f"{len(cases)} rows"
+    if len(cases) > MOST_ROWS:
+        caption = f"the {MOST_ROWS} rows of lowest DSC of {len(cases)}; all are in scores.csv"
+        cases = cases.nsmallest(MOST_ROWS, "dsc")
+    return environment.get_template("page.html").render(
+        title=title,
+        subtitle=subtitle,
+        note=note,
+        dice=dice,
+        surface=surface,
+        extras=[(frame(table), text) for table, text in extras if len(table)],
+        figures=[(path.stem, embedded(path)) for path in figures],
+        overlays=chosen_overlays(gallery),
+        ranked_by=ranked_by,
+        cases=frame(cases[CASE_COLUMNS]),
+        cases_caption=caption,
+        dash=typeset.DASH,
+        number=lambda value, decimals: f"{value:.{decimals}f}",
+        show=show,
+    )
+
+
+def show(value: Any) -> str:
+    """A value of a table as text: numbers with four digits, NaN as a dash."""
+    if isinstance(value, float):
+        return typeset.DASH if math.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
+def embedded(path: Path) -> str:
+    """A PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def chosen_overlays(gallery: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each folder of the gallery its name and the (label, picture) of its best, median and worst case."""
+    found = []
+    for folder in sorted({path.parent for path in gallery.glob("*/*/*/*.png")}):
+        pictures = overlays.choose(folder)
+        labelled = [(f"{label}, DSC {path.name[:5]}", embedded(path)) for label, path in pictures.items()]
+        if labelled:
+            found.append((" / ".join(folder.relative_to(gallery).parts), labelled))
+    return found
