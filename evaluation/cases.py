@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from data.console import InputError
 from evaluation.layout import Entry, entries
 from evaluation.masks import Structures, read_structures
-from evaluation.readers import Unreadable, Volume, count_frames, read_volume, with_spacing
+from evaluation.readers import count_frames, read_volume
 from evaluation.schema import Descriptor
 from evaluation.slicing import bad_slice, bit_mask, choose, grey_levels, slice_areas, to_grey, view_of
+from evaluation.volume import Unreadable, Volume, with_spacing
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _slice_cases(
             case=name,
             volume=entry.id,
             slice=k,
-            image=to_grey(image[k], levels, inverted=volume.inverted),
+            image=to_grey(image[k], levels),
             spacing=view.spacing,
             objects=limit_objects(objects, descriptor.slices.max_objects, name),
         )

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.patterns import natural
-from evaluation.readers import Unreadable, Volume, from_itk, is_dicom, itk_reason, simpleitk
+from evaluation.readers import from_itk, is_dicom, itk_reason
+from evaluation.volume import Unreadable, Volume, simpleitk
 
 TAGS = [
     "SeriesInstanceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
-    "PhotometricInterpretation",
-    "NumberOfFrames",
     "SOPClassUID",
 ]
 
@@ -25,7 +24,9 @@ TAGS = [
 def read_series(folder: Path) -> Volume:
     """Read the one DICOM series in a folder, slices ordered by ImagePositionPatient along the slice normal.
 
-    Rescale slope and intercept are applied. Other files in the folder are left alone.
+    Rescale slope and intercept are applied. ITK turns MONOCHROME1 (large values are dark) into MONOCHROME2 by
+    complementing the stored values, so that large is bright here always. Other files in the folder are left
+    alone.
 
     Raises
     ------
@@ -46,11 +47,8 @@ def read_series(folder: Path) -> Volume:
     if len(headers) == 1:
         return replace(read_file(headers[0][0]), files=(headers[0][0].name,))
     headers = _by_position(headers)
-    return replace(
-        _read_itk_series([path for path, _ in headers]),
-        inverted=_monochrome1(headers[0][1]),
-        files=tuple(path.name for path, _ in headers),
-    )
+    paths = [path for path, _ in headers]
+    return replace(_read_itk_series(paths), files=tuple(path.name for path in paths))
 
 
 def read_file(path: Path) -> Volume:
@@ -62,7 +60,7 @@ def read_file(path: Path) -> Volume:
         raise Unreadable(f"cannot be read as DICOM: {itk_reason(error)}") from error
     if "ImagePositionPatient" not in header:  # a projection: ITK's default geometry means nothing
         volume = replace(volume, direction=None, origin=None)
-    return replace(volume, inverted=_monochrome1(header))
+    return volume
 
 
 def _header(path: Path) -> Any:
@@ -72,10 +70,6 @@ def _header(path: Path) -> Any:
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
     except Exception as error:  # pydicom lets struct, EOF and value errors through
         raise Unreadable(f"{path.name} cannot be read as DICOM: {error}") from error
-
-
-def _monochrome1(header: Any) -> bool:
-    return str(header.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
 
 
 def _by_position(headers: list[tuple[Path, Any]]) -> list[tuple[Path, Any]]:

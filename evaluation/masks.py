@@ -15,8 +15,9 @@ from scipy import ndimage
 from data.prompts import depth
 from evaluation.layout import Entry, MaskFile
 from evaluation.patterns import fill, natural
-from evaluation.readers import Unreadable, Volume, read_volume, same_grid, suffix_of
+from evaluation.readers import read_volume, suffix_of
 from evaluation.schema import Masks
+from evaluation.volume import Unreadable, Volume, same_grid
 
 
 class _Empty(Unreadable):

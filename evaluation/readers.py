@@ -1,16 +1,19 @@
 """Files to arrays: NIfTI, MetaImage, NRRD, DICOM, PNG, TIFF, JPEG, npz and HDF5.
 
-Every reader returns a :class:`Volume`, slices first, or raises :class:`Unreadable` with a reason for people.
+Every reader returns a :class:`~evaluation.volume.Volume`, slices first, or raises
+:class:`~evaluation.volume.Unreadable` with a reason for people.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evaluation.nifti import check_nifti
+from evaluation.volume import Unreadable, Volume, simpleitk
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -18,41 +21,6 @@ if TYPE_CHECKING:
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 ARRAY_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".mat")
-
-
-class Unreadable(Exception):
-    """A file that cannot be used; the message is the reason, without the file's name."""
-
-
-@dataclass(frozen=True)
-class Volume:
-    """An image or label array as it lies in its file.
-
-    Attributes
-    ----------
-    array
-        (Z, Y, X), Z = 1 for a 2-D image; any real dtype.
-    spacing
-        mm (z, y, x), None where the file does not say.
-    direction
-        3 x 3, columns the directions of x, y, z in patient coordinates (LPS); None where unknown.
-    origin
-        Position of the first voxel, mm, LPS; None where the file does not say.
-    flat
-        Whether the file holds a 2-D image.
-    inverted
-        DICOM MONOCHROME1: large values are dark.
-    files
-        DICOM series: names of the slices' files, in the order of the slices.
-    """
-
-    array: NDArray
-    spacing: tuple[float, float, float] | None = None
-    direction: NDArray | None = None
-    origin: NDArray | None = None
-    flat: bool = False
-    inverted: bool = False
-    files: tuple[str, ...] = ()
 
 
 def suffix_of(path: Path) -> str:
@@ -116,74 +84,19 @@ def is_dicom(path: Path) -> bool:
         return handle.read(132)[128:] == b"DICM"
 
 
-def simpleitk():  # type: ignore[no-untyped-def]
-    """SimpleITK, with its warnings off: what matters in them is checked and reported per file."""
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    return sitk
-
-
 def _read_itk(path: Path, frame: int | None) -> Volume:
     sitk = simpleitk()
-    if suffix_of(path) in (".nii", ".nii.gz"):
-        check_nifti(path)
+    lost = check_nifti(path) if suffix_of(path) in (".nii", ".nii.gz") else None
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise Unreadable(f"cannot be read: {itk_reason(error)}") from error
-    return from_itk(image, frame)
-
-
-def check_nifti(path: Path) -> None:
-    """Compare a NIfTI file's length with its header: ITK fills what is missing with zeros, without a word.
-
-    Raises
-    ------
-    Unreadable
-        If it is truncated, its compression is damaged, or it is not NIfTI.
-    """
-    import gzip
-    import zlib
-
-    try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as handle:
-            header = handle.read(540)
-            length = len(header)
-            while block := handle.read(1 << 22):
-                length += len(block)
-    except (OSError, EOFError, zlib.error) as error:
-        raise Unreadable(f"truncated or damaged gzip file ({error})") from error
-    expected = nifti_bytes(header)
-    if length < expected:
-        raise Unreadable(f"truncated: {length} bytes where its header announces {expected}")
-
-
-def nifti_bytes(header: bytes) -> int:
-    """Length in bytes of an (uncompressed) single-file NIfTI image from its first 540 bytes.
-
-    Raises
-    ------
-    Unreadable
-        If it is no NIfTI-1 or NIfTI-2 header.
-    """
-    for order in "<>":
-        size = int(np.frombuffer(header[:4], order + "i4")[0]) if len(header) >= 4 else 0
-        if size == 348 and len(header) >= 348:
-            dim = np.frombuffer(header[40:56], order + "i2")
-            bits = np.frombuffer(header[72:74], order + "i2")
-            offset = np.frombuffer(header[108:112], order + "f4")
-        elif size == 540 and len(header) >= 540:
-            dim = np.frombuffer(header[16:80], order + "i8")
-            bits = np.frombuffer(header[14:16], order + "i2")
-            offset = np.frombuffer(header[168:176], order + "i8")
-        else:
-            continue
-        if not 1 <= dim[0] <= 7:
-            break
-        voxels = int(np.prod(dim[1 : int(dim[0]) + 1].astype(float)))
-        return int(offset[0]) + voxels * int(bits[0]) // 8
-    raise Unreadable("not a NIfTI file: its header is damaged")
+    volume = from_itk(image, frame)
+    if lost is not None:
+        size = volume.array.size
+        here = lost[lost // size == (frame or 0)] % size if lost[-1] >= size else lost
+        volume.array.reshape(-1)[here] = np.nan
+    return volume
 
 
 def itk_reason(error: Exception) -> str:
@@ -330,65 +243,3 @@ def _shaped(array: NDArray, axes: str | None, frame: int | None) -> Volume:
             axes = axes.replace(letter, "")
     array = np.transpose(array, [axes.index(letter) for letter in "zyx" if letter in axes])
     return Volume(array if array.ndim == 3 else array[None], flat=array.ndim == 2 or array.shape[0] == 1)
-
-
-def radiological(volume: Volume, array: NDArray) -> tuple[NDArray, tuple[int, int, int]]:
-    """Turn an array of a volume's shape to the axes of radiological viewing.
-
-    Returns
-    -------
-    array
-        A view with axes (S, P, L): slices towards superior, rows towards posterior, columns towards the
-        patient's left, which for an axial slice is the radiologist's view.
-    order
-        Where each axis came from, as indices of the file's (z, y, x).
-    """
-    if volume.direction is None:
-        return array, (0, 1, 2)
-    sitk = simpleitk()
-    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(volume.direction.ravel().tolist())
-    file_axes = code[::-1]  # the letters say where x, y, z run to; the array's axes are z, y, x
-    order, flips = [], []
-    for forward, backward in (("S", "I"), ("P", "A"), ("L", "R")):
-        place = next(k for k, letter in enumerate(file_axes) if letter in (forward, backward))
-        order.append(place)
-        flips.append(slice(None, None, -1 if file_axes[place] == backward else 1))
-    return np.transpose(array, order)[tuple(flips)], (order[0], order[1], order[2])
-
-
-def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
-    """What differs between an image's and a mask's grid, None if nothing does.
-
-    Spacings may differ by 1 %, directions by 0.01 in any component, origins by half a voxel.
-    """
-    if image.array.shape != mask.array.shape:
-        return f"size {_size(mask)} differs from the image's {_size(image)}"
-    if not strict:
-        return None
-    if image.spacing is not None and mask.spacing is not None:
-        if not np.allclose(image.spacing, mask.spacing, rtol=0.01):
-            return f"spacing {_mm(mask.spacing)} differs from the image's {_mm(image.spacing)}"
-        if image.direction is not None and mask.direction is not None:
-            if not np.allclose(image.direction, mask.direction, atol=0.01):
-                return "orientation (direction cosines) differs from the image's"
-            if image.origin is not None and mask.origin is not None:
-                shift = image.direction.T @ (mask.origin - image.origin)
-                if (np.abs(shift) > 0.5 * np.array(image.spacing[::-1])).any():
-                    return f"origin lies {np.linalg.norm(shift):.1f} mm from the image's"
-    return None
-
-
-def _size(volume: Volume) -> str:
-    return " x ".join(map(str, volume.array.shape[1:] if volume.flat else volume.array.shape))
-
-
-def _mm(spacing: tuple[float, ...]) -> str:
-    return " x ".join(f"{value:.3g}" for value in spacing) + " mm"
-
-
-def with_spacing(volume: Volume, spacing: list[float] | tuple[float, ...] | None) -> Volume:
-    """Put a descriptor's spacing (2 or 3 numbers, mm) in place of what the file says."""
-    if spacing is None:
-        return volume
-    z, y, x = (1.0, *spacing) if len(spacing) == 2 else spacing
-    return replace(volume, spacing=(float(z), float(y), float(x)))

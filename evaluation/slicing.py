@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.readers import Volume, radiological
 from evaluation.schema import Descriptor, Slices
+from evaluation.volume import Volume, radiological
 
 PLANES = ("axial", "coronal", "sagittal")
 """The planes across the axes (S, P, L) of a volume in radiological orientation."""
@@ -130,7 +130,7 @@ def grey_levels(volume: Volume, descriptor: Descriptor) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def to_grey(values: NDArray, levels: tuple[float, float], *, inverted: bool = False) -> NDArray[np.uint8]:
+def to_grey(values: NDArray, levels: tuple[float, float]) -> NDArray[np.uint8]:
     """Values to grey levels, uint8: `levels` become 0 and 255, what lies outside is cut off.
 
     >>> to_grey(np.array([-200.0, 40.0, 240.0]), (-160.0, 240.0)).tolist()
@@ -138,7 +138,6 @@ def to_grey(values: NDArray, levels: tuple[float, float], *, inverted: bool = Fa
     """
     low, high = levels
     if (low, high) == (0.0, 255.0) and values.dtype == np.uint8:
-        grey = np.array(values, order="C")
-    else:
-        grey = np.rint(np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    return np.uint8(255) - grey if inverted else grey
+        return np.array(values, order="C")
+    grey = np.rint(np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    return grey

@@ -20,11 +20,14 @@ needs_realdata = pytest.mark.skipif(
 
 
 def blocks(shape: tuple[int, ...], labels: list[int]) -> NDArray[np.uint8]:
-    """A label map (Z, Y, X) or (Y, X): a row of blocks, 6 x 6 pixels in all slices but the first and last."""
+    """A label map (Z, Y, X) or (Y, X): blocks of 9 x 9 pixels, 11 apart, in the later slices but the last.
+
+    Nothing about it is symmetric, so that a flip, a transposition or a reversed order shows.
+    """
     label = np.zeros(shape if len(shape) == 3 else (3, *shape), np.uint8)
     for k, number in enumerate(labels):
-        y, x = 2 + 8 * (k // 5), 2 + 8 * (k % 5)
-        label[1:-1, y : y + 6, x : x + 6] = number
+        y, x = 2 + 11 * (k // 5), 2 + 11 * (k % 5)
+        label[len(label) // 2 : -1, y : y + 9, x : x + 9] = number
     return label if len(shape) == 3 else label[1]
 
 
@@ -70,7 +73,7 @@ def write_dicom_series(
     photometric: str = "MONOCHROME2",
     descending: bool = False,
 ) -> list[Path]:
-    """Write one DICOM file a slice of stored values (Z, Y, X); slice k lies at z = k, or at -k if descending."""
+    """Write one DICOM file a slice of stored values (Z, Y, X); slice k at depth k, or at -k if descending."""
     folder.mkdir(parents=True, exist_ok=True)
     series, study, frame = (
         generate_uid(entropy_srcs=[str(folder), key]) for key in ("series", "study", "frame")

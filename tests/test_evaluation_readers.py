@@ -20,7 +20,8 @@ from evaluation_files import (
 
 from evaluation.dicom import read_segments
 from evaluation.masks import fill_outline
-from evaluation.readers import Unreadable, radiological, read_volume, same_grid
+from evaluation.readers import read_volume
+from evaluation.volume import Unreadable, radiological, same_grid
 
 ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 
@@ -92,10 +93,21 @@ def test_a_dicom_series_is_ordered_by_position_with_slope_and_intercept(tmp_path
     assert volume.spacing == pytest.approx((5.0, 1.0, 1.0))
 
 
-def test_monochrome1_is_known(tmp_path: Path) -> None:
+def test_monochrome1_comes_out_bright_where_it_should(tmp_path: Path) -> None:
     write_dicom_series(tmp_path / "s", ARRAY, photometric="MONOCHROME1")
-    assert read_volume(tmp_path / "s").inverted
-    assert read_volume(tmp_path / "s" / "i0000,0000b.dcm").inverted
+    for path in (tmp_path / "s", tmp_path / "s" / "i0000,0000b.dcm"):
+        array = read_volume(path).array
+        assert array[0, 0, 0] > array[-1, -1, -1]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize("frame", [None, 1])
+def test_nan_voxels_stay_nan(tmp_path: Path, suffix: str, frame: int | None) -> None:
+    values = ARRAY.astype("float32")
+    values[2, 3, 4], values[0, 0, 0] = np.nan, np.inf
+    stored = values if frame is None else np.stack([np.zeros_like(values), values])
+    volume = read_volume(write_itk(tmp_path / f"v{suffix}", stored), frame=frame)
+    np.testing.assert_array_equal(np.argwhere(~np.isfinite(volume.array)), [[0, 0, 0], [2, 3, 4]])
 
 
 def test_two_images_at_one_position_are_refused(tmp_path: Path) -> None:
@@ -141,7 +153,7 @@ def test_dicom_seg_of_another_image_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", ["LPS", "RAS", "PSR", "ASL", "IRP"])
 def test_radiological_view_is_the_same_for_every_storage_order(tmp_path: Path, code: str) -> None:
-    """The same patient, stored in different orders, looks the same: superior last, posterior down, left right."""
+    """One patient, stored in different orders, looks the same: superior last, posterior down, left right."""
     import SimpleITK as sitk
 
     reference = sitk.GetImageFromArray(ARRAY)  # identity direction: LPS

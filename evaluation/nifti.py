@@ -1,0 +1,80 @@
+"""What ITK reads from a NIfTI file without a word: missing voxels and NaN, both as zeros."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.volume import Unreadable
+
+
+def check_nifti(path: Path) -> NDArray[np.int64] | None:
+    """Check that a NIfTI file is whole, and find its voxels that are no numbers.
+
+    Returns
+    -------
+    indices or None
+        Flat indices of the voxels that are NaN or infinite, in the file's order; None if there are none.
+
+    Raises
+    ------
+    Unreadable
+        If the file is truncated, its compression is damaged, or it is not NIfTI.
+    """
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as handle:
+            header = handle.read(540)
+            expected, dtype, offset = nifti_layout(header)
+            if dtype is None:  # integers: their number is all there is to check
+                length = len(header)
+                while part := handle.read(1 << 22):
+                    length += len(part)
+                bad = np.zeros(0, np.int64)
+            else:
+                content = header + handle.read()
+                length = len(content)
+                count = (min(length, expected) - offset) // dtype.itemsize
+                bad = np.flatnonzero(~np.isfinite(np.frombuffer(content, dtype, max(0, count), offset)))
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unreadable(f"truncated or damaged gzip file ({error})") from error
+    if length < expected:
+        raise Unreadable(f"truncated: {length} bytes where its header announces {expected}")
+    return bad if len(bad) else None
+
+
+def nifti_layout(header: bytes) -> tuple[int, np.dtype | None, int]:
+    """Layout of an (uncompressed) single-file NIfTI image from its first 540 bytes.
+
+    Returns
+    -------
+    (length, dtype, offset)
+        Bytes of the whole file; type of the voxels if they are floating-point numbers, else None; where they
+        begin.
+
+    Raises
+    ------
+    Unreadable
+        If it is no NIfTI-1 or NIfTI-2 header.
+    """
+    for order in "<>":
+        size = int(np.frombuffer(header[:4], order + "i4")[0]) if len(header) >= 4 else 0
+        if size == 348 and len(header) >= 348:
+            dim = np.frombuffer(header[40:56], order + "i2")
+            kind, bits = np.frombuffer(header[70:74], order + "i2")
+            offset = int(np.frombuffer(header[108:112], order + "f4")[0])
+        elif size == 540 and len(header) >= 540:
+            dim = np.frombuffer(header[16:80], order + "i8")
+            kind, bits = np.frombuffer(header[12:16], order + "i2")
+            offset = int(np.frombuffer(header[168:176], order + "i8")[0])
+        else:
+            continue
+        if not 1 <= dim[0] <= 7:
+            break
+        voxels = int(np.prod(dim[1 : int(dim[0]) + 1].astype(float)))
+        dtype = {16: np.dtype(order + "f4"), 64: np.dtype(order + "f8")}.get(int(kind))
+        return offset + voxels * int(bits) // 8, dtype, offset
+    raise Unreadable("not a NIfTI file: its header is damaged")

@@ -1,0 +1,110 @@
+"""A volume as it lies in its file, and its grid: orientation, spacing, agreement of image and mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Unreadable(Exception):
+    """A file that cannot be used; the message is the reason, without the file's name."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image or label array as it lies in its file.
+
+    Attributes
+    ----------
+    array
+        (Z, Y, X), Z = 1 for a 2-D image; any real dtype.
+    spacing
+        mm (z, y, x), None where the file does not say.
+    direction
+        3 x 3, columns the directions of x, y, z in patient coordinates (LPS); None where unknown.
+    origin
+        Position of the first voxel, mm, LPS; None where the file does not say.
+    flat
+        Whether the file holds a 2-D image.
+    files
+        DICOM series: names of the slices' files, in the order of the slices.
+    """
+
+    array: NDArray
+    spacing: tuple[float, float, float] | None = None
+    direction: NDArray | None = None
+    origin: NDArray | None = None
+    flat: bool = False
+    files: tuple[str, ...] = ()
+
+
+def simpleitk():  # type: ignore[no-untyped-def]
+    """SimpleITK, with its warnings off: what matters in them is checked and reported per file."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    return sitk
+
+
+def radiological(volume: Volume, array: NDArray) -> tuple[NDArray, tuple[int, int, int]]:
+    """Turn an array of a volume's shape to the axes of radiological viewing.
+
+    Returns
+    -------
+    array
+        A view with axes (S, P, L): slices towards superior, rows towards posterior, columns towards the
+        patient's left, which for an axial slice is the radiologist's view.
+    order
+        Where each axis came from, as indices of the file's (z, y, x).
+    """
+    if volume.direction is None:
+        return array, (0, 1, 2)
+    sitk = simpleitk()
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(volume.direction.ravel().tolist())
+    file_axes = code[::-1]  # the letters say where x, y, z run to; the array's axes are z, y, x
+    order, flips = [], []
+    for forward, backward in (("S", "I"), ("P", "A"), ("L", "R")):
+        place = next(k for k, letter in enumerate(file_axes) if letter in (forward, backward))
+        order.append(place)
+        flips.append(slice(None, None, -1 if file_axes[place] == backward else 1))
+    return np.transpose(array, order)[tuple(flips)], (order[0], order[1], order[2])
+
+
+def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
+    """What differs between an image's and a mask's grid, None if nothing does.
+
+    Spacings may differ by 1 %, directions by 0.01 in any component, origins by half a voxel.
+    """
+    if image.array.shape != mask.array.shape:
+        return f"size {_size(mask)} differs from the image's {_size(image)}"
+    if not strict:
+        return None
+    if image.spacing is not None and mask.spacing is not None:
+        if not np.allclose(image.spacing, mask.spacing, rtol=0.01):
+            return f"spacing {_mm(mask.spacing)} differs from the image's {_mm(image.spacing)}"
+        if image.direction is not None and mask.direction is not None:
+            if not np.allclose(image.direction, mask.direction, atol=0.01):
+                return "orientation (direction cosines) differs from the image's"
+            if image.origin is not None and mask.origin is not None:
+                shift = image.direction.T @ (mask.origin - image.origin)
+                if (np.abs(shift) > 0.5 * np.array(image.spacing[::-1])).any():
+                    return f"origin lies {np.linalg.norm(shift):.1f} mm from the image's"
+    return None
+
+
+def _size(volume: Volume) -> str:
+    return " x ".join(map(str, volume.array.shape[1:] if volume.flat else volume.array.shape))
+
+
+def _mm(spacing: tuple[float, ...]) -> str:
+    return " x ".join(f"{value:.3g}" for value in spacing) + " mm"
+
+
+def with_spacing(volume: Volume, spacing: list[float] | tuple[float, ...] | None) -> Volume:
+    """Put a descriptor's spacing (2 or 3 numbers, mm) in place of what the file says."""
+    if spacing is None:
+        return volume
+    z, y, x = (1.0, *spacing) if len(spacing) == 2 else spacing
+    return replace(volume, spacing=(float(z), float(y), float(x)))

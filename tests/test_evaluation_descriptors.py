@@ -1,0 +1,264 @@
+"""Descriptors: every shipped one reads its dataset's public layout; a user's own is checked key by key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from evaluation_files import REALDATA, blocks, needs_realdata, picture_of, write_itk, write_picture
+from evaluation_trees import TREES, acdc
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.console import InputError
+from evaluation.cases import Case, CaseFailure, iter_cases
+from evaluation.descriptor import describe, descriptor_names, find, load_descriptor
+from evaluation.patterns import Folders, fill, group_names, match
+
+OWN: dict[str, Any] = {
+    "title": "mine",
+    "modality": "US",
+    "sources": [
+        {"folder": ".", "image": "{id}.png", "masks": [{"file": "masks/{id}.png", "structure": "cyst"}]}
+    ],
+}
+
+
+def cases_of(name: str, root: Path) -> list[Case]:
+    """All cases of a dataset, none of which may fail."""
+    found = list(iter_cases(load_descriptor(name), root))
+    failures = [item for item in found if isinstance(item, CaseFailure)]
+    assert not failures, failures[:3]
+    return [item for item in found if isinstance(item, Case)]
+
+
+def test_every_shipped_descriptor_has_a_tree() -> None:
+    assert {name for name, _, _ in TREES.values()} == set(descriptor_names())
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_a_miniature_of_the_public_layout_is_read(tree: str, tmp_path: Path) -> None:
+    name, build, structures = TREES[tree]
+    count = build(tmp_path)
+    descriptor = load_descriptor(name)
+    found = find(descriptor, tmp_path)
+    assert (found.images, found.without_mask) == (count, 0)
+    cases = cases_of(name, tmp_path)
+    assert len({case.case for case in cases}) == len(cases)
+    assert len({case.volume for case in cases}) == count
+    assert {thing.structure for case in cases for thing in case.objects} == set(structures)
+    for case in cases:
+        assert case.image.dtype == np.uint8
+        for thing in case.objects:
+            assert thing.mask.shape == case.image.shape
+            # Every block is brighter than the ground by construction: image and mask lie on each other.
+            outside = case.image[~np.any([other.mask for other in case.objects], axis=0)]
+            assert np.mean(case.image[thing.mask] > np.median(outside)) > 0.97
+
+
+def test_the_structures_that_matter_are_covered() -> None:
+    wanted = "liver, spleen, left kidney, right kidney, gallbladder, stomach, pancreas, aorta, bladder"
+    wanted += ", left ventricle, right ventricle, myocardium, left atrium, prostate, hippocampus, fetal head"
+    wanted += ", breast lesion, thyroid nodule"
+    covered = {name for known in descriptor_names() for name in load_descriptor(known).structures()}
+    assert set(wanted.split(", ")) <= covered
+
+
+@pytest.mark.parametrize("name", descriptor_names())
+def test_a_descriptor_says_how_to_get_the_dataset(name: str) -> None:
+    descriptor = load_descriptor(name)
+    text = describe(descriptor)
+    for part in (descriptor.title, descriptor.url, descriptor.licence, descriptor.tree.split("\n")[0]):
+        assert part
+        assert part in text
+    assert descriptor.citation.split(",")[0] in text
+    assert descriptor.get
+
+
+def test_the_data_root_may_lie_inside_the_download(tmp_path: Path) -> None:
+    acdc(tmp_path)
+    for inside in (tmp_path / "ACDC", tmp_path / "ACDC" / "database"):
+        assert find(load_descriptor("acdc"), inside).images == 4
+    assert str(find(load_descriptor("btcv"), tmp_path)) == "not found"
+
+
+def test_nothing_found_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"hc18: nothing found.*HC18/training_set"):
+        list(iter_cases(load_descriptor("hc18"), tmp_path))
+
+
+def test_an_unknown_dataset_names_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"unknown dataset 'chaos'.*chaos-ct"):
+        load_descriptor("chaos")
+    with pytest.raises(InputError, match=r"no/such.yaml: no such descriptor"):
+        load_descriptor("no/such.yaml")
+
+
+def _own(tmp_path: Path, **changes: Any) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**OWN, **changes}))
+    return path
+
+
+def test_a_users_own_descriptor_works_the_same(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1])
+    write_picture(tmp_path / "a.png", picture_of(label, np.random.default_rng(0), "uint8"))
+    write_picture(tmp_path / "masks" / "a.png", label * np.uint8(255))
+    descriptor = load_descriptor(str(_own(tmp_path, spacing=[0.2, 0.3])))
+    (case,) = iter_cases(descriptor, tmp_path)
+    assert isinstance(case, Case)
+    assert (case.dataset, case.case, case.volume, case.slice, case.spacing) == (
+        "mine",
+        "a",
+        "a",
+        0,
+        (0.2, 0.3),
+    )
+    np.testing.assert_array_equal(case.objects[0].mask, label == 1)
+    assert case.objects[0].volume_voxels is None
+
+
+def _masks(**keys: Any) -> dict[str, Any]:
+    return {"sources": [{"folder": ".", "image": "{id}.png", "masks": [{"file": "m/{id}.png", **keys}]}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modalty": "CT"}, "unknown key 'modalty'; did you mean 'modality'"),
+        ({"modality": "PET"}, "'modality'.*'CT', 'MR', 'US', 'XR'"),
+        ({"sources": []}, "'sources' is missing"),
+        (_masks(), "sources.0.masks.0.*exactly one of labels, structure, structures"),
+        (_masks(structure="a", labels={"b": 1}), "exactly one of"),
+        (_masks(label={"b": 1}), "unknown key 'sources.0.masks.0.label'; did you mean 'labels'"),
+        (_masks(labels={"b": 1.5}), "sources.0.masks.0.labels.b.*label number"),
+        (_masks(labels={"b": "9..3"}), "range of labels as 55..70"),
+        (_masks(structures={"b": "c"}), "needs a group {structure}"),
+        ({"sources": [{**OWN["sources"][0], "image": "{id.png"}]}, "sources.0.image.*brace is not closed"),
+        ({"sources": [{**OWN["sources"][0], "image": "{id:[}.png"}]}, "not a regular expression"),
+        ({"sources": [{**OWN["sources"][0], "id": "{patient}"}]}, r"{patient} is no group.*groups: id"),
+        ({"slices": {"policy": "some"}}, "slices.policy"),
+        ({"slices": {"min_area": 0}}, "slices.min_area"),
+        ({"intensity": {"window": [5, 1]}}, "intensity.*smaller"),
+        ({"intensity": {"window": [1, 5], "as_is": True}}, "intensity.*one of"),
+        ({"image": {"axes": "zyy"}}, "image.axes.*each axis once"),
+        ({"image": {"frame": "second"}}, "image.frame"),
+        ({"image": {"frame": "{time}"}}, "{time} is no group"),
+        ({"spacing": [1, -1]}, "spacing.1"),
+    ],
+)
+def test_a_wrong_key_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        load_descriptor(str(_own(tmp_path, **changes)))
+    assert "mine.yaml" in str(error.value)
+
+
+def test_not_yaml_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("a: [1")
+    with pytest.raises(InputError, match="not valid YAML"):
+        load_descriptor(str(tmp_path / "mine.yaml"))
+
+
+def test_patterns_pair_by_named_groups(tmp_path: Path) -> None:
+    for name in (
+        "s10/ct.nii.gz",
+        "s9/ct.nii.gz",
+        "s9/deep/er/m_liver.nii.gz",
+        "s9/m_left.nii",
+        "x/ct.nii.gz",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    folders = Folders()
+    images = list(match(tmp_path, "{case:s[0-9]+}/ct.nii*", folders))
+    assert [groups for _, groups in images] == [{"case": "s9"}, {"case": "s10"}]
+    masks = list(match(tmp_path, "{case}/**/m_{structure}.{:nii|nii.gz}", folders, images[0][1]))
+    assert {groups["structure"] for _, groups in masks} == {"left", "liver"}
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text("xyz_-. ()0123", min_size=1), min_size=1))
+def test_a_filled_pattern_matches_itself(groups: dict[str, str]) -> None:
+    template = "/".join(f"f_{{{name}}}" for name in groups)
+    assert group_names(template) == set(groups)
+    assert fill(template, groups) == "/".join(f"f_{value}" for value in groups.values())
+
+
+@needs_realdata
+@pytest.mark.parametrize(
+    ("name", "volumes", "cases"),
+    [
+        ("chaos-ct", 1, 71),
+        ("msd-hippocampus", 50, 1153),
+        ("hc18", 80, 80),
+        ("totalsegmentator-example", 1, 30),
+        ("sct-t2", 1, 55),
+    ],
+)
+def test_the_excerpts_of_real_datasets_are_read(name: str, volumes: int, cases: int) -> None:
+    if find(load_descriptor(name), REALDATA).images == 0:
+        pytest.skip(f"no excerpt of {name} in {REALDATA}")
+    found = cases_of(name, REALDATA)
+    assert len({case.volume for case in found}) == volumes
+    assert len(found) == cases
+
+
+@needs_realdata
+def test_the_liver_of_chaos_ct_is_liver() -> None:
+    """Portal-phase liver has 80 to 160 HU; a mask that lies wrong takes in lung, air or bone.
+
+    The picture's window, -160 to 240 HU, maps that to 153 to 204.
+    """
+    cases = cases_of("chaos-ct", REALDATA)
+    inside = np.concatenate([case.image[thing.mask] for case in cases for thing in case.objects])
+    assert 153 < np.median(inside) < 204
+    assert np.mean((inside > 120) & (inside < 250)) > 0.97
+    for case in cases:  # radiological view: the liver lies on the picture's left
+        columns = np.flatnonzero(case.objects[0].mask.any(0))
+        assert columns.mean() < case.image.shape[1] / 2
+
+
+@needs_realdata
+def test_a_mask_of_another_size_in_busi_is_reported_and_the_rest_read() -> None:
+    found = list(iter_cases(load_descriptor("busi"), REALDATA))
+    (failure,) = [item for item in found if isinstance(item, CaseFailure)]
+    assert "benign (4)_mask_1.png" in failure.file
+    assert "465 x 555 differs from the image's 416 x 416" in failure.reason
+    cases = {item.case: item for item in found if isinstance(item, Case)}
+    assert len(cases) == 48
+    assert "benign (4)" not in cases  # a union without one of its parts is not the lesion
+    assert len(cases["benign (25)"].objects) == 1
+
+
+def test_a_4d_image_follows_the_frame_in_its_masks_names(tmp_path: Path) -> None:
+    labels = [blocks((6, 30, 40), [1]), np.roll(blocks((6, 30, 40), [1]), 5, axis=2)]
+    rng = np.random.default_rng(0)
+    pictures = np.stack([picture_of(label, rng) for label in labels])
+    write_itk(tmp_path / "p1" / "p1_4d.nii.gz", pictures, (1, 1, 8, 1))
+    for frame, label in enumerate(labels, start=1):
+        write_itk(tmp_path / "p1" / f"p1_frame{frame:02d}_gt.nii.gz", label, (1, 1, 8))
+    masks = {"file": "{patient}/{patient}_frame{frame}_gt.nii.gz", "labels": {"left ventricle": 1}}
+    source = {"folder": ".", "image": "{patient}/{patient}_4d.nii.gz", "masks": [masks]}
+    image = {"frame": "{frame}", "first_frame": 1}
+    path = _own(tmp_path, modality="MR", sources=[source], image=image)
+    cases = cases_of(str(path), tmp_path)
+    assert {case.volume for case in cases} == {"p1/frame01", "p1/frame02"}
+    for case in cases:
+        (thing,) = case.objects
+        assert case.image[thing.mask].mean() > case.image[~thing.mask].mean() + 20
+
+
+def test_every_frame_of_a_4d_pair(tmp_path: Path) -> None:
+    label = np.stack([blocks((6, 30, 40), [1]), np.roll(blocks((6, 30, 40), [1]), 5, axis=2)])
+    write_itk(tmp_path / "a.nii.gz", picture_of(label, np.random.default_rng(0)), (1, 1, 8, 1))
+    write_itk(tmp_path / "masks" / "a.nii.gz", label, (1, 1, 8, 1))
+    masks = {"file": "masks/{id}.nii.gz", "labels": {"left ventricle": 1}}
+    source = {"folder": ".", "image": "{id}.nii.gz", "masks": [masks]}
+    path = _own(tmp_path, modality="MR", sources=[source], image={"frame": "each"})
+    cases = cases_of(str(path), tmp_path)
+    assert [case.case for case in cases] == [f"a/frame0{t}/z00{z}" for t in (0, 1) for z in (3, 4)]
+    for case in cases:
+        (thing,) = case.objects
+        assert case.image[thing.mask].mean() > case.image[~thing.mask].mean() + 20
