@@ -77,6 +77,8 @@ def _panels(count: int, width: float = 3.4, height: float = 2.8) -> tuple[Figure
 
 def clicks(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
     """Mean DSC against the number of clicks, a panel a dataset, with the 95 % bootstrap band."""
+    from matplotlib.ticker import MaxNLocator
+
     rows, _ = tables.common(rows)
     datasets = list(dict.fromkeys(rows["dataset"]))
     figure, axes = _panels(len(datasets))
@@ -98,7 +100,7 @@ def clicks(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
         for target in (0.85, 0.90):
             axis.axhline(target, color="0.75", linewidth=0.7, linestyle=":")
         axis.set(title=dataset, xlabel="clicks", ylabel="DSC", ylim=(0, 1.02))
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.25)
     axes[0].legend(fontsize=8, loc="lower right")
     return figure

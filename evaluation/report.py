@@ -1,4 +1,4 @@
-"""Tables, figures and the page of a report, from ``scores.csv`` alone (and the pictures that the run kept)."""
+"""Tables, figures and the page of a report, from ``scores.csv`` (and the pictures that the run kept)."""
 
 from __future__ import annotations
 
@@ -95,8 +95,13 @@ def _extras(scores: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
     if len(volumes):
         keys = [*tables.ROW, "method"]
         grouped = volumes.groupby(keys, sort=False)
-        volumes = grouped.agg(volumes=("dsc", "size"), dsc=("dsc", "mean"), sd=("dsc", "std"),
-                              slices=("slices", "mean"), coverage=("coverage", "mean")).reset_index()  # fmt: skip
+        volumes = grouped.agg(
+            volumes=("dsc", "size"),
+            dsc=("dsc", "mean"),
+            sd=("dsc", "std"),
+            slices=("slices", "mean"),
+            coverage=("coverage", "mean"),
+        ).reset_index()
     return [
         (
             volumes,

@@ -2,9 +2,9 @@
 
 Starting from the grey values within three pixels of the seeds, the region is all pixels connected to a seed
 whose value lies within 2.5 standard deviations of the region's mean; mean and deviation are taken again from
-the region, four times. Where the region would swallow a negative click, the factor is lowered (2, 1.5, 1,
-0.5) until it does not. Holes are filled. The image is smoothed by a 5 x 5 median first; a deviation counts
-as two grey values at least.
+the region, four times. Where the region swallows a negative click, it is divided between the positive and
+the negative clicks by a watershed of the gradient. Holes are filled. The image is smoothed by a 5 x 5 median
+first; a deviation counts as two grey values at least.
 
 References
 ----------
@@ -15,33 +15,35 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+from skimage.filters import sobel
+from skimage.segmentation import watershed
 
 from evaluation.methods import Method
 from evaluation.methods.classical import Classical, Local, Mask, touched
 
-FACTORS = (2.5, 2.0, 1.5, 1.0, 0.5)
+FACTOR = 2.5
 ROUNDS = 4
 
 
 def segment(local: Local) -> Mask:
     smooth = ndimage.median_filter(local.image, 5).astype(np.float32)
-    seeds = local.seeds()
-    region = np.zeros(local.image.shape, bool)
-    for factor in FACTORS:
-        region = grow(smooth, seeds, local, factor)
-        if not region[local.negatives[:, 1], local.negatives[:, 0]].any():
-            break
-    region[local.negatives[:, 1], local.negatives[:, 0]] = False
+    seeds, others = local.seeds(), local.negatives
+    region = grow(smooth, seeds, local)
+    if region[others[:, 1], others[:, 0]].any():
+        markers = np.zeros(region.shape, np.int32)
+        markers[others[:, 1], others[:, 0]] = 2
+        markers[seeds[:, 1], seeds[:, 0]] = 1
+        region = np.asarray(watershed(sobel(smooth), markers, mask=region) == 1)
     return region
 
 
-def grow(smooth: np.ndarray, seeds: np.ndarray, local: Local, factor: float) -> Mask:
+def grow(smooth: np.ndarray, seeds: np.ndarray, local: Local) -> Mask:
     """The region after :data:`ROUNDS` rounds, bool (h, w)."""
     within = local.box_area()
     region = local.discs(seeds, 3) & within
     for _ in range(ROUNDS + 1):
         values = smooth[region] if region.any() else smooth[seeds[:, 1], seeds[:, 0]]
-        near = np.abs(smooth - values.mean()) <= factor * max(float(values.std()), 2.0)
+        near = np.abs(smooth - values.mean()) <= FACTOR * max(float(values.std()), 2.0)
         near[seeds[:, 1], seeds[:, 0]] = True
         region = touched(near & within, seeds)
     return region

@@ -56,7 +56,7 @@ class Sam2Method:
         masks, iou, low_res = self._predictor.predict(
             point_coords=np.stack([prompt.points for prompt in prompts]) if clicks else None,
             point_labels=np.stack([prompt.labels for prompt in prompts]) if clicks else None,
-            box=np.stack([prompt.box for prompt in prompts]) if first.box is not None else None,
+            box=np.stack([p.box for p in prompts if p.box is not None]) if first.box is not None else None,
             mask_input=np.stack([prompt.memory for prompt in prompts]) if first.memory is not None else None,
             multimask_output=wants_multimask(self._multimask, first),
         )
