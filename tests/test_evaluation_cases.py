@@ -175,6 +175,12 @@ def test_limit_takes_from_all_volumes_and_makes_up_for_small_ones(tmp_path: Path
         list(iter_cases(descriptor(), tmp_path, limit=0))
 
 
+def test_limit_spreads_over_the_slices_of_a_volume(tmp_path: Path) -> None:
+    label = np.repeat(blocks((3, 30, 40), [1, 2])[1:2], 20, axis=0)
+    write_pair(tmp_path, "a", label)
+    assert [case.slice for case in split(iter_cases(descriptor(), tmp_path, limit=4))[0]] == [2, 7, 12, 17]
+
+
 def test_one_volume_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next volume is read only when the cases before it have been taken."""
     import evaluation.cases
@@ -296,6 +302,30 @@ def test_several_masks_of_an_image_are_united_or_kept_apart(tmp_path: Path) -> N
         ("breast lesion", 0, 81),
         ("breast lesion", 1, 81),
     ]
+
+
+def test_an_empty_part_of_a_union_is_reported_and_the_rest_is_the_object(tmp_path: Path) -> None:
+    busi(tmp_path)
+    part = next(tmp_path.rglob("benign (10)_mask_1.png"))
+    write_picture(part, np.zeros((40, 60), np.uint8))
+    cases, (failure,) = split(iter_cases(load_descriptor("busi"), tmp_path))
+    assert failure.reason == "the mask of breast lesion is empty"
+    assert Path(failure.file) == part
+    assert [thing.mask.sum() for case in cases if case.case == "benign (10)" for thing in case.objects] == [
+        81
+    ]
+
+
+def test_a_structure_without_its_file_is_reported_where_asked(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", LABEL)
+    write_itk(tmp_path / "a_liver.nii.gz", (LABEL == 1).astype(np.uint8))
+    masks = {"file": "{id}_{structure}.nii.gz", "structures": {"liver": "liver", "spleen": "spleen"}}
+    for absent, count in (("report", 1), ("skip", 0)):
+        source = {"folder": ".", "image": "{id:a}.nii.gz", "masks": [{**masks, "absent": absent}]}
+        wanted = descriptor().model_validate({"title": "t", "modality": "CT", "sources": [source]})
+        cases, failures = split(iter_cases(wanted, tmp_path))
+        assert len(cases) == 3
+        assert [failure.reason for failure in failures] == ["no mask file of spleen (spleen)"] * count
 
 
 # --- bad input: each costs itself, the rest goes on ---
@@ -440,7 +470,7 @@ def test_the_order_is_the_same_every_time(tmp_path: Path) -> None:
     wanted = load_descriptor("acdc")
     first, second = ([case.case for case in split(iter_cases(wanted, tmp_path))[0]] for _ in range(2))
     assert first == second
-    assert sorted(set(name.split("/z")[0] for name in first)) == [
+    assert sorted({name.split("/z")[0] for name in first}) == [
         "patient001/frame01",
         "patient001/frame12",
         "patient101/frame01",
@@ -457,18 +487,16 @@ def write_shards(folder: Path, samples: int = 6, per_shard: int = 4) -> Path:
     label = np.zeros((40, 50), np.uint8)
     label[2:30, 2:30], label[10:20, 10:20], label[5:15, 35:45] = 1, 2, 3
     masks = [np.isin(label, numbers) for numbers in ([1, 2], [2], [3])]
-    columns: dict[str, Any] = {name: np.zeros((3, *(2 if n == -1 else n for n in row)), dtype)
-                               for name, (dtype, row) in OBJECT_COLUMNS.items()}  # fmt: skip
-    columns |= {"label": np.array([1, 2, 3], np.uint8), "parent": np.array([0, 1, 0], np.uint8)}
-    columns |= {
-        "family": np.array(["body", "blob", "blob"]),
-        "area": np.array([m.sum() for m in masks], np.int32),
+    columns: dict[str, Any] = {
+        name: np.zeros((3, *(2 if n == -1 else n for n in row)), dtype)
+        for name, (dtype, row) in OBJECT_COLUMNS.items()
     }
-    columns |= {
-        "box": np.stack([tight_box(m) for m in masks]),
-        "point_labels": np.array([[1, -1]] * 3, np.int8),
-    }
-    columns["points"] = np.stack([[centre_point(m), (0, 0)] for m in masks]).astype(np.int16)
+    columns["label"], columns["parent"] = np.array([1, 2, 3], np.uint8), np.array([0, 1, 0], np.uint8)
+    columns["family"] = np.array(["body", "blob", "blob"])
+    columns["area"] = np.array([mask.sum() for mask in masks], np.int32)
+    columns["box"] = np.stack([tight_box(mask) for mask in masks])
+    columns["points"] = np.stack([[centre_point(mask), (0, 0)] for mask in masks]).astype(np.int16)
+    columns["point_labels"] = np.array([[1, -1]] * 3, np.int8)
     infos = []
     for start in range(0, samples, per_shard):
         count = min(per_shard, samples - start)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from evaluation_files import REALDATA, blocks, needs_realdata, picture_of, write_itk, write_picture
-from evaluation_trees import TREES, acdc
+from evaluation_trees import TREES, acdc, camus, ddti
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -177,6 +177,38 @@ def test_patterns_pair_by_named_groups(tmp_path: Path) -> None:
     assert [groups for _, groups in images] == [{"case": "s9"}, {"case": "s10"}]
     masks = list(match(tmp_path, "{case}/**/m_{structure}.{:nii|nii.gz}", folders, images[0][1]))
     assert {groups["structure"] for _, groups in masks} == {"left", "liver"}
+
+
+def test_a_name_that_comes_twice_in_a_part_is_the_same(tmp_path: Path) -> None:
+    for name in ("p1_p1.png", "p1_p2.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path, _ in match(tmp_path, "{case:p.}_{case}.png", Folders())] == ["p1_p1.png"]
+
+
+def test_two_downloads_of_one_dataset_count_once(tmp_path: Path) -> None:
+    camus(tmp_path)
+    camus(tmp_path, meta=True)
+    assert find(load_descriptor("camus"), tmp_path).images == 4
+    assert {case.case for case in cases_of("camus", tmp_path)} == {
+        f"patient0001_{view}_{phase}" for view in ("2CH", "4CH") for phase in ("ED", "ES")
+    }
+
+
+def test_polygons_belong_to_their_image(tmp_path: Path) -> None:
+    ddti(tmp_path, xml=True)
+    objects = {case.case: case.objects for case in cases_of("ddti", tmp_path)}
+    assert {name: len(things) for name, things in objects.items()} == {"7_1": 2, "7_2": 1}
+    np.testing.assert_array_equal(objects["7_1"][0].mask, blocks((40, 60), [1, 2]) == 1)
+
+
+def test_ringing_around_a_jpeg_mask_is_not_mask(tmp_path: Path) -> None:
+    label = np.kron(blocks((30, 40), [1]), np.ones((2, 2), np.uint8))
+    write_picture(tmp_path / "a.png", picture_of(label, np.random.default_rng(0), "uint8"))
+    write_picture(tmp_path / "masks" / "a.jpg", label * np.uint8(255))
+    masks = {"file": "masks/{id}.jpg", "structure": "cyst"}
+    path = _own(tmp_path, sources=[{"folder": ".", "image": "{id}.png", "masks": [masks]}])
+    (case,) = cases_of(str(path), tmp_path)
+    np.testing.assert_array_equal(case.objects[0].mask, label == 1)
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text("xyz_-. ()0123", min_size=1), min_size=1))
