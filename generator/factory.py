@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -32,15 +31,14 @@ from tqdm import tqdm
 
 from data.console import Failed, InputError
 from data.folder import (
-    MANIFEST,
     UNFINISHED,
     Manifest,
     ShardInfo,
     describe_shard,
-    parse_manifest,
     write_manifest,
 )
 from data.shards import PARTIAL, Shard, ShardWriter
+from generator.claim import claimed
 from generator.config import GeneratorConfig
 from generator.scene import make_sample
 
@@ -135,7 +133,7 @@ def generate(
         shard_size=shard_size,
         shards=(),
     )
-    with _claimed(Path(folder).absolute(), plan) as out:
+    with claimed(Path(folder).absolute(), plan) as out:
         tasks = _tasks(out, config, plan)
         run = _backend(jobs, backend, scheduler)
         shards = _fill(out, tasks, run, progress)
@@ -170,92 +168,6 @@ def _check_arguments(
         raise InputError(f"--backend {backend!r}: one of {', '.join(BACKENDS)}")
     if (backend == "dask") != (scheduler is not None):
         raise InputError("--backend dask and --scheduler ADDRESS (such as tcp://host:8786) go together")
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path, plan: Manifest) -> Iterator[Path]:
-    """Make the folder and mark it unfinished; leave only whole shards, or no trace if there is none."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; --out must name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _locked(folder):
-            try:
-                _compare(folder, plan)
-                for partial in folder.glob(f"*{PARTIAL}"):
-                    partial.unlink(missing_ok=True)
-                write_manifest(folder, plan, UNFINISHED)
-                yield folder
-            finally:
-                for partial in folder.glob(f"*{PARTIAL}"):
-                    partial.unlink(missing_ok=True)
-                if not any(folder.glob("*.h5")):
-                    (folder / UNFINISHED).unlink(missing_ok=True)
-    finally:
-        for path in made:  # no-one's work: removed only while empty
-            with contextlib.suppress(OSError):
-                path.rmdir()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"{folder}: another synthfm-generate is filling this folder now") from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _compare(folder: Path, plan: Manifest) -> None:
-    """Refuse a folder that holds anything but a part of what is planned."""
-    found = [folder / name for name in (UNFINISHED, MANIFEST) if (folder / name).is_file()]
-    if not found:
-        if any(folder.glob("*.h5")):
-            raise InputError(
-                f"{folder}: holds .h5 files, but neither {MANIFEST} nor {UNFINISHED}; give another --out"
-            )
-        return
-    differences = _differences(parse_manifest(found[0]), plan)
-    if differences:
-        shown = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
-        raise InputError(
-            f"{folder}: holds a dataset of other settings: {shown}. Repeat the folder's own settings, "
-            "or give another --out"
-        )
-
-
-def _differences(old: Manifest, new: Manifest) -> list[str]:
-    """What differs between the settings of two manifests, as ``key is OLD there, NEW asked``."""
-
-    def settings(manifest: Manifest) -> dict[str, Any]:
-        content = dataclasses.asdict(manifest)
-        content.pop("shards")
-        return _flat(content)
-
-    before, after = settings(old), settings(new)
-    missing = "not set"
-    return [
-        f"{key.removeprefix('config.')} is {before.get(key, missing)} there, {after.get(key, missing)} asked"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, missing) != after.get(key, missing)
-    ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _tasks(folder: Path, config: GeneratorConfig, plan: Manifest) -> list[Task]:

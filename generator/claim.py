@@ -1,0 +1,107 @@
+"""The folder that is being filled: claimed for one run, refused if it holds anything else, left tidy."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data.console import InputError
+from data.folder import MANIFEST, UNFINISHED, Manifest, parse_manifest, write_manifest
+from data.shards import PARTIAL
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, plan: Manifest) -> Iterator[Path]:
+    """Make the folder and mark it unfinished; leave only whole shards, or no trace if there is none.
+
+    Raises
+    ------
+    InputError
+        If another process fills the folder now, or it holds anything but a part of what is planned.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; --out must name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder):
+            try:
+                _compare(folder, plan)
+                for partial in folder.glob(f"*{PARTIAL}"):
+                    partial.unlink(missing_ok=True)
+                write_manifest(folder, plan, UNFINISHED)
+                yield folder
+            finally:
+                for partial in folder.glob(f"*{PARTIAL}"):
+                    partial.unlink(missing_ok=True)
+                if not any(folder.glob("*.h5")):
+                    (folder / UNFINISHED).unlink(missing_ok=True)
+    finally:
+        for path in made:  # no-one's work: removed only while empty
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another synthfm-generate is filling this folder now") from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _compare(folder: Path, plan: Manifest) -> None:
+    """Refuse a folder that holds anything but a part of what is planned."""
+    found = [folder / name for name in (UNFINISHED, MANIFEST) if (folder / name).is_file()]
+    if not found:
+        if any(folder.glob("*.h5")):
+            raise InputError(
+                f"{folder}: holds .h5 files, but neither {MANIFEST} nor {UNFINISHED}; give another --out"
+            )
+        return
+    differences = _differences(parse_manifest(found[0]), plan)
+    if differences:
+        shown = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
+        raise InputError(
+            f"{folder}: holds a dataset of other settings: {shown}. Repeat the folder's own settings, "
+            "or give another --out"
+        )
+
+
+def _differences(old: Manifest, new: Manifest) -> list[str]:
+    """What differs between the settings of two manifests, as ``key is OLD there, NEW asked``."""
+
+    def settings(manifest: Manifest) -> dict[str, Any]:
+        content = dataclasses.asdict(manifest)
+        content.pop("shards")
+        return _flat(content)
+
+    before, after = settings(old), settings(new)
+    missing = "not set"
+    return [
+        f"{key.removeprefix('config.')} is {before.get(key, missing)} there, {after.get(key, missing)} asked"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, missing) != after.get(key, missing)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
