@@ -146,7 +146,7 @@ def reconstruct(sinogram: Image) -> Image:
     ramp = np.abs(np.fft.rfftfreq(2 * bins)).astype(np.float32)
     filtered_rows = fft.irfft(fft.rfft(sinogram, 2 * bins, axis=1) * ramp, axis=1)[:, :bins]
     image = _backproject(np.ascontiguousarray(filtered_rows, np.float32), bins // 2)
-    return image * np.float32(2 * np.pi / views)
+    return image * np.float32(np.pi / views)
 
 
 def beam_artefacts(

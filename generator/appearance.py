@@ -143,7 +143,8 @@ def _vanishing(canvas: Canvas, config: GeneratorConfig, rng: np.random.Generator
 def draw_look(canvas: Canvas, modality: str, config: GeneratorConfig, rng: np.random.Generator) -> Look:
     """Draw what every region of a scene looks like."""
     size, boundary, texture = canvas.view.size, config.boundary, config.texture
-    palette = draw_palette(rng, modality, bool(rng.random() < config.appearance.physical_share))
+    physical = bool(rng.random() < config.appearance.physical_share)
+    palette = draw_palette(rng, "XR" if canvas.overlays else modality, physical)
     mean, texture_only = _means(canvas, palette, modality, config, rng)
     names, weights = texture.kinds.items()
     fields = tuple(
@@ -266,9 +267,13 @@ def render(canvas: Canvas, look: Look) -> Image:
     for number, step, width in look.capsules:
         region = canvas.regions[number - 1]
         _draw_rim(level, region.mask, region.top, region.left, step, width, slow)
-    for overlay in canvas.overlays:
-        window = level[overlay.top : overlay.top + overlay.mask.shape[0], overlay.left :]
-        window[:, : overlay.mask.shape[1]] += overlay.mask * np.float32(overlay.density)
+    if canvas.overlays:
+        density = np.zeros(shape, np.float32)
+        for overlay in canvas.overlays:
+            height, width = overlay.mask.shape
+            window = density[overlay.top : overlay.top + height, overlay.left : overlay.left + width]
+            window += overlay.mask * np.float32(overlay.density)
+        level += gaussian_blur(density, look.edge + size / 200)
     if len(look.spots) or look.softness.any():
         softness = upsample(look.softness, shape, sharp=False)
         _soften(level, gaussian_blur(level, look.wide), softness, look.spots)

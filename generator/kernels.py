@@ -253,7 +253,7 @@ def edge_width(mask: NDArray, image: NDArray, top: int, left: int, reach: int, f
             high += 1
         rise = abs(profile[high] - profile[low])
         if rise > floor:
-            widths[used] = rise / steep
+            widths[used] = min(rise / steep, 2.0 * reach)
             used += 1
     if used * 4 < count // step + 1:
         return 2.0 * reach

@@ -20,11 +20,15 @@ REACH = 6
 """Edge widths are measured within that many pixels of the outline."""
 
 DETECTABLE = 5.0
-"""Least contrast-to-noise ratio times the root of the area: what can be seen in noise (Rose's criterion [1]_).
+"""Least contrast-to-noise ratio times the root of the area: what can be seen in white noise (Rose's criterion
+[1]_). Structured noise hides more, so that the ratio itself is at least :data:`LEAST_CONTRAST`.
 
-.. [1] A. Rose, "The sensitivity performance of the human eye on an absolute scale", J. Opt. Soc. Am. 38 (1948),
-   196-208.
+.. [1] A. Rose, "The sensitivity performance of the human eye on an absolute scale", J. Opt. Soc. Am. 38
+   (1948), 196-208.
 """
+
+LEAST_CONTRAST = 0.3
+"""Least contrast-to-noise ratio, or difference of the logarithms of the standard deviations, of an object."""
 
 
 @compiled
@@ -62,7 +66,7 @@ def contrast(statistics: tuple[float, float, float, float]) -> float:
 def _detectable(statistics: tuple[float, float, float, float], area: int) -> bool:
     """Whether an object can be told from what lies around it, by its mean or by its texture."""
     texture = abs(np.log((statistics[1] + 1 / 12) / (statistics[3] + 1 / 12))) / 2
-    return max(contrast(statistics), texture) * np.sqrt(area) >= DETECTABLE
+    return max(contrast(statistics), texture) >= max(LEAST_CONTRAST, DETECTABLE / np.sqrt(area))
 
 
 def tabulate(

@@ -96,12 +96,12 @@ def fill(
     return [number for number in placed if number]
 
 
-def crowd(canvas: Canvas, share: float) -> None:
+def crowd(canvas: Canvas, share: float, families: Sequence[str]) -> None:
     """Give a share of the objects a neighbour that starts at their outline: a long common border."""
     for region in list(canvas.regions):
         if region.is_object and chance(canvas, share):
             size = canvas.radius(region.number) * canvas.rng.uniform(0.4, 1.3)
-            canvas.put(pick(canvas, ORGANS), canvas.edge(region.number), size, turn(canvas), parent=region.parent,
+            canvas.put(pick(canvas, families), canvas.edge(region.number), size, turn(canvas), parent=region.parent,
                        tissue=pick(canvas, (region.tissue, "soft", "organ")), least=0.25)  # fmt: skip
 
 
@@ -202,13 +202,14 @@ def radiograph(canvas: Canvas) -> None:
                        rng.uniform(0.2, 0.9), parent=chest, tissue="organ")  # fmt: skip
     canvas.put(oval(2.6), near(canvas, 0, -0.3, 0.03), (rng.uniform(0.1, 0.2), 1.0), parent=chest, tissue="organ",
                is_object=chance(canvas, 0.3))  # fmt: skip
-    dome = rng.uniform(0.55, 0.8)
+    dome, wide = rng.uniform(0.6, 0.8), rng.uniform(0.34, 0.44)
     for side in (-1, 1):
-        canvas.put(oval(), near(canvas, side * 0.45, dome + 0.55), (0.55, 0.6), parent=chest, tissue="organ",
-                   is_object=chance(canvas, 0.2))  # fmt: skip
-        wide = rng.uniform(0.32, 0.45)
-        canvas.put(oval(rng.uniform(2, 3)), near(canvas, side * 0.45, 0.1), (wide, rng.uniform(0.7, 0.85)),
-                   side * rng.uniform(0, 0.2), parent=chest, tissue="lung")  # fmt: skip
+        canvas.put(oval(), near(canvas, side * 0.47, dome + 0.5, 0.03), (0.56, 0.6), parent=chest,
+                   tissue="organ", is_object=chance(canvas, 0.2))  # fmt: skip
+        lung = {"exponent": rng.uniform(2, 2.6), "aspect": 1.0, "taper": rng.uniform(0.15, 0.4), "dent": 0.0}
+        canvas.put(shapes.make("superellipse", lung), near(canvas, side * 0.45, 0.0, 0.03),
+                   (rng.uniform(0.75, 0.9), wide), np.pi / 2 + side * rng.uniform(0, 0.12), parent=chest,
+                   tissue="lung")  # fmt: skip
     for region in list(canvas.regions):
         if region.tissue == "lung":
             lesions(canvas, region.number, 0.35, ("soft", "organ"))
@@ -221,7 +222,7 @@ def radiograph(canvas: Canvas) -> None:
 def _ribs(canvas: Canvas) -> None:
     """Ribs, clavicles and the spine as densities over the chest."""
     rng = canvas.rng
-    density, thick = rng.uniform(0.04, 0.16), rng.uniform(0.018, 0.035)
+    density, thick = rng.uniform(0.02, 0.1), rng.uniform(0.025, 0.045)
     t = np.linspace(0, 1, 24)
     steep = rng.uniform(0.15, 0.4)
     for k in range(int(rng.integers(6, 10))):
@@ -244,6 +245,7 @@ def _limb(canvas: Canvas) -> None:
     """Long bones that meet at a joint, in soft tissue."""
     rng = canvas.rng
     axis = rng.normal(0, 0.25)
+    canvas.overlay(tube_along(np.array([[0.0, -2.0], [0.0, 2.0]]), rng.uniform(0.2, 0.4)), rng.uniform(0, 0.1))
     flesh = canvas.put(
         oval(3), near(canvas, 0, 0), (rng.uniform(0.4, 0.9), 1.8), axis, tissue="soft", is_object=False
     )

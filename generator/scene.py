@@ -134,7 +134,8 @@ def lay_out(
     visible = np.count_nonzero(canvas.region != OUTSIDE)
     PLANS[plan](canvas)
     if boundary.enabled:
-        plans.crowd(canvas, boundary.touching_share)
+        families = plans.ORGANS if config.shapes.anatomical else ("ellipse",)
+        plans.crowd(canvas, boundary.touching_share, families)
     if config.shapes.anatomical:
         plans.variegate(canvas, config.shapes.two_tissue_share)
     for k, region in enumerate(canvas.regions):  # what fills the frame has no outline to find

@@ -95,6 +95,18 @@ _US = {
     "septum": (0.5, 0.9),
 }
 
+# Brightness of a projection: what absorbs X-rays is bright.
+_XR = {
+    "air": (0.0, 0.08),
+    "lung": (0.08, 0.35),
+    "fat": (0.3, 0.45),
+    "soft": (0.4, 0.6),
+    "organ": (0.55, 0.85),
+    "lesion": (0.3, 0.8),
+    "marrow": (0.6, 0.8),
+    "bone": (0.7, 1.0),
+}
+
 NAMES = tuple(_CT)
 _STIFF = ("bone", "cortex", "air", "lung")
 """Tissues behind which ultrasound finds nothing."""
@@ -114,7 +126,7 @@ class Palette:
 
 
 def draw_palette(rng: np.random.Generator, modality: str, physical: bool) -> Palette:
-    """Draw the grey value of every tissue."""
+    """Draw the grey value of every tissue under a modality, or under ``XR``, a projection."""
     if modality == "CT":
         weights = np.array([window[2] for window in _WINDOWS])
         level, width, _ = _WINDOWS[int(rng.choice(len(_WINDOWS), p=weights / weights.sum()))]
@@ -125,6 +137,8 @@ def draw_palette(rng: np.random.Generator, modality: str, physical: bool) -> Pal
             return Palette({name: (hu - low) / wide for name, hu in units.items()}, 10 / wide, (low, wide))
         return Palette(_anything(rng), 0.04, (low, wide))
     window = (-160.0, 400.0)
+    if modality == "XR" and physical:
+        return Palette(_anything(rng) | {name: rng.uniform(*span) for name, span in _XR.items()}, 0.03, window)
     if modality == "MR" and rng.random() < 0.75:
         # Between two weightings lies every sequence; the mixture is drawn, not the sequence.
         first, second = rng.integers(3, size=2)
@@ -145,7 +159,7 @@ def _anything(rng: np.random.Generator) -> dict[str, float]:
 
 
 def absorption(rng: np.random.Generator, tissue: str) -> float:
-    """Loss of echo level behind a tissue of a tenth of the frame's depth; negative behind fluid (enhancement)."""
+    """Loss of echo level behind a tenth of the frame's depth of a tissue; negative is enhancement."""
     if tissue in _STIFF:
         return rng.uniform(0.1, 0.9)
     if tissue in ("fluid", "blood", "vein", "liquor"):
