@@ -14,7 +14,7 @@ from evaluation.metrics import overlap
 
 OBJECT = ["dataset", "case", "structure", "instance", "prompt"]
 """What names one object under one prompt setting."""
-ROW = ["prompt", "modality", "dataset", "structure"]
+ROW = ["prompt", "dataset", "structure"]
 """What names one row of the tables."""
 METRICS = {"dsc": "DSC", "surface_dice": "surface Dice", "hd95": "HD95", "iou": "IoU"}
 HIGHER_IS_BETTER = {"dsc": True, "surface_dice": True, "iou": True, "hd95": False}
@@ -66,7 +66,7 @@ def summarise(
     Returns
     -------
     pandas.DataFrame
-        :data:`ROW`, ``method``, ``n`` (objects), ``volumes``, ``mean``, ``sd``, ``low`` and ``high`` (95 %
+        :data:`ROW`, ``modality`` (several joined by +), ``method``, ``n`` (objects), ``volumes``, ``mean``, ``sd``, ``low`` and ``high`` (95 %
         bootstrap interval, NaN with a single volume), ``unit``, ``p`` and ``p_holm`` (against the baseline;
         Holm's correction over all tests of this table).
 
@@ -102,6 +102,7 @@ def summarise(
                 )
             lines.append(
                 dict(zip(ROW, key, strict=True))
+                | {"modality": "+".join(dict.fromkeys(part["modality"]))}
                 | {"method": method, "n": len(part), "volumes": volumes, "mean": values.mean()}
                 | {"sd": values.std(ddof=1) if len(values) > 1 else np.nan, "low": low, "high": high}
                 | {"unit": part["unit"].iloc[0] if metric == "hd95" else "", "p": p}

@@ -1,0 +1,63 @@
+"""Small cases for the tests of the evaluation: image folders and checkpoints made on the spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from evaluation.cases import Case, Object
+from evaluation.methods.ellipse import inscribed
+
+DESCRIPTOR = """
+title: Discs on grey
+modality: US
+sources:
+  - folder: discs
+    image: "{id}.png"
+    masks:
+      - {file: "{id}_mask.png", structure: disc}
+licence: none
+"""
+
+
+def disc_image(number: int, size: tuple[int, int] = (60, 72)) -> tuple[np.ndarray, np.ndarray]:
+    """A bright ellipse on noisy grey, uint8, and its mask."""
+    rng = np.random.default_rng(number)
+    left, top = rng.integers(8, 24, 2)
+    mask = inscribed(np.array([left, top, left + 22 + number % 5, top + 18]), size)
+    image = np.clip(rng.normal(90, 6, size) + 90 * mask, 0, 255).astype(np.uint8)
+    return image, mask
+
+
+def disc_folder(root: Path, count: int = 4) -> tuple[Path, Path]:
+    """A dataset of `count` images under `root`; returns the data root and the descriptor's path."""
+    folder = root / "data" / "discs"
+    folder.mkdir(parents=True)
+    for number in range(count):
+        image, mask = disc_image(number)
+        Image.fromarray(image).save(folder / f"p{number}.png")
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"p{number}_mask.png")
+    descriptor = root / "discs.yaml"
+    descriptor.write_text(DESCRIPTOR)
+    return root / "data", descriptor
+
+
+def disc_case(number: int = 0, *, spacing: tuple[float, float] | None = None, second: bool = False) -> Case:
+    """One case without files; with `second`, a small object beside the disc."""
+    image, mask = disc_image(number)
+    objects = [Object("disc", mask)]
+    if second:
+        other = np.zeros_like(mask)
+        other[48:56, 50:64] = True
+        objects.append(Object("bar", other))
+    return Case("discs", "US", f"p{number}", f"p{number}", 0, image, spacing, tuple(objects))
+
+
+def random_tiny(path: Path) -> Path:
+    """A `tiny` checkpoint with random weights."""
+    from trainer import models
+
+    models.export(models.build("tiny", image_size=64, seed=1), path)
+    return path

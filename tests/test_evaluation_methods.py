@@ -1,0 +1,262 @@
+"""Methods: each against what it is on a case where the right answer is known."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from evaluation_cases import disc_case, random_tiny
+from PIL import Image
+
+from data.console import InputError
+from evaluation import methods
+from evaluation.methods import CLASSICAL, Unavailable
+from evaluation.methods.ellipse import inscribed
+from evaluation.methods.masks import mask_file
+from evaluation.metrics import score
+from evaluation.prompting import SETTINGS, make_prompt
+from evaluation.run import ask, case_prompts, object_key
+
+
+def predict(method, case, setting):
+    prompts = case_prompts(case, [setting], 0)
+    _, answers = ask(method, case, prompts)
+    return answers
+
+
+def dice(case, answer):
+    return score(answer.predicted.mask, answer.object.mask, None, 1).dsc
+
+
+def test_the_ellipse_fills_the_box_with_the_area_of_an_ellipse():
+    mask = inscribed(np.array([3, 5, 43, 25]), (40, 60))
+    assert mask.sum() == pytest.approx(np.pi / 4 * 40 * 20, rel=0.02)
+    ys, xs = np.nonzero(mask)
+    assert (xs.min(), xs.max(), ys.min(), ys.max()) == (3, 42, 5, 24)
+
+
+def test_the_ellipse_takes_boxes_only():
+    method = methods.build("ellipse")
+    assert [name for name in SETTINGS if method.accepts(name)] == ["box", "box_loose", "box_point"]
+
+
+@pytest.mark.parametrize("name", sorted(set(CLASSICAL) - {"ellipse"}))
+@pytest.mark.parametrize("setting", ["box", "point3", "point3_neg2", "scribble"])
+def test_a_classical_method_finds_a_bright_disc(name, setting):
+    method, case = methods.build(name), disc_case(2)
+    if not method.accepts(setting):
+        pytest.skip(f"{name} has no use for {setting}")
+    (answer,) = predict(method, case, setting)
+    assert answer.predicted.mask.shape == case.image.shape
+    assert answer.predicted.mask.dtype == bool
+    assert dice(case, answer) > 0.75  # the random walker from clicks alone is the weakest
+
+
+@pytest.mark.parametrize("name", sorted(CLASSICAL))
+def test_a_classical_method_survives_odd_images_and_prompts(name):
+    method = methods.build(name)
+    flat = np.full((20, 31), 7, np.uint8)
+    whole, pixel = np.ones(flat.shape, bool), np.zeros(flat.shape, bool)
+    pixel[0, 30] = True
+    for mask in (whole, pixel, ~pixel):
+        for setting in filter(method.accepts, SETTINGS):
+            prompt = make_prompt(mask, ("set", "a", "x", setting), 0)
+            (found,) = method.predict(method.encode(flat), [prompt])
+            assert found.mask.shape == flat.shape
+
+
+@pytest.mark.parametrize("name", ["grabcut", "random_walker", "region_growing"])
+def test_negative_clicks_are_kept_out_and_positive_ones_in(name):
+    method, case = methods.build(name), disc_case(1)
+    prompt = make_prompt(case.objects[0].mask, ("set", "a", "disc", "point3_neg2"), 0)
+    (found,) = method.predict(method.encode(case.image), [prompt])
+    assert not any(found.mask[y, x] for x, y in prompt.negatives)
+    assert all(found.mask[y, x] for x, y in prompt.positives)
+
+
+def test_a_large_image_is_worked_on_small_and_brought_back_in_place():
+    case = disc_case(3)
+    image = np.kron(case.image, np.ones((9, 9), np.uint8))  # 540 x 648
+    mask = np.kron(case.objects[0].mask, np.ones((9, 9), bool))
+    method = methods.build("region_growing")
+    prompt = make_prompt(mask, ("set", "a", "disc", "box_point"), 0)
+    (found,) = method.predict(method.encode(image), [prompt])
+    assert score(found.mask, mask, None, 1).dsc > 0.95
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return random_tiny(tmp_path_factory.mktemp("weights") / "rand.pth")
+
+
+def test_a_batch_gives_each_prompt_what_sam_predictor_gives_it_alone(checkpoint):
+    from segment_anything import SamPredictor
+
+    from trainer import models
+
+    case = disc_case(0, second=True)
+    method = methods.build(f"checkpoint:{checkpoint}", multimask="auto")
+    prompts = case_prompts(case, list(SETTINGS), 0)
+    _, answers = ask(method, case, prompts)
+    predictor = SamPredictor(models.load(checkpoint)[0])
+    predictor.set_image(np.repeat(case.image[:, :, None], 3, 2))
+    assert len(answers) == 2 * len(SETTINGS)
+    for answer in answers:
+        prompt = answer.prompt
+        alone = len(prompt.points) == 1 and prompt.box is None
+        masks, iou, _ = predictor.predict(
+            prompt.points if len(prompt.points) else None,
+            prompt.labels if len(prompt.points) else None,
+            prompt.box,
+            multimask_output=alone,
+        )
+        best = iou.argmax()
+        assert answer.predicted.iou == pytest.approx(iou[best], abs=1e-5)
+        assert (answer.predicted.mask != masks[best]).mean() < 1e-3
+
+
+def test_previous_logits_are_fed_back_with_the_next_click(checkpoint):
+    from segment_anything import SamPredictor
+
+    from trainer import models
+
+    case = disc_case(0)
+    _, answers = ask(methods.build(f"checkpoint:{checkpoint}"), case, case_prompts(case, ["clicks:3"], 0))
+    assert [answer.round for answer in answers] == [1, 2, 3]
+    predictor = SamPredictor(models.load(checkpoint)[0])
+    predictor.set_image(np.repeat(case.image[:, :, None], 3, 2))
+    logits = None
+    for answer in answers:
+        masks, iou, low = predictor.predict(
+            answer.prompt.points, answer.prompt.labels, mask_input=logits, multimask_output=logits is None
+        )
+        best = iou.argmax()
+        logits = low[best][None]
+        assert (answer.predicted.mask != masks[best]).mean() < 1e-3
+
+
+def test_multimask_can_be_turned_off(checkpoint):
+    case = disc_case(0)
+    found = {
+        choice: predict(methods.build(f"checkpoint:{checkpoint}", multimask=choice), case, "point1")[0]
+        for choice in ("auto", "always", "never")
+    }
+    assert found["auto"].predicted.iou == found["always"].predicted.iou
+    assert found["auto"].predicted.iou != found["never"].predicted.iou
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
+    wrong = tmp_path / "wrong.pth"
+    wrong.write_bytes(b"no tensors here")
+    with pytest.raises(InputError, match=r"wrong\.pth"):
+        methods.build(f"checkpoint:{wrong}")
+
+
+@pytest.mark.parametrize("spec", ["elipse", "ellipse:3", "masks", "checkpoint:", "a=b=c"])
+def test_an_unknown_method_is_named_with_what_there_is(spec):
+    with pytest.raises(InputError, match="random_walker"):
+        methods.build(spec)
+
+
+def save_masks(folder, case, settings, change=lambda mask: mask):
+    for item, prompt in case_prompts(case, settings, 0):
+        path = folder / mask_file(prompt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(change(item.mask).astype(np.uint8)).save(path)  # 0 and 1: any value above 0 counts
+
+
+def test_saved_masks_come_back_for_the_settings_that_are_there(tmp_path):
+    case = disc_case(0, second=True)
+    save_masks(tmp_path, case, ["box", "point1"])
+    method = methods.build(f"UnSAM=masks:{tmp_path}")
+    assert method.name == "UnSAM"
+    assert [name for name in [*SETTINGS, "clicks:2"] if method.accepts(name)] == ["point1", "box"]
+    answers = predict(method, case, "box")
+    assert [dice(case, answer) for answer in answers] == [1.0, 1.0]
+    assert {object_key(answer.object) for answer in answers} == {"disc", "bar"}
+
+
+def test_a_missing_or_misshapen_saved_mask_is_named(tmp_path):
+    case = disc_case(0)
+    save_masks(tmp_path, case, ["box"], change=lambda mask: mask[:-1])
+    method = methods.build(f"masks:{tmp_path}")
+    with pytest.raises(InputError, match=r"disc\.png: \(59, 72\) pixels"):
+        predict(method, case, "box")
+    next((tmp_path / "box").rglob("*.png")).write_bytes(b"not a picture")
+    with pytest.raises(InputError, match="not an image"):
+        predict(method, case, "box")
+    next((tmp_path / "box").rglob("*.png")).unlink()
+    with pytest.raises(InputError, match="no such mask"):
+        predict(method, case, "box")
+
+
+def test_masks_made_for_other_prompts_are_refused(tmp_path):
+    case = disc_case(0)
+    save_masks(tmp_path, case, ["box"])
+    ((_, prompt),) = case_prompts(case, ["box"], 99)
+    line = {"mask": mask_file(prompt), "seed": prompt.seed}
+    (tmp_path / "prompts.json").write_text(json.dumps({"seed": 99, "cases": [{"prompts": [line]}]}))
+    with pytest.raises(InputError, match="--seed"):
+        predict(methods.build(f"masks:{tmp_path}"), case, "box")
+
+
+def test_a_missing_folder_of_masks_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        methods.build(f"masks:{tmp_path / 'nowhere'}")
+
+
+SAM2 = importlib.util.find_spec("sam2") is not None
+
+
+@pytest.fixture(scope="module")
+def sam2_checkpoint(tmp_path_factory):
+    if not SAM2:
+        pytest.skip("the optional package sam2 is not installed")
+    import torch
+    from sam2.build_sam import build_sam2
+
+    torch.manual_seed(0)
+    model = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu")
+    path = tmp_path_factory.mktemp("sam2") / "sam2_random.pt"
+    torch.save({"model": model.state_dict()}, path)
+    return path
+
+
+def test_sam2_runs_on_every_setting(sam2_checkpoint):
+    case = disc_case(0, second=True)
+    method = methods.build(f"checkpoint:{sam2_checkpoint}")
+    _, answers = ask(method, case, case_prompts(case, [*SETTINGS, "clicks:2"], 0))
+    assert len(answers) == 2 * (len(SETTINGS) + 2)
+    for answer in answers:
+        assert answer.predicted.mask.shape == case.image.shape
+        assert answer.predicted.iou is not None
+
+
+def test_a_sam2_checkpoint_without_its_package_costs_only_its_method(tmp_path, monkeypatch):
+    import sys
+
+    import torch
+
+    weights = {"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(96, 3, 7, 7)}
+    torch.save({"model": weights}, tmp_path / "sam2.pt")
+    monkeypatch.setitem(sys.modules, "sam2", None)
+    monkeypatch.setitem(sys.modules, "sam2.build_sam", None)
+    with pytest.raises(Unavailable, match=r"synthfm\[sam2\]"):
+        methods.build(f"checkpoint:{tmp_path / 'sam2.pt'}")
+
+
+@pytest.mark.parametrize(
+    ("width", "blocks", "version", "expected"),
+    [(96, 12, "2.1", "sam2.1_hiera_t"), (96, 16, "2", "sam2_hiera_s"), (112, 24, "2.1", "sam2.1_hiera_b+"),
+     (144, 48, "2", "sam2_hiera_l")],
+)  # fmt: skip
+def test_the_size_and_version_of_a_sam2_are_read_from_its_keys(width, blocks, version, expected):
+    import torch
+
+    from evaluation.methods.sam2 import config_of
+
+    weights = {"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(width, 3, 7, 7)}
+    weights |= {f"image_encoder.trunk.blocks.{k}.norm1.weight": torch.zeros(1) for k in range(blocks)}
+    if version == "2.1":
+        weights["no_obj_embed_spatial"] = torch.zeros(1)
+    assert config_of(weights) == f"configs/sam{version}/{expected}.yaml"

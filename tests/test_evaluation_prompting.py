@@ -1,0 +1,119 @@
+"""Prompt settings: the same for every method, whatever the order."""
+
+import numpy as np
+import pytest
+
+from data.console import InputError
+from evaluation import prompting
+from evaluation.prompting import SETTINGS, check_setting, correct, is_interactive, make_prompt, rounds
+
+
+def disc(radius: int = 12, size: int = 64) -> np.ndarray:
+    y, x = np.ogrid[:size, :size]
+    return (x - 30) ** 2 + (y - 28) ** 2 <= radius**2
+
+
+def key(setting: str, case: str = "a") -> tuple[str, str, str, str]:
+    return ("set", case, "liver", setting)
+
+
+COUNTS = {
+    "point1": (1, 0, False),
+    "point1_random": (1, 0, False),
+    "point3": (3, 0, False),
+    "point5": (5, 0, False),
+    "point1_neg1": (1, 1, False),
+    "point3_neg2": (3, 2, False),
+    "box": (0, 0, True),
+    "box_loose": (0, 0, True),
+    "box_point": (1, 0, True),
+    "scribble": (prompting.SCRIBBLE_POINTS, 0, False),
+    "clicks:4": (1, 0, False),
+}
+
+
+@pytest.mark.parametrize(("setting", "expected"), COUNTS.items())
+def test_a_setting_gives_its_clicks_and_box_where_they_belong(setting, expected):
+    mask = disc()
+    prompt = make_prompt(mask, key(setting), root=0)
+    assert (len(prompt.positives), len(prompt.negatives), prompt.box is not None) == expected
+    assert all(mask[y, x] for x, y in prompt.positives)
+    assert not any(mask[y, x] for x, y in prompt.negatives)
+
+
+def test_every_setting_is_covered_above():
+    assert set(SETTINGS) == set(COUNTS) - {"clicks:4"}
+
+
+def test_a_prompt_depends_on_its_key_and_seed_alone():
+    mask = disc()
+    first = make_prompt(mask, key("point1_random"), root=3)
+    for other in SETTINGS:  # what is drawn in between must not matter
+        make_prompt(mask, key(other, case="b"), root=3)
+    again = make_prompt(mask, key("point1_random"), root=3)
+    assert again.seed == first.seed
+    np.testing.assert_array_equal(again.points, first.points)
+
+
+def test_seed_case_and_setting_each_change_what_is_drawn():
+    mask = disc()
+    points = {
+        tuple(make_prompt(mask, ("set", case, "liver", "point1_random"), root).points[0])
+        for case in "abcdef"
+        for root in (0, 1)
+    }
+    assert len(points) > 8
+    seeds = {prompting.prompt_seed(0, key(setting)) for setting in SETTINGS}
+    assert len(seeds) == len(SETTINGS)
+
+
+def test_the_seed_formula_is_stable_across_versions():
+    # Published scores name prompt seeds: they must stay what they were.
+    assert prompting.prompt_seed(0, ("hc18", "010_HC", "fetal head", "box")) == 6685962473314192245
+
+
+def test_the_tight_box_is_tight_and_the_loose_one_is_not():
+    mask = disc()
+    assert make_prompt(mask, key("box"), 0).box.tolist() == [18, 16, 43, 41]
+    assert make_prompt(mask, key("box_loose"), 0).box.tolist() != [18, 16, 43, 41]
+
+
+def test_a_corrective_click_lies_in_the_largest_error_and_keeps_what_was_there():
+    mask = disc()
+    first = make_prompt(mask, key("clicks:3"), root=0)
+    overrun = mask.copy()
+    overrun[45:, :] = True
+    second = correct(first, overrun, mask, memory="logits")
+    assert second.labels.tolist() == [1, 0]
+    assert second.points[0].tolist() == first.points[0].tolist()
+    assert second.points[1][1] >= 45
+    assert second.memory == "logits"
+    third = correct(second, np.zeros_like(mask), mask, memory=None)
+    assert third.labels.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("setting", ["dot", "clicks:0", "clicks:", "clicks:100", "clicks:2.5", "Box"])
+def test_an_unknown_setting_is_named_with_what_is_allowed(setting):
+    with pytest.raises(InputError, match="point1_random"):
+        check_setting(setting)
+
+
+def test_rounds():
+    assert rounds("clicks:12") == 12
+    assert rounds("scribble") == 1
+    assert is_interactive("clicks:1")
+    assert not is_interactive("point1")
+
+
+def test_an_empty_mask_has_no_prompt():
+    for setting in COUNTS:
+        with pytest.raises(ValueError, match="empty"):
+            make_prompt(np.zeros((8, 8), bool), key(setting), 0)
+
+
+def test_a_mask_of_one_pixel_has_every_prompt():
+    mask = np.zeros((9, 9), bool)
+    mask[4, 5] = True
+    for setting in COUNTS:
+        prompt = make_prompt(mask, key(setting), 0)
+        assert all(mask[y, x] for x, y in prompt.positives)
