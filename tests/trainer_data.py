@@ -1,4 +1,4 @@
-"""Shards of ellipses, for the trainer's tests: grey discs on a noisy ground, some with a smaller one inside."""
+"""Shards of ellipses for the trainer's tests: discs on a noisy ground, some with a smaller one inside."""
 
 from __future__ import annotations
 

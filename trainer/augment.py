@@ -79,7 +79,7 @@ def draw(config: Augment, shape: tuple[int, int], rng: np.random.Generator) -> D
         move = rng.uniform(-0.5, 0.5, 2) * abs(1 - 1 / zoom) * np.array(shape)
     size = shape
     if crop:
-        keep = int(round(rng.uniform(0.5, 1.0) * shape[0]))
+        keep = round(rng.uniform(0.5, 1.0) * shape[0])
         size = (keep, shape[1]) if rng.random() < 0.5 else (shape[0], keep)
     return Draw(
         matrix=matrix,
@@ -100,7 +100,7 @@ def apply_image(image: Image, drawn: Draw, rng: np.random.Generator) -> Image:
     """The image as drawn, uint8 (H, W); padding is 0 here and is masked after normalisation."""
     values = _move(image, drawn, order=1)
     if drawn.reduce > 1 or drawn.blur or drawn.noise or drawn.gamma != 1 or drawn.gain != 1:
-        values = _intensity(values.astype(np.float32) / 255, drawn, rng)
+        values = _intensity(values.astype(np.float32) / np.float32(255), drawn, rng)
     if drawn.invert:
         values = 255 - values
     return _cut(values, drawn.size)

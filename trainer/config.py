@@ -49,15 +49,15 @@ class Prompting(Config):
     """First prompts and interactive rounds."""
 
     mix: PromptMix = PromptMix()
-    groups: int = Field(2, ge=1)
+    groups: int = Field(default=2, ge=1)
     """Kinds of prompt per step: the objects of an image are split into so many groups, one kind each."""
-    points_max: int = Field(5, ge=2)
+    points_max: int = Field(default=5, ge=2)
     """Most clicks inside in a first prompt of several clicks."""
-    negatives_max: int = Field(3, ge=1)
+    negatives_max: int = Field(default=3, ge=1)
     """Most clicks outside in a first prompt with negatives."""
     interactive: Share = 0.5
     """How often a group goes on after its first prompt: a click in the largest error, the mask fed back."""
-    rounds_max: int = Field(4, ge=1)
+    rounds_max: int = Field(default=4, ge=1)
     """Most rounds, the first included; the number is drawn evenly from 2 on."""
 
 
@@ -83,7 +83,7 @@ class Augment(Config):
     affine: Share = 0.0
     zoom: tuple[float, float] = (0.7, 1.5)
     """Magnification under `affine`."""
-    angle: float = Field(25.0, ge=0)
+    angle: float = Field(default=25.0, ge=0)
     """Largest rotation under `affine`, degrees."""
     crop: Share = 0.0
     """Cut to a rectangle and padded right and below, as SAM pads images that are not square."""
@@ -99,20 +99,20 @@ class Augment(Config):
 class Stream(Config):
     """Shards to batches."""
 
-    objects_per_image: int = Field(6, ge=1)
+    objects_per_image: int = Field(default=6, ge=1)
     balance: Share = 0.5
     """0: objects drawn evenly; 1: inversely to the square root of their area."""
-    min_area: int = Field(12, ge=1)
+    min_area: int = Field(default=12, ge=1)
     """Objects of fewer pixels are not asked for."""
     max_share: Share = 0.9
     """Objects that cover more of the image are not asked for."""
-    window: int = Field(16, ge=1)
+    window: int = Field(default=16, ge=1)
     """Shards whose samples are shuffled among one another; so many files are open at once."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(default=0, ge=0)
     """Processes that read ahead; 0 reads in the training process."""
     val_share: Share = 0.05
     """Share of samples held out for validation where no folder is given for it."""
-    val_images: int = Field(96, ge=0)
+    val_images: int = Field(default=96, ge=0)
     """Most images of one validation."""
 
 
@@ -124,7 +124,7 @@ class Optim(Config):
     """The encoder's learning rate as a multiple of `lr`."""
     weight_decay: Weight = 0.05
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.98
-    warmup: int = Field(250, ge=0)
+    warmup: int = Field(default=250, ge=0)
     """Steps of linear warm-up."""
     final: Share = 0.02
     """Learning rate at the end of the cosine, as a multiple of `lr`."""
@@ -142,18 +142,18 @@ class TrainConfig(Config):
     """Input size of `tiny`; None takes the checkpoint's, or 256."""
     decoder: Literal["scratch", "pretrained"] = "scratch"
     freeze: tuple[Part, ...] = ("encoder", "prompt_encoder")
-    steps: int = Field(10_000, ge=1)
-    batch: int = Field(8, ge=1)
+    steps: int = Field(default=10_000, ge=1)
+    batch: int = Field(default=8, ge=1)
     """Images per step, over all processes."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     """Parts in which a step's images go through the model, to save memory."""
     precision: Literal["32", "bf16", "16"] = "bf16"
     compile: bool = False
-    seed: int = Field(0, ge=0)
-    log_every: int = Field(20, ge=1)
-    validate_every: int = Field(1000, ge=1)
-    save_every: int = Field(500, ge=1)
-    patience: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
+    log_every: int = Field(default=20, ge=1)
+    validate_every: int = Field(default=1000, ge=1)
+    save_every: int = Field(default=500, ge=1)
+    patience: int = Field(default=0, ge=0)
     """Validations without improvement after which the run stops; 0 never stops."""
     prompts: Prompting = Prompting()
     loss: Loss = Loss()

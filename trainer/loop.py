@@ -149,7 +149,8 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
     start = inputs.init_from or inputs.checkpoint
     if start is None and "encoder" in config.freeze:
         raise InputError(
-            f"{config.model}: a frozen encoder needs its weights: give --checkpoint, or train it with --train-encoder"
+            f"{config.model}: a frozen encoder needs its weights: give --checkpoint, or train it too "
+            "with --train-encoder"
         )
     sam = models.build(
         config.model,
@@ -186,9 +187,8 @@ def open_cache(config: TrainConfig, inputs: Inputs, sam: Sam) -> Cache | None:
     ]
     changes = [name for name in changes if name != "angle"]
     if changes:
-        raise InputError(
-            f"--embeddings: images are encoded as they are; set {', '.join(f'augment.{c}=0' for c in changes)}"
-        )
+        off = ", ".join(f"augment.{name}=0" for name in changes)
+        raise InputError(f"--embeddings: images are encoded as they are; set {off}")
     return Cache(inputs.embeddings, encoder_hash(sam), inputs.shards)
 
 
@@ -254,7 +254,7 @@ def judge(
             record.validation(position.step, scores, pictures)
             settings: dict[str, list[tuple[float, int]]] = {}
             for (setting, _), dice in scores.dice.items():
-                settings.setdefault(setting, []).append((dice, scores.count[setting, _]))
+                settings.setdefault(setting, []).append((dice, scores.objects[setting, _]))
             text = "  ".join(
                 f"{name} {sum(d * n for d, n in values) / sum(n for _, n in values):.3f}"
                 for name, values in settings.items()
@@ -288,8 +288,8 @@ def save(
 def memory_hint(config: TrainConfig) -> str:
     """Which setting to lower when memory runs out."""
     return (
-        f"out of memory: raise accumulate (now {config.accumulate}) to send a step's {config.batch} images through "
-        f"in more parts, or lower stream.objects_per_image (now {config.stream.objects_per_image}), "
+        f"out of memory: raise accumulate (now {config.accumulate}) to send a step's {config.batch} images "
+        f"through in more parts, or lower stream.objects_per_image (now {config.stream.objects_per_image}), "
         f"loss.scale (now {config.loss.scale}) or prompts.rounds_max (now {config.prompts.rounds_max})"
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from monai.losses import DiceLoss, FocalLoss
 from torch import Tensor, nn
@@ -44,20 +46,22 @@ class MaskLoss(nn.Module):
         return values
 
 
-def area_average(masks: Tensor, size: tuple[int, int]) -> Tensor:
+def area_average(masks: Tensor, size: Sequence[int]) -> Tensor:
     """Masks (N, H, W) as the share of each cell that they cover, float32 (N, *size).
 
     Where `size` is the larger one, masks are upsampled bilinearly.
     """
+    size = tuple(size)
     if size == masks.shape[-2:]:
         return masks
     mode = "area" if size[0] <= masks.shape[-2] else "bilinear"
     return F.interpolate(masks[:, None], size, mode=mode)[:, 0]
 
 
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Logits (N, C, h, w) in float32 at `size`, bilinearly."""
     logits = logits.float()
+    size = tuple(size)
     if size == logits.shape[-2:]:
         return logits
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)

@@ -25,7 +25,7 @@ VAL_COLUMNS = ("step", "setting", "modality", "dice", "objects")
 
 def provenance() -> dict[str, Any]:
     """Package versions, git revision, Python and machine."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -94,7 +94,7 @@ class Record:
                 "setting": key[0],
                 "modality": key[1],
                 "dice": f"{dice:.5f}",
-                "objects": scores.count[key],
+                "objects": scores.objects[key],
             }
             for key, dice in scores.dice.items()
         ]

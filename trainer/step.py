@@ -34,10 +34,8 @@ class Step(nn.Module):
 
     def forward(self, batch: Batch, plans: Sequence[Plan]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss over groups and rounds, and its parts."""
-        config, sam = self.config, self.sam
         features = self.encode(batch)
-        side = 4 * features.shape[-1]
-        targets = self.targets(batch, side * config.loss.scale)
+        targets = self.targets(batch, 4 * features.shape[-1] * self.config.loss.scale)
         losses_, logs = [], []
         for number, plan in enumerate(plans):
             slots = slice(number, None, len(plans))

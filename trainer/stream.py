@@ -8,10 +8,11 @@ and workers, and no state of the stream needs to be stored.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,17 +74,16 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on `device`; copies from pinned memory do not wait."""
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """Called by the data loader."""
-        pinned = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **pinned)
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        changed: dict[str, Any] = {name: change(value) for name, value in tensors.items()}
+        return replace(self, **changed)
 
     def masks(self) -> Tensor:
         """Masks of all objects, float32 (B, K, H, W)."""
@@ -119,7 +119,7 @@ class Source:
         total = int(self.counts.sum())
         shuffled = np.random.default_rng(20250408).permutation(total)
         held = np.zeros(total, bool)
-        held[shuffled[: min(int(round(val_share * total)), val_most)]] = True
+        held[shuffled[: min(round(val_share * total), val_most)]] = True
         self.training = _split(~held, self.counts)
         self.held_out = _split(held, self.counts)
 
@@ -350,11 +350,11 @@ def collate(items: Sequence[dict]) -> Batch:
         for key in items[0]
         if key not in ("modality", "features", "problems")
     }
-    features = [item.get("features") for item in items]
+    features = [item["features"] for item in items if item.get("features") is not None]
     return Batch(
         **arrays,
         modality=[item["modality"] for item in items],
-        features=None if features[0] is None else torch.from_numpy(np.stack(features)),
+        features=torch.from_numpy(np.stack(features)) if features else None,
         problems=[problem for item in items for problem in item.get("problems", ())],
     )
 

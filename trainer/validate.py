@@ -39,7 +39,7 @@ class Scores(NamedTuple):
     """Mean Dice by (setting, modality), number of objects by the same, and the mean over all objects."""
 
     dice: dict[tuple[str, str], float]
-    count: dict[tuple[str, str], int]
+    objects: dict[tuple[str, str], int]
     mean: float
 
 
@@ -65,7 +65,7 @@ def validate(sam: Sam, batches: Iterable[Batch], device: torch.device) -> tuple[
     every = [value for group in values.values() for value in group]
     scores = Scores(
         dice={key: float(np.mean(group)) for key, group in values.items()},
-        count={key: len(group) for key, group in values.items()},
+        objects={key: len(group) for key, group in values.items()},
         mean=float(np.mean(every)) if every else float("nan"),
     )
     return scores, pictures
