@@ -163,7 +163,7 @@ def _entry_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Ite
         yield from _volume_cases(descriptor, entry, share)
         return
     try:
-        frames = count_frames(entry.image)
+        frames = count_frames(entry.image, key=descriptor.image.key, axes=descriptor.image.axes)
     except Unreadable as error:
         yield _failure(descriptor, entry, entry.image, str(error))
         return

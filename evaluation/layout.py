@@ -84,12 +84,13 @@ class Found:
     folder: Path | None
     images: int
     without_mask: int = 0
+    kind: str = "image"
 
     def __str__(self) -> str:
         if self.folder is None:
             return "not found"
-        bare = f" ({self.without_mask} more without masks)" if self.without_mask else ""
-        return f"{self.images} {'image' if self.images == 1 else 'images'}{bare} in {self.folder}"
+        bare = f", {self.without_mask} more without masks" if self.without_mask else ""
+        return f"{self.images} {self.kind}{'' if self.images == 1 else 's'}{bare}"
 
     def __format__(self, spec: str) -> str:
         return format(str(self), spec)
@@ -101,7 +102,8 @@ def find(descriptor: Descriptor, root: str | Path) -> Found:
         return Found(descriptor.name, Path(descriptor.shards), read_manifest(descriptor.shards).num)
     found = list(entries(descriptor, Path(root)))
     bare = sum(not entry.masks for entry in found)
-    return Found(descriptor.name, _place_of(descriptor, Path(root)), len(found) - bare, bare)
+    kind = "image" if descriptor.image.dimensions == 2 else "volume"
+    return Found(descriptor.name, _place_of(descriptor, Path(root)), len(found) - bare, bare, kind)
 
 
 def _place_of(descriptor: Descriptor, root: Path) -> Path | None:

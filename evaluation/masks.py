@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data.prompts import depth
+from data.prompts import depth, tight_box
 from evaluation.layout import Entry, MaskFile
 from evaluation.patterns import fill, natural
 from evaluation.readers import read_volume, suffix_of
@@ -302,10 +302,10 @@ def fill_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _fill(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    x0, y0, x1, y1 = tight_box(outline)
+    if depth(outline).max() > 0.1 * max(x1 - x0, y1 - y0):
+        return outline  # no stroke is so thick, a fifth of its extent: it is filled already
     best = ndimage.binary_fill_holes(outline)
-    rows, columns = np.flatnonzero(outline.any(1)), np.flatnonzero(outline.any(0))
-    if depth(outline).max() > 0.1 * (max(np.ptp(rows), np.ptp(columns)) + 1):
-        return best  # no stroke is so thick, a fifth of its extent: it is filled already
     if best.sum() > 2 * outline.sum():
         return best
     closed = ndimage.binary_closing(np.pad(outline, 8), np.ones((3, 3)), iterations=3)[8:-8, 8:-8]

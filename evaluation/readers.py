@@ -134,14 +134,18 @@ def from_itk(image: sitk.Image, frame: int | None = None) -> Volume:
     )
 
 
-def count_frames(path: Path) -> int:
-    """Frames of a 4-D file of the ITK formats, from its header.
+def count_frames(path: Path, *, key: str | None = None, axes: str | None = None) -> int:
+    """Frames (time points or channels) of a file, 1 for one that is not 4-D.
 
     Raises
     ------
     Unreadable
-        If the header cannot be read.
+        If the file cannot be read.
     """
+    if suffix_of(path) in ARRAY_SUFFIXES:
+        array = _read_array(path, key)
+        axes = axes or ("tzyx" if array.ndim == 4 else "")
+        return int(np.prod([array.shape[axes.index(letter)] for letter in "tc" if letter in axes]))
     reader = simpleitk().ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -187,11 +191,13 @@ def _read_tiff(path: Path) -> tuple[NDArray, str]:
 
 def _grey(array: NDArray, mask: bool) -> NDArray:
     """Colours to one value: luminance (ITU-R BT.601) of an image, the largest channel of a mask; no alpha."""
-    colours = array[..., :1] if array.shape[-1] == 2 else array[..., :3]
-    if mask or (colours == colours[..., :1]).all():
-        return colours.max(-1)
-    grey = colours @ np.array([0.299, 0.587, 0.114])
-    return np.rint(grey).astype(array.dtype) if array.dtype.kind in "ui" else grey
+    colours = [array[..., k] for k in range(1 if array.shape[-1] == 2 else min(3, array.shape[-1]))]
+    if all(np.array_equal(colours[0], other) for other in colours[1:]):
+        return np.ascontiguousarray(colours[0])
+    if mask:
+        return np.maximum.reduce(colours)
+    grey = sum(weight * colour for weight, colour in zip((0.299, 0.587, 0.114), colours, strict=True))
+    return np.rint(grey).astype(array.dtype) if array.dtype.kind in "ui" else np.asarray(grey)
 
 
 def _read_array(path: Path, key: str | None) -> NDArray:

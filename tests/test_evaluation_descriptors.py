@@ -282,12 +282,18 @@ def test_a_4d_image_follows_the_frame_in_its_masks_names(tmp_path: Path) -> None
         assert case.image[thing.mask].mean() > case.image[~thing.mask].mean() + 20
 
 
-def test_every_frame_of_a_4d_pair(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["nii.gz", "npz"])
+def test_every_frame_of_a_4d_pair(suffix: str, tmp_path: Path) -> None:
     label = np.stack([blocks((6, 30, 40), [1]), np.roll(blocks((6, 30, 40), [1]), 5, axis=2)])
-    write_itk(tmp_path / "a.nii.gz", picture_of(label, np.random.default_rng(0)), (1, 1, 8, 1))
-    write_itk(tmp_path / "masks" / "a.nii.gz", label, (1, 1, 8, 1))
-    masks = {"file": "masks/{id}.nii.gz", "labels": {"left ventricle": 1}}
-    source = {"folder": ".", "image": "{id}.nii.gz", "masks": [masks]}
+    image = picture_of(label, np.random.default_rng(0))
+    for folder, array in ((tmp_path, image), (tmp_path / "masks", label)):
+        folder.mkdir(exist_ok=True)
+        if suffix == "npz":
+            np.savez(folder / "a.npz", array=array)
+        else:
+            write_itk(folder / "a.nii.gz", array, (1, 1, 8, 1))
+    masks = {"file": f"masks/{{id}}.{suffix}", "labels": {"left ventricle": 1}}
+    source = {"folder": ".", "image": f"{{id}}.{suffix}", "masks": [masks]}
     path = _own(tmp_path, modality="MR", sources=[source], image={"frame": "each"})
     cases = cases_of(str(path), tmp_path)
     assert [case.case for case in cases] == [f"a/frame0{t}/z00{z}" for t in (0, 1) for z in (3, 4)]
