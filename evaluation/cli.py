@@ -112,8 +112,8 @@ def _report_failures(failures: list[Any], done: int) -> None:
             f"failed: {failure.dataset} {failure.file or failure.case}{who}: {failure.reason}", err=True
         )
     if failures:
-        message = f"{len(failures)} failures" + (", the first 20 above" if len(failures) > 20 else "")
-        raise Failed(message) if done else InputError(f"nothing could be read; {message}")
+        message = f"{len(failures)} failed" + (", the first 20 are listed" if len(failures) > 20 else "")
+        raise Failed(message) if done else InputError(f"nothing could be read: {message}")
 
 
 def _checkpoint_spec(item: str) -> str:

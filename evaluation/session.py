@@ -61,6 +61,9 @@ def evaluate(
 
     descriptors = load_datasets(datasets, root)
     methods = build_methods(specs, device=device, multimask=config.multimask)
+    if baseline is not None and baseline not in [method.name for method in methods]:
+        names = ", ".join(method.name for method in methods)
+        raise InputError(f"--baseline {baseline!r} is no method of this run; choose among {names}")
     claim(out, _settings(specs, methods, datasets, descriptors, root, config))
     failures = run(descriptors, root, methods, config, out, jobs=jobs)
     try:

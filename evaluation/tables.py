@@ -66,9 +66,9 @@ def summarise(
     Returns
     -------
     pandas.DataFrame
-        :data:`ROW`, ``modality`` (several joined by +), ``method``, ``n`` (objects), ``volumes``, ``mean``, ``sd``, ``low`` and ``high`` (95 %
-        bootstrap interval, NaN with a single volume), ``unit``, ``p`` and ``p_holm`` (against the baseline;
-        Holm's correction over all tests of this table).
+        :data:`ROW`, ``modality`` (several joined by +), ``method``, ``n`` (objects), ``volumes``, ``mean``,
+        ``sd``, ``low`` and ``high`` (95 % bootstrap interval, NaN with a single volume), ``unit``, ``p`` and
+        ``p_holm`` (against the baseline; Holm's correction over all tests of this table).
 
     Raises
     ------

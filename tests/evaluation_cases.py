@@ -15,9 +15,9 @@ title: Discs on grey
 modality: US
 sources:
   - folder: discs
-    image: "{id}.png"
+    image: images/{id}.png
     masks:
-      - {file: "{id}_mask.png", structure: disc}
+      - {file: "masks/{id}.png", structure: disc}
 licence: none
 """
 
@@ -34,11 +34,12 @@ def disc_image(number: int, size: tuple[int, int] = (60, 72)) -> tuple[np.ndarra
 def disc_folder(root: Path, count: int = 4) -> tuple[Path, Path]:
     """A dataset of `count` images under `root`; returns the data root and the descriptor's path."""
     folder = root / "data" / "discs"
-    folder.mkdir(parents=True)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
     for number in range(count):
         image, mask = disc_image(number)
-        Image.fromarray(image).save(folder / f"p{number}.png")
-        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"p{number}_mask.png")
+        Image.fromarray(image).save(folder / "images" / f"p{number}.png")
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"p{number}.png")
     descriptor = root / "discs.yaml"
     descriptor.write_text(DESCRIPTOR)
     return root / "data", descriptor

@@ -1,0 +1,128 @@
+"""``synthfm-eval`` as a user meets it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from evaluation_cases import disc_folder, random_tiny
+from PIL import Image
+
+from evaluation.cli import main
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(item) for item in arguments])
+    assert result.exit_code == code, result.output
+    if code == 2:
+        assert "Traceback" not in result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    root, descriptor = disc_folder(folder)
+    return root, descriptor, random_tiny(folder / "rand.pth")
+
+
+def test_a_run_prints_the_table_and_writes_what_it_promises(discs, tmp_path):
+    root, descriptor, weights = discs
+    out = tmp_path / "out"
+    arguments = ["run", "--checkpoint", f"mine={weights}", "--data-root", root, "--dataset", descriptor,
+                 "--prompts", "box,point1", "--out", out, "--limit", 3]  # fmt: skip
+    text = call(*arguments)
+    assert "| discs | disc | 3 / 3 |" in text
+    assert "mine" in text
+    assert "ellipse" in text
+    for name in ("scores.csv", "table.md", "table.csv", "table.tex", "failures.csv", "settings.json"):
+        assert (out / name).is_file()
+    assert list((out / "overlays").rglob("*.png"))
+    assert call(*arguments).split("###")[1] == text.split("###")[1]  # again: the same table
+    page = call("report", out, "--baseline", "ellipse")
+    assert "report.html" in page
+    assert (out / "report.html").is_file()
+    assert "seed = 0, now it is 7" in call(*arguments, "--seed", 7, code=2)
+
+
+def test_prompts_go_out_and_masks_come_back(discs, tmp_path):
+    root, descriptor, _ = discs
+    out = tmp_path / "exchange"
+    common = ["--data-root", root, "--dataset", descriptor, "--prompts", "box,point3_neg2"]
+    call("prompts", *common, "--out", out)
+    content = json.loads((out / "prompts.json").read_text())
+    assert len(content["cases"]) == 4
+    for case in content["cases"]:
+        image = Image.open(out / case["image"])
+        assert list(image.size) == case["size"]
+        for prompt in case["prompts"]:
+            mask = image.point(lambda value: 255 * (value > 135))  # another system's method: a threshold
+            (out / prompt["mask"]).parent.mkdir(parents=True, exist_ok=True)
+            mask.save(out / prompt["mask"])
+    text = call("run", *common, "--method", f"threshold=masks:{out},ellipse", "--out", tmp_path / "scored")
+    row = next(line for line in text.splitlines() if line.startswith("| discs"))
+    assert float(row.split("**")[1]) > 0.95
+    assert "threshold" in text
+    wrong = call("run", *common, "--method", f"threshold=masks:{out}", "--seed", 5, "--out", tmp_path / "b",
+                 code=2)  # fmt: skip
+    assert "--seed" in wrong
+
+
+def test_a_failed_case_is_told_with_exit_code_1(tmp_path):
+    root, descriptor = disc_folder(tmp_path)
+    (root / "discs" / "images" / "p1.png").write_bytes(b"nothing")
+    out = tmp_path / "out"
+    text = call("run", "--data-root", root, "--dataset", descriptor, "--prompts", "box", "--out", out, code=1)
+    assert "p1.png" in text
+    assert "| discs | disc | 3 / 3 |" in text
+
+
+WRONG = {
+    "dataset": (["--dataset", "chaos-tc"], "chaos-ct"),
+    "root": (["--data-root", "nowhere"], "nowhere"),
+    "prompt": (["--prompts", "bx"], "box_loose"),
+    "method": (["--method", "elipse"], "grabcut"),
+    "checkpoint": (["--checkpoint", "missing.pth"], "missing.pth"),
+    "preset": (["--preset", "paper"], "default"),
+    "set": (["--set", "tolerance=3"], "tolerance_mm"),
+    "value": (["--set", "tolerance_mm=-1"], "tolerance_mm"),
+    "none": (["--method", "none"], "no method"),
+    "baseline": (["--baseline", "sam"], "ellipse"),
+    "device": (["--checkpoint", "rand", "--device", "quantum"], "quantum"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_argument_is_one_clear_line_and_leaves_nothing(discs, tmp_path, name):
+    root, descriptor, weights = discs
+    wrong, message = WRONG[name]
+    wrong = [str(weights) if item == "rand" else item for item in wrong]
+    given = {"--data-root": str(root), "--dataset": str(descriptor), "--out": str(tmp_path / "out")}
+    given |= dict(zip(wrong[::2], wrong[1::2], strict=True))
+    text = call("run", *(part for pair in given.items() for part in pair), code=2)
+    assert message in text
+    assert len(text.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_datasets_and_methods_are_listed(discs):
+    text = call("datasets", "--data-root", discs[0])
+    assert "chaos-ct" in text
+    assert "not found" in text
+    assert "expected under the data root" in call("datasets", "hc18")
+    assert "chaos-ct" in call("datasets", "hc19", code=2)
+    text = call("methods")
+    assert "random_walker" in text
+    assert "clicks:K" in text
+
+
+def test_help_stays_light():
+    code = (
+        "import sys; from click.testing import CliRunner; from evaluation.cli import main;"
+        "CliRunner().invoke(main, ['run', '--help']);"
+        "heavy = ('torch', 'pandas', 'matplotlib', 'SimpleITK', 'skimage');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,322 @@
+"""Tables and pages from scores alone."""
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.console import InputError
+from evaluation import statistics, tables, typeset
+from evaluation.report import write_report, write_tables
+from evaluation.scores import COLUMNS, read_scores
+
+
+def rows(method="a", *, dataset="ct", structure="liver", volumes=6, slices=3, dsc=0.8, spread=0.05, seed=0,
+         prompt="box", **change):  # fmt: skip
+    """Rows of one method on one structure, DSC drawn around `dsc`."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for volume in range(volumes):
+        for k in range(slices):
+            value = float(np.clip(dsc + spread * rng.normal(), 0, 1))
+            lines.append(
+                dict.fromkeys(COLUMNS, 0)
+                | {"dataset": dataset, "modality": dataset.upper()[:2], "case": f"v{volume}/z{k}"}
+                | {"volume": f"v{volume}", "slice": k, "structure": structure, "prompt": prompt, "round": 1}
+                | {"clicks": 1, "method": method, "dsc": value, "iou": value / (2 - value), "unit": "mm"}
+                | {"hd95": 10 * (1 - value), "surface_dice": value, "tolerance": 2.0}
+                | {"predicted_iou": value**2, "reference_pixels": 100, "predicted_pixels": 100}
+                | {"shared_pixels": int(100 * value), "volume_voxels": 400}
+                | {"encode_seconds": 0.2, "predict_seconds": 0.01}
+                | change
+            )
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def two(**change):
+    return pd.concat(
+        [rows("a", dsc=0.85, **change), rows("b", dsc=0.75, seed=1, **change)], ignore_index=True
+    )
+
+
+def test_means_counts_and_spread_are_pandas():
+    scores = two()
+    line = tables.summarise(scores).set_index("method").loc["a"]
+    values = scores["dsc"][scores["method"] == "a"]
+    assert (line["n"], line["volumes"]) == (18, 6)
+    assert line["mean"] == pytest.approx(values.mean())
+    assert line["sd"] == pytest.approx(values.std())
+    assert line["low"] < line["mean"] < line["high"]
+
+
+def test_the_interval_is_that_of_whole_volumes():
+    # Slices of a volume that are copies of each other add no information: the interval must not shrink.
+    one = rows(slices=1, volumes=12)
+    copies = pd.concat([one.assign(case=one["case"] + f"/{k}") for k in range(20)])
+    narrow, same = (tables.summarise(table).iloc[0] for table in (one, copies))
+    assert same["high"] - same["low"] == pytest.approx(narrow["high"] - narrow["low"], rel=0.01)
+
+
+def test_the_bootstrap_interval_covers_the_mean_of_a_normal_sample():
+    rng = np.random.default_rng(5)
+    hits = 0
+    for _ in range(200):
+        drawn = rng.normal(size=40)
+        low, high = statistics.interval(statistics.bootstrap_means(drawn, np.arange(40), rng, resamples=400))
+        hits += low < 0 < high
+    assert 175 < hits < 200
+
+
+def test_one_volume_has_no_interval():
+    line = tables.summarise(rows(volumes=1)).iloc[0]
+    assert np.isnan(line["low"])
+    assert np.isnan(line["high"])
+
+
+def test_the_paired_test_is_scipys_on_volume_means():
+    from scipy.stats import wilcoxon
+
+    scores = two()
+    summary = tables.summarise(scores, baseline="b").set_index("method")
+    means = scores.groupby(["method", "volume"])["dsc"].mean().unstack(0)
+    assert summary.loc["a", "p"] == pytest.approx(wilcoxon(means["a"] - means["b"]).pvalue)
+    assert np.isnan(summary.loc["b", "p"])
+
+
+def test_holm_is_over_all_tests_of_the_table():
+    parts = [two(structure=name) for name in ("liver", "spleen", "kidney")]
+    summary = tables.summarise(pd.concat(parts), baseline="b")
+    tested = summary[summary["method"] == "a"]
+    assert tested["p_holm"].tolist() == pytest.approx([min(1, 3 * p) for p in tested["p"]])
+
+
+def test_holm_against_a_worked_example():
+    corrected = statistics.holm([0.01, np.nan, 0.02, 0.3, 0.015])
+    assert np.isnan(corrected[1])
+    assert [corrected[k] for k in (0, 2, 3, 4)] == pytest.approx([0.04, 0.045, 0.3, 0.045])
+
+
+def test_equal_scores_differ_from_nothing():
+    same = pd.concat([rows("a"), rows("b")])
+    assert tables.summarise(same, baseline="b").set_index("method").loc["a", "p"] == 1.0
+
+
+def test_an_unknown_baseline_is_named_with_the_methods():
+    with pytest.raises(InputError, match="takes one of a, b"):
+        tables.summarise(two(), baseline="c")
+
+
+def test_a_method_gains_nothing_from_cases_it_crashed_on():
+    scores = two()
+    hard = scores["case"].str.startswith("v0/")
+    scores.loc[hard, "dsc"] = 0.1
+    crashed = scores[~(hard & (scores["method"] == "b"))]
+    summary = tables.summarise(crashed).set_index("method")
+    assert summary["n"].tolist() == [15, 15]
+    assert summary.loc["a", "mean"] > 0.8
+    assert tables.common(crashed)[1] == 3
+
+
+def test_a_method_without_a_setting_takes_no_rows_from_the_others():
+    scores = pd.concat([two(), rows("a", prompt="point1")])
+    summary = tables.summarise(scores)
+    assert summary[summary["prompt"] == "point1"]["n"].tolist() == [18]
+    point = list(typeset.grids(summary))[1]
+    assert point.methods == ["a"]
+
+
+def test_modalities_weigh_structures_alike():
+    scores = pd.concat([
+        rows(dataset="ct", structure="liver", dsc=0.9, spread=0, volumes=20),
+        rows(dataset="ct", structure="aorta", dsc=0.5, spread=0, volumes=2),
+        rows(dataset="mr", structure="liver", dsc=0.2, spread=0),
+    ])  # fmt: skip
+    table = tables.by_modality(scores).set_index("modality")
+    assert table.loc["CT", "mean"] == pytest.approx(0.7)
+    assert table.loc["all", "mean"] == pytest.approx((0.9 + 0.5 + 0.2) / 3)
+
+
+def test_stacked_slices_weigh_by_area():
+    scores = rows(volumes=1, slices=2)
+    scores["reference_pixels"] = [10, 190]
+    scores["predicted_pixels"] = [10, 210]
+    scores["shared_pixels"] = [0, 180]
+    (line,) = tables.stacked(scores).to_dict("records")
+    assert line["dsc"] == pytest.approx(2 * 180 / (200 + 220))
+    assert line["coverage"] == pytest.approx(0.5)
+
+
+def test_two_dimensional_images_have_no_stack():
+    assert tables.stacked(rows().assign(volume_voxels=np.nan)).empty
+
+
+def clicks(curves, method="a"):
+    lines = []
+    for case, curve in enumerate(curves):
+        for turn, dsc in enumerate(curve, start=1):
+            lines.append(
+                rows(method, volumes=1, slices=1, prompt=f"clicks:{len(curve)}").iloc[0].to_dict()
+                | {"case": f"c{case}", "volume": f"c{case}", "round": turn, "clicks": turn, "dsc": dsc}
+            )
+    return pd.DataFrame(lines)
+
+
+def test_clicks_to_reach_a_target():
+    (line,) = tables.clicks_to_reach(clicks([[0.5, 0.86, 0.91], [0.9, 0.7, 0.7], [0.1, 0.2, 0.3]])).to_dict(
+        "records"
+    )
+    assert line["noc85"] == pytest.approx((2 + 1 + 3) / 3)
+    assert line["noc90"] == pytest.approx((3 + 1 + 3) / 3)
+    assert line["missed85"] == pytest.approx(1 / 3)
+
+
+def test_the_tables_show_the_last_round():
+    summary = tables.summarise(clicks([[0.1, 0.8], [0.2, 0.6]]))
+    assert summary["mean"].tolist() == [pytest.approx(0.7)]
+
+
+def test_calibration_is_a_rank_correlation():
+    (line,) = tables.calibration(rows()).to_dict("records")
+    assert line["pooled"] == pytest.approx(1.0)
+    assert line["within"] == pytest.approx(1.0)
+    assert tables.calibration(rows().assign(predicted_iou=np.nan)).empty
+
+
+def test_best_is_bold_second_underlined_and_ties_share():
+    scores = pd.concat([
+        rows("a", dsc=0.9, spread=0), rows("b", dsc=0.8, spread=0), rows("c", dsc=0.7, spread=0),
+        rows("d", dsc=0.9, spread=0),
+    ])  # fmt: skip
+    (grid,) = typeset.grids(tables.summarise(scores))
+    text = typeset.markdown(grid)
+    assert re.search(r"\| \*\*0\.900\*\* .* \| 0\.800 .* \| 0\.700 .* \| \*\*0\.900\*\*", text)
+    (grid,) = typeset.grids(tables.summarise(scores[scores["method"] != "d"]))
+    assert "<u>0.800</u>" in typeset.markdown(grid)
+
+
+def test_the_smallest_distance_is_best():
+    (grid,) = typeset.grids(tables.summarise(two(), "hd95"), "hd95")
+    assert [cell.rank for cell in grid.rows[0][1]] == [1, 2]
+    assert "(mm)" in grid.rows[0][0][1]
+
+
+def test_a_setting_that_a_method_cannot_use_is_a_dash():
+    scores = pd.concat([two(), rows("a", dataset="us", structure="head")])
+    (grid,) = typeset.grids(tables.summarise(scores))
+    assert grid.rows[1][1][1] is None
+    assert typeset.DASH in typeset.markdown(grid)
+
+
+AWKWARD = "50%_a&b #1 {x} ~^ \\ $ <c> |d| caf\u00e9 \u4e2d"
+
+
+def awkward_scores():
+    scores = pd.concat([two(), two(prompt="point1"), clicks([[0.3, 0.7]] * 3), clicks([[0.2, 0.9]] * 3, "b")])
+    return scores.replace({"structure": {"liver": AWKWARD}, "method": {"b": AWKWARD}})
+
+
+def test_latex_compiles_alone_and_inside_a_paper(tmp_path):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    write_tables(awkward_scores(), tmp_path, baseline="a")
+    head = r"\documentclass{article}\usepackage{booktabs,graphicx}"
+    (tmp_path / "paper.tex").write_text(head + r"\begin{document}\input{table}Text.\end{document}")
+    for name in ("table", "paper"):
+        done = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", name],
+            cwd=tmp_path,
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stdout.decode(errors="replace")[-1500:]
+        assert (tmp_path / f"{name}.pdf").stat().st_size > 5000
+
+
+def test_latex_is_balanced_and_escaped(tmp_path):
+    write_tables(awkward_scores(), tmp_path)
+    text = (tmp_path / "table.tex").read_text()
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 4
+    assert r"50\%\_a\&b \#1 \{x\}" in text
+    for line in re.findall(r"^(?:ct|box|point1|clicks).*\\\\$", text, flags=re.M):
+        assert len(re.findall(r"(?<!\\)&", line)) == 4  # three labels, two methods
+
+
+def test_table_csv_holds_every_score(tmp_path):
+    write_tables(two(), tmp_path)
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert set(table["score"]) == {"dsc", "iou", "hd95", "surface_dice"}
+    assert len(table) == 8
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    scores = awkward_scores()
+    scores.to_csv(folder / "scores.csv", index=False)
+    page = write_report(read_scores(folder), folder, baseline="a")
+    return folder, page.read_text()
+
+
+def test_the_page_is_whole_in_itself(report):
+    folder, text = report
+    assert not re.search(r"(src|href)=\"(?!data:|#)", text)
+    assert text.count("data:image/png;base64,") == len(list((folder / "figures").glob("*.png")))
+    assert "&lt;c&gt;" in text
+    assert "<c>" not in text
+
+
+def test_every_figure_is_there(report):
+    names = {path.stem.split("-")[0] for path in (report[0] / "figures").glob("*.png")}
+    assert names == {"clicks", "structures", "scatter", "calibration"}
+
+
+def test_the_page_sorts_and_filters_in_a_browser(report, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here to run the page in")
+    check = """<script>
+      const table = document.querySelector("#cases ~ .cases table");
+      const column = [...table.querySelectorAll("th")].findIndex(head => head.textContent === "dsc");
+      const values = () => [...table.tBodies[0].rows].map(row => Number(row.cells[column].dataset.value));
+      const button = table.querySelectorAll("th button")[column];
+      const sorted = list => list.every((value, k) => k === 0 || list[k - 1] <= value);
+      button.click(); const up = sorted(values());
+      button.click(); const down = sorted(values().reverse());
+      const before = rows.length; filter.value = "point1"; filter.dispatchEvent(new Event("input"));
+      const shown = rows.filter(row => !row.hidden).length;
+      document.title = `up=${up} down=${down} filtered=${shown > 0 && shown < before}`;
+    </script></body>"""
+    page = tmp_path / "page.html"
+    page.write_text(report[1].replace("</body>", check))
+    done = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom",
+         f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
+        capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert b"<title>up=true down=true filtered=true</title>" in done.stdout, done.stderr[-800:]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="hd95"), "'hd95' is missing"),
+        (lambda table: table.assign(dsc="good"), "'dsc'"),
+        (lambda table: table.iloc[:0], "no scores"),
+    ],
+)
+def test_a_damaged_scores_file_is_named(tmp_path, change, message):
+    change(rows()).to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(InputError, match=message):
+        read_scores(tmp_path)
+
+
+def test_a_missing_scores_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="synthfm-eval run"):
+        read_scores(tmp_path)
+
+
+def test_a_structure_called_na_is_kept(tmp_path):
+    rows(structure="NA").to_csv(tmp_path / "scores.csv", index=False)
+    assert set(read_scores(tmp_path)["structure"]) == {"NA"}

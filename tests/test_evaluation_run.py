@@ -1,0 +1,265 @@
+"""Runs: rows as promised, resumed where they stopped, a crash costs one case."""
+
+import csv
+import json
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from evaluation_cases import disc_case, disc_folder, random_tiny
+from PIL import Image
+
+from data.console import Failed, InputError
+from evaluation import methods, overlays
+from evaluation.config import EvalConfig
+from evaluation.descriptor import load_descriptor
+from evaluation.methods import Predicted
+from evaluation.run import ask, case_prompts, run, score_answers
+from evaluation.scores import COLUMNS, ScoresFile, claim, read_scores
+from evaluation.session import build_methods, evaluate
+
+
+class Oracle:
+    """Answers with the reference of a folder of discs, wrongly where told; counts what it is asked."""
+
+    def __init__(self, name="oracle", wrong=0, crash=(), stop=None):
+        self.name, self.wrong, self.crash, self.stop = name, wrong, crash, stop
+        self.encoded = 0
+        self.batches = []
+
+    def accepts(self, setting):
+        return True
+
+    def encode(self, image):
+        self.encoded += 1
+        if self.stop is not None and self.encoded > self.stop:
+            raise KeyboardInterrupt
+        return image
+
+    def predict(self, encoded, prompts):
+        self.batches.append(len(prompts))
+        if prompts[0].key[1] in self.crash:
+            raise RuntimeError("out of luck")
+        mask = encoded > 135  # the noise stays below, the disc above
+        mask[: self.wrong] = False
+        return [Predicted(mask, 0.5, memory=len(prompt.points)) for prompt in prompts]
+
+
+@pytest.fixture
+def discs(tmp_path):
+    root, descriptor = disc_folder(tmp_path)
+    return root, load_descriptor(str(descriptor)), tmp_path / "out"
+
+
+CONFIG = EvalConfig(prompts=("box", "point1", "clicks:2"), overlays=2)
+
+
+def go(discs, method, config=CONFIG):
+    root, descriptor, out = discs
+    claim(out, config.model_dump(mode="json"))
+    return run([descriptor], root, method if isinstance(method, list) else [method], config, out)
+
+
+def test_one_row_per_case_object_prompt_round_and_method(discs):
+    assert go(discs, [Oracle("a"), Oracle("b")]) == []
+    scores = read_scores(discs[2])
+    assert list(scores.columns) == COLUMNS
+    assert len(scores) == 4 * 2 * (1 + 1 + 2)
+    assert not scores.duplicated(["case", "prompt", "round", "method"]).any()
+    assert (scores["dsc"] > 0.9).all()
+    assert set(scores["clicks"][scores["prompt"] == "clicks:2"]) == {1, 2}
+    assert (scores["prompt_seed"].groupby([scores["case"], scores["prompt"]]).nunique() == 1).all()
+
+
+def test_an_image_is_encoded_once_and_settings_share_a_batch(discs):
+    method = Oracle()
+    go(discs, method)
+    assert method.encoded == 4
+    assert method.batches == [3, 1] * 4
+
+
+def test_the_memory_of_the_round_before_comes_back():
+    seen = []
+
+    class Remembers(Oracle):
+        def predict(self, encoded, prompts):
+            seen.append([prompt.memory for prompt in prompts])
+            return super().predict(encoded, prompts)
+
+    case = disc_case(0, second=True)
+    ask(Remembers(), case, case_prompts(case, ["clicks:3"], 0))
+    assert seen == [[None, None], [1, 1], [2, 2]]
+
+
+def test_a_crash_costs_that_case_and_method(discs):
+    failures = go(discs, [Oracle("good"), Oracle("bad", crash=("p1",))])
+    assert [(item.case, item.method) for item in failures] == [("p1", "bad")]
+    assert "out of luck" in failures[0].reason
+    scores = read_scores(discs[2])
+    assert set(scores["case"][scores["method"] == "bad"]) == {"p0", "p2", "p3"}
+    assert set(scores["case"][scores["method"] == "good"]) == {"p0", "p1", "p2", "p3"}
+    with open(discs[2] / "failures.csv") as handle:
+        assert [row["case"] for row in csv.DictReader(handle)] == ["p1"]
+
+
+def test_what_crashed_is_tried_again_by_the_next_run(discs):
+    go(discs, Oracle("m", crash=("p1",)))
+    again = Oracle("m")
+    assert go(discs, again) == []
+    assert sorted(read_scores(discs[2])["case"].unique()) == ["p0", "p1", "p2", "p3"]
+    assert again.encoded == 2  # p1, and the last case, which may have been cut short
+
+
+def test_a_wrong_mask_shape_is_a_failure_of_the_case(discs):
+    class Small(Oracle):
+        def predict(self, encoded, prompts):
+            return [Predicted(np.ones((3, 3), bool)) for _ in prompts]
+
+    failures = go(discs, [Oracle("a"), Small("b")], EvalConfig(prompts=("box",)))
+    assert len(failures) == 4
+    assert "(3, 3)" in failures[0].reason
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_scores(discs, tmp_path):
+    with pytest.raises(Failed, match="same command"):
+        go(discs, Oracle("m", stop=2))
+    first = (discs[2] / "scores.csv").read_text()
+    (discs[2] / "scores.csv").write_text(first[:-20])  # a torn last line, as after a power cut
+    again = Oracle("m")
+    go(discs, again)
+    assert again.encoded == 3
+    whole = (discs[0], discs[1], tmp_path / "whole")
+    go(whole, Oracle("m"))
+    times = ["encode_seconds", "predict_seconds"]
+    keys = ["case", "prompt", "round"]
+    pd.testing.assert_frame_equal(
+        *(
+            read_scores(out).drop(columns=times).sort_values(keys, ignore_index=True)
+            for out in (discs[2], whole[2])
+        )
+    )
+
+
+def test_a_finished_run_does_almost_nothing_again(discs):
+    go(discs, Oracle("m"))
+    again = Oracle("m")
+    go(discs, again)
+    assert again.encoded == 1
+
+
+def test_other_settings_are_refused_and_named(discs):
+    go(discs, Oracle("m"))
+    with pytest.raises(InputError, match="seed = 0, now it is 1"):
+        go(discs, Oracle("m"), CONFIG.model_copy(update={"seed": 1}))
+
+
+def test_a_foreign_scores_file_is_refused(tmp_path):
+    (tmp_path / "scores.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"settings\.json"):
+        claim(tmp_path, {})
+    with pytest.raises(InputError, match="another --out"):
+        ScoresFile(tmp_path)
+
+
+def test_the_unit_and_tolerance_follow_the_spacing():
+    config = EvalConfig(prompts=("box",), tolerance_mm=3.0, tolerance_px=1.5)
+    rows = {}
+    for spacing in (None, (0.5, 2.0)):
+        case = disc_case(0, spacing=spacing)
+        seconds, answers = ask(Oracle(wrong=20), case, case_prompts(case, ["box"], 0))
+        with joblib.Parallel(n_jobs=1) as parallel:
+            (rows[spacing],) = score_answers(case, answers, config, "m", seconds, parallel)
+    assert (rows[None].unit, rows[None].tolerance) == ("px", 1.5)
+    assert (rows[0.5, 2.0].unit, rows[0.5, 2.0].tolerance) == ("mm", 3.0)
+    assert rows[None].hd95 != rows[0.5, 2.0].hd95
+
+
+def test_the_gallery_keeps_best_worst_and_a_bounded_sample(tmp_path):
+    gallery = overlays.Gallery(tmp_path, sample=3)
+    for number in range(12):
+        case = disc_case(number)
+        _, answers = ask(Oracle(wrong=number), case, case_prompts(case, ["box"], 0))
+        gallery.offer(case, [(answers[0], "m", 1 - number / 20)])
+    pictures = sorted(tmp_path.rglob("*.png"))
+    assert 3 <= len(pictures) <= 5
+    assert pictures[0].name == "0.450__p11.png"
+    assert pictures[-1].name == "1.000__p0.png"
+    chosen = overlays.choose(pictures[0].parent)
+    assert list(chosen) == ["best", "median", "worst"]
+    assert Image.open(chosen["median"]).size[1] > overlays.PANEL
+
+
+def test_an_overlay_shows_reference_and_mask_in_their_colours():
+    case = disc_case(0)
+    _, answers = ask(Oracle(wrong=25), case, case_prompts(case, ["box_point"], 0))
+    sheet = np.asarray(overlays.panels(case, {"m": (answers[0], 0.5)}))
+    first, second = sheet[:, : overlays.PANEL], sheet[:, -overlays.PANEL :]
+
+    def holds(panel, colour):
+        rgb = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+        return (panel == rgb).all(-1).sum() > 20
+
+    assert holds(first, overlays.REFERENCE)
+    assert holds(first, overlays.BOX)
+    assert holds(first, overlays.POSITIVE)
+    assert not holds(first, overlays.PREDICTED)
+    assert holds(second, overlays.PREDICTED)
+
+
+def test_unreadable_files_fail_and_the_rest_goes_on(discs):
+    root, _, _ = discs
+    (root / "discs" / "images" / "p2.png").write_bytes(b"\x89PNG cut short")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(root / "discs" / "masks" / "p3.png")
+    failures = go(discs, Oracle("m"))
+    assert sorted(item.case for item in failures) == ["p2", "p3"]
+    assert all(item.reason and item.file for item in failures)
+    assert sorted(read_scores(discs[2])["case"].unique()) == ["p0", "p1"]
+
+
+def test_nothing_to_score_is_an_input_error_that_names_the_first_reason(tmp_path):
+    root, descriptor = disc_folder(tmp_path, count=2)
+    for path in (root / "discs" / "images").glob("p?.png"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"2 cases failed, the first: .*p0\.png"):
+        evaluate(["ellipse"], [str(descriptor)], root, EvalConfig(), tmp_path / "out")
+
+
+def test_no_setting_for_the_only_method_is_said(tmp_path):
+    root, descriptor = disc_folder(tmp_path, count=1)
+    with pytest.raises(InputError, match="point1"):
+        evaluate(["ellipse"], [str(descriptor)], root, EvalConfig(prompts=("point1",)), tmp_path / "out")
+
+
+def test_another_checkpoint_under_the_same_name_is_refused(tmp_path):
+    from trainer import models
+
+    root, descriptor = disc_folder(tmp_path, count=1)
+    weights = random_tiny(tmp_path / "m.pth")
+    spec, config = [f"m=checkpoint:{weights}"], EvalConfig(prompts=("box",))
+    evaluate(spec, [str(descriptor)], root, config, tmp_path / "out")
+    models.export(models.build("tiny", image_size=64, seed=2), weights)
+    with pytest.raises(InputError, match="methods"):
+        evaluate(spec, [str(descriptor)], root, config, tmp_path / "out")
+
+
+def test_two_methods_of_one_name_are_refused():
+    with pytest.raises(InputError, match="two methods"):
+        build_methods(["ellipse", "ellipse=grabcut"], device="cpu", multimask="auto")
+
+
+def test_a_missing_package_costs_its_own_method(monkeypatch, caplog):
+    def build(spec, **_):
+        if spec == "grabcut":
+            raise methods.Unavailable("needs OpenCV")
+        return Oracle(spec)
+
+    monkeypatch.setattr(methods, "build", build)
+    built = build_methods(["ellipse", "grabcut"], device="cpu", multimask="auto")
+    assert [method.name for method in built] == ["ellipse"]
+    assert "needs OpenCV" in caplog.text
+
+
+def test_settings_json_is_readable(discs):
+    go(discs, Oracle("m"))
+    assert json.loads((discs[2] / "settings.json").read_text())["prompts"] == list(CONFIG.prompts)
