@@ -48,19 +48,33 @@ class View:
         return sliced[:, ::-1] if upright else sliced  # coronal and sagittal: superior on top
 
 
-def view_of(volume: Volume, descriptor: Descriptor) -> View:
-    """The view of a volume that a descriptor asks for.
+def acquisition_axis(spacing: tuple[float, float, float]) -> int:
+    """The axis (of z, y, x) across which a volume was acquired, from its spacing.
 
-    Without a plane the cut goes across the axis of the largest spacing, or across the file's own slice axis
-    where no spacing is 5 % larger than the one along it.
+    Pixels are square nearly always, so it is the axis whose spacing differs from the two others'; where all
+    three differ, that of the largest; where none does by more than 5 %, the file's own slice axis, 0.
+
+    >>> acquisition_axis((0.7, 0.98, 0.98)), acquisition_axis((1.0, 4.0, 1.0)), acquisition_axis((1.0, 1.0, 1.0))
+    (0, 1, 0)
     """
+    if max(spacing) <= 1.05 * min(spacing):
+        return 0
+    for axis in range(3):
+        first, second = (spacing[k] for k in range(3) if k != axis)
+        if max(first, second) <= 1.01 * min(first, second):
+            return axis
+    return int(np.argmax(spacing))
+
+
+def view_of(volume: Volume, descriptor: Descriptor) -> View:
+    """The view of a volume that a descriptor asks for."""
     turn = descriptor.orientation == "radiological" and not volume.flat
     order = radiological(volume, volume.array)[1] if turn else (0, 1, 2)
     axis = order.index(0)
     if not volume.flat and descriptor.slices.plane != "auto":
         axis = PLANES.index(descriptor.slices.plane)
-    elif not volume.flat and volume.spacing is not None and max(volume.spacing) > 1.05 * volume.spacing[0]:
-        axis = order.index(int(np.argmax(volume.spacing)))
+    elif not volume.flat and volume.spacing is not None:
+        axis = order.index(acquisition_axis(volume.spacing))
     if volume.spacing is None:
         return View(volume, turn, axis, None)
     row, column = (float(volume.spacing[order[k]]) for k in range(3) if k != axis)

@@ -99,13 +99,21 @@ def test_a_plane_looks_the_same_however_it_is_stored(plane: str, code: str, tmp_
 
 
 @pytest.mark.parametrize(
-    ("spacing", "letter"), [((1.0, 1.0, 5.0), "z"), ((1.0, 5.0, 1.0), "y"), ((5.0, 1.0, 1.0), "x")]
+    ("spacing", "letter"),
+    [
+        ((1.0, 1.0, 5.0), "z"),
+        ((1.0, 5.0, 1.0), "y"),
+        ((5.0, 1.0, 1.0), "x"),
+        ((0.98, 0.98, 0.7), "z"),  # thin slices of a CT are still axial
+        ((1.0, 3.0, 2.0), "y"),
+    ],
 )
-def test_by_default_the_cut_goes_across_the_thick_axis(spacing: tuple, letter: str, tmp_path: Path) -> None:
+def test_by_default_the_cut_is_the_plane_of_acquisition(spacing: tuple, letter: str, tmp_path: Path) -> None:
     write_pair(tmp_path, "a", LABEL, spacing=spacing)
     cases, _ = split(iter_cases(descriptor(), tmp_path))
     assert {case.case.split("/")[1][0] for case in cases} == {letter}
-    assert {case.spacing for case in cases} == {(1.0, 1.0)}
+    plane = [value for axis, value in zip("zyx", spacing[::-1], strict=True) if axis != letter]
+    assert cases[0].spacing == pytest.approx(plane)
 
 
 def test_equal_spacings_keep_the_files_own_slices(tmp_path: Path) -> None:
