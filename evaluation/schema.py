@@ -144,8 +144,8 @@ class Slices(Config):
     """Which slices of a volume, and which objects in them, become cases."""
 
     plane: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
-    """``auto``: the plane it was acquired in, told from the spacing: across the axis that differs from the two
-    others, or else the largest; the file's own slices where all are alike."""
+    """``auto``: the plane it was acquired in, told from the spacing: across the axis that differs from the
+    two others, or else the largest; the file's own slices where all are alike."""
     policy: Literal["every", "step", "largest"] = "every"
     """Every slice; every `step`-th; of each structure the slice with its largest area."""
     step: int = pydantic.Field(default=1, ge=1)
