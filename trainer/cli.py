@@ -109,5 +109,69 @@ def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:
     return parts
 
 
+@main.command()
+@click.option(
+    "--shards", multiple=True, required=True, help="Dataset folder(s); repeat, or separate by commas."
+)
+@click.option("--checkpoint", default="tiny", show_default=True, help="Whose encoder.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cache's folder."
+)
+@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images at a time.")
+@click.option("--dry-run", is_flag=True, help="Only say how much disk it takes.")
+def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_run: bool) -> None:
+    """Encode every image once, for training with a frozen encoder."""
+    import torch
+
+    from trainer import embeddings, models
+
+    sam, name = models.load(checkpoint)
+    folders = _folders(shards)
+    click.echo(f"{out}: up to {embeddings.disk_needed(sam, folders) / 1e9:.2f} GB of embeddings by {name}")
+    if dry_run:
+        return
+    sam.to("cuda" if torch.cuda.is_available() else "cpu")
+    written, kept = embeddings.embed(sam, folders, out, batch)
+    click.echo(f"{out}: {written} shards embedded, {kept} were there already")
+
+
+@main.command()
+@click.argument("checkpoint")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True,
+              help="The file; its suffix says the format: .pth, .safetensors or .onnx.")  # fmt: skip
+@click.option("--half", is_flag=True, help="Half precision: half the size.")
+def export(checkpoint: str, out: Path, half: bool) -> None:
+    """Convert a checkpoint, or a run's state.pt, to SAM's format, safetensors or ONNX."""
+    from trainer import models
+    from trainer.export import export as write
+
+    sam, name = models.load(checkpoint)
+    for path in write(sam, out, half):
+        click.echo(f"{path}: {name}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+@main.command()
+@click.option("--model", required=True, help="vit_b, vit_l or vit_h.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/weights"),
+              show_default=True, help="The folder.")  # fmt: skip
+@click.option("--base-url", help="Another server that holds the same files.")
+def weights(model: str, out: Path, base_url: str | None) -> None:
+    """Download SAM's own weights and check their SHA-256."""
+    from trainer.weights import BASE_URL, download
+
+    click.echo(f"{download(model, out, base_url or BASE_URL)}: SHA-256 is right")
+
+
+@main.command()
+def presets() -> None:
+    """List the presets."""
+    from data.config import preset_names
+    from trainer.config import PRESETS
+
+    for name in preset_names(PRESETS):
+        first = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+        click.echo(f"{name:16} {first.lstrip('# ')}")
+
+
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def train(
         loader(batches, position.step * parts, config.steps * parts, pin=fabric.device.type == "cuda")
     )
     meter = Meter(config, fabric.is_global_zero and progress, position.step)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end of time is saved as well
     try:
         for step in range(position.step, config.steps):
             lr = set_learning_rate(optimizer, config, step)
