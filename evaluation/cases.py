@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from evaluation.layout import Entry, entries
-from evaluation.masks import Structures, read_structures
+from evaluation.masks import Structures, fill_known, read_structures
 from evaluation.readers import count_frames, read_volume
 from evaluation.schema import Descriptor
 from evaluation.slicing import bad_slice, bit_mask, choose, grey_levels, slice_areas, to_grey, view_of
 from evaluation.volume import Unreadable, Volume, with_spacing
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,15 @@ def iter_cases(
     spare = 0
     for entry, share in zip(found, shares, strict=True):
         count = 0
-        for case in _entry_cases(descriptor, entry, None if share is None else share + spare):
-            count += isinstance(case, Case)
-            yield case
+        try:
+            for case in _entry_cases(descriptor, entry, None if share is None else share + spare):
+                count += isinstance(case, Case)
+                yield case
+        except InputError:
+            raise
+        except Exception as error:  # what no reader foresaw costs its volume, not the run
+            logger.debug("%s: %s", entry.image, error, exc_info=True)
+            yield _failure(descriptor, entry, entry.image, f"{type(error).__name__}: {one_line(error)}")
         spare = 0 if share is None else max(0, share + spare - count)  # the next volume makes up for it
 
 
@@ -175,12 +184,22 @@ def _entry_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Ite
         yield from _volume_cases(descriptor, of_frame, part)
 
 
+def one_line(error: Exception) -> str:
+    """An exception's message without line breaks, at most 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
 def _failure(descriptor: Descriptor, entry: Entry, file: Path, reason: str) -> CaseFailure:
     return CaseFailure(descriptor.name, entry.id, str(file), reason)
 
 
 def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Iterator[Case | CaseFailure]:
     options = descriptor.image
+    if not entry.masks:
+        for kind in entry.wanted:
+            reason = f"no mask file matches {fill_known(kind, entry)!r}"
+            yield _failure(descriptor, entry, entry.image, reason)
+        return
     try:
         frame = entry.frame if isinstance(entry.frame, int) else None
         volume = read_volume(entry.image, key=options.key, axes=options.axes, frame=frame)

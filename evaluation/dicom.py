@@ -34,7 +34,11 @@ def read_series(folder: Path) -> Volume:
         If there is no series or more than one, a slice is damaged, of another size or orientation, or two
         slices lie at the same position.
     """
-    paths = [path for path in sorted(folder.iterdir(), key=lambda p: natural(p.name)) if path.is_file()]
+    paths = [
+        path
+        for path in sorted(folder.iterdir(), key=lambda p: natural(p.name))
+        if path.is_file() and path.name[0] != "."
+    ]
     headers = [(path, _header(path)) for path in paths if path.suffix.lower() == ".dcm" or is_dicom(path)]
     if not headers:
         raise Unreadable("no DICOM file in this folder")

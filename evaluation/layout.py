@@ -163,6 +163,9 @@ def _frames(
     if not isinstance(frame, str) or frame == "each":
         yield frame, masks
         return
+    if not masks:
+        yield None, masks
+        return
     (group,) = group_names(frame)
     numbers = sorted({mask.groups.get(group, "") for mask in masks}, key=natural)
     for number in numbers:

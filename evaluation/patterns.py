@@ -30,10 +30,11 @@ class Folders:
         self._listed: dict[Path, list[str]] = {}
 
     def names(self, folder: Path) -> list[str]:
-        """Names in a folder in natural order; none if it cannot be read or is no folder."""
+        """Names in a folder in natural order, hidden ones aside; none if it cannot be read."""
         if folder not in self._listed:
             try:
-                self._listed[folder] = sorted((path.name for path in folder.iterdir()), key=natural)
+                shown = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+                self._listed[folder] = sorted(shown, key=natural)
             except OSError:
                 self._listed[folder] = []
         return self._listed[folder]

@@ -55,7 +55,15 @@ def read_volume(
     Unreadable
         If the file is missing, damaged, of an unknown kind or of unexpected dimensions.
     """
-    suffix = suffix_of(path)
+    try:
+        return _read(path, suffix_of(path), key, axes, frame, mask)
+    except OSError as error:
+        raise Unreadable(f"cannot be opened: {error.strerror or error}") from error
+
+
+def _read(
+    path: Path, suffix: str, key: str | None, axes: str | None, frame: int | None, mask: bool
+) -> Volume:
     if path.is_dir():
         from evaluation.dicom import read_series
 

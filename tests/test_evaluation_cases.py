@@ -465,6 +465,31 @@ def test_slices_without_their_masks(tmp_path: Path) -> None:
     assert failure.reason == "liver_GT_005.png is 30 x 39, the image's slices are 30 x 40"
 
 
+def test_what_no_reader_foresaw_costs_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import evaluation.cases
+
+    original = evaluation.cases.read_structures
+
+    def broken(entry: Any, *rest: Any, **keys: Any) -> Any:
+        if entry.id == "bad":
+            raise ZeroDivisionError("division\nby zero")
+        return original(entry, *rest, **keys)
+
+    monkeypatch.setattr(evaluation.cases, "read_structures", broken)
+    write_pair(tmp_path, "bad", LABEL)
+    assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", "ZeroDivisionError: division by zero")
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", LABEL)
+    (tmp_path / "._a.nii.gz").write_bytes(b"left behind by another system")
+    cases, failures = split(iter_cases(descriptor(pattern="{id}.nii.gz"), tmp_path))
+    assert {case.volume for case in cases} == {"a"}
+    assert [failure.case for failure in failures] == [
+        "a_label"
+    ]  # as the pattern says: an image without a mask
+
+
 def test_failures_do_not_use_up_the_limit(tmp_path: Path) -> None:
     amos(tmp_path)
     cut_short(next(tmp_path.rglob("imagesTr/amos_0001.nii.gz")))

@@ -121,6 +121,18 @@ def test_a_users_own_descriptor_works_the_same(tmp_path: Path) -> None:
     assert case.objects[0].volume_voxels is None
 
 
+def test_the_example_in_the_docs_is_a_descriptor(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    (tmp_path / "cysts.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    label = blocks((30, 40), [1, 2])
+    folder = tmp_path / "kidney-cysts" / "7"
+    write_picture(folder / "image_left.png", picture_of(label, np.random.default_rng(0), "uint8"))
+    for number in (1, 2):
+        write_picture(folder / f"mask_left_{number}.png", (label == number) * np.uint8(255))
+    (case,) = cases_of(str(tmp_path / "cysts.yaml"), tmp_path)
+    assert (case.case, case.spacing, len(case.objects)) == ("7/left", (0.2, 0.2), 2)
+
+
 def _masks(**keys: Any) -> dict[str, Any]:
     return {"sources": [{"folder": ".", "image": "{id}.png", "masks": [{"file": "m/{id}.png", **keys}]}]}
 
