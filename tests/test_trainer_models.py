@@ -1,0 +1,189 @@
+"""Checkpoints in and out, and the numbers of SamPredictor."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamPredictor, sam_model_registry
+from segment_anything.modeling.common import LayerNorm2d
+
+from data.console import InputError
+from trainer import decode, models
+from trainer.tiny import ChannelNorm, TinyEncoder
+
+
+@pytest.fixture(scope="module")
+def sam():
+    return models.build("tiny", image_size=64)
+
+
+def test_tiny_is_small_and_keeps_the_interface():
+    encoder = TinyEncoder(256)
+    assert sum(p.numel() for p in encoder.parameters()) <= 6_000_000
+    assert encoder(torch.zeros(1, 3, 64, 96)).shape == (1, 256, 4, 6)
+
+
+def test_channel_norm_has_the_numbers_of_sams():
+    ours, theirs = ChannelNorm(8), LayerNorm2d(8)
+    x = torch.randn(2, 8, 5, 6)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-5)
+
+
+def test_round_trip_keeps_model_size_and_weights(sam, tmp_path):
+    for name in ("a.pth", "a.safetensors"):
+        models.export(sam, tmp_path / name)
+        again, model = models.load(tmp_path / name)
+        assert model == "tiny"
+        assert again.image_encoder.img_size == 64
+        for key, value in sam.state_dict().items():
+            assert torch.equal(value, again.state_dict()[key]), key
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_training_states_and_prefixes_are_opened(sam, tmp_path):
+    weights = sam.state_dict()
+    path = tmp_path / "state.pt"
+    for content in (
+        {"model": weights, "epoch": 3, "optimizer": {}},
+        {"module." + key: value for key, value in weights.items()},
+        {"state_dict": {"sam_model." + key: value for key, value in weights.items()}},
+    ):
+        torch.save(content, path)
+        assert models.load(path)[1] == "tiny"
+
+
+def test_half_precision_is_loaded_as_float32(sam, tmp_path):
+    path = tmp_path / "half.pth"
+    weights = sam.state_dict().items()
+    torch.save({k: v.half() if v.is_floating_point() else v for k, v in weights}, path)
+    again, _ = models.load(path)
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.0])
+def test_truncated_file_is_named(sam, tmp_path, cut):
+    path = tmp_path / "cut.pth"
+    models.export(sam, path)
+    path.write_bytes(path.read_bytes()[: int(cut * path.stat().st_size)])
+    with pytest.raises(InputError, match=r"cut\.pth"):
+        models.load(path)
+
+
+def test_wrong_files_say_what_is_wrong(sam, tmp_path):
+    path = tmp_path / "other.pth"
+    weights = dict(sam.state_dict())
+    weights.pop("mask_decoder.iou_token.weight")
+    weights["mask_decoder.more"] = torch.zeros(1)
+    torch.save(weights, path)
+    with pytest.raises(InputError, match=r"looks like tiny.*1 keys missing.*iou_token.*1 keys unknown.*more"):
+        models.load(path)
+    torch.save({"resnet.conv1": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match=r"no model that this program knows"):
+        models.load(path)
+    models.export(sam, path)
+    with pytest.raises(InputError, match="holds tiny, not vit_b"):
+        models.build("vit_b", checkpoint=path)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        models.load(tmp_path / "absent.pth")
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_file_with_code_is_refused(tmp_path, capsys):
+    path = tmp_path / "evil.pth"
+    torch.save({"model": Evil()}, path)
+    with pytest.raises(InputError, match="carries code"):
+        models.load(path)
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(InputError):
+        models.load(tmp_path / "plain.pth")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_decoder_from_scratch_leaves_the_rest(sam, tmp_path):
+    path = tmp_path / "a.pth"
+    models.export(sam, path)
+    fresh = models.build("tiny", checkpoint=path, decoder="scratch", seed=5)
+    assert fresh.image_encoder.img_size == 64
+    for key, value in fresh.state_dict().items():
+        if key.startswith("mask_decoder.transformer.layers.0.self_attn.q_proj.weight"):
+            assert not torch.equal(value, sam.state_dict()[key])
+        elif not key.startswith("mask_decoder"):
+            assert torch.equal(value, sam.state_dict()[key]), key
+
+
+def test_same_weights_at_another_size(sam, tmp_path):
+    path = tmp_path / "a.pth"
+    models.export(sam, path)
+    larger = models.build("tiny", checkpoint=path, image_size=128)
+    assert larger.image_encoder.img_size == 128
+    assert larger.prompt_encoder.image_embedding_size == (8, 8)
+    models.export(larger, path)
+    assert models.load(path)[0].image_encoder.img_size == 128
+
+
+def test_state_dict_fits_unmodified_vit_b(tmp_path):
+    ours = models.build("vit_b")
+    theirs = sam_model_registry["vit_b"]()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    assert models.identify(ours.state_dict()) == "vit_b"
+
+
+def test_mobile_sam_opens():
+    pytest.importorskip("mobile_sam", reason="the optional package of MobileSAM's encoder is not installed")
+    mobile = models.build("mobile_sam")
+    assert models.identify(mobile.state_dict()) == "mobile_sam"
+    assert decode.encode(mobile, torch.zeros(1, 1, 1024, 1024)).shape == (1, 256, 64, 64)
+
+
+POINTS = np.array([[[10.0, 20], [30, 8]], [[50, 41], [3, 5]]])
+LABELS = np.array([[1, 0], [1, 1]])
+BOXES = np.array([[5, 6, 40, 30.0], [20, 10, 70, 45]])
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "boxes"),
+    [(POINTS, LABELS, None), (POINTS[:, :1], LABELS[:, :1], None), (None, None, BOXES), (POINTS, LABELS, BOXES)],
+)
+@pytest.mark.parametrize("multimask", [False, True])
+def test_logits_equal_sam_predictors(sam, points, labels, boxes, multimask):
+    image = np.random.default_rng(0).integers(0, 256, (50, 80), dtype=np.uint8)
+    predictor = SamPredictor(sam)
+    predictor.set_image(np.repeat(image[:, :, None], 3, axis=2))
+    embedding = decode.encode_image(sam, image)
+    ours = decode.predict(sam, embedding, points, labels, boxes, multimask=multimask)
+    again = decode.predict(sam, embedding, points, labels, boxes, ours.low_res[:, :1], multimask=multimask)
+    for k in range(2):
+        prompt = {
+            "point_coords": None if points is None else points[k],
+            "point_labels": None if labels is None else labels[k],
+            "box": None if boxes is None else boxes[k],
+            "multimask_output": multimask,
+            "return_logits": True,
+        }
+        full, iou, low = predictor.predict(**prompt)
+        np.testing.assert_allclose(ours.logits()[k], full, atol=1e-4)
+        np.testing.assert_allclose(ours.iou[k], iou, atol=1e-4)
+        full, _, _ = predictor.predict(**prompt, mask_input=low[:1])
+        np.testing.assert_allclose(again.logits()[k], full, atol=1e-4)
+
+
+def test_padding_of_batches_equals_sams(sam):
+    image = np.random.default_rng(1).integers(0, 256, (40, 64), dtype=np.uint8)
+    padded = torch.zeros(1, 1, 64, 64)
+    padded[0, 0, :40] = torch.from_numpy(image)
+    with torch.no_grad():
+        ours = decode.encode(sam, padded, torch.tensor([[40, 64]]))
+    torch.testing.assert_close(ours, decode.encode_image(sam, image).features, atol=1e-5, rtol=1e-4)
+
+
+def test_no_prompt_is_an_error(sam):
+    embedding = decode.encode_image(sam, np.zeros((64, 64), np.uint8))
+    with pytest.raises(ValueError, match="no prompt"):
+        decode.predict(sam, embedding)

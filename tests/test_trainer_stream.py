@@ -1,0 +1,160 @@
+"""Shards to batches: order, split, augmentation, prompts after it, bad shards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trainer_data import ellipse_sample, write_dataset
+
+from data.console import InputError
+from data.shards import object_masks
+from trainer import augment
+from trainer.config import Augment, Stream, TrainConfig
+from trainer.stream import Batches, Source, collate, epoch_order, loader, prepare
+
+CONFIG = TrainConfig(batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("shards") / "a", num=24, per_shard=5)
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=9), st.integers(1, 4), st.integers(0, 3))
+def test_every_sample_comes_once_an_epoch(counts, window, epoch):
+    rows = [np.arange(count) for count in counts]
+    shards, positions = epoch_order(rows, 0, epoch, window)
+    got = sorted(zip(shards.tolist(), positions.tolist(), strict=True))
+    assert got == [(k, i) for k, count in enumerate(counts) for i in range(count)]
+
+
+def test_order_differs_between_epochs_and_follows_the_seed():
+    rows = [np.arange(20)] * 3
+    first, again, other = (epoch_order(rows, 0, epoch, 2)[1].tolist() for epoch in (0, 0, 1))
+    assert first == again != other
+
+
+def test_ranks_and_parts_share_a_step_without_overlap_or_loss(folder):
+    source = Source([folder])
+    whole = [Batches(source, CONFIG)[step].index.tolist() for step in range(6)]
+    assert sorted(sum(whole, [])) == list(range(24))
+    split = CONFIG.model_copy(update={"accumulate": 2})
+    for step, indices in enumerate(whole):
+        parts = [
+            Batches(source, split, rank, 2)[2 * step + part].index.tolist() for part in (0, 1) for rank in (0, 1)
+        ]
+        assert sum(parts, []) == indices
+
+
+def test_batches_do_not_depend_on_workers_or_start(folder):
+    source = Source([folder])
+    config = CONFIG.model_copy(update={"stream": CONFIG.stream.model_copy(update={"workers": 1})})
+    alone = list(loader(Batches(source, CONFIG), 0, 5))
+    helped = list(loader(Batches(source, config), 2, 5))
+    for a, b in zip(alone[2:], helped, strict=True):
+        for name in ("images", "labels", "members", "points", "boxes_loose", "index"):
+            assert torch.equal(getattr(a, name), getattr(b, name)), name
+
+
+def test_held_out_samples_are_not_trained_on(folder):
+    source = Source([folder], val_share=0.25, val_most=100)
+    assert sum(map(len, source.held_out)) == 6
+    assert len(source) == 18
+    for train, held in zip(source.training, source.held_out, strict=True):
+        assert not set(train) & set(held)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_prompts_fit_the_masks_after_augmentation(seed):
+    rng = np.random.default_rng(seed)
+    sample = ellipse_sample(seed % 50, 48)
+    item = prepare(sample, Stream(objects_per_image=4, min_area=4), Augment(affine=0.5, crop=0.3), rng)
+    if item is None:
+        return
+    height, width = item["sizes"]
+    assert not item["images"][0, height:].any()
+    assert not item["images"][0, :, width:].any()
+    for k in range(4):
+        mask = item["members"][k][item["labels"]]
+        x0, y0, x1, y1 = item["boxes"][k].astype(int)
+        assert mask.sum() == mask[y0:y1, x0:x1].sum() > 0
+        kinds = item["point_labels"][k]
+        assert kinds[0] == 1
+        used = kinds >= 0
+        x, y = np.round(item["points"][k][used]).astype(int).T
+        assert (mask[y, x] == (kinds[used] == 1)).all()
+        loose = item["boxes_loose"][k]
+        assert (loose >= 0).all()
+        assert (loose <= [width, height, width, height]).all()
+
+
+@given(st.integers(0, 500))
+@settings(max_examples=30, deadline=None)
+def test_flips_and_turns_move_points_with_the_image(seed):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 200, (12, 12)).astype(np.uint8)
+    drawn = augment.draw(Augment(flip=0.5, rotate90=1.0), label.shape, rng)
+    moved = augment.apply_label(label, drawn)
+    assert sorted(moved.ravel()) == sorted(label.ravel())
+    points = rng.integers(0, 12, (7, 2))
+    x, y = np.round(augment.apply_points(points, drawn)).astype(int).T
+    assert (moved[y, x] == label[points[:, 1], points[:, 0]]).all()
+
+
+def test_masks_of_a_batch_are_the_objects_own(folder):
+    sample = ellipse_sample(3, 64)
+    plain = Augment(flip=0, rotate90=0)
+    item = prepare(sample, Stream(objects_per_image=9, min_area=1), plain, np.random.default_rng(0))
+    masks = collate([item]).masks()[0].bool().numpy()
+    expected = object_masks(sample.label, sample.objects)
+    assert {mask.tobytes() for mask in masks} == {mask.tobytes() for mask in expected}
+
+
+def test_intensity_changes_leave_the_label_map(folder):
+    sample = ellipse_sample(1, 64)
+    change = Augment(flip=0, rotate90=0, gamma=1, noise=1, blur=1, low_resolution=1, invert=1)
+    item = prepare(sample, Stream(), change, np.random.default_rng(0))
+    assert np.array_equal(item["labels"], sample.label)
+    assert not np.array_equal(item["images"][0], sample.image)
+
+
+def test_bad_shard_is_replaced_and_reported(tmp_path):
+    folder = write_dataset(tmp_path / "a", num=16, per_shard=8)
+    source = Source([folder])
+    path = source.paths[1]
+    path.write_bytes(path.read_bytes()[:2000])
+    batches = [Batches(Source([folder]), CONFIG)[step] for step in range(3)]
+    problems = [problem for batch in batches for problem in batch.problems]
+    assert problems
+    assert all(path.name in problem for problem in problems)
+    assert all((batch.index < 8).all() for batch in batches)
+
+
+def test_corrupted_image_inside_a_shard_is_reported(tmp_path):
+    folder = write_dataset(tmp_path / "a", num=16, per_shard=8)
+    path = Source([folder]).paths[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 3)
+    path.write_bytes(content)
+    problems = [p for step in range(4) for p in Batches(Source([folder]), CONFIG)[step].problems]
+    assert any(path.name in problem for problem in problems)
+
+
+def test_images_without_objects_are_passed_over(tmp_path):
+    folder = write_dataset(tmp_path / "full", num=8, size=64)
+    empty = write_dataset(tmp_path / "empty", num=8, size=64, seed=1, empty=True)
+    batch = Batches(Source([folder, empty]), CONFIG)[0]
+    assert (batch.masks().sum((2, 3)) > 0).all()
+    assert not batch.problems
+    with pytest.raises(InputError, match="no sample holds an object"):
+        Batches(Source([empty]), CONFIG)[0]
+
+
+def test_shards_of_two_sizes_are_refused(tmp_path, folder):
+    other = write_dataset(tmp_path / "b", num=2, size=32)
+    with pytest.raises(InputError, match="different image sizes.*32x32.*64x64"):
+        Source([folder, other])
