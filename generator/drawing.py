@@ -137,7 +137,8 @@ def rows(
         draw.text((left - 8, y + step / 2), name, fill=INK, font=font(size), anchor="rm")
         end = left + (right - left) * share / highest
         draw.rectangle((left, y + 2, max(end, left + 1), y + step - 3), fill=BAR)
-        draw.text((end + 6, y + step / 2), f"{share:.1%}", fill=GREY, font=font(size), anchor="lm")
+        mark = end if wanted is None else left + (right - left) * wanted / highest
+        place = (max(end, mark) + 6, y + step / 2)
+        draw.text(place, f"{share:.1%}", fill=GREY, font=font(size), anchor="lm")
         if wanted is not None:
-            x = left + (right - left) * wanted / highest
-            draw.line((x, y, x, y + step - 1), fill=NEGATIVE, width=2)
+            draw.line((mark, y, mark, y + step - 1), fill=NEGATIVE, width=2)

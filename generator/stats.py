@@ -1,0 +1,274 @@
+"""What a dataset holds: histograms and shares, as text and as a page, and warnings where a share is off.
+
+Only the tables of the shards are read, so that even a large dataset takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from data.folder import read_manifest, shard_paths
+from data.shards import MODALITIES, Shard
+from generator.drawing import GREY, INK, NEGATIVE, PAPER, bars, check_png, font, rows, save_png
+
+LOW_CONTRAST = 0.5
+"""An object whose contrast-to-noise ratio is below this counts as one of low contrast."""
+
+WIDE_EDGE = 0.02
+"""An object whose edge is wider than this part of the image's side counts as one of weak edge."""
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The columns of a whole dataset.
+
+    Attributes
+    ----------
+    name, config
+        The folder's, and the generator's config as in the manifest.
+    size
+        Side of the images in pixels.
+    modality, count
+        Per sample, (N,): str, and number of objects.
+    area, contrast, blur, family
+        Per object, (M,): pixels, contrast-to-noise ratio, edge width in pixels, str.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    size: int
+    modality: NDArray[np.str_]
+    count: NDArray[np.int64]
+    area: NDArray[np.int32]
+    contrast: NDArray[np.float32]
+    blur: NDArray[np.float32]
+    family: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts between edges; values beyond the last edge are in the last bar."""
+
+    title: str
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    quantiles: tuple[float, float, float]
+    """5 %, median and 95 % of the values."""
+    logarithmic: bool = False
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often something is there, and how often the preset asks for it (None where it does not say)."""
+
+    group: str
+    name: str
+    share: float
+    wanted: float | None = None
+    low: float = 0.0
+    high: float = 1.0
+    """Outside these two the share is off the preset."""
+
+
+def measure(folder: str | Path) -> Measured:
+    """Read the tables of a dataset; :class:`data.console.InputError` if it is none."""
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    columns: dict[str, list[NDArray]] = {
+        name: [] for name in ("modality", "count", "area", "contrast", "blur", "family")
+    }
+    size = 0
+    for path in shard_paths([folder]):
+        with Shard(path) as shard:
+            size = max(shard.shape)
+            columns["modality"].append(shard.modality)
+            columns["count"].append(np.diff(shard.start))
+            for name in ("area", "contrast", "blur", "family"):
+                columns[name].append(getattr(shard.objects, name))
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return Measured(name=folder.resolve().name, config=manifest.config, size=size, **joined)
+
+
+def histograms(measured: Measured) -> list[Histogram]:
+    """Area, contrast, edge width and objects per image."""
+    largest = np.log2(measured.size**2)
+    most = max(int(measured.count.max(initial=0)), 8)
+    return [
+        _histogram("area of objects, pixels", measured.area, 2.0 ** np.linspace(3, largest, 33), True),
+        _histogram("contrast-to-noise ratio", measured.contrast, np.linspace(0, 6, 33)),
+        _histogram("edge width, pixels", measured.blur, np.linspace(0, 12, 33)),
+        _histogram("objects per image", measured.count, np.arange(0.0, most + 2)),
+    ]
+
+
+def _histogram(title: str, values: NDArray, edges: NDArray, logarithmic: bool = False) -> Histogram:
+    counts, _ = np.histogram(np.clip(values, edges[0], np.nextafter(edges[-1], 0)), edges)
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95)) if len(values) else (np.nan,) * 3
+    return Histogram(title, edges, counts, (float(low), float(middle), float(high)), logarithmic)
+
+
+def shares(measured: Measured) -> list[Share]:
+    """Shares of modalities, families and difficult objects, with what the preset asks for."""
+    mix = measured.config.get("modality", {})
+    total = sum(mix.values()) or 1.0
+    found = []
+    for name in MODALITIES:
+        wanted = mix[name] / total if name in mix else None
+        spread = 0.0 if wanted is None else _spread(wanted, len(measured.modality))
+        found.append(
+            Share(
+                "modalities",
+                name,
+                float(np.mean(measured.modality == name)) if len(measured.modality) else 0.0,
+                wanted,
+                0.0 if wanted is None else wanted - spread,
+                1.0 if wanted is None else wanted + spread,
+            )
+        )
+    names, counts = np.unique(measured.family, return_counts=True)
+    for k in np.argsort(-counts, kind="stable"):
+        found.append(Share("families", str(names[k]), counts[k] / len(measured.family)))
+    return found + _difficult(measured)
+
+
+def _spread(wanted: float, count: int) -> float:
+    """How far a share of `count` draws strays by chance: four standard deviations, and one draw."""
+    return 4 * float(np.sqrt(wanted * (1 - wanted) / max(count, 1))) + 1 / max(count, 1)
+
+
+def _difficult(measured: Measured) -> list[Share]:
+    boundary = measured.config.get("boundary", {})
+    found = []
+    for name, key, hard in (
+        ("low contrast", "low_contrast_share", measured.contrast < LOW_CONTRAST),
+        ("weak edge", "weak_edge_share", measured.blur > WIDE_EDGE * measured.size),
+    ):
+        wanted = boundary.get(key) if boundary.get("enabled", True) else 0.0
+        low, high = 0.0, 1.0
+        if wanted is not None:
+            # Drawn for the clean image, measured in the noisy and blurred one: half to twice is as meant.
+            chance = _spread(wanted, len(hard))
+            low, high = wanted / 2 - chance, 2 * wanted + 0.25 + chance
+        found.append(
+            Share("difficult objects", name, float(np.mean(hard)) if len(hard) else 0.0, wanted, low, high)
+        )
+    return found
+
+
+def warnings(measured: Measured) -> list[str]:
+    """One line for each share that is off the preset."""
+    return [
+        f"{share.group}: {share.name} is {share.share:.1%}, the preset asks for {share.wanted:.1%}"
+        for share in shares(measured)
+        if share.wanted is not None and not share.low <= share.share <= share.high
+    ]
+
+
+def text_page(measured: Measured) -> str:
+    """The histograms and shares as text, one line each."""
+    lines = [f"{measured.name}: {len(measured.count)} samples, {len(measured.area)} objects", ""]
+    for histogram in histograms(measured):
+        low, middle, high = histogram.quantiles
+        ends = (
+            f"{_number(histogram.edges[0])} |{_sparkline(histogram.counts)}| {_number(histogram.edges[-1])}"
+        )
+        lines.append(
+            f"{histogram.title:<25}{ends}  median {_number(middle)}, 90 % in {_number(low)} to {_number(high)}"
+        )
+    group = ""
+    for share in shares(measured):
+        if share.group != group:
+            group = share.group
+            lines += ["", _heading(group)]
+        wanted = "" if share.wanted is None else f"  preset {share.wanted:6.1%}"
+        lines.append(
+            f"  {share.name:<16}{share.share:7.1%}{wanted}  {'█' * round(40 * share.share)}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _heading(group: str) -> str:
+    if group == "difficult objects":
+        return (
+            f"{group} (contrast-to-noise ratio below {LOW_CONTRAST}; edge above {WIDE_EDGE:.0%} of the side)"
+        )
+    return group
+
+
+def _sparkline(counts: NDArray) -> str:
+    heights = np.ceil(counts / max(counts.max(), 1) * (len(BLOCKS) - 1)).astype(int)
+    return "".join(BLOCKS[height] for height in heights)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 20 or value == round(value) else f"{value:.2g}"
+
+
+def draw_page(measured: Measured, out: Path) -> None:
+    """Draw the histograms and shares into a PNG."""
+    check_png(out)
+    wide, high, gap, top = 460, 230, 40, 64
+    families = sum(share.group == "families" for share in shares(measured))
+    tall = max(high, 40 + 20 * families)
+    page = Image.new("RGB", (2 * wide + 3 * gap, top + 2 * (high + gap) + tall + gap), PAPER)
+    draw = ImageDraw.Draw(page)
+    samples = f"{len(measured.count)} samples of {measured.size} pixels"
+    title = f"{measured.name}: {samples}, {len(measured.area)} objects"
+    draw.text((gap, 16), title, fill=INK, font=font(20))
+    draw.text((gap, 42), "red: median of a histogram; what the preset asks for", fill=NEGATIVE, font=font(12))
+    for number, histogram in enumerate(histograms(measured)):
+        x, y = gap + (number % 2) * (wide + gap), top + (number // 2) * (high + gap)
+        _draw_histogram(draw, (x, y, x + wide, y + high), histogram)
+    groups: dict[str, list[tuple[str, float, float | None]]] = {}
+    for share in shares(measured):
+        groups.setdefault(share.group, []).append((share.name, share.share, share.wanted))
+    y = top + 2 * (high + gap)
+    rows(draw, (gap, y, gap + wide, y + tall), "shape families", groups.get("families", []))
+    x = 2 * gap + wide
+    rows(draw, (x, y, x + wide, y + 120), "modalities", groups["modalities"])
+    rows(draw, (x, y + 136, x + wide, y + 210), "difficult objects", groups["difficult objects"])
+    note = f"contrast-to-noise ratio below {LOW_CONTRAST}; edge above {WIDE_EDGE:.0%} of the side"
+    draw.text((x, y + 214), note, fill=GREY, font=font(12))
+    save_png(page, out)
+
+
+def _draw_histogram(
+    draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], histogram: Histogram
+) -> None:
+    first, last = float(histogram.edges[0]), float(histogram.edges[-1])
+
+    def place(value: float) -> float:
+        if histogram.logarithmic:
+            return float(np.log(max(value, first) / first) / np.log(last / first))
+        return min((value - first) / (last - first), 1.0)
+
+    if histogram.logarithmic:
+        marked = [float(4**k) for k in range(2, 12) if first <= 4**k <= last]
+    else:
+        step = max(1, round((last - first) / 6))
+        marked = [float(value) for value in np.arange(first, last + 1e-9, step)]
+    ticks = [(place(value), f"{value:.0f}") for value in marked]
+    middle = histogram.quantiles[1]
+    marks = [] if np.isnan(middle) else [place(middle)]
+    title = histogram.title + ("" if np.isnan(middle) else f" (median {_number(middle)})")
+    bars(draw, frame, title, list(histogram.counts), ticks, marks)
+
+
+def describe_preset(path: Path) -> str:
+    """One line on a preset: the comment with which its file begins, else its settings."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# ").strip())
+    return " ".join(comment) or "; ".join(line.strip() for line in lines if line.strip())
