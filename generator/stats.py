@@ -182,7 +182,8 @@ def text_page(measured: Measured) -> str:
             f"{_number(histogram.edges[0])} |{_sparkline(histogram.counts)}| {_number(histogram.edges[-1])}"
         )
         lines.append(
-            f"{histogram.title:<25}{ends}  median {_number(middle)}, 90 % in {_number(low)} to {_number(high)}"
+            f"{histogram.title:<25}{ends}  median {_number(middle)}, 90 % in "
+            f"{_number(low)} to {_number(high)}"
         )
     group = ""
     for share in shares(measured):
