@@ -128,7 +128,7 @@ def negative_points(
     """
     height, width = mask.shape
     x0, y0, x1, y1 = tight_box(mask)
-    far = reach(np.count_nonzero(mask))
+    far = reach(int(np.count_nonzero(mask)))
     top, left = max(y0 - far, 0), max(x0 - far, 0)
     window = np.s_[top : min(y1 + far, height), left : min(x1 + far, width)]
     squared = squared_distance(~mask[window], False) if squared is None else squared[window]

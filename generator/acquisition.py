@@ -157,8 +157,8 @@ def beam_artefacts(
     `attenuation` is (n, n), water 1, n the number of pixels over about 40 cm. A beam hardens on its way, so
     that line integrals p are measured too small, by a term in their square: ``dp = -cupping p^2`` for all
     tissue darkens the middle, and ``-hardening p p_bone`` leaves dark bands between dense objects [1]_. Few
-    photons pass where p is large; their noise, proportional to ``sqrt(exp(p))``, becomes streaks, whose standard
-    deviation is `starvation` [2]_.
+    photons pass where p is large; their noise, proportional to ``sqrt(exp(p))``, becomes streaks of standard
+    deviation `starvation` [2]_.
 
     References
     ----------
@@ -255,7 +255,8 @@ def k_space(
     ----------
     .. [1] J. P. Czervionke et al., "Characteristic features of MR truncation artifacts", AJR 151 (1988),
        1219-1228.
-    .. [2] M. L. Wood, R. M. Henkelman, "MR image artifacts from periodic motion", Med. Phys. 12 (1985), 143-151.
+    .. [2] M. L. Wood, R. M. Henkelman, "MR image artifacts from periodic motion", Med. Phys. 12 (1985),
+       143-151.
     """
     height, width = signal.shape
     half = fft.rfft2(signal)

@@ -120,22 +120,22 @@ class PlansConfig(Config):
 class PromptsConfig(Config):
     """Clicks stored per object: `positives` (the centre first), then `negatives`."""
 
-    positives: int = Field(5, ge=1, le=64)
-    negatives: int = Field(3, ge=0, le=64)
+    positives: int = Field(default=5, ge=1, le=64)
+    negatives: int = Field(default=3, ge=0, le=64)
 
 
 class ShapesConfig(Config):
     """The shape-aware module.
 
     `anatomical: false` leaves ellipses in an ellipse. `deformation` is the standard deviation of the scene's
-    smooth displacement over the frame's side. `crop_share` of the scenes zoom in on a structure, `distant_share`
-    show a small body in a large field, `turned_share` are turned by any angle.
+    smooth displacement over the frame's side. `crop_share` of the scenes zoom in on a structure,
+    `distant_share` show a small body in a large field, `turned_share` are turned by any angle.
     """
 
     anatomical: bool = True
     plans: PlansConfig = PlansConfig()
-    min_area: int = Field(16, ge=4)
-    max_objects: int = Field(40, ge=1, le=60)
+    min_area: int = Field(default=16, ge=4)
+    max_objects: int = Field(default=40, ge=1, le=60)
     deformation: NotNegative = (0.0, 0.045)
     crop_share: Share = 0.28
     distant_share: Share = 0.12
@@ -148,8 +148,8 @@ class BoundaryConfig(Config):
 
     Of the objects, `low_contrast_share` differ from the parent or a touching neighbour by a mean within
     `low_contrast`, `weak_edge_share` have stretches of outline that vanish, `capsule_share` a thin bright or
-    dark rim, `gap_share` keep 1 to 3 pixels between them and what they would touch, `touching_share` get another neighbour
-    along their outline. `edge_width` is the
+    dark rim, `gap_share` keep 1 to 3 pixels between them and what they would touch, `touching_share` get
+    another neighbour along their outline. `edge_width` is the
     standard deviation of the blur of all edges in thousandths of the frame's side, drawn per image. With the
     module off, an object's mean differs by `least_contrast` from all that it touches.
     """
@@ -189,8 +189,11 @@ class TextureConfig(Config):
 
 
 class AppearanceConfig(Config):
-    """Contrast: `contrast` is the span of relative draws; `physical_share` of the CT and US images take tissue
-    values in the order that physics gives them, the others any; then gamma and inversion."""
+    """Contrast, gamma and inversion.
+
+    `relative_share` of the objects differ from a neighbour by a step within `contrast`; `physical_share` of
+    the CT, ultrasound and radiograph images have tissues in the order that physics gives them, others in any.
+    """
 
     contrast: Positive = (0.04, 0.9)
     relative_share: Share = 0.3
@@ -251,7 +254,7 @@ class AcquisitionConfig(Config):
 class GeneratorConfig(Config):
     """Everything that a sample's look depends on, apart from its seed."""
 
-    size: int = Field(256, ge=32, le=2048)
+    size: int = Field(default=256, ge=32, le=2048)
     modality: ModalityMix = ModalityMix()
     prompts: PromptsConfig = PromptsConfig()
     shapes: ShapesConfig = ShapesConfig()

@@ -86,31 +86,30 @@ def displaced(points: NDArray, grid: NDArray, scale: float) -> NDArray:
 
 
 @compiled
-def restrict(mask: NDArray, region: NDArray, parent: int, gap: int) -> int:
-    """Clear `mask` where `region`, of the same shape, is not `parent`; returns the pixels left.
+def restrict(mask: NDArray, region: NDArray, top: int, left: int, parent: int, gap: int) -> int:
+    """Clear `mask` where the region map is not `parent`; returns the pixels kept.
 
-    With a gap, pixels nearer than that to another region (neither the parent nor beyond the frame) go too.
+    The mask's top left pixel is (`left`, `top`) of the map. With a gap, pixels nearer than that to any other
+    region go too.
     """
-    height, width = mask.shape
-    left = 0
-    for row in range(height):
-        for column in range(width):
+    height, width = region.shape
+    kept = 0
+    for row in range(mask.shape[0]):
+        for column in range(mask.shape[1]):
             if mask[row, column] == 0:
                 continue
-            if region[row, column] != parent:
-                mask[row, column] = 0
-                continue
-            keep = True
-            for i in range(max(0, row - gap), min(height, row + gap + 1)):
-                for j in range(max(0, column - gap), min(width, column + gap + 1)):
-                    near = (i - row) ** 2 + (j - column) ** 2 <= gap * gap
-                    if near and region[i, j] != parent:
-                        keep = False
+            y, x = row + top, column + left
+            keep = region[y, x] == parent
+            if keep and gap > 0:
+                for i in range(max(0, y - gap), min(height, y + gap + 1)):
+                    for j in range(max(0, x - gap), min(width, x + gap + 1)):
+                        if region[i, j] != parent and (i - y) ** 2 + (j - x) ** 2 <= gap * gap:
+                            keep = False
             if keep:
-                left += 1
+                kept += 1
             else:
                 mask[row, column] = 0
-    return left
+    return kept
 
 
 @compiled

@@ -1,9 +1,9 @@
 """Where shapes go: the canvas on which a scene is laid out, region by region.
 
-A *region* is a connected patch of one tissue. Some regions are *objects*, which a user may want segmented; the
-others are there because anatomy has them: they belong to the object that they lie in. Regions nest. A region
-only ever takes pixels that its parent still shows, so what is placed later lies behind or against what was
-placed before: neighbours touch along the outline of the earlier one.
+A *region* is a connected patch of one tissue. Some regions are *objects*, which a user may want segmented;
+the others are there because anatomy has them: they belong to the object that they lie in. Regions nest. A
+region only ever takes pixels that its parent still shows, so what is placed later lies behind or against what
+was placed before: neighbours touch along the outline of the earlier one.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class View:
 
 
 def draw_displacement(rng: np.random.Generator, size: int, amplitude: float) -> NDArray[np.float32]:
-    """A smooth displacement over the frame, (2, 33, 33); `amplitude` is its standard deviation over `size`."""
+    """A smooth displacement over the frame, (2, 33, 33); `amplitude` is its deviation relative to `size`."""
     coarse = rng.normal(0, amplitude * size, (2, 5, 5)).astype(np.float32)
     return np.stack([upsample(axis, (33, 33), sharp=False) for axis in coarse])
 
@@ -162,7 +162,7 @@ class Canvas:
         *,
         parent: int = 0,
         tissue: str = "soft",
-        is_object: bool = True,
+        labelled: float = 1.0,
         least: float = 0.2,
     ) -> int:
         """Place a shape in anatomical coordinates; returns its region's number, or 0 if it was not placed.
@@ -175,6 +175,8 @@ class Canvas:
             Centre, half extents and turn.
         parent
             The region whose pixels it may take.
+        labelled
+            Probability that the region is an object.
         least
             Share of the shape's own pixels in the frame that must remain; else it is not placed.
         """
@@ -182,6 +184,7 @@ class Canvas:
             shape = shapes.make(shape, shapes.FAMILIES[shape].draw(self.rng))
         placed = self._place(shape, at, size, angle)
         mask, top, left = outlines.rasterise(placed, self.view.size)
+        is_object = bool(self.rng.random() < labelled)
         return self.paint(
             mask, (top, left), placed.family, parent, tissue, is_object, least, placed.connected
         )
@@ -212,7 +215,7 @@ class Canvas:
         least: float = 0.2,
         connected: bool = True,
     ) -> int:
-        """As :meth:`put`, from a mask whose box has its top left `corner` at (row, column); `mask` is changed."""
+        """As :meth:`put`, from a mask whose top left `corner` is at (row, column); the mask is changed."""
         number = len(self.regions) + 1
         full = int(np.count_nonzero(mask))
         if full < 4 or number >= OUTSIDE:
@@ -223,7 +226,7 @@ class Canvas:
         if is_object and self.rng.random() < self.gap_share:
             gap = max(gap, int(self.rng.integers(1, 4)))
         window = self.region[top : top + mask.shape[0], left : left + mask.shape[1]]
-        area = restrict(mask, window, parent, gap)
+        area = restrict(mask, self.region, top, left, parent, gap)
         if area and connected:
             area = keep_largest(mask)
         if area < (self.min_area if is_object else 4) or area < least * full:

@@ -16,6 +16,9 @@ from generator.layout import OUTSIDE, Canvas, Region
 RING = 5
 """Width in pixels of the ring against which contrast is measured."""
 
+RIM = 3
+"""Width in pixels of an object's rim."""
+
 REACH = 6
 """Edge widths are measured within that many pixels of the outline."""
 
@@ -63,10 +66,20 @@ def contrast(statistics: tuple[float, float, float, float]) -> float:
     return float(abs(a - b) / np.sqrt((var_a + var_b) / 2 + 1 / 12))
 
 
-def _detectable(statistics: tuple[float, float, float, float], area: int) -> bool:
+def _detectable(statistics: tuple[float, float, float, float], mask: NDArray[np.bool_]) -> bool:
     """Whether an object can be told from what lies around it, by its mean or by its texture."""
+    area = np.count_nonzero(mask)
     texture = abs(np.log((statistics[1] + 1 / 12) / (statistics[3] + 1 / 12))) / 2
     return max(contrast(statistics), texture) >= max(LEAST_CONTRAST, DETECTABLE / np.sqrt(area))
+
+
+def _has_rim(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], away: NDArray[np.int32], region: NDArray[np.uint8]
+) -> bool:
+    """Whether an object shows by the outermost pixels of its mask (a skull, a capsule)."""
+    rim = mask & (squared_distance(mask, False) <= RIM**2)
+    beyond = np.where(mask, np.int32(2**30), away)
+    return _detectable(_ring_statistics(image, rim, beyond, region, RING, OUTSIDE), rim)
 
 
 def tabulate(
@@ -92,7 +105,7 @@ def tabulate(
             mask, away = _mask(region, windows[region.number])
             window = windows[region.number]
             statistics = _ring_statistics(image[window], mask, away, canvas.region[window], RING, OUTSIDE)
-            if _detectable(statistics, int(np.count_nonzero(region.mask))):
+            if _detectable(statistics, mask) or _has_rim(image[window], mask, away, canvas.region[window]):
                 measured[region.number] = mask, away, contrast(statistics)
     table = np.zeros(256, np.uint8)
     for region in canvas.regions:
@@ -119,7 +132,7 @@ def tabulate(
 def _window(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """The part of the frame that contrast and prompts of a region look at."""
     height, width = region.mask.shape
-    margin = 1 + max(RING, prompts.reach(np.count_nonzero(region.mask)))
+    margin = 1 + max(RING, prompts.reach(int(np.count_nonzero(region.mask))))
     return (
         slice(max(0, region.top - margin), min(shape[0], region.top + height + margin)),
         slice(max(0, region.left - margin), min(shape[1], region.left + width + margin)),

@@ -10,6 +10,7 @@ the square [-1, 1]², positive inside.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -31,8 +32,8 @@ class Shape:
     family
         Name of the shape family.
     points, starts
-        Vertices of all contours, float64 (n, 2); contour i is ``points[starts[i]:starts[i + 1]]``. Contours of
-        one orientation unite, those of the other cut holes (non-zero winding).
+        Vertices of all contours, float64 (n, 2); contour i is ``points[starts[i]:starts[i + 1]]``. Those of
+        one orientation unite, the others cut holes (non-zero winding).
     field, matrix, centre
         A scalar field over [-1, 1]², the (2, 2) matrix that takes it to pixels, and its centre.
     connected
@@ -64,7 +65,9 @@ def angles(count: int) -> NDArray[np.float64]:
 
 def polar(radius: ArrayLike, theta: NDArray) -> Contour:
     """The contour with the given radius at each angle."""
-    return np.stack([radius * np.cos(theta), radius * np.sin(theta)], axis=1)
+    points = np.empty((len(theta), 2))
+    points[:, 0], points[:, 1] = radius * np.cos(theta), radius * np.sin(theta)
+    return points
 
 
 def ribbon(path: Contour, radius: ArrayLike) -> Contour:
@@ -75,10 +78,16 @@ def ribbon(path: Contour, radius: ArrayLike) -> Contour:
     tangent[0], tangent[-1] = path[1] - path[0], path[-1] - path[-2]
     tangent /= np.maximum(np.sqrt((tangent**2).sum(1, keepdims=True)), 1e-9)
     normal = tangent[:, ::-1] * _LEFT
-    start = path[0] - radius[0] * (_CAP_COS * tangent[0] - _CAP_SIN * normal[0])
+    start = path[0] - radius[0] * (_CAP_COS * tangent[0] + _CAP_SIN * normal[0])
     end = path[-1] + radius[-1] * (_CAP_COS * tangent[-1] + _CAP_SIN * normal[-1])
     side = radius * normal
     return np.concatenate([path + side, end, (path - side)[::-1], start])
+
+
+def ribbons(path: Contour, radius: NDArray) -> Parts:
+    """As :func:`ribbon`, in overlapping pieces: a path may bend sharply or cross itself."""
+    cuts = np.linspace(0, len(path) - 1, len(path) // 8 + 1).astype(int)
+    return [[ribbon(path[a : b + 1], radius[a : b + 1])] for a, b in itertools.pairwise(cuts)]
 
 
 _LEFT = np.array([-1.0, 1.0])
@@ -144,14 +153,13 @@ def rasterise(shape: Shape, size: int) -> tuple[NDArray[np.uint8], int, int]:
     if right <= left or bottom <= top:
         return np.zeros((0, 0), np.uint8), 0, 0
     mask = np.zeros((bottom - top, right - left), np.uint8)
-    if shape.points is not None:
+    if shape.points is not None and shape.starts is not None:
         fill_contours(mask, shape.points, shape.starts, left, top)
-    else:
+    elif shape.field is not None and shape.matrix is not None:
         fill_field(mask, shape.field, _inverse(shape.matrix), shape.centre[0] - left, shape.centre[1] - top)
     return mask, top, left
 
 
-def _inverse(matrix: NDArray | None) -> NDArray[np.float64]:
-    assert matrix is not None
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     (a, b), (c, d) = matrix
     return np.array([[d, -b], [-c, a]]) / (a * d - b * c)

@@ -52,7 +52,7 @@ def tube_along(path: np.ndarray, radius: np.ndarray | float) -> Shape:
 
 
 def layer(
-    canvas: Canvas, top: float, bottom: float, bend: float, parent: int, tissue: str, is_object: bool
+    canvas: Canvas, top: float, bottom: float, bend: float, parent: int, tissue: str, labelled: float
 ) -> int:
     """A layer across the whole field, with wavy faces at about y = top and y = bottom."""
     x = np.linspace(-4, 4, 60)
@@ -62,7 +62,7 @@ def layer(
     upper = np.stack([x, top + faces[0]], axis=1)
     lower = np.stack([x, np.maximum(bottom + faces[0] * 0.5 + faces[1], upper[:, 1] + 0.01)], axis=1)
     shape = outlines.from_parts("layer", [[np.concatenate([upper, lower[::-1]])]])
-    return canvas.put(shape, (0, 0), 1, parent=parent, tissue=tissue, is_object=is_object, least=0.02)
+    return canvas.put(shape, (0, 0), 1, parent=parent, tissue=tissue, labelled=labelled, least=0.02)
 
 
 def lesions(
@@ -78,7 +78,7 @@ def lesions(
         )
         if lesion and chance(canvas, 0.25):
             canvas.put("star", at, size * rng.uniform(0.3, 0.6), turn(canvas), parent=lesion,
-                       tissue=pick(canvas, ("fluid", "lesion", "bone")), is_object=chance(canvas, 0.5))  # fmt: skip
+                       tissue=pick(canvas, ("fluid", "lesion", "bone")), labelled=0.5)  # fmt: skip
 
 
 def fill(
@@ -91,7 +91,7 @@ def fill(
         size = np.exp(canvas.rng.uniform(*np.log(sizes)))
         placed.append(
             canvas.put(pick(canvas, families), canvas.somewhere(parent), size, turn(canvas), parent=parent,
-                       tissue=pick(canvas, tissues), is_object=chance(canvas, object_share))
+                       tissue=pick(canvas, tissues), labelled=object_share)
         )  # fmt: skip
     return [number for number in placed if number]
 
@@ -101,8 +101,9 @@ def crowd(canvas: Canvas, share: float, families: Sequence[str]) -> None:
     for region in list(canvas.regions):
         if region.is_object and chance(canvas, share):
             size = canvas.radius(region.number) * canvas.rng.uniform(0.4, 1.3)
-            canvas.put(pick(canvas, families), canvas.edge(region.number), size, turn(canvas), parent=region.parent,
-                       tissue=pick(canvas, (region.tissue, "soft", "organ")), least=0.25)  # fmt: skip
+            canvas.put(pick(canvas, families), canvas.edge(region.number), size, turn(canvas),
+                       parent=region.parent, tissue=pick(canvas, (region.tissue, "soft", "organ")),
+                       least=0.25)  # fmt: skip
 
 
 def variegate(canvas: Canvas, share: float) -> None:
@@ -123,7 +124,7 @@ def ellipses(canvas: Canvas) -> None:
     """Ellipses in an ellipse: the plan without the shape-aware module."""
     rng = canvas.rng
     body = canvas.put("ellipse", near(canvas, 0, 0), rng.uniform(0.8, 1.15), turn(canvas), tissue="fat",
-                      is_object=chance(canvas, 0.4))  # fmt: skip
+                      labelled=0.4)  # fmt: skip
     organs = fill(
         canvas, body, int(rng.integers(3, 13)), ("ellipse",), ("soft", "organ", "muscle"), (0.04, 0.5)
     )
@@ -139,7 +140,7 @@ def free(canvas: Canvas) -> None:
     ground = 0
     if chance(canvas, 0.6):
         ground = canvas.put(pick(canvas, ("star", "superellipse", "ellipse")), near(canvas, 0, 0),
-                            rng.uniform(0.8, 1.5), turn(canvas), tissue="fat", is_object=chance(canvas, 0.4))  # fmt: skip
+                            rng.uniform(0.8, 1.5), turn(canvas), tissue="fat", labelled=0.4)  # fmt: skip
     if chance(canvas, 0.3):
         canvas.partition(ground, int(rng.integers(3, 12)), TISSUES, 0.5)
     families = tuple(shapes.FAMILIES)
@@ -174,8 +175,8 @@ def crop(canvas: Canvas) -> None:
     size = rng.uniform(0.3, 0.85)
     at = near(canvas, 0, 0, 0.12)
     axis = turn(canvas)
-    first = canvas.put(pick(canvas, ("bent", "star", "lobed", "superellipse", "tube", "ellipse", "blob")), at, size,
-                       axis, tissue="grey")  # fmt: skip
+    families = ("bent", "star", "lobed", "superellipse", "tube", "ellipse", "blob")
+    first = canvas.put(pick(canvas, families), at, size, axis, tissue="grey")  # fmt: skip
     if first and chance(canvas, 0.5):  # head and body of one structure
         end = at[0] + size * 0.7 * np.cos(axis), at[1] + size * 0.7 * np.sin(axis)
         canvas.put(pick(canvas, ("star", "bent", "ellipse")), end, size * rng.uniform(0.3, 0.7), axis,
@@ -197,15 +198,16 @@ def radiograph(canvas: Canvas) -> None:
     if chance(canvas, 0.35):
         return _limb(canvas)
     rng = canvas.rng
-    chest = canvas.put("superellipse", (0, 0.3), (1.05, 1.7), tissue="soft", is_object=False)
-    heart = canvas.put(pick(canvas, ("star", "bent", "ellipse")), near(canvas, 0.14, 0.42), rng.uniform(0.25, 0.42),
-                       rng.uniform(0.2, 0.9), parent=chest, tissue="organ")  # fmt: skip
-    canvas.put(oval(2.6), near(canvas, 0, -0.3, 0.03), (rng.uniform(0.1, 0.2), 1.0), parent=chest, tissue="organ",
-               is_object=chance(canvas, 0.3))  # fmt: skip
+    chest = canvas.put("superellipse", (0, 0.3), (1.05, 1.7), tissue="soft", labelled=0.0)
+    heart = canvas.put(pick(canvas, ("star", "bent", "ellipse")), near(canvas, 0.14, 0.42),
+                       rng.uniform(0.25, 0.42), rng.uniform(0.2, 0.9), parent=chest,
+                       tissue="organ")  # fmt: skip
+    canvas.put(oval(2.6), near(canvas, 0, -0.3, 0.03), (rng.uniform(0.1, 0.2), 1.0), parent=chest,
+               tissue="organ", labelled=0.3)  # fmt: skip
     dome, wide = rng.uniform(0.6, 0.8), rng.uniform(0.34, 0.44)
     for side in (-1, 1):
         canvas.put(oval(), near(canvas, side * 0.47, dome + 0.5, 0.03), (0.56, 0.6), parent=chest,
-                   tissue="organ", is_object=chance(canvas, 0.2))  # fmt: skip
+                   tissue="organ", labelled=0.2)  # fmt: skip
         lung = {"exponent": rng.uniform(2, 2.6), "aspect": 1.0, "taper": rng.uniform(0.15, 0.4), "dent": 0.0}
         canvas.put(shapes.make("superellipse", lung), near(canvas, side * 0.45, 0.0, 0.03),
                    (rng.uniform(0.75, 0.9), wide), np.pi / 2 + side * rng.uniform(0, 0.12), parent=chest,
@@ -214,8 +216,8 @@ def radiograph(canvas: Canvas) -> None:
         if region.tissue == "lung":
             lesions(canvas, region.number, 0.35, ("soft", "organ"))
     if heart and chance(canvas, 0.1):
-        canvas.put(tube_along(np.array([[0.1, -0.2], [0.2, 0.1], [0.15, 0.5]]), 0.015), (0, 0), 1, parent=heart,
-                   tissue="bone", is_object=False)  # fmt: skip
+        wire = np.array([[0.1, -0.2], [0.2, 0.1], [0.15, 0.5]])
+        canvas.put(tube_along(wire, 0.015), (0, 0), 1, parent=heart, tissue="bone", labelled=0.0)  # fmt: skip
     _ribs(canvas)
 
 
@@ -237,17 +239,19 @@ def _ribs(canvas: Canvas) -> None:
             canvas.overlay(tube_along(front, thick * 1.2), density * 0.5)
     canvas.overlay(tube_along(np.array([[0, -1.2], [0.01, 0], [0, 1.4]]), 0.09), density)
     for side in (-1, 1):
-        canvas.overlay(tube_along(np.array([[side * 0.1, -0.66], [side * 0.4, -0.75], [side * 0.8, -0.8]]), 0.03),
-                       density)  # fmt: skip
+        clavicle = np.array([[side * 0.1, -0.66], [side * 0.4, -0.75], [side * 0.8, -0.8]])
+        canvas.overlay(tube_along(clavicle, 0.03), density)
 
 
 def _limb(canvas: Canvas) -> None:
     """Long bones that meet at a joint, in soft tissue."""
     rng = canvas.rng
     axis = rng.normal(0, 0.25)
-    canvas.overlay(tube_along(np.array([[0.0, -2.0], [0.0, 2.0]]), rng.uniform(0.2, 0.4)), rng.uniform(0, 0.1))
+    canvas.overlay(
+        tube_along(np.array([[0.0, -2.0], [0.0, 2.0]]), rng.uniform(0.2, 0.4)), rng.uniform(0, 0.1)
+    )
     flesh = canvas.put(
-        oval(3), near(canvas, 0, 0), (rng.uniform(0.4, 0.9), 1.8), axis, tissue="soft", is_object=False
+        oval(3), near(canvas, 0, 0), (rng.uniform(0.4, 0.9), 1.8), axis, tissue="soft", labelled=0.0
     )
     bones = int(rng.integers(1, 4))
     joint = rng.uniform(-0.5, 0.5)
@@ -256,12 +260,11 @@ def _limb(canvas: Canvas) -> None:
             x = (k - (bones - 1) / 2) * rng.uniform(0.25, 0.35)
             y = joint + half * np.linspace(0.06, 1.9, 24)
             swell = 1 + 0.9 * np.exp(-((np.abs(y - joint) / 0.28) ** 2))
-            path = np.stack([x + 0.06 * np.sin(2 * y), y], 1) @ np.array([[np.cos(axis), np.sin(axis)],
-                                                                         [-np.sin(axis), np.cos(axis)]])  # fmt: skip
+            path = np.stack([x + 0.06 * np.sin(2 * y), y], 1) @ outlines.rotation(-axis)
             radius = rng.uniform(0.06, 0.1) * swell
             bone = canvas.put(tube_along(path, radius), (0, 0), 1, parent=flesh, tissue="bone")
             if bone:
                 canvas.put(
-                    tube_along(path, radius * 0.5), (0, 0), 1, parent=bone, tissue="marrow", is_object=False
+                    tube_along(path, radius * 0.5), (0, 0), 1, parent=bone, tissue="marrow", labelled=0.0
                 )
                 lesions(canvas, bone, 0.15)

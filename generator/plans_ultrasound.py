@@ -12,11 +12,11 @@ from generator.plans import LESIONS, chance, fill, layer, lesions, near, oval, p
 
 
 def layers(canvas: Canvas) -> None:
-    """A linear probe on the skin: fat, glandular tissue, muscle, ribs; a lesion, or a thyroid beside a carotid."""
+    """A linear probe on the skin: fat, gland, muscle, ribs; a lesion, or a thyroid beside a carotid."""
     rng = canvas.rng
     y = -1.05
     skin = y + rng.uniform(0.04, 0.12)
-    layer(canvas, y - 1, skin, 0.01, 0, "skin", False)
+    layer(canvas, y - 1, skin, 0.01, 0, "skin", 0.0)
     if chance(canvas, 0.35):
         _thyroid(canvas, skin)
     else:
@@ -28,8 +28,7 @@ def _breast(canvas: Canvas, skin: float) -> None:
     rng = canvas.rng
     for _ in range(1 + int(rng.random() < 0.25)):
         size = 0.55 * np.exp(rng.uniform(-1.6, 0))
-        kind = pick(canvas, LESIONS) if chance(canvas, 0.6) else pick(canvas,
-                                                                      ("ellipse", "star", "microlobulated"))
+        kind = pick(canvas, (*LESIONS, "ellipse", "star", "microlobulated"))
         lesion = canvas.put(kind, near(canvas, 0, rng.uniform(-0.5, 0.35), 0.25),
                             (size, size * rng.uniform(0.5, 1.1)),
                             rng.normal(0, 0.4), tissue=pick(canvas, ("lesion", "lesion", "fluid")))
@@ -37,48 +36,48 @@ def _breast(canvas: Canvas, skin: float) -> None:
             size = canvas.radius(lesion)
             fill(canvas, lesion, int(rng.integers(1, 6)), ("ellipse", "star"), ("bone", "soft", "fluid"),
                  (0.03 * size, 0.3 * size), 0.1)
-    fat = layer(canvas, skin - 0.2, skin + rng.uniform(0.15, 0.6), 0.06, 0, "fat", False)
+    fat = layer(canvas, skin - 0.2, skin + rng.uniform(0.15, 0.6), 0.06, 0, "fat", 0.0)
     if fat:
         canvas.partition(fat, int(rng.integers(2, 8)), ("fat", "soft", "fat"), 0.0)
     deep = rng.uniform(0.3, 1.2)
-    canvas_muscle = layer(canvas, deep, deep + rng.uniform(0.15, 0.4), 0.05, 0, "muscle", chance(canvas, 0.3))
-    if canvas_muscle and chance(canvas, 0.4):
+    muscle = layer(canvas, deep, deep + rng.uniform(0.15, 0.4), 0.05, 0, "muscle", 0.3)
+    if muscle and chance(canvas, 0.4):
         for x in np.arange(-1.2, 1.3, rng.uniform(0.6, 0.9)):
             canvas.put("ellipse", near(canvas, float(x), deep + 0.5, 0.05), (0.17, 0.09), tissue="cortex",
-                       is_object=chance(canvas, 0.2))
+                       labelled=0.2)
     for _ in range(int(rng.integers(0, 4))):
-        nodes = np.array([[x, rng.uniform(-0.6, 0.8)] for x in (-1.4, -0.4, 0.5, 1.4)])
-        t = np.linspace(0, 1, 30)
-        path = np.stack([np.interp(t, np.linspace(0, 1, 4), nodes[:, k]) for k in (0, 1)], 1)
-        canvas.put(tube_along(path, rng.uniform(0.005, 0.02)), (0, 0), 1, tissue="septum", is_object=False,
+        x = np.linspace(-1.4, 1.4, 40)
+        waves = rng.normal(0, 0.12, 3) @ np.sin(np.arange(1, 4)[:, None] * x + turn(canvas))
+        path = np.stack([x, rng.uniform(-0.6, 0.8) + waves], 1)
+        canvas.put(tube_along(path, rng.uniform(0.005, 0.02)), (0, 0), 1, tissue="septum", labelled=0.0,
                    least=0.02)
 
 
 def _thyroid(canvas: Canvas, skin: float) -> None:
     rng = canvas.rng
     strap = skin + rng.uniform(0.1, 0.3)
-    layer(canvas, skin - 0.1, strap, 0.03, 0, "muscle", False)
+    layer(canvas, skin - 0.1, strap, 0.03, 0, "muscle", 0.0)
     side = 0.0 if chance(canvas, 0.5) else rng.choice([-1, 1]) * rng.uniform(0.6, 1.0)
     trachea = (-side, strap + 0.45)
-    ring = canvas.put("ellipse", trachea, (0.3, 0.26), tissue="air", is_object=chance(canvas, 0.3))
+    ring = canvas.put("ellipse", trachea, (0.3, 0.26), tissue="air", labelled=0.3)
     if ring:
         canvas.put("ellipse", (trachea[0], trachea[1] + 0.06), (0.26, 0.2), parent=ring, tissue="lung",
-                   is_object=False)
+                   labelled=0.0)
     for x in (-1, 1):
         at = near(canvas, trachea[0] + x * rng.uniform(0.5, 0.65), strap + 0.4, 0.03)
         canvas.put("ellipse", (at[0] + x * 0.55, at[1] + 0.15), rng.uniform(0.12, 0.2), tissue="blood")
         canvas.put("ellipse", (at[0] + x * 0.75, at[1] - 0.1), (0.2, 0.1), tissue="vein",
-                   is_object=chance(canvas, 0.6))
+                   labelled=0.6)
         lobe = canvas.put(pick(canvas, ("star", "superellipse", "bent")), at,
                           (rng.uniform(0.3, 0.45), rng.uniform(0.25, 0.4)), rng.normal(0, 0.3),
                           tissue="gland")
         if lobe:
             lesions(canvas, lobe, 0.9, ("lesion", "fluid", "gland"), largest=0.8)
-    layer(canvas, strap - 0.1, strap + 0.25, 0.05, 0, "muscle", False)
+    layer(canvas, strap - 0.1, strap + 0.25, 0.05, 0, "muscle", 0.0)
 
 
 def fetal(canvas: Canvas) -> None:
-    """A fetal head: a bright, broken skull around dark brain with its midline; fluid, placenta, uterus around.
+    """A fetal head: a bright, broken skull around dark brain with its midline; fluid and placenta around.
 
     The object is the filled outline, skull included.
     """
@@ -87,7 +86,7 @@ def fetal(canvas: Canvas) -> None:
     if chance(canvas, 0.8):
         sac = canvas.put("star", near(canvas, 0, 0.1, 0.1), rng.uniform(0.9, 1.4), turn(canvas),
                          tissue=pick(canvas, ("fluid", "soft", "fluid")),
-                         is_object=False)
+                         labelled=0.0)
     axis = rng.normal(0, 0.5) if chance(canvas, 0.8) else turn(canvas)
     a = rng.uniform(0.4, 0.85)
     b = a * rng.uniform(0.68, 0.9)
@@ -110,41 +109,41 @@ def fetal(canvas: Canvas) -> None:
         arc = contour[index] * (1 - 0.5 * thick / a) * [a, b]
         width = thick / 2 * rng.uniform(0.6, 1.2) * np.sin(np.linspace(0.3, np.pi - 0.3, span)) ** 0.5
         path = arc @ np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]]) + at
-        canvas.put(tube_along(path, width), (0, 0), 1, parent=head, tissue="cortex", is_object=False,
+        canvas.put(tube_along(path, width), (0, 0), 1, parent=head, tissue="cortex", labelled=0.0,
                    least=0.05)
-    line = np.stack([np.linspace(-0.85, 0.85, 20) * a, rng.normal(0, 0.01) + 0.01 * np.sin(np.linspace(0,
-                                                                                                       9, 20))], 1)
+    falx = rng.normal(0, 0.01) + 0.01 * np.sin(np.linspace(0, 9, 20))
+    line = np.stack([np.linspace(-0.85, 0.85, 20) * a, falx], 1)
     line = line @ np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]]) + at
     for side in (-1, 1):
         if chance(canvas, 0.6):
             spot = (at[0] - side * 0.4 * b * np.sin(axis), at[1] + side * 0.4 * b * np.cos(axis))
             canvas.put(pick(canvas, ("bent", "star", "ellipse")), near(canvas, *spot, 0.05),
                        (a * rng.uniform(0.2, 0.45), b * 0.15), axis, parent=head,
-                       tissue=pick(canvas, ("liquor", "gland", "septum")), is_object=chance(canvas, 0.3))
+                       tissue=pick(canvas, ("liquor", "gland", "septum")), labelled=0.3)
     if chance(canvas, 0.4):
         canvas.put(oval(4), (at[0] + 0.45 * a * np.cos(axis), at[1] + 0.45 * a * np.sin(axis)),
                    (0.1 * a, 0.07 * a), axis, parent=head,
-                   tissue="liquor", is_object=chance(canvas, 0.3))
+                   tissue="liquor", labelled=0.3)
     if chance(canvas, 0.8):
         canvas.put(tube_along(line, rng.uniform(0.006, 0.018)), (0, 0), 1, parent=head, tissue="septum",
-                   is_object=False, least=0.05)
+                   labelled=0.0, least=0.05)
     fill(canvas, sac, int(rng.integers(0, 4)), ("star", "bent", "tube", "blob", "crescent"),
          ("soft", "muscle", "bone"), (0.1, 0.5), 0.4)
     if sac:
         canvas.put("crescent", canvas.edge(sac), rng.uniform(0.5, 1.0), turn(canvas), parent=sac,
-                   tissue="gland", is_object=chance(canvas, 0.6))
+                   tissue="gland", labelled=0.6)
     canvas.partition(0, int(rng.integers(2, 8)), ("soft", "muscle", "fat", "gland"), 0.0, warp=0.15)
 
 
 def chambers(canvas: Canvas) -> None:
     """A heart from the apex: dark chambers between walls and valves."""
     rng = canvas.rng
-    chest = canvas.put(oval(3), (0, 0), (2.2, 2.2), tissue="soft", is_object=False)
+    chest = canvas.put(oval(3), (0, 0), (2.2, 2.2), tissue="soft", labelled=0.0)
     size = rng.uniform(0.6, 0.9)
     at = near(canvas, 0, 0.05, 0.08)
     axis = rng.normal(0, 0.3)
     muscle = canvas.put("star", at, (size, size * rng.uniform(1.0, 1.25)), axis, parent=chest,
-                        tissue="muscle", is_object=chance(canvas, 0.5))
+                        tissue="muscle", labelled=0.5)
     ground = muscle or chest
     lv_wall = chance(canvas, 0.5)
     for x, y, w, h in ((0.3, -0.25, 0.24, 0.48), (-0.3, -0.2, 0.2, 0.42), (0.28, 0.52, 0.25, 0.24),
@@ -161,7 +160,7 @@ def chambers(canvas: Canvas) -> None:
         else:
             canvas.put(kind, (px, py), (w, h), axis, parent=ground, tissue="blood")
     canvas.put("arc", near(canvas, at[0], at[1], 0.05), size * rng.uniform(0.9, 1.1), turn(canvas),
-               parent=chest, tissue="septum", is_object=False)
+               parent=chest, tissue="septum", labelled=0.0)
     fill(canvas, chest, int(rng.integers(2, 6)), ("bent", "star", "blob"),
          ("lung", "soft", "fluid", "septum"), (0.2, 0.6), 0.15)
 
@@ -170,8 +169,8 @@ def upper_abdomen(canvas: Canvas) -> None:
     """A curved probe on the liver: vessels end-on and along, gall bladder, kidney, diaphragm."""
     rng = canvas.rng
     y = -1.0
-    layer(canvas, y - 1, y + rng.uniform(0.08, 0.2), 0.03, 0, "fat", False)
-    layer(canvas, y, y + rng.uniform(0.25, 0.4), 0.04, 0, "muscle", False)
+    layer(canvas, y - 1, y + rng.uniform(0.08, 0.2), 0.03, 0, "fat", 0.0)
+    layer(canvas, y, y + rng.uniform(0.25, 0.4), 0.04, 0, "muscle", 0.0)
     if chance(canvas, 0.6):
         at = near(canvas, rng.uniform(-0.5, 0.5), rng.uniform(-0.1, 0.5), 0.05)
         size = rng.uniform(0.3, 0.5)
@@ -179,7 +178,7 @@ def upper_abdomen(canvas: Canvas) -> None:
         kidney = canvas.put("bent", at, (size, size * 0.8), axis, tissue="organ")
         if kidney:
             canvas.put("lobed", at, (size * 0.6, size * 0.2), axis, parent=kidney, tissue="septum",
-                       is_object=chance(canvas, 0.3))
+                       labelled=0.3)
             lesions(canvas, kidney, 0.3, ("fluid", "lesion"))
     if chance(canvas, 0.5):
         bladder = canvas.put(pick(canvas, ("ellipse", "bent", "star")),
@@ -193,7 +192,7 @@ def upper_abdomen(canvas: Canvas) -> None:
     dome = np.stack([1.5 * np.cos(sweep), 0.2 + rng.uniform(0.5, 0.8) * np.sin(sweep)], 1)
     if chance(canvas, 0.5):
         canvas.put(tube_along(dome, rng.uniform(0.01, 0.03)), near(canvas, 0, 0), 1, tissue="cortex",
-                   is_object=False, least=0.05)
+                   labelled=0.0, least=0.05)
     liver = canvas.put(pick(canvas, ("lobed", "star", "superellipse")), near(canvas, 0, -0.1, 0.2),
                        rng.uniform(0.8, 1.3), turn(canvas), tissue="organ")
     if liver:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
 from generator.filters import upsample
-from generator.outlines import Contour, Parts, Shape, angles, from_parts, polar, ribbon, rotation
+from generator.outlines import Contour, Parts, Shape, angles, from_parts, polar, ribbon, ribbons, rotation
 
 Parameters = dict[str, Any]
 
@@ -120,7 +120,7 @@ def draw_lobed(rng: np.random.Generator) -> Parameters:
 def lobed(
     directions: ArrayLike, lengths: ArrayLike, widths: ArrayLike, core: float, count: int = 120
 ) -> Parts:
-    """Lobes around a core: ``r(t) = core + max-like sum of bumps``, concave between them (liver, pancreas)."""
+    """Lobes around a core, ``r(t) = core + (sum of cubed bumps)^(1/3)``, concave between them (liver)."""
     theta = angles(count)
     away = np.angle(np.exp(1j * (theta - np.asarray(directions)[:, None])))
     bumps = np.asarray(lengths)[:, None] * np.exp(-0.5 * (away / np.asarray(widths)[:, None]) ** 2)
@@ -171,7 +171,7 @@ def tube(nodes: NDArray, radius: float, swelling: ArrayLike, count: int = 49) ->
     """A tube of varying radius along a spline through `nodes` (bowel, vessel, bile duct)."""
     t = np.linspace(0, 1, count)
     waves = np.stack([np.sin(np.pi * (k + 1) * t + k) for k in range(len(np.asarray(swelling)))])
-    return [[ribbon(_smooth_path(nodes, count), radius * np.exp(np.asarray(swelling) @ waves))]]
+    return ribbons(_smooth_path(nodes, count), radius * np.exp(np.asarray(swelling) @ waves))
 
 
 def draw_tree(rng: np.random.Generator) -> Parameters:
@@ -326,7 +326,7 @@ def draw_pair(rng: np.random.Generator) -> Parameters:
 
 
 def pair(half: Parameters, distance: float, tilt: float, unequal: float) -> Parts:
-    """One object of two mirrored halves (kidneys, lungs, hemispheres, ventricles); the halves differ a little.
+    """One object of two mirrored halves (kidneys, lungs, hemispheres); `unequal` is the left one's size.
 
     `half` are the parameters of :func:`bent` or :func:`star`.
     """
@@ -334,7 +334,7 @@ def pair(half: Parameters, distance: float, tilt: float, unequal: float) -> Part
     contour = contour[:, ::-1] @ rotation(tilt).T
     contour = contour - (contour.min(0) + contour.max(0)) / 2
     wide = contour[:, 0].max()
-    right = (contour + [distance * wide, 0]) / (2.2 * wide + 0.3)
+    right = (contour + np.array([distance * wide, 0])) / (2.2 * wide + 0.3)
     return [[right], [right * [-1, 1] * unequal]]
 
 
@@ -363,7 +363,7 @@ FAMILIES: dict[str, Family] = {
     "microlobulated": Family(draw_microlobulated, microlobulated),
     "pair": Family(draw_pair, pair, connected=False),
 }
-"""The free-standing families; ``cell`` (a noise partition's) and ``layer`` are made in place by the layout."""
+"""The free-standing families; ``cell`` (of a partition), ``layer`` and ``vertebra`` are the plans' own."""
 
 
 def make(family: str, parameters: Parameters) -> Shape:

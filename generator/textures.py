@@ -1,7 +1,7 @@
 """Noise fields for tissue: zero mean, unit variance, float32 (H, W).
 
-A texture is drawn as a :class:`Texture` (its kind and parameters) and made by :func:`make`. Fields are square,
-and made on a grid of half the frame's resolution: the finest grain of an image is its scanner's.
+A texture is drawn as a :class:`Texture` (its kind and parameters) and made by :func:`make`. Fields are
+square, and made on a grid of half the frame's resolution: the finest grain of an image is its scanner's.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def spectral(rng: np.random.Generator, size: int, slope: float) -> Field:
 
 
 def bandpass(rng: np.random.Generator, size: int, period: float, width: float) -> Field:
-    """Noise around one spatial period (pixels), `width` the band's relative width: mottled, lobular tissue."""
+    """Noise around one spatial period (pixels) within a relative bandwidth: mottled, lobular tissue."""
     fy, fx = frequencies((size, size))
     radius = np.sqrt(fy**2 + fx**2)
     return filtered(
@@ -60,7 +60,7 @@ def bandpass(rng: np.random.Generator, size: int, period: float, width: float) -
 
 
 def fibres(rng: np.random.Generator, size: int, angle: float, period: float, elongation: float) -> Field:
-    """Oriented streaks: noise whose grain is `period` pixels across and `elongation` times longer (muscle)."""
+    """Oriented streaks: noise whose grain is `period` pixels across, `elongation` times longer (muscle)."""
     fy, fx = frequencies((size, size))
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     along, across = c * fx + s * fy, -s * fx + c * fy

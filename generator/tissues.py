@@ -138,7 +138,9 @@ def draw_palette(rng: np.random.Generator, modality: str, physical: bool) -> Pal
         return Palette(_anything(rng), 0.04, (low, wide))
     window = (-160.0, 400.0)
     if modality == "XR" and physical:
-        return Palette(_anything(rng) | {name: rng.uniform(*span) for name, span in _XR.items()}, 0.03, window)
+        return Palette(
+            _anything(rng) | {name: rng.uniform(*span) for name, span in _XR.items()}, 0.03, window
+        )
     if modality == "MR" and rng.random() < 0.75:
         # Between two weightings lies every sequence; the mixture is drawn, not the sequence.
         first, second = rng.integers(3, size=2)

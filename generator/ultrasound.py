@@ -151,17 +151,17 @@ def envelope(amplitude: Image, lateral: Image, axial: float, rng: np.random.Gene
 
     References
     ----------
-    .. [1] C. B. Burckhardt, "Speckle in ultrasound B-mode scans", IEEE Trans. Sonics Ultrason. 25 (1978), 1-6.
+    .. [1] C. B. Burckhardt, "Speckle in ultrasound B-mode scans", IEEE Trans. Sonics Ultrason. 25
+       (1978), 1-6.
     """
     reach = max(1, int(np.ceil(2.5 * axial)))
     taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / axial) ** 2)
     taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
-    power = None
+    power = np.zeros_like(amplitude)
     for _ in range(2):
         channel = amplitude * rng.standard_normal(amplitude.shape, np.float32)
         channel = blur_rows(convolve(channel, np.ones(1, np.float32), taps), lateral)
-        channel *= channel
-        power = channel if power is None else power + channel
+        power += channel * channel
     return np.sqrt(power)
 
 
@@ -236,16 +236,13 @@ def acquire(clean: Image, absorption: Image, scan: Scan) -> tuple[Image, Image]:
     # Half the mean power of an echo of amplitude 1 lies in each channel.
     amplitude = np.exp((np.clip(level, -0.4, 1.3) - 1) * decibel) * np.float32(np.sqrt(0.5))
     noise = np.float32(np.exp((scan.floor - 1) * decibel))
-    shown = None
+    shown = np.zeros_like(amplitude)
     for _ in range(scan.looks):
         echo = envelope(np.hypot(amplitude, noise), lateral, axial, rng)
-        look = np.log(np.maximum(echo, np.float32(1e-6))) / decibel + 1
-        shown = look if shown is None else shown + look
-    shown = shown / np.float32(scan.looks)
+        shown += np.log(np.maximum(echo, np.float32(1e-6))) / decibel + 1
+    shown /= np.float32(scan.looks)
     seen_beam, seen_depth = scan.probe.beams(*_pixel_grid(size))
-    image = bilinear(
-        shown.astype(np.float32), seen_beam * np.float32(beams - 1), seen_depth * np.float32(depths - 1)
-    )
+    image = bilinear(shown, seen_beam * np.float32(beams - 1), seen_depth * np.float32(depths - 1))
     outside = (seen_beam < 0) | (seen_beam > 1) | (seen_depth < 0) | (seen_depth > 1)
     image = np.clip(image, 0, 1)
     image[outside] = 0

@@ -152,4 +152,7 @@ def test_fibres_run_along_their_angle():
     field = textures.fibres(np.random.default_rng(15), 128, 0.0, 6.0, 5.0)
     power = np.abs(fft.fft2(field)) ** 2
     fy, fx = np.abs(np.fft.fftfreq(128))[:, None], np.abs(np.fft.fftfreq(128))[None]
-    assert power[np.broadcast_to(fy > fx, power.shape)].sum() > 5 * power[np.broadcast_to(fx > fy, power.shape)].sum()
+    assert (
+        power[np.broadcast_to(fy > fx, power.shape)].sum()
+        > 5 * power[np.broadcast_to(fx > fy, power.shape)].sum()
+    )

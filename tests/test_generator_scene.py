@@ -1,4 +1,4 @@
-"""Samples: what holds for every seed, what the presets promise, and that a seed gives the same sample for ever."""
+"""Samples: what holds for every seed, what the presets promise, and that a seed gives one sample for ever."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def touching_siblings(samples):
         parent = dict(zip(sample.objects.label, sample.objects.parent, strict=True))
         for a, b in ((sample.label[1:], sample.label[:-1]), (sample.label[:, 1:], sample.label[:, :-1])):
             pairs = np.unique(np.stack([a[a != b], b[a != b]]), axis=1).T
-            total += sum(x and y and parent[x] == parent[y] for x, y in pairs)
+            total += sum(bool(x and y and parent[x] == parent[y]) for x, y in pairs)
     return total
 
 
@@ -226,7 +226,11 @@ def test_the_low_contrast_share_shows_in_the_table():
 
 
 def test_the_weak_edge_share_shows_in_the_table():
-    quiet = ("boundary.varying_edge_share=0", "boundary.low_contrast_share=0", "acquisition.low_resolution_share=0")
+    quiet = (
+        "boundary.varying_edge_share=0",
+        "boundary.low_contrast_share=0",
+        "acquisition.low_resolution_share=0",
+    )
     few, all_ = (
         np.concatenate([s.objects.blur for s in table("mr", f"boundary.weak_edge_share={share}", *quiet)])
         for share in (0.0, 1.0)
@@ -280,7 +284,7 @@ def test_a_region_never_leaves_its_parent():
 
 def test_partitions_tile_their_region():
     canvas = canvas_of()
-    ground = canvas.put(plans.oval(), (0, 0), 0.9, is_object=False)
+    ground = canvas.put(plans.oval(), (0, 0), 0.9, labelled=0.0)
     cells = canvas.partition(ground, 12, ("soft", "fat"), 1.0)
     whole = np.count_nonzero(canvas.regions[ground - 1].mask)
     assert len(cells) >= 8

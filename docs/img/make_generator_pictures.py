@@ -1,0 +1,54 @@
+"""Makes the pictures of docs/generator.md: ``python docs/img/make_generator_pictures.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from generator import outlines, shapes
+from generator.config import load_config
+from generator.scene import make_sample
+
+HERE = Path(__file__).parent
+COLOURS = np.random.default_rng(4).integers(70, 255, (256, 3), dtype=np.uint8)
+
+
+def families() -> Image.Image:
+    """Eight draws of every family, two families a line."""
+    cell, draws = 56, 8
+    names = list(shapes.FAMILIES)
+    sheet = Image.new("L", (2 * (draws * cell + 90), (len(names) + 1) // 2 * cell), 255)
+    pen = ImageDraw.Draw(sheet)
+    for k, name in enumerate(names):
+        rng = np.random.default_rng(k)
+        x, y = k % 2 * (draws * cell + 90), k // 2 * cell
+        pen.text((x + 4, y + cell // 2 - 6), name, 0)
+        for i in range(draws):
+            shape = shapes.make(name, shapes.FAMILIES[name].draw(rng))
+            placed = outlines.place(shape, (cell / 2, cell / 2), cell * 0.42, rng.uniform(0, 6.3))
+            mask, top, left = outlines.rasterise(placed, cell)
+            sheet.paste(70, (x + 90 + i * cell + left, y + top), Image.fromarray(mask * 255))
+    return sheet
+
+
+def samples(preset: str, columns: int, rows: int, size: int = 128, seed: int = 11) -> Image.Image:
+    """Images beside their label maps."""
+    config = load_config(preset, size=size)
+    sheet = np.full((rows * size, columns * 2 * size, 3), 255, np.uint8)
+    for k in range(rows * columns):
+        sample = make_sample(config, seed, k)
+        y, x = k // columns * size, k % columns * 2 * size
+        sheet[y : y + size, x : x + size] = sample.image[..., None]
+        sheet[y : y + size, x + size : x + 2 * size] = COLOURS[sample.label] * (sample.label > 0)[..., None]
+    return Image.fromarray(sheet)
+
+
+if __name__ == "__main__":
+    families().save(HERE / "generator_families.png", optimize=True)
+    pictures = [("full", 4, 4), ("ct", 4, 3), ("mr", 4, 3), ("us", 4, 3)]
+    pictures += [(name, 4, 2) for name in ("shape_only", "boundary_only", "neither")]
+    for preset, columns, rows in pictures:
+        picture = samples(preset, columns, rows).quantize(128)
+        picture.save(HERE / f"generator_{preset}.png", optimize=True)
