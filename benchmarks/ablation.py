@@ -1,0 +1,119 @@
+"""The paper's ablation: generate with each module on and off, train each alike, evaluate, print one table.
+
+    python benchmarks/ablation.py --data-root DIR [--num N --steps S --seeds 0,1,2 --out runs/ablation]
+
+For every preset and seed it runs the three programs as a user would; each goes on where it stopped, so the
+same command continues an interrupted ablation. Only the generator's preset differs between the columns:
+number and size of images, model, steps, batch and every seed are the same.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+
+from data.folder import write_atomically
+from evaluation import tables, typeset
+from evaluation.scores import read_scores
+
+PRESETS = ("neither", "shape_only", "boundary_only", "full")
+
+
+def call(program: str, *arguments: object) -> None:
+    """Run one of the programs; its errors end this one with its exit code."""
+    words = [f"synthfm-{program}", *map(str, arguments)]
+    click.echo(" ".join(words), err=True)
+    words[0] = str(Path(sys.executable).with_name(words[0]))
+    done = subprocess.run(words, check=False)
+    # A failed case (exit code 1) of the evaluation leaves scores that can be compared.
+    if done.returncode not in ((0, 1) if program == "eval" else (0,)):
+        sys.exit(done.returncode)
+
+
+def ablation_table(scores: dict[int, pd.DataFrame]) -> typeset.Grid:
+    """Modality rows by preset columns: mean DSC, its standard deviation over seeds, and the interval.
+
+    An object's DSC is averaged over the seeds before the volumes are resampled, so that the interval is
+    about the data, and the standard deviation about the training.
+
+    Parameters
+    ----------
+    scores
+        ``scores.csv`` of each seed, with the presets as methods.
+    """
+    keys = [*tables.OBJECT, "modality", "volume", "unit", "method", "round"]
+    pooled = pd.concat(scores.values()).groupby(keys, sort=False)["dsc"].mean().reset_index()
+    table = tables.by_modality(pooled)
+    seeds = pd.concat([tables.by_modality(part) for part in scores.values()])
+    spread = seeds.groupby(["prompt", "modality", "method"])["mean"].std(ddof=1)
+    table["sd"] = [
+        spread[prompt, modality, method]
+        for prompt, modality, method in zip(table["prompt"], table["modality"], table["method"], strict=True)
+    ]
+    return typeset.modality_grid(table)
+
+
+@click.command()
+@click.option("--data-root", type=click.Path(path_type=Path), required=True, help="Where the datasets lie.")
+@click.option("--datasets", default="chaos-ct,msd-hippocampus,hc18,busi", show_default=True)
+@click.option("--prompts", default="box,point1", show_default=True)
+@click.option("--limit", type=int, default=40, show_default=True, help="Cases a dataset.")
+@click.option("--presets", default=",".join(PRESETS), show_default=True)
+@click.option("--num", type=int, default=1000, show_default=True, help="Images per preset.")
+@click.option("--size", type=int, default=128, show_default=True, help="Their side in pixels.")
+@click.option("--steps", type=int, default=600, show_default=True, help="Training steps of each model.")
+@click.option("--train-preset", default="tiny_cpu", show_default=True)
+@click.option("--train-args", default="", help="Further arguments for synthfm-train run, in one string.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds of generator and training, by commas.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/ablation"), show_default=True)
+def main(
+    data_root: Path,
+    datasets: str,
+    prompts: str,
+    limit: int,
+    presets: str,
+    num: int,
+    size: int,
+    steps: int,
+    train_preset: str,
+    train_args: str,
+    seeds: str,
+    out: Path,
+) -> None:
+    """Run the ablation and print its table."""
+    names = presets.split(",")
+    scores = {}
+    for seed in map(int, seeds.split(",")):
+        checkpoints: list[object] = []
+        for name in names:
+            shards, trained = out / f"shards-{name}-{seed}", out / f"train-{name}-{seed}"
+            call("generate", "run", "--out", shards, "--num", num, "--size", size, "--seed", seed,
+                 "--preset", name)  # fmt: skip
+            call("train", "run", "--shards", shards, "--out", trained, "--preset", train_preset,
+                 "--steps", steps, "--seed", seed, *train_args.split())  # fmt: skip
+            checkpoints += ["--checkpoint", f"{name}={trained / 'model.pth'}"]
+        folder = out / f"eval-{seed}"
+        call("eval", "run", *checkpoints, "--method", "none", "--data-root", data_root, "--dataset",
+             datasets, "--prompts", prompts, "--limit", limit, "--out", folder)  # fmt: skip
+        scores[seed] = read_scores(folder)
+    grid = ablation_table(scores)
+    text = typeset.markdown(grid) + (
+        f"\n{num} images of {size} pixels and {steps} steps for each preset, seeds {seeds}. "
+        "Mean DSC over structures"
+        + (" ± standard deviation over seeds" if np.size(list(scores)) > 1 else "")
+        + " [95 % bootstrap interval, volumes resampled]. Best in bold, second underlined.\n"
+    )
+    write_atomically(out / "ablation.md", text)
+    write_atomically(
+        out / "ablation.tex", typeset.latex([grid], f"{num} images, {steps} steps, seeds {seeds}.")
+    )
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()
