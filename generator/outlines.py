@@ -60,14 +60,15 @@ class Shape:
 
 def angles(count: int) -> NDArray[np.float64]:
     """`count` angles around the circle, from 0."""
-    return np.arange(count) * (2 * np.pi / count)
+    return np.arange(count, dtype=np.float64) * np.float64(2 * np.pi / count)
 
 
-def polar(radius: ArrayLike, theta: NDArray) -> Contour:
+def polar(radius: ArrayLike, theta: NDArray[np.float64]) -> Contour:
     """The contour with the given radius at each angle."""
-    points = np.empty((len(theta), 2))
-    points[:, 0], points[:, 1] = radius * np.cos(theta), radius * np.sin(theta)
-    return points
+    contour: Contour = np.empty((len(theta), 2))
+    contour[:, 0], contour[:, 1] = np.cos(theta), np.sin(theta)
+    contour *= np.asarray(radius).reshape(-1, 1)
+    return contour
 
 
 def ribbon(path: Contour, radius: ArrayLike) -> Contour:
