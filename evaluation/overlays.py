@@ -30,7 +30,7 @@ def slug(text: str) -> str:
     """Text as one part of a file name; what had to be replaced is told apart by a checksum.
 
     >>> slug("liver"), slug("P1/z004")
-    ('liver', 'P1-z004-fb67')
+    ('liver', 'P1-z004-3d3a')
     """
     plain = re.sub(r"[^\w.+-]+", "-", text)
     return plain if plain == text else f"{plain}-{zlib.crc32(text.encode()) & 0xFFFF:04x}"
