@@ -149,7 +149,12 @@ BOXES = np.array([[5, 6, 40, 30.0], [20, 10, 70, 45]])
 
 @pytest.mark.parametrize(
     ("points", "labels", "boxes"),
-    [(POINTS, LABELS, None), (POINTS[:, :1], LABELS[:, :1], None), (None, None, BOXES), (POINTS, LABELS, BOXES)],
+    [
+        (POINTS, LABELS, None),
+        (POINTS[:, :1], LABELS[:, :1], None),
+        (None, None, BOXES),
+        (POINTS, LABELS, BOXES),
+    ],
 )
 @pytest.mark.parametrize("multimask", [False, True])
 def test_logits_equal_sam_predictors(sam, points, labels, boxes, multimask):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,9 @@ from trainer import augment
 from trainer.config import Augment, Stream, TrainConfig
 from trainer.stream import Batches, Source, collate, epoch_order, loader, prepare
 
-CONFIG = TrainConfig(batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5))
+CONFIG = TrainConfig(
+    batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5)
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +44,15 @@ def test_order_differs_between_epochs_and_follows_the_seed():
 def test_ranks_and_parts_share_a_step_without_overlap_or_loss(folder):
     source = Source([folder])
     whole = [Batches(source, CONFIG)[step].index.tolist() for step in range(6)]
-    assert sorted(sum(whole, [])) == list(range(24))
+    assert sorted(itertools.chain(*whole)) == list(range(24))
     split = CONFIG.model_copy(update={"accumulate": 2})
     for step, indices in enumerate(whole):
         parts = [
-            Batches(source, split, rank, 2)[2 * step + part].index.tolist() for part in (0, 1) for rank in (0, 1)
+            Batches(source, split, rank, 2)[2 * step + part].index.tolist()
+            for part in (0, 1)
+            for rank in (0, 1)
         ]
-        assert sum(parts, []) == indices
+        assert list(itertools.chain(*parts)) == indices
 
 
 def test_batches_do_not_depend_on_workers_or_start(folder):
@@ -156,5 +162,5 @@ def test_images_without_objects_are_passed_over(tmp_path):
 
 def test_shards_of_two_sizes_are_refused(tmp_path, folder):
     other = write_dataset(tmp_path / "b", num=2, size=32)
-    with pytest.raises(InputError, match="different image sizes.*32x32.*64x64"):
+    with pytest.raises(InputError, match=r"different image sizes.*32x32.*64x64"):
         Source([folder, other])

@@ -15,6 +15,7 @@ import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.onnx import SamOnnxModel
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from data.console import InputError
 from data.shards import PARTIAL
@@ -45,6 +46,23 @@ class OnnxEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.encoder((image - self.mean) / self.std)
+
+
+class OnnxDecoder(SamOnnxModel):
+    """SAM's ONNX model, with the size of the padding traced.
+
+    The published class turns that size into a Python number, which the tracer freezes to the example's.
+    """
+
+    def mask_postprocessing(self, masks: Tensor, orig_im_size: Tensor) -> Tensor:
+        """Logits (B, C, 4h, 4w) at the original size, without the padding."""
+        size = [self.img_size, self.img_size]
+        masks = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
+        kept = self.resize_longest_image_size(orig_im_size, self.img_size)
+        masks = masks[..., : kept[0], : kept[1]]
+        original = orig_im_size.to(torch.int64)
+        shape = (original[0], original[1])
+        return F.interpolate(masks, size=shape, mode="bilinear", align_corners=False)  # type: ignore[arg-type]
 
 
 def export(sam: Sam, path: Path, half: bool = False) -> list[Path]:
@@ -104,7 +122,7 @@ def export_onnx(sam: Sam, path: Path) -> tuple[Path, Path]:
         torch.tensor([size, size]).float(),
     )
     axes = {"point_coords": {1: "num_points"}, "point_labels": {1: "num_points"}}
-    model = SamOnnxModel(sam, return_single_mask=False)
+    model = OnnxDecoder(sam, return_single_mask=False)
     _write(model, example, decoder, list(DECODER_INPUTS), list(DECODER_OUTPUTS), axes)
     return encoder, decoder
 

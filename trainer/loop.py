@@ -112,6 +112,8 @@ def train(
                     loss, logs = step_module(batch.to(fabric.device), plans)
                     fabric.backward(loss / parts)
                 total += loss.detach() / parts
+            if fabric.world_size > 1:  # the mean of all: a NaN anywhere then stops everywhere
+                total = fabric.all_reduce(total, reduce_op="mean")  # type: ignore[assignment]
             norm = clip(fabric, step_module, optimizer, config.optim.clip)
             if not math.isfinite(float(total)):
                 raise Failed(

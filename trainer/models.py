@@ -211,9 +211,15 @@ def write_atomically(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _save(content: Mapping[str, Any], path: Path) -> None:
-    # Through a Python file: a full disk is then an OSError with a reason, and not torch's RuntimeError.
-    with open(path, "wb") as handle:
-        torch.save(dict(content), handle)
+    try:
+        with open(path, "wb") as handle:
+            torch.save(dict(content), handle)
+    except (
+        RuntimeError
+    ) as error:  # torch closes its archive after a full disk, and hides the reason with that
+        if isinstance(error.__context__, OSError):
+            raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from error
+        raise
 
 
 def _input_size(name: str, image_size: int | None, weights: StateDict | None) -> int:

@@ -1,0 +1,143 @@
+"""The objective, corrective clicks, and the prompts drawn for training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trainer_data import ellipse_sample
+
+from data.prompts import corrective_point
+from trainer import losses
+from trainer.config import Augment, Loss, Prompting, PromptMix, Stream
+from trainer.prompting import KINDS, Plan, draw_plans, first_prompts
+from trainer.stream import collate, prepare
+
+
+def square(size: int = 16, box: tuple[int, int, int, int] = (4, 4, 12, 12)) -> torch.Tensor:
+    mask = torch.zeros(1, size, size)
+    x0, y0, x1, y1 = box
+    mask[:, y0:y1, x0:x1] = 1
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["dice", "dice_focal", "dice_ce"])
+def test_loss_of_a_right_mask_is_near_zero_and_of_a_wrong_one_is_not(kind):
+    target = square()
+    right = 40 * (target - 0.5)
+    loss = losses.MaskLoss(kind)
+    assert loss(right, target) < 0.01
+    assert loss(-right, target) > 0.9
+
+
+def test_dice_equals_the_formula():
+    logits, target = torch.randn(3, 8, 8), torch.rand(3, 8, 8)
+    p = logits.sigmoid()
+    expected = 1 - (2 * (p * target).sum((1, 2)) + 1e-5) / ((p + target).sum((1, 2)) + 1e-5)
+    torch.testing.assert_close(losses.MaskLoss("dice")(logits, target), expected)
+
+
+def test_only_the_best_of_three_masks_learns():
+    target = square()
+    logits = torch.stack([torch.zeros(1, 16, 16), -4 * (target - 0.5), 4 * (target - 0.5), target * 0], 1)
+    logits.requires_grad_()
+    config = Loss(multimask=1.0, iou=0.0)
+    loss, parts = losses.objective(logits, torch.zeros(1, 4), target, config, losses.MaskLoss("dice"))
+    loss.backward()
+    assert [bool(grad.any()) for grad in logits.grad[0]] == [True, False, True, False]
+    assert parts["multi"] < parts["single"]
+
+
+def test_iou_head_is_drawn_to_the_actual_iou():
+    target = square()
+    logits = 9 * (square(box=(4, 4, 12, 8)) - 0.5)[:, None].expand(-1, 4, -1, -1)
+    estimated = torch.full((1, 4), 0.5)
+    config = Loss(iou=1.0)
+    _, parts = losses.objective(logits, estimated, target, config, losses.MaskLoss("dice"))
+    assert parts["iou"] == pytest.approx(0.5)
+    assert parts["iou_error"] == pytest.approx(0.0)
+
+
+def test_targets_are_averaged_by_area():
+    mask = torch.zeros(1, 4, 4)
+    mask[0, 0, :3] = 1
+    assert losses.area_average(mask, (2, 2))[0].tolist() == [[0.5, 0.25], [0, 0]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_corrective_click_lies_in_the_error_and_has_its_sign(seed):
+    rng = np.random.default_rng(seed)
+    masks = []
+    for _ in range(2):
+        x, y = np.sort(rng.integers(0, 25, (2, 2)), axis=0).T
+        mask = np.zeros((24, 24), bool)
+        mask[y[0] : y[1] + 1, x[0] : x[1] + 1] = True
+        masks.append(mask)
+    predicted, wanted = masks
+    points, labels = losses.corrective_clicks(
+        torch.from_numpy(predicted)[None].float() - 0.5, torch.from_numpy(wanted)[None].float()
+    )
+    x, y = points[0].int().tolist()
+    if (predicted == wanted).all():
+        assert wanted[y, x] or not wanted.any()
+        return
+    assert predicted[y, x] != wanted[y, x]
+    assert labels[0] == wanted[y, x]
+
+
+def test_corrective_click_is_that_of_the_evaluation_in_a_clear_case():
+    wanted, predicted = square(32, (4, 4, 25, 25))[0].bool(), square(32, (4, 4, 15, 25))[0].bool()
+    points, labels = losses.corrective_clicks(predicted[None].float() - 0.5, wanted[None].float())
+    expected, sign = corrective_point(predicted.numpy(), wanted.numpy())
+    assert labels[0] == sign == 1
+    assert np.abs(points[0].numpy() - expected).max() <= 6  # as deep; which of the equals differs
+    assert abs(points[0, 0] - expected[0]) <= 1
+
+
+def batch_of(count: int = 3):
+    plain = Augment(flip=0, rotate90=0)
+    items = [
+        prepare(ellipse_sample(i, 64), Stream(objects_per_image=4), plain, np.random.default_rng(i))
+        for i in range(count)
+    ]
+    return collate([item for item in items if item])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_prompts_are_of_their_kind(kind):
+    batch = batch_of()
+    mix = PromptMix(**{name: float(name == kind) for name in KINDS})
+    plan = draw_plans(Prompting(mix=mix), 0, 0)[0]
+    assert plan.kind == kind
+    points, labels, boxes = first_prompts(plan, batch, slice(0, None, 2), 2.0)
+    assert (boxes is not None) == kind.startswith("box")
+    assert (points is None) == (kind in ("box", "box_loose", "mask"))
+    masks = batch.masks()[:, ::2].flatten(0, 1)
+    if points is not None and labels is not None:
+        x, y = (points / 2).long().unbind(-1)
+        inside = masks[torch.arange(len(masks))[:, None], y, x] > 0
+        used = labels >= 0
+        assert (inside == (labels == 1))[used].all()
+        assert (labels[:, 0] == 1).all()
+        assert ((labels == 0).any() == (kind == "points_negative")).all()
+    if boxes is not None and kind == "box":
+        torch.testing.assert_close(boxes, batch.boxes[:, ::2].flatten(0, 1) * 2)
+
+
+def test_one_click_anywhere_is_not_always_the_centre():
+    batch = batch_of()
+    first = {
+        tuple(first_prompts(Plan("point_any", 1, seed=seed), batch, slice(0, 1), 1.0)[0][0, 0].tolist())
+        for seed in range(8)
+    }
+    assert len(first) > 2
+
+
+def test_plans_follow_seed_and_step_alone():
+    config = Prompting(groups=3)
+    assert draw_plans(config, 1, 7) == draw_plans(config, 1, 7)
+    assert draw_plans(config, 1, 7) != draw_plans(config, 1, 8)
+    assert {plan.rounds for step in range(50) for plan in draw_plans(config, 0, step)} == {1, 2, 3, 4}
