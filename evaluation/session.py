@@ -111,10 +111,11 @@ def build_methods(specs: Sequence[str], *, device: str, multimask: str) -> list[
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(f"two methods are called {twice!r}; give one another name: --checkpoint NAME=FILE")
+    device = pick_device(device)
     built: list[Method] = []
     for spec in specs:
         try:
-            built.append(registry.build(spec, device=pick_device(device), multimask=multimask))
+            built.append(registry.build(spec, device=device, multimask=multimask))
         except Unavailable as error:
             log.warning("%s is left out: %s", spec, error)
     if not built:
@@ -123,12 +124,25 @@ def build_methods(specs: Sequence[str], *, device: str, multimask: str) -> list[
 
 
 def pick_device(device: str) -> str:
-    """``auto`` is the GPU where there is one, else the CPU."""
-    if device != "auto":
-        return device
+    """``auto`` is the GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    InputError
+        If the device named is not there.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"--device {device}: not available here ({reason}); auto takes what there is"
+        ) from error
+    return device
 
 
 def _settings(

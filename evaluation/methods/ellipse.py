@@ -30,8 +30,8 @@ class Ellipse:
 def inscribed(box: NDArray, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The ellipse inscribed in a half-open XYXY box, bool `shape`.
 
-    >>> inscribed(np.array([0, 0, 6, 2]), (2, 7)).astype(int).tolist()
-    [[0, 1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 0, 0]]
+    >>> inscribed(np.array([0, 0, 6, 4]), (4, 7)).astype(int).tolist()
+    [[0, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 1, 0, 0]]
     """
     x0, y0, x1, y1 = np.asarray(box, float)
     ys, xs = np.ogrid[: shape[0], : shape[1]]

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.console import InputError
 from evaluation.methods import Method, Predicted
 from evaluation.prompting import Prompt
 from trainer import decode, models
@@ -89,15 +88,8 @@ def open_checkpoint(name: str, checkpoint: str, *, device: str, multimask: str) 
     """A method from a checkpoint of SAM or SAM 2, or from the word ``tiny`` for the embedded one."""
     from evaluation.methods import sam2
 
-    try:
-        weights = models.read_weights(checkpoint)
-        if sam2.is_sam2(weights):
-            return sam2.from_weights(name, weights, device=device, multimask=multimask)
-        sam, _ = models.load(checkpoint)
-        return SamMethod(name, sam, device=device, multimask=multimask)
-    except (RuntimeError, AssertionError) as error:
-        if "cuda" in str(error).lower() or "device" in str(error).lower():
-            raise InputError(
-                f"--device {device}: not available here ({str(error).splitlines()[0]})"
-            ) from error
-        raise
+    weights = models.read_weights(checkpoint)
+    if sam2.is_sam2(weights):
+        return sam2.from_weights(name, weights, device=device, multimask=multimask)
+    sam, _ = models.load(checkpoint)
+    return SamMethod(name, sam, device=device, multimask=multimask)
