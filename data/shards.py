@@ -157,7 +157,7 @@ def membership(labels: NDArray, parents: NDArray) -> NDArray[np.bool_]:
 
 
 class ShardWriter:
-    """Collects one shard in memory (compressed); :meth:`close` writes it under a temporary name and renames it.
+    """Collects one shard in memory, compressed; :meth:`close` writes a temporary file and renames it.
 
     Use as a context manager: an exception leaves no file behind.
 
@@ -321,36 +321,32 @@ class Shard:
         try:
             self._read_header()
             self._read_tables()
-        except BaseException:
+        except InputError:
             self._file.close()
             raise
+        except Exception as error:  # what h5py raises on a damaged structure is any of half a dozen kinds
+            self._file.close()
+            raise InputError(f"{self.path}: corrupted: its structure cannot be read ({error})") from error
 
     def _read_header(self) -> None:
-        attributes = self._attributes()
+        attributes = dict(self._file.attrs)
         if attributes.get("format") != FORMAT:
             raise InputError(
                 f"{self.path}: an HDF5 file, but not a {FORMAT} (no attribute format={FORMAT!r})"
             )
-        if int(attributes["version"]) > VERSION:
-            raise InputError(
-                f"{self.path}: format version {int(attributes['version'])} is newer than {VERSION}, "
-                "the newest that this program reads; update synthfm"
-            )
-        needed = ("config", "package_version", "root_seed", "first_index", "count")
-        for name in needed:
+        for name in ("version", "config", "package_version", "root_seed", "first_index", "count"):
             if name not in attributes:
                 raise InputError(f"{self.path}: attribute {name!r} is missing")
+            if name == "version" and int(attributes[name]) > VERSION:
+                raise InputError(
+                    f"{self.path}: format version {int(attributes[name])} is newer than {VERSION}, "
+                    "the newest that this program reads; update synthfm"
+                )
         self.config: str = attributes["config"]
         self.package_version: str = attributes["package_version"]
         self.root_seed = int(attributes["root_seed"])
         self.first_index = int(attributes["first_index"])
         self.count = int(attributes["count"])
-
-    def _attributes(self) -> dict[str, Any]:
-        try:
-            return dict(self._file.attrs)
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{self.path}: corrupted: the attributes cannot be read ({error})") from error
 
     def _read_tables(self) -> None:
         for name in ("image", "label"):
@@ -368,7 +364,8 @@ class Shard:
         if self.start[0] != 0 or (np.diff(self.start) < 0).any():
             raise InputError(f"{self.path}: 'object/start' does not rise from 0")
         columns = {
-            name: self._column(f"object/{name}", dtype, rows) for name, (dtype, _) in OBJECT_COLUMNS.items()
+            name: self._column(f"object/{name}", dtype, rows, row)
+            for name, (dtype, row) in OBJECT_COLUMNS.items()
         }
         columns["family"] = columns["family"].astype(str)
         self.objects = Objects(**columns)
@@ -380,19 +377,20 @@ class Shard:
             raise InputError(f"{self.path}: dataset {name!r} is missing")
         return item
 
-    def _column(self, name: str, dtype: str, rows: int) -> NDArray:
+    def _column(self, name: str, dtype: str, rows: int, row: tuple[int, ...] = ()) -> NDArray:
         dataset = self._dataset(name)
-        if dataset.shape[0] != rows or dataset.dtype != np.dtype(dtype):
+        points = self._dataset("object/points").shape[1:2]
+        wanted = (rows, *(points[0] if size == -1 and points else size for size in row))
+        if dataset.shape != wanted or dataset.dtype != np.dtype(dtype):
             raise InputError(
-                f"{self.path}: {name!r} is {dataset.dtype} with {dataset.shape[0]} rows; "
-                f"expected {dtype}, {rows} rows"
+                f"{self.path}: {name!r} is {dataset.dtype} {dataset.shape}, expected {dtype} {wanted}"
             )
         return self._read(dataset, ())
 
     def _read(self, dataset: h5py.Dataset, key: Any) -> NDArray:
         try:
             return dataset[key]
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise InputError(
                 f"{self.path}: corrupted: {dataset.name!r} fails its checksum or cannot be read"
             ) from error
