@@ -1,0 +1,86 @@
+"""Random samples for the tests of the shard format, and a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.testing import assert_array_equal
+
+from data import prompts
+from data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter, object_masks_from_table
+
+POINTS = 4
+
+
+def random_sample(rng: np.random.Generator, index: int, shape: tuple[int, int] = (20, 24)) -> Sample:
+    """Rectangles over one another, each in the one below it or in none; some samples have no object."""
+    label = np.zeros(shape, np.uint8)
+    parents: dict[int, int] = {}
+    for number in rng.permutation(np.arange(1, 256))[: rng.integers(0, 5)]:
+        y0, x0 = rng.integers(0, shape[0] - 4), rng.integers(0, shape[1] - 4)
+        inside = label[y0 : y0 + rng.integers(4, 12), x0 : x0 + rng.integers(4, 12)]
+        parent = int(inside[0, 0])
+        inside[inside == parent] = number
+        parents[int(number)] = parent
+    visible = set(np.unique(label)) - {0}
+    while gone := [own for own in parents if own not in visible]:  # covered whole: its children move up
+        removed = parents.pop(gone[0])
+        parents = {own: removed if parent == gone[0] else parent for own, parent in parents.items()}
+    labels = np.array(list(parents), np.uint8)
+    masks = object_masks_from_table(label, labels, np.array(list(parents.values()), np.uint8))
+    count = len(labels)
+    points, kinds = np.zeros((count, POINTS, 2), np.int16), np.full((count, POINTS), -1, np.int8)
+    for k, mask in enumerate(masks):
+        points[k, :2], kinds[k, :2] = prompts.positive_points(mask, 2, rng), 1
+        away = prompts.negative_points(mask, 2, rng, label)
+        points[k, 2 : 2 + len(away)], kinds[k, 2 : 2 + len(away)] = away, 0
+    boxes = np.array([prompts.tight_box(mask) for mask in masks], np.int32).reshape(count, 4)
+    return Sample(
+        image=rng.integers(0, 256, shape).astype(np.uint8),
+        label=label,
+        index=index,
+        seed=int(rng.integers(0, 2**64, dtype=np.uint64)),
+        modality=str(rng.choice(["generic", "CT", "MR", "US"])),
+        objects=Objects(
+            label=labels,
+            parent=np.array(list(parents.values()), np.uint8),
+            family=np.array([f"family{k}" for k in range(count)], str),
+            area=masks.sum((1, 2)).astype(np.int32),
+            box=boxes,
+            contrast=rng.random(count).astype(np.float32),
+            blur=rng.random(count).astype(np.float32),
+            points=points,
+            point_labels=kinds,
+            box_loose=rng.random((count, 4)).astype(np.float32),
+        ),
+    )
+
+
+def random_samples(seed: int, count: int) -> list[Sample]:
+    rng = np.random.default_rng(seed)
+    return [random_sample(rng, index) for index in range(count)]
+
+
+def write_shard(path: Path, samples: list[Sample], config: str = "{}") -> Path:
+    with ShardWriter(
+        path,
+        count=len(samples),
+        shape=(20, 24),
+        points=POINTS,
+        config=config,
+        package_version="1.2",
+        root_seed=7,
+        first_index=0,
+    ) as writer:
+        for sample in samples:
+            writer.append(sample)
+    return path
+
+
+def assert_same_sample(a: Sample, b: Sample) -> None:
+    assert_array_equal(a.image, b.image)
+    assert_array_equal(a.label, b.label)
+    assert (a.index, a.seed, a.modality) == (b.index, b.seed, b.modality)
+    for name in OBJECT_COLUMNS:
+        assert_array_equal(getattr(a.objects, name), getattr(b.objects, name), err_msg=name)

@@ -1,0 +1,174 @@
+"""The shard: what is written is what is read, the same bytes each time, and damage is named."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shard_data import POINTS, assert_same_sample, random_samples, write_shard
+
+from data.console import InputError
+from data.shards import VERSION, Shard, ShardWriter, membership
+
+seeds = st.integers(0, 2**32 - 1)
+quick = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@quick
+@given(seeds, st.integers(1, 5))
+def test_what_is_written_is_read_back(tmp_path, seed, count):
+    samples = random_samples(seed, count)
+    with Shard(write_shard(tmp_path / "a.h5", samples, config='{"size": 20}')) as shard:
+        assert (len(shard), shard.shape, shard.points) == (count, (20, 24), POINTS)
+        assert (shard.config, shard.package_version, shard.root_seed) == ('{"size": 20}', "1.2", 7)
+        for written, read in zip(samples, shard, strict=True):
+            assert_same_sample(written, read)
+
+
+@quick
+@given(seeds)
+def test_the_same_samples_give_the_same_bytes(tmp_path, seed):
+    a = write_shard(tmp_path / "a.h5", random_samples(seed, 3))
+    b = write_shard(tmp_path / "b.h5", random_samples(seed, 3))
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_shard_without_any_object_is_read_back(tmp_path):
+    rng = np.random.default_rng(0)
+    samples = [
+        s for s in (random_samples(int(rng.integers(1 << 30)), 1)[0] for _ in range(60)) if not len(s.objects)
+    ]
+    assert samples
+    with Shard(write_shard(tmp_path / "a.h5", samples[:1])) as shard:
+        assert_same_sample(samples[0], shard[0])
+
+
+def test_plain_hdf5_reads_it_without_plugins(tmp_path):
+    sample = random_samples(1, 1)[0]
+    with h5py.File(write_shard(tmp_path / "a.h5", [sample])) as file:
+        assert np.array_equal(file["image"][0], sample.image)
+        datasets = []
+        file.visititems(lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
+        assert all(item.fletcher32 for item in datasets)
+        assert {item.compression for item in datasets} <= {"gzip", None}
+        assert file["image"].chunks == (1, 20, 24)
+
+
+def test_an_exception_while_writing_leaves_no_file(tmp_path):
+    def fail():
+        with ShardWriter(
+            tmp_path / "a.h5", count=2, shape=(20, 24), points=POINTS, config="", package_version="",
+            root_seed=0, first_index=0,
+        ) as writer:  # fmt: skip
+            writer.append(random_samples(0, 1)[0])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_samples_than_announced_are_refused(tmp_path):
+    def too_few():
+        with ShardWriter(
+            tmp_path / "a.h5", count=2, shape=(20, 24), points=POINTS, config="", package_version="",
+            root_seed=0, first_index=0,
+        ) as writer:  # fmt: skip
+            writer.append(random_samples(0, 1)[0])
+
+    with pytest.raises(ValueError, match="1 samples written, 2 announced"):
+        too_few()
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(quick, max_examples=60)
+@given(st.data())
+def test_a_shard_cut_short_is_refused_by_name(tmp_path, data):
+    path = write_shard(tmp_path / "cut.h5", random_samples(3, 2))
+    content = path.read_bytes()
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(InputError, match=r"cut\.h5: (truncated|not an HDF5 file)"):
+        Shard(path)
+
+
+@settings(quick, max_examples=150)
+@given(st.data())
+def test_a_changed_byte_is_refused_or_changes_nothing(tmp_path, data):
+    samples = random_samples(4, 2)
+    path = write_shard(tmp_path / "bad.h5", samples)
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        with Shard(path) as shard:
+            for written, read in zip(samples, shard, strict=True):
+                assert_same_sample(written, read)
+    except InputError:
+        return
+
+
+def test_a_damaged_image_is_found_by_its_checksum(tmp_path):
+    path = write_shard(tmp_path / "bad.h5", random_samples(5, 2))
+    with h5py.File(path) as file:
+        chunk = file["image"].id.get_chunk_info(1)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset + chunk.size // 2] ^= 1
+    path.write_bytes(content)
+    with Shard(path) as shard:
+        shard[0]
+        with pytest.raises(InputError, match=r"bad\.h5: corrupted: '/image' fails its checksum"):
+            shard[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.attrs.update(version=VERSION + 1), "newer than"),
+        (lambda file: file.attrs.update(format="other"), "not a synthfm-shard"),
+        (lambda file: file.attrs.__delitem__("version"), "'version' is missing"),
+        (lambda file: file.attrs.__delitem__("root_seed"), "'root_seed' is missing"),
+        (lambda file: file.__delitem__("label"), "'label' is missing"),
+        (lambda file: file.__delitem__("object/box"), "'object/box' is missing"),
+        (lambda file: file.__delitem__("object"), "is missing"),
+        (lambda file: file.attrs.update(count=5), "expected"),
+        (lambda file: file["object/start"].__setitem__(0, 1), "does not rise"),
+        (lambda file: _replace(file, "object/area", np.zeros(1, "float64")), "'object/area' is float64"),
+        (lambda file: _replace(file, "object/points", np.zeros(0, "int16")), "'object/points'"),
+        (lambda file: _replace(file, "image", np.zeros((2, 5, 5), "uint8")), "differ in size"),
+    ],
+)
+def test_what_is_wrong_with_a_foreign_or_changed_file_is_said(tmp_path, change, message):
+    path = write_shard(tmp_path / "a.h5", random_samples(6, 2))
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(InputError, match=r"a\.h5") as caught:
+        Shard(path)
+    assert message in str(caught.value)
+
+
+def _replace(file: h5py.File, name: str, values: np.ndarray) -> None:
+    if name == "object/points":
+        values = np.zeros(len(file[name]), "int16")
+    del file[name]
+    file[name] = values
+
+
+def test_a_missing_and_a_text_file_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such shard"):
+        Shard(tmp_path / "nothing.h5")
+    (tmp_path / "text.h5").write_text("hello " * 100)
+    with pytest.raises(InputError, match=r"text\.h5: not an HDF5 file"):
+        Shard(tmp_path / "text.h5")
+
+
+def test_an_object_owns_its_descendants():
+    table = membership(np.array([3, 5, 9]), np.array([0, 3, 5]))
+    assert [np.flatnonzero(row).tolist() for row in table] == [[3, 5, 9], [5, 9], [9]]
+
+
+@pytest.mark.parametrize(("labels", "parents"), [([1, 2], [2, 1]), ([1], [4]), ([1], [1])])
+def test_parents_that_lead_nowhere_are_refused(labels, parents):
+    with pytest.raises(ValueError, match=r"ancestor|not in the table"):
+        membership(np.array(labels), np.array(parents))
