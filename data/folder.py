@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 
 from data.console import InputError
 from data.shards import FORMAT, MODALITIES, PARTIAL, VERSION, Sample, Shard, object_masks
@@ -125,6 +126,10 @@ def parse_manifest(path: Path) -> Manifest:
         content = json.loads(path.read_text(encoding="utf-8"))
         shards = tuple(ShardInfo(**line) for line in content.pop("shards"))
         manifest = Manifest(**content, shards=shards)
+        pydantic.TypeAdapter(Manifest).validate_python(dataclasses.asdict(manifest))
+    except pydantic.ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InputError(f"{path}: not a {FORMAT} manifest (wrong value at {key!r})") from error
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise InputError(f"{path}: not a {FORMAT} manifest ({error})") from error
     if manifest.format != FORMAT:
