@@ -1,0 +1,85 @@
+"""Configs: presets build on one another, overrides reach any key, and a wrong key is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from data.config import Config, load_preset
+from data.console import InputError
+
+
+class Inner(Config):
+    blur: float = 1.0
+    share: float = pydantic.Field(0.5, ge=0, le=1)
+
+
+class Outer(Config):
+    size: int = 64
+    inner: Inner = Inner()
+
+
+@pytest.fixture
+def presets(tmp_path: Path) -> Path:
+    (tmp_path / "base.yaml").write_text("size: 32\ninner: {blur: 2}\n")
+    (tmp_path / "child.yaml").write_text("extends: base\ninner: {share: 0.1}\n")
+    (tmp_path / "ring.yaml").write_text("extends: ring\n")
+    (tmp_path / "bad.yaml").write_text("size: [1\n")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "empty.yaml").write_text("")
+    return tmp_path
+
+
+def test_a_preset_extends_another_and_gives_only_what_differs(presets):
+    config = load_preset(Outer, presets, "child")
+    assert (config.size, config.inner.blur, config.inner.share) == (32, 2.0, 0.1)
+    assert load_preset(Outer, presets, "empty") == Outer()
+
+
+def test_overrides_win_over_the_preset_and_keys_over_both(presets):
+    config = load_preset(Outer, presets, "child", ["inner.blur=7", "size=8"], size=16)
+    assert (config.size, config.inner.blur, config.inner.share) == (16, 7.0, 0.1)
+    assert load_preset(Outer, presets, "child", size=None).size == 32
+
+
+def test_a_preset_may_be_a_users_own_file(presets, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("extends: base\nsize: 5\n")
+    config = load_preset(Outer, presets, str(own))
+    assert (config.size, config.inner.blur) == (5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "parts"),
+    [
+        ("nix", [], ["unknown preset 'nix'", "base", "child"]),
+        ("nix.yaml", [], ["unknown preset"]),
+        ("ring", [], ["ring extends itself"]),
+        ("bad", [], ["bad.yaml", "not valid YAML"]),
+        ("list", [], ["list.yaml", "keys and values"]),
+        ("base", ["sise=3"], ["unknown key 'sise'", "did you mean 'size'", "inner"]),
+        (
+            "base",
+            ["inner.blurr=3"],
+            ["unknown key 'inner.blurr'", "did you mean 'blur'", "allowed: blur, share"],
+        ),
+        ("base", ["inner.share=3"], ["'inner.share'", "less than or equal to 1", "got 3"]),
+        ("base", ["size=abc"], ["'size'", "got 'abc'"]),
+        ("base", ["size"], ["--set 'size'", "key.subkey=value"]),
+        ("base", ["a..b=1"], ["key.subkey=value"]),
+        ("base", ["size=[1"], ["not valid YAML"]),
+        ("base", ["inner=3"], ["'inner'", "got 3"]),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_is_allowed(presets, name, overrides, parts):
+    with pytest.raises(InputError) as caught:
+        load_preset(Outer, presets, name, overrides)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(pydantic.ValidationError):
+        Outer().size = 3

@@ -1,0 +1,167 @@
+"""The dataset folder: manifest, verification, and what readers refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shard_data import random_samples, write_shard
+
+from data.console import InputError
+from data.folder import (
+    MANIFEST,
+    UNFINISHED,
+    Manifest,
+    check_sample,
+    describe_shard,
+    read_manifest,
+    shard_paths,
+    verify,
+    write_atomically,
+    write_manifest,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    lines = tuple(
+        describe_shard(write_shard(tmp_path / f"shard-0000{k}.h5", random_samples(k, 2))) for k in range(2)
+    )
+    write_manifest(tmp_path, Manifest({"size": 20}, "1.2", 7, 4, 2, lines))
+    return tmp_path
+
+
+def problems(folder: Path) -> dict[str, str]:
+    return {name: problem for name, problem in verify(folder) if problem}
+
+
+def test_a_manifest_is_read_back(folder):
+    manifest = read_manifest(folder)
+    assert (manifest.num, manifest.root_seed, manifest.config) == (4, 7, {"size": 20})
+    write_manifest(folder, manifest)
+    assert read_manifest(folder) == manifest
+    assert [path.name for path in shard_paths([folder, folder])] == ["shard-00000.h5", "shard-00001.h5"] * 2
+    assert problems(folder) == {}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_any_sample_made_from_masks_passes_the_check(seed):
+    assert check_sample(random_samples(seed, 1)[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("box", 1, "not tight"),
+        ("area", 1, "area"),
+        ("points", 500, "outside the image"),
+        ("label", 0, "not unique numbers from 1"),
+        ("point_labels", None, "wrong side"),
+        ("parent", 255, "not in the table"),
+    ],
+)
+def test_a_wrong_table_is_told(column, value, message):
+    sample = next(s for s in random_samples(0, 50) if len(s.objects) >= 2 and 255 not in s.objects.label)
+    values = getattr(sample.objects, column).copy()
+    values[0] = (
+        1 - values[0] if value is None else value if column in ("label", "parent") else values[0] + value
+    )
+    changed = dataclasses.replace(sample, objects=dataclasses.replace(sample.objects, **{column: values}))
+    assert message in str(check_sample(changed))
+
+
+def test_a_label_without_a_row_and_a_strange_modality_are_told():
+    sample = next(s for s in random_samples(0, 50) if 255 not in s.objects.label)
+    label = sample.label.copy()
+    label[0, 0] = 255
+    assert "label 255" in str(check_sample(dataclasses.replace(sample, label=label)))
+    assert "modality 'PET'" in str(check_sample(dataclasses.replace(sample, modality="PET")))
+
+
+def test_damage_is_told_per_file(folder):
+    first, second = folder / "shard-00000.h5", folder / "shard-00001.h5"
+    first.write_bytes(first.read_bytes()[:-100])
+    with h5py.File(second, "r+") as file:
+        file.attrs["note"] = "changed afterwards"
+    write_shard(folder / "extra.h5", random_samples(9, 1))
+    found = problems(folder)
+    assert "truncated" in found["shard-00000.h5"]
+    assert "SHA-256" in found["shard-00001.h5"]
+    assert "not in manifest.json" in found["extra.h5"]
+
+
+def test_a_swapped_shard_is_told(folder):
+    write_shard(folder / "shard-00001.h5", random_samples(0, 1))
+    assert "manifest.json differs" in problems(folder)["shard-00001.h5"]
+
+
+def test_a_false_label_map_is_told(folder):
+    path = folder / "shard-00000.h5"
+    with h5py.File(path, "r+") as file:
+        file["label"][0] = np.zeros((20, 24), np.uint8)
+    assert "sample 0" in problems(folder)["shard-00000.h5"]
+
+
+def test_an_unfinished_folder_is_refused(folder):
+    (folder / UNFINISHED).write_text("{}")
+    with pytest.raises(InputError, match="unfinished dataset"):
+        shard_paths([folder])
+
+
+def test_missing_things_are_told_by_name(folder):
+    with pytest.raises(InputError, match="nix: no such folder"):
+        read_manifest(folder / "nix")
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: no manifest\.json"):
+        read_manifest(folder / "empty")
+    (folder / "shard-00001.h5").unlink()
+    with pytest.raises(InputError, match=r"shard-00001\.h5: named in manifest\.json but missing"):
+        shard_paths([folder])
+    assert "no such shard" in problems(folder)["shard-00001.h5"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 99}, "version 99 is newer"),
+        ({"format": "x"}, "format is 'x'"),
+        ({"shards": [{"a": 1}]}, "not a synthfm-shard manifest"),
+        ({"shards": 3}, "not a synthfm-shard manifest"),
+        ({"more": 3}, "not a synthfm-shard manifest"),
+        ({"num": "x"}, "not a synthfm-shard manifest"),
+        ({"config": None}, "not a synthfm-shard manifest"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused(folder, change, message):
+    path = folder / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '"a"', "\x00"])
+def test_a_broken_manifest_is_refused(folder, text):
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(InputError, match="not a synthfm-shard manifest"):
+        read_manifest(folder)
+
+
+def test_a_dataset_without_shards_is_refused(tmp_path):
+    write_manifest(tmp_path, Manifest({}, "1", 0, 0, 1, ()))
+    with pytest.raises(InputError, match="empty"):
+        shard_paths([tmp_path])
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path):
+    write_atomically(tmp_path / "a.txt", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(tmp_path / "a.txt", "new \ud800")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1

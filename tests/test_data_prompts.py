@@ -1,0 +1,174 @@
+"""Prompts from a mask: where clicks, boxes and scribbles lie, for any mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from scipy import ndimage
+
+from data import prompts
+
+quick = settings(max_examples=60, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def masks(draw) -> np.ndarray:
+    """Random pixels, or a smooth blob; never empty."""
+    shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 30)))
+    if draw(st.booleans()):
+        mask = draw(npst.arrays(bool, shape))
+    else:
+        noise = np.random.default_rng(draw(seeds)).normal(size=shape)
+        mask = ndimage.gaussian_filter(noise, 3) > 0
+    assume(mask.any())
+    return mask
+
+
+def neighbourhood(mask: np.ndarray) -> np.ndarray:
+    return ndimage.distance_transform_edt(~mask)
+
+
+@quick
+@given(masks())
+def test_the_tight_box_holds_the_mask_and_each_side_touches_it(mask):
+    x0, y0, x1, y1 = prompts.tight_box(mask)
+    assert mask.sum() == mask[y0:y1, x0:x1].sum()
+    assert mask[y0].any()
+    assert mask[y1 - 1].any()
+    assert mask[:, x0].any()
+    assert mask[:, x1 - 1].any()
+
+
+@quick
+@given(masks())
+def test_depth_is_the_exact_distance_with_the_frame_as_outside(mask):
+    expected = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    np.testing.assert_allclose(prompts.depth(mask), expected, rtol=1e-6)
+
+
+@quick
+@given(masks())
+def test_the_centre_is_the_deepest_point(mask):
+    x, y = prompts.centre_point(mask)
+    inner = prompts.depth(mask)
+    assert mask[y, x]
+    assert inner[y, x] == pytest.approx(inner.max())
+
+
+@quick
+@given(masks(), seeds, st.integers(1, 8))
+def test_positive_clicks_lie_in_the_mask_and_start_at_the_centre(mask, seed, count):
+    points = prompts.positive_points(mask, count, np.random.default_rng(seed))
+    assert points.shape == (count, 2)
+    assert points.dtype == np.int16
+    assert mask[points[:, 1], points[:, 0]].all()
+    assert (points[0] == prompts.centre_point(mask)).all()
+
+
+@quick
+@given(seeds)
+def test_positive_clicks_are_spread_over_a_large_object(seed):
+    mask = np.zeros((40, 200), bool)
+    mask[5:35, 5:195] = True
+    points = prompts.positive_points(mask, 5, np.random.default_rng(seed))
+    assert np.ptp(points[:, 0]) > 120
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)[~np.eye(5, dtype=bool)]
+    assert distances.min() > 10
+
+
+@quick
+@given(masks(), seeds, st.integers(0, 6))
+def test_negative_clicks_lie_outside_the_mask_and_near(mask, seed, count):
+    points = prompts.negative_points(mask, count, np.random.default_rng(seed))
+    assert len(points) == (count if not mask.all() else 0)
+    away = neighbourhood(mask)[points[:, 1], points[:, 0]]
+    assert (away > 0).all()
+    far = prompts.reach(int(mask.sum()))
+    if ((neighbourhood(mask) > 1.5) & (neighbourhood(mask) <= far)).any():
+        assert (away <= far).all()
+        assert (away > 1.4).all()
+
+
+@quick
+@given(seeds, st.integers(1, 6))
+def test_the_first_negative_click_lies_in_the_touching_neighbour(seed, count):
+    label = np.zeros((60, 60), np.uint8)
+    label[20:40, 10:30], label[20:40, 30:50] = 1, 2
+    points = prompts.negative_points(label == 1, count, np.random.default_rng(seed), label)
+    found = label[points[:, 1], points[:, 0]]
+    assert (found != 1).all()
+    assert (found[::2] == 2).all()
+
+
+@quick
+@given(masks(), seeds)
+def test_negative_clicks_do_not_depend_on_who_measured_the_distance(mask, seed):
+    from data.distance import squared_distance
+
+    given_distance = prompts.negative_points(
+        mask, 3, np.random.default_rng(seed), squared=squared_distance(~mask, False)
+    )
+    own = prompts.negative_points(mask, 3, np.random.default_rng(seed))
+    np.testing.assert_array_equal(given_distance, own)
+
+
+@quick
+@given(seeds, st.tuples(*[st.integers(0, 99)] * 4))
+def test_a_drawn_box_keeps_to_the_image_and_to_the_object(seed, corners):
+    x0, x1 = sorted(corners[:2])
+    y0, y1 = sorted(corners[2:])
+    box = np.array([x0, y0, x1 + 1, y1 + 1])
+    drawn = prompts.loose_box(box, np.random.default_rng(seed), (100, 100))
+    assert (drawn >= 0).all()
+    assert (drawn <= 100).all()
+    assert (drawn[2:] > drawn[:2]).all()
+    extent = np.tile(box[2:] - box[:2], 2)
+    assert (np.abs(drawn - box) <= 0.2 * extent + 4).all()
+
+
+def test_most_drawn_sides_lie_outside_the_tight_box():
+    rng = np.random.default_rng(0)
+    box = np.array([200, 200, 300, 300])
+    outward = (prompts.loose_box(box, rng, (500, 500)) - box) * [-1, -1, 1, 1]
+    shifts = np.array([(prompts.loose_box(box, rng, (500, 500)) - box) * [-1, -1, 1, 1] for _ in range(1000)])
+    assert outward.shape == (4,)
+    assert 0.78 < np.mean(shifts > 0) < 0.92
+    assert 6 < shifts.mean() < 10
+
+
+@quick
+@given(masks(), st.data())
+def test_the_corrective_click_lies_in_the_largest_error(mask, data):
+    predicted = data.draw(npst.arrays(bool, mask.shape))
+    (x, y), kind = prompts.corrective_point(predicted, mask)
+    if (predicted == mask).all():
+        assert kind == 1
+        assert mask[y, x]
+        return
+    assert predicted[y, x] != mask[y, x]
+    assert kind == int(mask[y, x])
+    missed, overrun = (ndimage.label(error)[0] for error in (mask & ~predicted, predicted & ~mask))
+    sizes = [np.bincount(part.ravel())[1:].max(initial=0) for part in (missed, overrun)]
+    part = missed if kind else overrun
+    assert np.count_nonzero(part == part[y, x]) == max(sizes)
+
+
+@quick
+@given(masks(), seeds, st.integers(2, 20))
+def test_a_scribble_stays_in_one_piece_of_the_mask(mask, seed, count):
+    stroke = prompts.scribble(mask, count, np.random.default_rng(seed))
+    assert stroke.shape == (count, 2)
+    assert mask[stroke[:, 1], stroke[:, 0]].all()
+    numbered, _ = ndimage.label(mask, np.ones((3, 3)))
+    assert len(np.unique(numbered[stroke[:, 1], stroke[:, 0]])) == 1
+
+
+def test_an_empty_mask_has_no_prompts():
+    empty, rng = np.zeros((5, 5), bool), np.random.default_rng(0)
+    for ask in (prompts.tight_box, prompts.centre_point, lambda mask: prompts.random_point(mask, rng)):
+        with pytest.raises(ValueError, match="empty mask"):
+            ask(empty)
