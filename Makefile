@@ -19,8 +19,10 @@ DATA ?= ../shared/realdata
 DATASETS ?= chaos-ct,msd-hippocampus,hc18
 PROMPTS ?= box,point1
 
+comma := ,
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-generate generate train eval demo weights test lint format bench clean
+.PHONY: help setup setup-generate generate train eval demo ablation weights test lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -52,6 +54,26 @@ train: $(BIN)/.all ## train on shards: SHARDS= MODEL= OUT= ARGS='--set ...'
 
 eval: $(BIN)/.all ## score checkpoints on real datasets: CHECKPOINT= DATA= DATASETS= PROMPTS= OUT=
 	$(BIN)/synthfm-eval run --checkpoint $(CHECKPOINT) --data-root $(DATA) --dataset $(DATASETS) --prompts $(PROMPTS) --out $(or $(OUT),runs/eval) $(ARGS)
+
+# Small but whole, about ten minutes on two cores; a second run finds what is done and only prints the table.
+DEMO := $(or $(OUT),runs/demo)
+REAL := $(wildcard $(DATA))
+demo: $(BIN)/.all ## all three, small: generate, train tiny, evaluate on held-out and (if there) real images
+	$(BIN)/synthfm-generate run --out $(DEMO)/shards --preset demo --num 2000 --seed 1
+	$(BIN)/synthfm-generate run --out $(DEMO)/held-out --preset demo --num 128 --seed 2
+	$(BIN)/synthfm-generate preview $(DEMO)/shards --out $(DEMO)/samples.png
+	$(BIN)/synthfm-train run --shards $(DEMO)/shards --preset demo --out $(DEMO)/train
+	$(BIN)/synthfm-eval run --checkpoint demo=$(DEMO)/train/model.pth --out $(DEMO)/eval \
+	  --dataset $(DEMO)/held-out$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) --prompts box,box_loose,point1 --limit 60
+	@echo "Pictures: $(DEMO)/samples.png and $(DEMO)/eval; tables: $(DEMO)/eval/table.md"
+
+ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full
+	$(BIN)/python benchmarks/ablation.py --out $(or $(OUT),runs/ablation) --data-root $(DATA) $(ARGS)
+
+bench: $(BIN)/.all ## measure speed: generator, trainer, evaluation
+	$(BIN)/python benchmarks/bench_generate.py
+	$(BIN)/python benchmarks/bench_train.py
+	$(BIN)/python benchmarks/bench_eval.py
 
 weights: $(BIN)/.all ## download SAM's own weights and check their SHA-256: MODEL=vit_b|vit_l|vit_h
 	$(BIN)/synthfm-train weights --model $(MODEL) $(if $(OUT),--out $(OUT))
