@@ -243,8 +243,10 @@ class ShardWriter:
     def append(self, sample: Sample) -> None:
         """Write the next sample."""
         position = len(self._samples)
-        self._file["image"][position] = sample.image
-        self._file["label"][position] = sample.label
+        for name in ("image", "label"):
+            dataset = self._file[name]
+            dataset[position] = getattr(sample, name)
+            dataset.flush()  # else its place in the file depends on when Python frees the handle
         self._samples.append((sample.index, sample.seed, sample.modality))
         self._rows.append(sample.objects)
 
@@ -281,7 +283,7 @@ class ShardWriter:
             raise
 
     def _table(self, name: str, values: NDArray) -> None:
-        self._file.create_dataset(
+        dataset = self._file.create_dataset(
             name,
             data=values,
             maxshape=(None, *values.shape[1:]),  # so that a table without rows can be chunked too
@@ -290,6 +292,7 @@ class ShardWriter:
             compression="gzip",
             compression_opts=1,
         )
+        dataset.flush()
 
     def _discard(self) -> None:
         self._file.close()

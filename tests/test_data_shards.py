@@ -35,6 +35,23 @@ def test_the_same_samples_give_the_same_bytes(tmp_path, seed):
     assert a.read_bytes() == b.read_bytes()
 
 
+def test_the_bytes_do_not_depend_on_when_handles_are_freed(tmp_path, monkeypatch):
+    """A profiler, a debugger or another thread may hold on to a frame and what is in it."""
+    samples = random_samples(8, 6)
+    plain = write_shard(tmp_path / "a.h5", samples).read_bytes()
+    held = []
+    for method in ("__getitem__", "create_dataset"):
+        original = getattr(h5py.Group, method)
+
+        def holding(self, *arguments, original=original, **options):
+            held.append(original(self, *arguments, **options))
+            return held[-1]
+
+        monkeypatch.setattr(h5py.Group, method, holding)
+    assert write_shard(tmp_path / "b.h5", samples).read_bytes() == plain
+    assert held
+
+
 def test_a_shard_without_any_object_is_read_back(tmp_path):
     rng = np.random.default_rng(0)
     samples = [
