@@ -203,8 +203,12 @@ def _backend(
         resource_tracker.ensure_running()
         loky_resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # again: starting the trackers may lift it
-        with joblib.parallel_config(**settings):
-            return joblib.Parallel(batch_size=1)(joblib.delayed(fill_shard)(task) for task in tasks)
+        try:
+            with joblib.parallel_config(**settings):
+                return joblib.Parallel(batch_size=1)(joblib.delayed(fill_shard)(task) for task in tasks)
+        finally:
+            if "client" in settings:
+                settings["client"].close()
 
     return run
 
