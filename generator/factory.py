@@ -219,7 +219,7 @@ def _dask_client(scheduler: str) -> Any:
     except ImportError as error:
         raise InputError("--backend dask needs Dask: pip install 'synthfm[dask]'") from error
     try:
-        return distributed.Client(scheduler, timeout=10, set_as_default=False)
+        return distributed.Client(scheduler, timeout=5, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there") from error
 

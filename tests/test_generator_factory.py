@@ -1,0 +1,265 @@
+"""The factory: the same bytes however they are made, and only whole shards whatever happens."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from data.console import InputError
+from data.folder import MANIFEST, UNFINISHED, shard_paths, verify
+from data.shards import Shard
+from generator.config import load_config
+from generator.factory import generate
+
+CONFIG = load_config("full", size=48)
+PROGRAM = str(Path(sys.executable).parent / "synthfm-generate")
+SHARD_SIZE, NUM = 4, 18
+LONG = ["--num", "160", "--shard-size", "4", "--size", "64", "--jobs", "2"]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def make(folder: Path, **changes: object) -> Path:
+    generate(
+        folder,
+        **{"config": CONFIG, "num": NUM, "root_seed": 5, "shard_size": SHARD_SIZE, "jobs": 1} | changes,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset made by one process without interruption. Not to be changed."""
+    return make(tmp_path_factory.mktemp("whole") / "data")
+
+
+def copy(whole: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for path in whole.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    limit = time.monotonic() + 120
+    while not there():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [PROGRAM, "run", "--out", str(folder), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_dataset_is_whole_and_passes_verification(whole):
+    assert [problem for _, problem in verify(whole) if problem] == []
+    assert sorted(contents(whole)) == [MANIFEST, *(f"shard-0000{k}.h5" for k in range(5))]
+    indices = [int(index) for path in shard_paths([whole]) for index in Shard(path).index]
+    assert indices == list(range(NUM))
+    with Shard(shard_paths([whole])[-1]) as last:
+        assert (last.first_index, last.count, last.root_seed) == (16, 2, 5)
+
+
+def test_two_workers_write_the_same_bytes_as_one(whole, tmp_path):
+    assert contents(make(tmp_path / "two", jobs=2)) == contents(whole)
+
+
+def test_a_dask_cluster_of_two_processes_writes_the_same_bytes(whole, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        made = make(tmp_path / "dask", backend="dask", scheduler=cluster.scheduler_address)
+    assert contents(made) == contents(whole)
+
+
+def test_a_sample_depends_on_its_index_and_the_seed_alone(whole, tmp_path):
+    other = make(tmp_path / "other", num=6, shard_size=6)
+    first, again = Shard(shard_paths([whole])[1])[1], Shard(shard_paths([other])[0])[5]
+    assert (first.image == again.image).all()
+    assert first.seed == again.seed
+    assert not (Shard(shard_paths([make(tmp_path / "seed", root_seed=6, num=1)])[0])[0].image
+                == Shard(shard_paths([whole])[0])[0].image).all()  # fmt: skip
+
+
+def test_a_second_run_changes_nothing_and_a_missing_shard_is_made_again(whole, tmp_path):
+    folder = copy(whole, tmp_path / "data")
+    old = (folder / "shard-00000.h5").stat().st_mtime_ns
+    (folder / "shard-00002.h5").unlink()
+    assert contents(make(folder)) == contents(whole)
+    assert (folder / "shard-00000.h5").stat().st_mtime_ns == old
+
+
+@pytest.mark.parametrize(
+    ("sent", "to_group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)]
+)
+def test_a_signal_leaves_whole_shards_and_the_same_command_goes_on(tmp_path, sent, to_group):
+    folder = tmp_path / "data"
+    process = start(folder, *LONG)
+    wait_until(lambda: len(list(folder.glob("*.h5"))) >= 2, process)
+    (os.killpg if to_group else os.kill)(process.pid, sent)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + sent, errors
+    assert f"stopped by {sent.name}" in errors
+    assert f"to go on: synthfm-generate run --out {folder} --num 160" in errors
+    assert "Traceback" not in errors
+    left = sorted(path.name for path in folder.iterdir())
+    assert left[-1] == UNFINISHED
+    assert 2 <= len(left) - 1 < 40
+    for name in left[:-1]:
+        with Shard(folder / name) as shard:
+            assert len(list(shard)) == 4
+    with pytest.raises(InputError, match="unfinished dataset"):
+        shard_paths([folder])
+    if sent == signal.SIGINT:
+        subprocess.run([PROGRAM, "run", "--out", str(folder), *LONG], check=True, capture_output=True)
+        made = tmp_path / "made at once"
+        generate(made, load_config(size=64), num=160, shard_size=4, jobs=1)
+        assert contents(folder) == contents(made)
+
+
+def test_stopping_before_a_shard_is_whole_leaves_nothing(tmp_path):
+    folder = tmp_path / "new" / "data"
+    process = start(folder, "--num", "4000", "--shard-size", "4000", "--size", "64", "--jobs", "1")
+    wait_until(lambda: any(path.stat().st_size > 5 for path in folder.glob("progress*")), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nothing was left behind" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_worker_is_one_line_and_the_whole_shards_stay(tmp_path):
+    folder = tmp_path / "data"
+    process = start(folder, *LONG)
+    wait_until(lambda: bool(list(folder.glob("*.h5"))), process)
+    workers = [p for p in psutil.Process(process.pid).children() if "popen_loky" in " ".join(p.cmdline())]
+    workers[0].kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a worker process was killed" in errors
+    assert "Traceback" not in errors
+    assert all(path.suffix == ".h5" or path.name == UNFINISHED for path in folder.iterdir())
+
+
+def limited_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_full_disk_is_one_line_and_what_was_finished_stays(whole, tmp_path, jobs):
+    folder = copy(whole, tmp_path / "data")
+    (folder / "shard-00001.h5").unlink()
+    command = [PROGRAM, "run", "--out", str(folder), "--num", str(NUM), "--size", "48", "--seed", "5",
+               "--shard-size", str(SHARD_SIZE), "--jobs", str(jobs)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited_files)
+    assert done.returncode == 2, done.stderr
+    assert "shard-00001.h5: File too large; 4 of 5 shards are whole" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(contents(folder)) == [MANIFEST, *(f"shard-0000{k}.h5" for k in (0, 2, 3, 4)), UNFINISHED]
+    subprocess.run(command, check=True, capture_output=True)
+    assert contents(folder) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num": 19}, "num is 18 there, 19 asked"),
+        ({"root_seed": 6}, "root_seed is 5 there, 6 asked"),
+        ({"shard_size": 5}, "shard_size is 4 there, 5 asked"),
+        ({"config": load_config(size=64)}, "size is 48 there, 64 asked"),
+        (
+            {"config": load_config(size=48, overrides=["boundary.low_contrast_share=0.9"])},
+            "boundary.low_contrast_share is 0.3 there, 0.9 asked",
+        ),
+    ],
+)
+def test_other_settings_for_the_same_folder_are_refused(whole, tmp_path, changes, message):
+    folder = copy(whole, tmp_path / "data")
+    with pytest.raises(InputError, match=message):
+        make(folder, **changes)
+    assert contents(folder) == contents(whole)
+    (folder / MANIFEST).rename(folder / UNFINISHED)
+    with pytest.raises(InputError, match=message):
+        make(folder, **changes)
+
+
+def test_a_damaged_or_foreign_shard_is_not_built_upon(whole, tmp_path):
+    folder = copy(whole, tmp_path / "data")
+    path = folder / "shard-00003.h5"
+    good = path.read_bytes()
+    path.write_bytes(good[:1000])
+    with pytest.raises(InputError, match=r"shard-00003\.h5: truncated.*delete it"):
+        make(folder)
+    path.write_bytes((folder / "shard-00000.h5").read_bytes())
+    with pytest.raises(InputError, match=r"shard-00003\.h5: of another dataset; delete it"):
+        make(folder)
+    path.unlink()
+    assert contents(make(folder)) == contents(whole)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(whole, tmp_path):
+    (tmp_path / "own.h5").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"holds \.h5 files"):
+        make(tmp_path)
+    (tmp_path / "own.h5").unlink()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        make(tmp_path / "file")
+    with pytest.raises(NotADirectoryError):
+        make(tmp_path / "file" / "data")
+    assert contents(tmp_path) == {"file": hashlib.sha256(b"mine").hexdigest()}
+
+
+def test_two_runs_do_not_fill_one_folder(tmp_path):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another synthfm-generate is filling this folder"):
+            make(tmp_path)
+    finally:
+        os.close(descriptor)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num": 0}, "--num 0"),
+        ({"num": -5}, "--num -5"),
+        ({"root_seed": -1}, "--seed -1"),
+        ({"root_seed": 1 << 63}, "--seed"),
+        ({"jobs": 0}, "--jobs 0"),
+        ({"jobs": -3}, "--jobs -3"),
+        ({"shard_size": 0}, "--shard-size 0"),
+        ({"shard_size": 1 << 20}, "from 1 to 29127 samples at size 48"),
+        ({"num": 10**6, "shard_size": 1}, "larger --shard-size"),
+        ({"backend": "mpi"}, "one of loky, dask"),
+        ({"backend": "dask"}, "go together"),
+        ({"scheduler": "tcp://127.0.0.1:1"}, "go together"),
+        ({"backend": "dask", "scheduler": "tcp://127.0.0.1:1"}, "no Dask scheduler answers"),
+        ({"backend": "dask", "scheduler": "nonsense"}, "no Dask scheduler answers"),
+    ],
+)
+def test_arguments_out_of_range_are_named_and_leave_nothing(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        make(tmp_path / "data", **changes)
+    assert list(tmp_path.iterdir()) == []
