@@ -211,6 +211,8 @@ def _sparkline(counts: NDArray) -> str:
 
 
 def _number(value: float) -> str:
+    if np.isnan(value):
+        return "-"
     return f"{value:.0f}" if abs(value) >= 20 or value == round(value) else f"{value:.2g}"
 
 

@@ -62,7 +62,7 @@ def random_samples(seed: int, count: int) -> list[Sample]:
     return [random_sample(rng, index) for index in range(count)]
 
 
-def write_shard(path: Path, samples: list[Sample], config: str = "{}") -> Path:
+def write_shard(path: Path, samples: list[Sample], config: str = "{}", first_index: int = 0) -> Path:
     with ShardWriter(
         path,
         count=len(samples),
@@ -71,7 +71,7 @@ def write_shard(path: Path, samples: list[Sample], config: str = "{}") -> Path:
         config=config,
         package_version="1.2",
         root_seed=7,
-        first_index=0,
+        first_index=first_index,
     ) as writer:
         for sample in samples:
             writer.append(sample)
