@@ -300,7 +300,7 @@ def _mobile_encoder(size: int) -> nn.Module:
         from mobile_sam.modeling import TinyViT
     except ImportError as error:
         raise InputError(
-            "a MobileSAM checkpoint needs the package with its encoder: pip install 'synthfm[mobile]'"
+            "a MobileSAM checkpoint needs the package with its encoder: pip install mobilesam-mirror timm"
         ) from error
     return TinyViT(
         img_size=size,
