@@ -206,6 +206,7 @@ class ShardWriter:
             driver="core",
             backing_store=False,
             block_size=1 << 20,
+            rdcc_nbytes=0,  # no cache: a chunk is written at once, so that its place in the file is fixed
         )
         try:
             self._file.attrs.update(
@@ -243,10 +244,8 @@ class ShardWriter:
     def append(self, sample: Sample) -> None:
         """Write the next sample."""
         position = len(self._samples)
-        for name in ("image", "label"):
-            dataset = self._file[name]
-            dataset[position] = getattr(sample, name)
-            dataset.flush()  # else its place in the file depends on when Python frees the handle
+        self._file["image"][position] = sample.image
+        self._file["label"][position] = sample.label
         self._samples.append((sample.index, sample.seed, sample.modality))
         self._rows.append(sample.objects)
 
@@ -283,7 +282,7 @@ class ShardWriter:
             raise
 
     def _table(self, name: str, values: NDArray) -> None:
-        dataset = self._file.create_dataset(
+        self._file.create_dataset(
             name,
             data=values,
             maxshape=(None, *values.shape[1:]),  # so that a table without rows can be chunked too
@@ -292,7 +291,6 @@ class ShardWriter:
             compression="gzip",
             compression_opts=1,
         )
-        dataset.flush()
 
     def _discard(self) -> None:
         self._file.close()
