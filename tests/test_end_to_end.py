@@ -33,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, num, seed in (("shards", 24, 1), ("held-out", 6, 2)):
         run("synthfm-generate", "run", "--out", root / name, "--preset", "demo", "--size", 64, "--num", num,
             "--seed", seed, "--jobs", 2)  # fmt: skip
-    run("synthfm-train", "run", "--shards", root / "shards", "--model", "tiny", "--train-encoder", "--steps", 4,
-        "--batch", 4, "--set", "image_size=64", "--out", root / "train")  # fmt: skip
+    run("synthfm-train", "run", "--shards", root / "shards", "--model", "tiny", "--train-encoder",
+        "--steps", 2, "--batch", 4, "--set", "image_size=64", "--out", root / "train")  # fmt: skip
     run("synthfm-eval", "run", "--checkpoint", f"mini={root / 'train' / 'model.pth'}", "--dataset",
         root / "held-out", "--prompts", "box,point1", "--out", root / "eval")  # fmt: skip
     return root
