@@ -1,4 +1,4 @@
-"""Geometry of masks, compiled: exact Euclidean distances, bounds, farthest points."""
+"""Geometry of masks, compiled: exact Euclidean distances, bounds, deepest and farthest points, rings."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ def squared_distance(mask: NDArray, frame_is_outside: bool) -> NDArray:
         site[0] = 0
         start[0] = 0
         for u in range(1, count):
+            if line[u] == 0 and line[u - 1] == 0:  # within a run of outside pixels each is its own nearest
+                last += 1
+                site[last] = u
+                start[last] = u
+                continue
             while last >= 0:
                 s, t = site[last], start[last]
                 if (t - s) ** 2 + line[s] <= (t - u) ** 2 + line[u]:
@@ -67,7 +72,8 @@ def squared_distance(mask: NDArray, frame_is_outside: bool) -> NDArray:
                 start[0] = 0
             else:
                 s = site[last]
-                where = 1 + (u * u - s * s + line[u] - line[s]) // (2 * (u - s))
+                # Exact: the numbers are whole and below 2**52.
+                where = 1 + int(np.floor(float(u * u - s * s + line[u] - line[s]) / float(2 * (u - s))))
                 if where < count:
                     last += 1
                     site[last] = u
@@ -127,3 +133,56 @@ def bounds(mask: NDArray) -> NDArray:
     if box[2] == 0:
         box[:] = 0
     return box
+
+
+@compiled
+def depth(mask: NDArray) -> NDArray:
+    """Distance of every pixel of a mask to the nearest pixel outside, float32 (H, W); see `data.prompts`."""
+    out = np.zeros(mask.shape, np.float32)
+    x0, y0, x1, y1 = bounds(mask)
+    if x1 == 0:
+        return out
+    squared = squared_distance(mask[y0:y1, x0:x1].copy(), True)
+    for i in range(y1 - y0):
+        for j in range(x1 - x0):
+            out[y0 + i, x0 + j] = np.sqrt(float(squared[i, j]))
+    return out
+
+
+@compiled
+def peak(values: NDArray) -> tuple[int, int, float]:
+    """x, y and value of the largest of float32 (H, W); among equals (1e-4) the nearest to their middle."""
+    top = np.float32(0)
+    for value in values.flat:
+        top = max(top, value)
+    least = top - np.float32(1e-4)
+    count, total_x, total_y = 0, 0, 0
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            if values[i, j] >= least:
+                count, total_x, total_y = count + 1, total_x + j, total_y + i
+    middle_x, middle_y = total_x / count, total_y / count
+    x, y, best = 0, 0, np.inf
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            away = (j - middle_x) ** 2 + (i - middle_y) ** 2
+            if values[i, j] >= least and away < best:
+                x, y, best = j, i, away
+    return x, y, top
+
+
+@compiled
+def ring(squared: NDArray, label: NDArray, low: int, high: int) -> tuple[NDArray, NDArray]:
+    """Flat indices, int64, of the pixels with ``low < squared <= high``, and of those that are labelled."""
+    height, width = squared.shape
+    pixels, labelled = np.empty(height * width, np.int64), np.empty(height * width, np.int64)
+    n, m = 0, 0
+    for i in range(height):
+        for j in range(width):
+            if low < squared[i, j] <= high:
+                pixels[n] = i * width + j
+                n += 1
+                if label[i, j] > 0:
+                    labelled[m] = i * width + j
+                    m += 1
+    return pixels[:n].copy(), labelled[:m].copy()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.graph import route_through_array
 
+from data import distance
 from data.distance import bounds, farthest, squared_distance
 
 Mask = NDArray[np.bool_]
@@ -40,15 +41,17 @@ def loose_box(box: NDArray, rng: np.random.Generator, shape: tuple[int, int]) ->
     Each side moves by its own draw: outward by up to 20 % of the box's extent in most cases, inward by up
     to 5 % in the others, and by about a pixel of hand tremor on top.
     """
-    x0, y0, x1, y1 = np.asarray(box, float)
-    extent = np.array([x1 - x0, y1 - y0] * 2)
-    outward = rng.uniform(0.0, 0.2, 4)
-    inward = rng.uniform(-0.05, 0.0, 4)
-    shift = np.where(rng.random(4) < 0.85, outward, inward) * extent + rng.normal(0.0, 0.7, 4)
-    shift = np.maximum(shift, -0.2 * extent)  # tremor must not turn a tiny box inside out
-    height, width = shape
-    drawn = np.array([x0, y0, x1, y1]) + shift * [-1, -1, 1, 1]
-    return np.clip(drawn, 0, [width, height, width, height]).astype(np.float32)
+    sides = [float(side) for side in box]
+    extent = [sides[2] - sides[0], sides[3] - sides[1]] * 2
+    outward = rng.uniform(0.0, 0.2, 4).tolist()
+    inward = rng.uniform(-0.05, 0.0, 4).tolist()
+    choice, tremor = rng.random(4).tolist(), rng.normal(0.0, 0.7, 4).tolist()
+    drawn = []
+    for k in range(4):
+        shift = (outward[k] if choice[k] < 0.85 else inward[k]) * extent[k] + tremor[k]
+        shift = max(shift, -0.2 * extent[k])  # tremor must not turn a tiny box inside out
+        drawn.append(min(max(sides[k] + (shift if k > 1 else -shift), 0.0), float(shape[1 - k % 2])))
+    return np.array(drawn, np.float32)
 
 
 def depth(mask: Mask) -> NDArray[np.float32]:
@@ -56,11 +59,7 @@ def depth(mask: Mask) -> NDArray[np.float32]:
 
     The frame's edge counts as outside, so that the centre of a shape which the frame cuts stays clear of it.
     """
-    inner = np.zeros(mask.shape, np.float32)
-    x0, y0, x1, y1 = bounds(mask)
-    if x1 > 0:
-        inner[y0:y1, x0:x1] = np.sqrt(squared_distance(np.ascontiguousarray(mask[y0:y1, x0:x1]), True))
-    return inner
+    return distance.depth(mask)
 
 
 def centre_point(mask: Mask) -> NDArray[np.int16]:
@@ -76,11 +75,10 @@ def centre_point(mask: Mask) -> NDArray[np.int16]:
 
 def deepest(inner: NDArray[np.float32]) -> NDArray[np.int16]:
     """As :func:`centre_point`, from the mask's :func:`depth`."""
-    if inner.size == 0 or inner.max() <= 0:
+    x, y, top = distance.peak(inner) if inner.size else (0, 0, 0.0)
+    if top <= 0:
         raise ValueError("an empty mask has no centre")
-    ys, xs = np.nonzero(inner >= inner.max() - 1e-4)
-    nearest = np.argmin((xs - xs.mean()) ** 2 + (ys - ys.mean()) ** 2)
-    return np.array([xs[nearest], ys[nearest]], np.int16)
+    return np.array([x, y], np.int16)
 
 
 def random_point(mask: Mask, rng: np.random.Generator) -> NDArray[np.int16]:
@@ -101,7 +99,8 @@ def positive_points(mask: Mask, count: int, rng: np.random.Generator) -> NDArray
     inner = depth(mask)
     points = [deepest(inner)]
     if count > 1:
-        candidates = np.flatnonzero(inner > min(0.35 * inner.max(), 4.0))
+        x, y = points[0]
+        candidates = np.flatnonzero(inner > min(0.35 * inner[y, x], 4.0))
         candidates = _some(candidates, 128, rng)
         points += _spread(candidates, mask.shape[1], np.stack(points), count - 1)
     return np.stack(points).astype(np.int16)
@@ -132,24 +131,19 @@ def negative_points(
     top, left = max(y0 - far, 0), max(x0 - far, 0)
     window = np.s_[top : min(y1 + far, height), left : min(x1 + far, width)]
     squared = squared_distance(~mask[window], False) if squared is None else squared[window]
-    ring = (squared > 2) & (squared <= far**2)
-    if not ring.any():
-        ring = squared > 0
-    if not ring.any():
+    beside = np.zeros(squared.shape, np.uint8) if label is None else label[window]
+    free, neighbours = distance.ring(squared, beside, 2, far**2)
+    if not len(free):
+        free, neighbours = distance.ring(squared, beside, 0, squared.max())
+    if not len(free):
         return np.zeros((0, 2), np.int16)
-    wide = ring.shape[1]
-    free = np.flatnonzero(ring)
-    pools = [free]
-    if label is not None:
-        neighbours = np.flatnonzero(ring & (label[window] > 0))
-        if len(neighbours):
-            pools = [neighbours, free]
-    points = np.zeros((0, 2))
+    pools = [neighbours, free] if len(neighbours) else [free]
+    wide = squared.shape[1]
+    points = np.zeros((count, 2), np.int64)
     for turn in range(count):
         pool = _some(pools[turn % len(pools)], 64, rng)
         first = pool[rng.integers(len(pool))]
-        chosen = _spread(pool, wide, points, 1) if len(points) else [np.array([first % wide, first // wide])]
-        points = np.concatenate([points, chosen])
+        points[turn] = farthest(pool, wide, points[:turn], 1)[0] if turn else (first % wide, first // wide)
     return (points + np.array([left, top])).astype(np.int16)
 
 

@@ -59,14 +59,15 @@ def convolve(image: NDArray, taps_x: NDArray, taps_y: NDArray) -> NDArray:
             padded[rx + width + j] = image[row, _reflect(width + j, width)]
         for j in range(width):
             padded[rx + j] = image[row, j]
-        line = between[row]
+        line, middle = between[row], padded[rx : rx + width]
         tap = taps_x[rx]
         for j in range(width):
-            line[j] = tap * padded[rx + j]
+            line[j] = tap * middle[j]
         for k in range(1, rx + 1):
-            tap = taps_x[rx + k]
+            tap = taps_x[rx + k]  # views that start at 0 let the compiler vectorise
+            before, after = padded[rx - k : rx - k + width], padded[rx + k : rx + k + width]
             for j in range(width):
-                line[j] += tap * (padded[rx + j - k] + padded[rx + j + k])
+                line[j] += tap * (before[j] + after[j])
     out = np.empty((height, width), np.float32)
     for row in range(height):
         line, tap = out[row], taps_y[ry]

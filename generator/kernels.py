@@ -113,6 +113,15 @@ def restrict(mask: NDArray, region: NDArray, top: int, left: int, parent: int, g
 
 
 @compiled
+def stamp(mask: NDArray, region: NDArray, top: int, left: int, number: int) -> None:
+    """Set the region map to `number` where the mask is, whose top left pixel is (`left`, `top`) of it."""
+    for row in range(mask.shape[0]):
+        for column in range(mask.shape[1]):
+            if mask[row, column]:
+                region[row + top, column + left] = number
+
+
+@compiled
 def _root(parent: NDArray, i: int) -> int:
     while parent[i] != i:
         parent[i] = parent[parent[i]]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from generator import outlines, shapes
 from generator.filters import upsample
-from generator.kernels import displaced, keep_largest, nearest_seed, restrict
+from generator.kernels import displaced, keep_largest, nearest_seed, restrict, stamp
 from generator.outlines import Shape
 
 OUTSIDE = 255
@@ -225,13 +225,12 @@ class Canvas:
         gap = self.spacing if is_object else 0
         if is_object and self.rng.random() < self.gap_share:
             gap = max(gap, int(self.rng.integers(1, 4)))
-        window = self.region[top : top + mask.shape[0], left : left + mask.shape[1]]
         area = restrict(mask, self.region, top, left, parent, gap)
         if area and connected:
             area = keep_largest(mask)
         if area < (self.min_area if is_object else 4) or area < least * full:
             return 0
-        window[mask != 0] = number
+        stamp(mask, self.region, top, left, number)
         self.regions.append(Region(number, parent, family, tissue, is_object, top, left, mask))
         self.objects += is_object
         return number

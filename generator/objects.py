@@ -158,7 +158,7 @@ def _prompts(
 ) -> dict[str, NDArray | float]:
     """Area, boxes and clicks of one object."""
     corner = np.array([window[1].start, window[0].start])
-    box = prompts.tight_box(mask) + np.tile(corner, 2).astype(np.int32)
+    box = prompts.tight_box(mask) + np.concatenate([corner, corner]).astype(np.int32)
     positives = prompts.positive_points(mask, config.positives, rng)
     negatives = prompts.negative_points(mask, config.negatives, rng, label[window], away)
     points = np.zeros((config.positives + config.negatives, 2), np.int16)

@@ -124,11 +124,12 @@ def blur_rows(image: NDArray, sigma: NDArray) -> NDArray:
         for k in range(-radius, radius + 1):
             taps[k + radius] = np.exp(-0.5 * (k / sigma[i]) ** 2)
         taps /= np.sqrt((taps * taps).sum())
-        line, source = out[i], image[i]
         for k in range(-radius, radius + 1):
             tap = taps[k + radius]
-            for j in range(max(0, -k), min(width, width - k)):
-                line[j] += tap * source[j + k]
+            count = max(0, width - abs(k))
+            line, source = out[i, max(0, -k) :], image[i, max(0, k) :]
+            for j in range(count):
+                line[j] += tap * source[j]
     return out
 
 
