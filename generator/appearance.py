@@ -260,7 +260,9 @@ def render(canvas: Canvas, look: Look) -> Image:
     slow = upsample(look.shading, shape, sharp=False)
     if look.textures:
         grid = max(32, size // 2)
-        fields = np.stack([upsample(textures.make(texture, grid), shape) for texture in look.textures])
+        fields = np.empty((len(look.textures), *shape), np.float32)
+        for field, texture in zip(fields, look.textures, strict=True):
+            field[:] = upsample(textures.make(texture, grid), shape)
     else:
         fields = np.zeros((1, *shape), np.float32)
     level, grain = _paint(canvas.region, look.mean, look.amplitude, look.shade, look.kind, fields, slow)

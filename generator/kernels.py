@@ -69,6 +69,28 @@ def fill_field(mask: NDArray, field: NDArray, inverse: NDArray, cx: float, cy: f
 
 
 @compiled
+def transformed(points: NDArray, matrix: NDArray, cx: float, cy: float) -> NDArray:
+    """Points (n, 2) times a (2, 2) matrix, moved to (cx, cy); the rounding does not depend on a BLAS."""
+    out = np.empty((len(points), 2), np.float64)
+    for k in range(len(points)):
+        x, y = points[k, 0], points[k, 1]
+        out[k, 0] = matrix[0, 0] * x + matrix[0, 1] * y + cx
+        out[k, 1] = matrix[1, 0] * x + matrix[1, 1] * y + cy
+    return out
+
+
+@compiled
+def extent(points: NDArray) -> tuple[float, float, float, float]:
+    """Smallest x and y and largest x and y of points (n, 2)."""
+    x0, y0 = points[0]
+    x1, y1 = x0, y0
+    for k in range(1, len(points)):
+        x, y = points[k]
+        x0, y0, x1, y1 = min(x0, x), min(y0, y), max(x1, x), max(y1, y)
+    return x0, y0, x1, y1
+
+
+@compiled
 def displaced(points: NDArray, grid: NDArray, scale: float) -> NDArray:
     """Points (n, 2) of x and y moved by a displacement (2, n, n), bilinear at ``points * scale``, clamped."""
     out = np.empty_like(points)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from generator.kernels import fill_contours, fill_field
+from generator.kernels import extent, fill_contours, fill_field, transformed
 
 Contour = NDArray[np.float64]
 Parts = list[list[Contour]]
@@ -51,8 +51,7 @@ class Shape:
     def bounds(self) -> tuple[float, float, float, float]:
         """The outline's x0, y0, x1, y1 in pixels, before the frame cuts it."""
         if self.points is not None:
-            (x0, y0), (x1, y1) = self.points.min(0), self.points.max(0)
-            return float(x0), float(y0), float(x1), float(y1)
+            return extent(self.points)
         assert self.matrix is not None
         x, y = np.abs(self.matrix).sum(1)
         return self.centre[0] - x, self.centre[1] - y, self.centre[0] + x, self.centre[1] + y
@@ -136,10 +135,7 @@ def place(
             x, y = deform(np.array([centre]))[0]
             centre = (float(x), float(y))
         return replace(shape, matrix=matrix, centre=centre)
-    x, y = shape.points[:, 0], shape.points[:, 1]
-    points = np.empty_like(shape.points)  # no matrix product: its rounding depends on the BLAS in use
-    points[:, 0] = matrix[0, 0] * x + matrix[0, 1] * y + centre[0]
-    points[:, 1] = matrix[1, 0] * x + matrix[1, 1] * y + centre[1]
+    points = transformed(shape.points, matrix, *centre)
     return replace(shape, points=points if deform is None else deform(points))
 
 
