@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import resource
 import signal
@@ -25,7 +26,7 @@ from generator.factory import generate
 CONFIG = load_config("full", size=48)
 PROGRAM = str(Path(sys.executable).parent / "synthfm-generate")
 SHARD_SIZE, NUM = 4, 18
-LONG = ["--num", "160", "--shard-size", "4", "--size", "64", "--jobs", "2"]
+LONG = ["--num", "120", "--shard-size", "4", "--size", "48", "--jobs", "2"]
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -119,11 +120,11 @@ def test_a_signal_leaves_whole_shards_and_the_same_command_goes_on(tmp_path, sen
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + sent, errors
     assert f"stopped by {sent.name}" in errors
-    assert f"to go on: synthfm-generate run --out {folder} --num 160" in errors
+    assert f"to go on: synthfm-generate run --out {folder} --num 120" in errors
     assert "Traceback" not in errors
     left = sorted(path.name for path in folder.iterdir())
     assert left[-1] == UNFINISHED
-    assert 2 <= len(left) - 1 < 40
+    assert 2 <= len(left) - 1 < 30
     for name in left[:-1]:
         with Shard(folder / name) as shard:
             assert len(list(shard)) == 4
@@ -132,8 +133,18 @@ def test_a_signal_leaves_whole_shards_and_the_same_command_goes_on(tmp_path, sen
     if sent == signal.SIGINT:
         subprocess.run([PROGRAM, "run", "--out", str(folder), *LONG], check=True, capture_output=True)
         made = tmp_path / "made at once"
-        generate(made, load_config(size=64), num=160, shard_size=4, jobs=1)
+        generate(made, load_config(size=48), num=120, shard_size=4, jobs=1)
         assert contents(folder) == contents(made)
+
+
+def test_what_a_power_cut_left_half_written_goes_with_the_next_run(whole, tmp_path):
+    folder = copy(whole, tmp_path / "data")
+    (folder / MANIFEST).rename(folder / UNFINISHED)
+    plan = json.loads((folder / UNFINISHED).read_text())
+    (folder / UNFINISHED).write_text(json.dumps(plan | {"shards": []}))
+    (folder / "shard-00001.h5").rename(folder / "shard-00001.h5.0123abcd.partial")
+    (folder / "progress.0123abcd.partial").write_text("...")
+    assert contents(make(folder)) == contents(whole)
 
 
 def test_stopping_before_a_shard_is_whole_leaves_nothing(tmp_path):
