@@ -14,11 +14,25 @@ from data.compiled import compiled
 from generator import textures
 from generator.config import GeneratorConfig
 from generator.filters import gaussian_blur, upsample
-from generator.layout import Canvas, Region, outline_pixel
+from generator.layout import OUTSIDE, Canvas, Region, outline_pixel
 from generator.textures import Texture
 from generator.tissues import Palette, absorption, draw_palette
 
 Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A bridge across a border: region `number` shows in region `into` along a segment of pixels.
+
+    `start` and `end` are (x, y), `half` is half the bridge's width in pixels.
+    """
+
+    number: int
+    into: int
+    start: tuple[float, float]
+    end: tuple[float, float]
+    half: float
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class Look:
         Region number, grey step and width in pixels of thin rims.
     spots
         float64 (n, 3): x, y and radius of the places where an outline vanishes.
+    leaks
+        Narrow bridges of a region's appearance into a neighbour.
     edge, wide
         Standard deviation in pixels of the blur of all edges, and of vanishing ones.
     softness
@@ -59,6 +75,7 @@ class Look:
     shading: Image
     capsules: tuple[tuple[int, float, float], ...]
     spots: NDArray[np.float64]
+    leaks: tuple[Leak, ...]
     edge: float
     wide: float
     softness: Image
@@ -140,6 +157,33 @@ def _vanishing(canvas: Canvas, config: GeneratorConfig, rng: np.random.Generator
     return np.array(spots, float).reshape(-1, 3)
 
 
+def _leaks(canvas: Canvas, config: GeneratorConfig, rng: np.random.Generator) -> tuple[Leak, ...]:
+    """Where the appearance of objects leaks into their neighbours: outward along the normal, a short way."""
+    leaks, size = [], canvas.view.size
+    for region in canvas.regions:
+        if not (config.boundary.enabled and region.is_object and rng.random() < config.boundary.leak_share):
+            continue
+        x, y = outline_pixel(region, rng)
+        radius = np.sqrt(np.count_nonzero(region.mask) / np.pi)
+        length = min(rng.uniform(0.03, 0.09) * size, radius) + 2
+        half = max(1.0, min(rng.uniform(0.005, 0.014) * size, 0.25 * radius))
+        rows, columns = np.nonzero(region.mask)
+        down, right = rows + (region.top - y), columns + (region.left - x)
+        near = down**2 + right**2 <= 16
+        normal: NDArray[np.float64] = -np.array([right[near].sum(), down[near].sum()], np.float64)
+        if not normal.any():
+            continue
+        normal = normal / np.hypot(*normal)
+        beyond_x, beyond_y = round(x + 2 * normal[0]), round(y + 2 * normal[1])
+        if not (0 <= beyond_x < size and 0 <= beyond_y < size):
+            continue
+        number, into = int(canvas.region[int(y), int(x)]), int(canvas.region[beyond_y, beyond_x])
+        if OUTSIDE not in (number, into) and number != into:
+            end = (float(x + length * normal[0]), float(y + length * normal[1]))
+            leaks.append(Leak(number, into, (x, y), end, float(half)))
+    return tuple(leaks)
+
+
 def draw_look(canvas: Canvas, modality: str, config: GeneratorConfig, rng: np.random.Generator) -> Look:
     """Draw what every region of a scene looks like."""
     size, boundary, texture = canvas.view.size, config.boundary, config.texture
@@ -187,7 +231,24 @@ def draw_look(canvas: Canvas, modality: str, config: GeneratorConfig, rng: np.ra
         edge=max(0.35, rng.uniform(*boundary.edge_width) * size / 1000),
         wide=rng.uniform(0.012, 0.035) * size,
         softness=np.clip(rng.uniform(-0.8, 0.9, (6, 6)), 0, 1).astype(np.float32) * np.float32(varying),
+        leaks=_leaks(canvas, config, rng),
     )
+
+
+@compiled
+def _bridge(
+    shown: NDArray, number: int, into: int, x0: float, y0: float, x1: float, y1: float, half: float
+) -> None:
+    """Show region `number` where `shown` is `into` within `half` of the segment from (x0, y0) to (x1, y1)."""
+    height, width = shown.shape
+    dx, dy = x1 - x0, y1 - y0
+    squared = dx * dx + dy * dy
+    for row in range(max(0, int(min(y0, y1) - half)), min(height, int(max(y0, y1) + half) + 2)):
+        for column in range(max(0, int(min(x0, x1) - half)), min(width, int(max(x0, x1) + half) + 2)):
+            along = min(max(((column - x0) * dx + (row - y0) * dy) / squared, 0.0), 1.0)
+            away = (column - x0 - along * dx) ** 2 + (row - y0 - along * dy) ** 2
+            if away <= half * half and shown[row, column] == into:
+                shown[row, column] = number
 
 
 @compiled
@@ -265,7 +326,10 @@ def render(canvas: Canvas, look: Look) -> Image:
             field[:] = upsample(textures.make(texture, grid), shape)
     else:
         fields = np.zeros((1, *shape), np.float32)
-    level, grain = _paint(canvas.region, look.mean, look.amplitude, look.shade, look.kind, fields, slow)
+    shown = canvas.region.copy() if look.leaks else canvas.region  # the label map does not follow a leak
+    for leak in look.leaks:
+        _bridge(shown, leak.number, leak.into, *leak.start, *leak.end, leak.half)
+    level, grain = _paint(shown, look.mean, look.amplitude, look.shade, look.kind, fields, slow)
     for number, step, width in look.capsules:
         region = canvas.regions[number - 1]
         _draw_rim(level, region.mask, region.top, region.left, step, width, slow)

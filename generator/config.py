@@ -148,9 +148,10 @@ class BoundaryConfig(Config):
 
     Of the objects, `low_contrast_share` differ from the parent or a touching neighbour by a mean within
     `low_contrast`, `weak_edge_share` have stretches of outline that vanish, `capsule_share` a thin bright or
-    dark rim, `gap_share` keep 1 to 3 pixels between them and what they would touch, `touching_share` get
-    another neighbour along their outline. `edge_width` is the
-    standard deviation of the blur of all edges in thousandths of the frame's side, drawn per image. With the
+    dark rim, `leak_share` a narrow bridge of their grey value and texture across the border into a neighbour
+    (the label map does not follow it), `gap_share` keep 1 to 3 pixels between them and what they would touch,
+    `touching_share` get another neighbour along their outline. `edge_width` is the standard deviation of the
+    blur of all edges in thousandths of the frame's side, drawn per image. With the
     module off, an object's mean differs by `least_contrast` from all that it touches.
     """
 
@@ -160,6 +161,7 @@ class BoundaryConfig(Config):
     low_contrast: NotNegative = (0.012, 0.07)
     weak_edge_share: Share = 0.3
     capsule_share: Share = 0.1
+    leak_share: Share = 0.06
     gap_share: Share = 0.15
     touching_share: Share = 0.15
     varying_edge_share: Share = 0.4

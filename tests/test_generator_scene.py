@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -248,6 +249,33 @@ def test_texture_only_objects_have_their_parents_mean():
     for region in objects:
         assert look.mean[region.number] == look.mean[region.parent]
         assert look.amplitude[region.number] >= 0.05
+
+
+def test_leaks_carry_an_objects_look_into_its_neighbour():
+    quiet = [f"boundary.{key}=0" for key in ("weak_edge_share", "varying_edge_share", "capsule_share")]
+    config = load_config("boundary_only", ["boundary.leak_share=1", *quiet], size=128)
+    leaks = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        canvas, _ = scene.lay_out(config, "MR", "ellipses", rng)
+        look, before = scene.draw_look(canvas, "MR", config, rng), canvas.region.copy()
+        without = scene.render(canvas, replace(look, leaks=()))
+        changed = np.abs(scene.render(canvas, look) - without) > 0.01
+        assert np.array_equal(canvas.region, before)
+        assert changed.mean() < 0.15
+        for leak in look.leaks:
+            x, y = (round((2 * a + b) / 3) for a, b in zip(leak.start, leak.end, strict=True))
+            inside = 0 <= x < 128 and 0 <= y < 128
+            if (
+                inside
+                and before[y, x] == leak.into
+                and abs(np.diff(look.mean[[leak.number, leak.into]])) > 0.1
+            ):
+                leaks += 1
+                assert changed[y, x]
+    assert leaks >= 5
+    none = load_config("boundary_only", ["boundary.leak_share=0"], size=128)
+    assert not scene.draw_look(canvas, "MR", none, rng).leaks
 
 
 def test_contrast_is_the_difference_over_the_pooled_noise():
