@@ -55,7 +55,7 @@ train: $(BIN)/.all ## train on shards: SHARDS= MODEL= OUT= ARGS='--set ...'
 eval: $(BIN)/.all ## score checkpoints on real datasets: CHECKPOINT= DATA= DATASETS= PROMPTS= OUT=
 	$(BIN)/synthfm-eval run --checkpoint $(CHECKPOINT) --data-root $(DATA) --dataset $(DATASETS) --prompts $(PROMPTS) --out $(or $(OUT),runs/eval) $(ARGS)
 
-# Small but whole, about a quarter of an hour on two cores; a second run finds what is done and only prints the table.
+# Small but whole. A second run finds what is done, scores the last case again and prints the table.
 DEMO := $(or $(OUT),runs/demo)
 REAL := $(wildcard $(DATA))
 demo: $(BIN)/.all ## all three, small: generate, train tiny, evaluate on held-out and (if there) real images
