@@ -22,7 +22,7 @@ PROMPTS ?= box,point1
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-generate generate train eval demo ablation weights test lint format bench clean
+.PHONY: help setup setup-generate generate train eval demo tiny ablation weights test lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -66,6 +66,23 @@ demo: $(BIN)/.all ## all three, small: generate, train tiny, evaluate on held-ou
 	$(BIN)/synthfm-eval run --checkpoint demo=$(DEMO)/train/model.pth --out $(DEMO)/eval \
 	  --dataset $(DEMO)/held-out$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) --prompts box,box_loose,point1 --limit 60
 	@echo "Pictures: $(DEMO)/samples.png and $(DEMO)/eval; tables: $(DEMO)/eval/table.md"
+
+# The embedded model from nothing, as data/weights/tiny.md tells it; stopped and started again, it goes on.
+TINY := $(or $(OUT),runs/tiny)
+ifneq ($(shell nvidia-smi -L 2>/dev/null),)
+tiny: $(BIN)/.all ## train the embedded model from nothing (GPU or CPU preset, whichever the machine has)
+	$(BIN)/synthfm-generate run --out $(TINY)/shards256 --num 200000 --size 256 --seed 2
+	$(BIN)/synthfm-train run --shards $(TINY)/shards256 --preset tiny_gpu --out $(TINY)/train
+	$(BIN)/synthfm-train export $(TINY)/train/model.pth --half --out $(TINY)/tiny.pth
+else
+tiny: $(BIN)/.all
+	$(BIN)/synthfm-generate run --out $(TINY)/shards128 --num 40960 --size 128 --seed 1
+	$(BIN)/synthfm-generate run --out $(TINY)/shards256 --num 12288 --size 256 --seed 2
+	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(TINY)/shards128 --preset tiny_cpu --devices 2 --out $(TINY)/train128
+	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(TINY)/shards256 --preset tiny_cpu_256 --devices 2 \
+	  --init-from $(TINY)/train128/model.pth --out $(TINY)/train256
+	$(BIN)/synthfm-train export $(TINY)/train256/model.pth --half --out $(TINY)/tiny.pth
+endif
 
 ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full
 	$(BIN)/python benchmarks/ablation.py --out $(or $(OUT),runs/ablation) --data-root $(DATA) $(ARGS)
