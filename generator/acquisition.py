@@ -283,7 +283,7 @@ def _acquire_mr(
     if p["slice"]:
         ideal = thick_slice(ideal, p["slice"], rng)
     ideal = gaussian_blur(ideal, p["psf"]) if p["psf"] > 0.3 else ideal
-    # Coil sensitivity varies smoothly; its logarithm is a smooth field.
+    # A smooth field in the logarithm, as in N3 (Sled, Zijdenbos & Evans, IEEE TMI 17(1), 1998).
     bias = np.exp(np.float32(p["bias"]) * upsample(coarse, ideal.shape, sharp=False))
     signal = np.maximum(ideal, 0) * bias
     if p["truncated"] or p["ghost"]:
@@ -293,7 +293,11 @@ def _acquire_mr(
 
 
 def thick_slice(image: Image, taper: float, rng: np.random.Generator) -> Image:
-    """Average over a thick slice through which outlines drift by about `taper` of the frame's side."""
+    """Average over a thick slice through which outlines drift by about `taper` of the frame's side.
+
+    What a voxel shows is the mean over its extent: the partial volume model of Van Leemput et al. (IEEE TMI
+    22(1), 2003) with three sheets.
+    """
     height, width = image.shape
     drift = rng.standard_normal((2, 4, 4), np.float32) * np.float32(taper * max(height, width))
     dx, dy = (upsample(axis, image.shape, sharp=False) for axis in drift)

@@ -2,7 +2,8 @@
 
 An image is formed along beams, as in a scanner: echo levels are looked up on a grid of beams and depths,
 scatterers of that strength are seen through a point-spread function that widens away from the focus, the
-envelope is log-compressed, and the result is scan-converted to the frame.
+envelope is log-compressed (Dutt & Greenleaf, IEEE TMI 15(6), 1996), and the result is scan-converted to the
+frame.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def shadow(absorption: NDArray, strength: float) -> NDArray:
     """Echo level lost at each depth to what lies before it, along beams: float32 (depths, beams).
 
     `absorption` is the loss per tenth of the depth. The loss behind fluid is negative (enhancement), and
-    bounded: time-gain compensation never makes up for more.
+    bounded: time-gain compensation never makes up for more. As in Wein et al. (Medical Image Analysis 12(5),
+    2008), what is lost accumulates along the beam; here in the logarithm, as the image shows it.
     """
     depths, beams = absorption.shape
     loss = np.zeros((depths, beams), np.float32)

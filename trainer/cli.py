@@ -38,7 +38,7 @@ def _folders(values: tuple[str, ...]) -> tuple[str, ...]:
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; repeatable."
 )
 @click.option("--model", help="tiny, vit_b, vit_l, vit_h or mobile_sam.")
-@click.option("--checkpoint", help="The model's weights; 'tiny' is the embedded checkpoint.")
+@click.option("--checkpoint", help="The model's weights. A frozen 'tiny' takes the embedded ones.")
 @click.option("--init-from", help="Go on from these weights, decoder included (at another size, say).")
 @click.option(
     "--decoder", type=click.Choice(["scratch", "pretrained"]), help="Draw the decoder afresh, or keep it."
@@ -89,6 +89,8 @@ def run(
         raise InputError(f"{out}: no run to resume here (no {STATE})")
     if fresh:
         discard(out)
+    if checkpoint is None and init_from is None and config.model == "tiny" and "encoder" in config.freeze:
+        checkpoint = "tiny"
     inputs = Inputs(_folders(shards), _folders(val), checkpoint, init_from, embeddings)
     count = int(devices) if devices.isdigit() else devices
     path = train(config, inputs, out, devices=count, accelerator=accelerator, strict=strict)
