@@ -6,10 +6,12 @@ import csv
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric.plugins import MixedPrecision
 from trainer_data import write_dataset
 
 from data.console import Failed, InputError
@@ -106,6 +108,43 @@ def test_a_killed_run_ends_with_the_same_bits(shards, finished, tmp_path, monkey
     ours, theirs = rows(tmp_path / "log.csv"), rows(finished / "log.csv")
     assert [row["loss"] for row in ours] == [row["loss"] for row in theirs]
     assert rows(tmp_path / "val.csv") == rows(finished / "val.csv")
+
+
+def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
+    """Fabric offers fp16 on GPUs only; its plugin and scaler run here too."""
+
+    def parts(scale):
+        sam = models.build("tiny", image_size=32)
+        plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
+        plugin.scaler.scale(torch.ones(1))  # the scale is set at its first use
+        return state.Parts(sam, loop.make_optimizer(sam, CONFIG.optim), None, plugin)
+
+    state.write(tmp_path, {"config": 1}, parts(128.0), state.Position(step=3))
+    resumed = parts(2.0)
+    assert state.resume(tmp_path, {"config": 1}, resumed).step == 3
+    assert resumed.precision.scaler.get_scale() == 128.0
+
+
+def test_sigterm_saves_the_state(shards, tmp_path):
+    command = [sys.executable, "-m", "trainer.cli", "run", "--shards", shards, "--train-encoder"]
+    command += ["--out", str(tmp_path), "--set", "image_size=32", "--steps", "100000", "--set", "log_every=1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "log.csv").is_file() or len(rows(tmp_path / "log.csv")) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.terminate()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the same command goes on" in stderr
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["position"]["step"] >= 2
+
+
+def test_out_of_memory_says_which_setting_to_lower(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.Step, "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(Failed, match=r"out of memory: raise accumulate \(now 1\)"):
+        run(CONFIG, shards, tmp_path)
 
 
 def assert_equal(ours, theirs):

@@ -152,12 +152,33 @@ def test_corrupted_image_inside_a_shard_is_reported(tmp_path):
 
 def test_images_without_objects_are_passed_over(tmp_path):
     folder = write_dataset(tmp_path / "full", num=8, size=64)
-    empty = write_dataset(tmp_path / "empty", num=8, size=64, seed=1, empty=True)
+    empty = write_dataset(tmp_path / "empty", num=8, size=64, seed=1, most=0)
     batch = Batches(Source([folder, empty]), CONFIG)[0]
     assert (batch.masks().sum((2, 3)) > 0).all()
     assert not batch.problems
     with pytest.raises(InputError, match="no sample holds an object"):
         Batches(Source([empty]), CONFIG)[0]
+
+
+def test_images_of_one_object_fill_a_batch(tmp_path):
+    folder = write_dataset(tmp_path / "one", num=8, size=64, most=1)
+    batch = Batches(Source([folder]), CONFIG)[0]
+    masks = batch.masks().flatten(2)
+    assert masks.shape[1] == CONFIG.stream.objects_per_image > 1
+    assert torch.equal(masks, masks[:, :1].expand_as(masks))
+    assert not batch.problems
+
+
+def test_no_more_files_are_open_than_the_window_holds(tmp_path):
+    folder = write_dataset(tmp_path / "many", num=100, size=32, per_shard=1)
+    stream = CONFIG.stream.model_copy(update={"window": 3})
+    batches = Batches(Source([folder]), CONFIG.model_copy(update={"stream": stream}))
+    opened = set()
+    for number in range(100 // batches.size):
+        batches[number]
+        opened |= set(batches._open)
+        assert len(batches._open) <= 4
+    assert len(opened) > 90
 
 
 def test_shards_of_two_sizes_are_refused(tmp_path, folder):

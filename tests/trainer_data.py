@@ -14,14 +14,14 @@ from data.shards import Objects, Sample, ShardWriter, object_masks_from_table
 POINTS = 8
 
 
-def ellipse_sample(index: int, size: int, seed: int = 0, empty: bool = False) -> Sample:
-    """An image of one to three ellipses, one of them nested where there is room."""
+def ellipse_sample(index: int, size: int, seed: int = 0, most: int = 3) -> Sample:
+    """An image of one to `most` ellipses, one of them nested where there is room and `most` is above 1."""
     rng = np.random.default_rng([seed, index])
     y, x = np.mgrid[:size, :size]
     image = rng.normal(90, 12, (size, size))
     label = np.zeros((size, size), np.uint8)
     parents: list[int] = []
-    for k in range(0 if empty else int(rng.integers(1, 4))):
+    for k in range(int(rng.integers(min(most, 1), most + 1))):
         cx, cy = rng.uniform(0.3, 0.7, 2) * size
         a, b = rng.uniform(0.12, 0.28, 2) * size
         inside = ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 1
@@ -33,7 +33,7 @@ def ellipse_sample(index: int, size: int, seed: int = 0, empty: bool = False) ->
         parents.append(0)
         image[free] += rng.choice([-50, 60])
         core = free & (((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 0.2)
-        if k == 0 and core.sum() > 30:
+        if most > 1 and k == 0 and core.sum() > 30:
             label[core] = own + 1
             parents.append(own)
             image[core] -= 35
@@ -76,7 +76,7 @@ def _objects(label, labels, parents, masks, rng) -> Objects:
 
 
 def write_dataset(
-    folder: Path, num: int = 24, size: int = 64, per_shard: int = 8, seed: int = 0, empty: bool = False
+    folder: Path, num: int = 24, size: int = 64, per_shard: int = 8, seed: int = 0, most: int = 3
 ) -> Path:
     """A dataset folder of ellipses with its manifest."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def write_dataset(
             first_index=first,
         ) as writer:
             for i in range(count):
-                writer.append(ellipse_sample(first + i, size, seed, empty))
+                writer.append(ellipse_sample(first + i, size, seed, most))
         lines.append(describe_shard(path))
     manifest = Manifest(json.loads("{}"), "0", seed, num, per_shard, tuple(lines))
     write_manifest(folder, manifest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,62 +82,42 @@ def train(
     held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
     cache = open_cache(config, inputs, sam)
     optimizer = make_optimizer(sam, config.optim)
-    average = (
-        AveragedModel(sam, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema)) if config.optim.ema else None
-    )
+    average = moving_average(sam, config.optim.ema)
+    parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
     run = {"config": config.model_dump(mode="json"), "inputs": state.describe(inputs)}
-    position = state.resume(out, run, sam, optimizer, average)
+    position = state.resume(out, run, parts)
     sam.to(fabric.device)
     if average is not None:
         average.to(fabric.device)
-    step_module, optimizer = fabric.setup(Step(compiled(sam, config), config).train(), optimizer)
+    module, optimizer = fabric.setup(Step(compiled(sam, config), config).train(), optimizer)
     record = Record(out, position.step, run) if fabric.is_global_zero else None
 
     batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
-    parts = config.accumulate
-    stream = iter(
-        loader(batches, position.step * parts, config.steps * parts, pin=fabric.device.type == "cuda")
-    )
+    first, last = position.step * config.accumulate, config.steps * config.accumulate
+    stream = iter(loader(batches, first, last, pin=fabric.device.type == "cuda"))
     meter = Meter(config, fabric.is_global_zero and progress, position.step)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end of time is saved as well
     try:
-        for step in range(position.step, config.steps):
-            lr = set_learning_rate(optimizer, config, step)
-            plans = draw_plans(config.prompts, config.seed, step)
-            total, indices = torch.zeros((), device=fabric.device), []
-            for part in range(parts):
-                batch = meter.wait(stream)
-                position.skipped += report(batch, strict)
-                indices += batch.index.tolist()
-                with fabric.no_backward_sync(step_module, enabled=part + 1 < parts):
-                    loss, logs = step_module(batch.to(fabric.device), plans)
-                    fabric.backward(loss / parts)
-                total += loss.detach() / parts
-            if fabric.world_size > 1:  # the mean of all: a NaN anywhere then stops everywhere
-                total = fabric.all_reduce(total, reduce_op="mean")  # type: ignore[assignment]
-            norm = clip(fabric, step_module, optimizer, config.optim.clip)
-            if not math.isfinite(float(total)):
-                raise Failed(
-                    f"the loss is {float(total)} at step {step} (samples {indices}); the last good state is "
-                    f"{out / state.STATE}: lower optim.lr, or try precision=32"
-                )
+        while position.step < config.steps:
+            lr = set_learning_rate(optimizer, config, position.step)
+            loss, logs = gradients(fabric, module, config, meter, stream, position, strict, out)
+            norm = clip(fabric, module, optimizer, config.optim.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if average is not None:
                 average.update_parameters(sam)
-            position.step = step + 1
-            meter.update(total, logs, lr, norm, position.skipped, record)
+            position.step += 1
+            meter.update(loss, logs, lr, norm, position.skipped, record)
             if position.step % config.validate_every == 0 or position.step == config.steps:
                 candidate = average.module if average is not None else sam
                 if judge(fabric, candidate, held_out, config, position, record, out):
-                    log.info(
-                        "no better for %d validations: stopped at step %d", config.patience, position.step
-                    )
+                    text = "no better for %d validations: stopped at step %d"
+                    log.info(text, config.patience, position.step)
                     break
             if position.step % config.save_every == 0:
-                save(fabric, out, run, sam, optimizer, average, position)
+                save(fabric, out, run, parts, position)
     except KeyboardInterrupt:
-        save(fabric, out, run, sam, optimizer, average, position)
+        save(fabric, out, run, parts, position)
         raise Failed(f"interrupted after step {position.step}; the same command goes on from there") from None
     except torch.OutOfMemoryError as error:
         raise Failed(memory_hint(config)) from error
@@ -144,8 +125,45 @@ def train(
         meter.close()
         if record is not None:
             record.close()
-    save(fabric, out, run, sam, optimizer, average, position)
+    save(fabric, out, run, parts, position)
     return out / state.MODEL
+
+
+def gradients(
+    fabric: Fabric,
+    module: nn.Module,
+    config: TrainConfig,
+    meter: Meter,
+    stream: Iterator[Batch],
+    position: state.Position,
+    strict: bool,
+    out: Path,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One step's forward and backward passes; its mean loss over all processes, and the last part's logs."""
+    plans = draw_plans(config.prompts, config.seed, position.step)
+    total, indices = torch.zeros((), device=fabric.device), []
+    logs: dict[str, Tensor] = {}
+    for part in range(config.accumulate):
+        batch = meter.wait(stream)
+        position.skipped += report(batch, strict)
+        indices += batch.index.tolist()
+        with fabric.no_backward_sync(module, enabled=part + 1 < config.accumulate):  # type: ignore[arg-type]
+            loss, logs = module(batch.to(fabric.device), plans)
+            fabric.backward(loss / config.accumulate)
+        total += loss.detach() / config.accumulate
+    if fabric.world_size > 1:  # the mean of all: a NaN anywhere then stops everywhere
+        total = fabric.all_reduce(total, reduce_op="mean")  # type: ignore[assignment]
+    if not math.isfinite(float(total)):
+        raise Failed(
+            f"the loss is {float(total)} at step {position.step} (samples {indices}); the last good state is "
+            f"{out / state.STATE}: lower optim.lr, or try precision=32"
+        )
+    return total, logs
+
+
+def moving_average(sam: Sam, decay: float) -> AveragedModel | None:
+    """The average of the weights that is validated and exported; None for no decay."""
+    return AveragedModel(sam, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
 
 def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
@@ -274,18 +292,10 @@ def judge(
     return bool(fabric.broadcast(stop))
 
 
-def save(
-    fabric: Fabric,
-    out: Path,
-    run: dict,
-    sam: Sam,
-    optimizer: Optimizer,
-    average: AveragedModel | None,
-    position: state.Position,
-) -> None:
+def save(fabric: Fabric, out: Path, run: dict, parts: state.Parts, position: state.Position) -> None:
     """Write the training state, on the first process."""
     if fabric.is_global_zero:
-        state.write(out, run, sam, optimizer, average, position)
+        state.write(out, run, parts, position)
     fabric.barrier()
 
 
@@ -314,7 +324,15 @@ class Meter:
     def __init__(self, config: TrainConfig, shown: bool, step: int) -> None:
         self.config = config
         self.step = step
-        self.bar = tqdm(total=config.steps, initial=step, disable=None if shown else True, unit="step")
+        patience = 0.1 if sys.stderr.isatty() else 30.0  # a line in a log file now and then
+        self.bar = tqdm(
+            total=config.steps,
+            initial=step,
+            disable=not shown,
+            unit="step",
+            mininterval=patience,
+            maxinterval=60,
+        )
         self._start()
 
     def _start(self) -> None:

@@ -142,8 +142,8 @@ def read_weights(checkpoint: str | Path) -> StateDict:
         path = SHIPPED
         if not path.is_file():
             raise InputError(
-                "this copy has no weights of 'tiny' in data/weights: train them with 'make tiny', or give the "
-                "path of a checkpoint"
+                "this copy has no weights of 'tiny' in data/weights: train them with 'make tiny', or give "
+                "the path of a checkpoint"
             )
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")

@@ -1,7 +1,8 @@
 """The training state: what a run needs to go on exactly where it stopped.
 
 Everything drawn in training follows from the seed and the step, so the state is weights, optimiser, moving
-average and the step; there is no random state and no position of the stream to keep.
+average, the scale of half-precision gradients and the step; there is no random state and no position of the
+stream to keep.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.plugins import Precision
 from segment_anything.modeling import Sam
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
@@ -35,6 +37,37 @@ class Position:
     skipped: int = 0
 
 
+@dataclass
+class Parts:
+    """What training changes, apart from the position."""
+
+    sam: Sam
+    optimizer: Optimizer
+    average: AveragedModel | None
+    precision: Precision
+    """Fabric's; it holds the gradient scaler of fp16."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as tensors and plain values."""
+        content = {
+            "model": self.sam.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision.state_dict(),
+        }
+        if self.average is not None:
+            content |= {"ema": self.average.module.state_dict(), "averaged": self.average.n_averaged}
+        return content
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self.sam.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.precision.load_state_dict(content["precision"])
+        if self.average is not None:
+            self.average.module.load_state_dict(content["ema"])
+            self.average.n_averaged.copy_(content["averaged"])
+
+
 def describe(inputs: Any) -> dict[str, Any]:
     """The inputs with a hash of each, by which a run knows them again."""
     described: dict[str, Any] = {}
@@ -55,30 +88,13 @@ def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def write(
-    out: Path,
-    run: dict[str, Any],
-    sam: Sam,
-    optimizer: Optimizer,
-    average: AveragedModel | None,
-    position: Position,
-) -> None:
+def write(out: Path, run: dict[str, Any], parts: Parts, position: Position) -> None:
     """Write the state atomically; an older one stays whole until the new one is."""
-    content: dict[str, Any] = {
-        "format": FORMAT,
-        "run": json.dumps(run),
-        "position": asdict(position),
-        "model": sam.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    if average is not None:
-        content |= {"ema": average.module.state_dict(), "averaged": average.n_averaged}
-    models.write_atomically(content, out / STATE)
+    head = {"format": FORMAT, "run": json.dumps(run), "position": asdict(position)}
+    models.write_atomically(head | parts.state_dict(), out / STATE)
 
 
-def resume(
-    out: Path, run: dict[str, Any], sam: Sam, optimizer: Optimizer, average: AveragedModel | None
-) -> Position:
+def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     """Load the state in `out` if there is one; the position from which to go on.
 
     Raises
@@ -99,11 +115,7 @@ def resume(
             f"{out} holds a run with other settings ({'; '.join(differences[:3])}); choose another --out, "
             "or --fresh to start over in it"
         )
-    sam.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
-    if average is not None:
-        average.module.load_state_dict(content["ema"])
-        average.n_averaged.copy_(content["averaged"])
+    parts.load_state_dict(content)
     return Position(**content["position"])
 
 
