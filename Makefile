@@ -58,11 +58,11 @@ eval: $(BIN)/.all ## score checkpoints on real datasets: CHECKPOINT= DATA= DATAS
 # Small but whole. A second run finds what is done, scores the last case again and prints the table.
 DEMO := $(or $(OUT),runs/demo)
 REAL := $(wildcard $(DATA))
-demo: $(BIN)/.all ## all three, small: generate, train tiny, evaluate on held-out and (if there) real images
+demo: $(BIN)/.all ## all three, small: generate, train tiny's decoder, evaluate on held-out and (if there) real images
 	$(BIN)/synthfm-generate run --out $(DEMO)/shards --preset demo --num 2000 --seed 1
 	$(BIN)/synthfm-generate run --out $(DEMO)/held-out --preset demo --num 128 --seed 2
 	$(BIN)/synthfm-generate preview $(DEMO)/shards --out $(DEMO)/samples.png
-	$(BIN)/synthfm-train run --shards $(DEMO)/shards --preset demo --out $(DEMO)/train
+	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(DEMO)/shards --preset demo --accelerator cpu --devices 2 --out $(DEMO)/train
 	$(BIN)/synthfm-eval run --checkpoint demo=$(DEMO)/train/model.pth --out $(DEMO)/eval \
 	  --dataset $(DEMO)/held-out$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) --prompts box,box_loose,point1 --limit 60
 	@echo "Pictures: $(DEMO)/samples.png and $(DEMO)/eval; tables: $(DEMO)/eval/table.md"
@@ -78,8 +78,8 @@ else
 tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/shards128 --num 40960 --size 128 --seed 1
 	$(BIN)/synthfm-generate run --out $(TINY)/shards256 --num 12288 --size 256 --seed 2
-	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(TINY)/shards128 --preset tiny_cpu --devices 2 --out $(TINY)/train128
-	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(TINY)/shards256 --preset tiny_cpu_256 --devices 2 \
+	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(TINY)/shards128 --preset tiny_cpu --accelerator cpu --devices 2 --out $(TINY)/train128
+	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(TINY)/shards256 --preset tiny_cpu_256 --accelerator cpu --devices 2 \
 	  --init-from $(TINY)/train128/model.pth --out $(TINY)/train256
 	$(BIN)/synthfm-train export $(TINY)/train256/model.pth --half --out $(TINY)/tiny.pth
 endif
