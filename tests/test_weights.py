@@ -1,0 +1,64 @@
+"""The weights that ship: small, plain, open everywhere, and they segment."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamPredictor
+
+from data.shards import object_masks
+from generator.config import load_config
+from generator.scene import make_sample
+from trainer import decode, models
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return models.load("tiny")[0]
+
+
+def test_they_are_small_and_plain():
+    assert models.SHIPPED.stat().st_size <= 20e6
+    weights = torch.load(models.SHIPPED, map_location="cpu", weights_only=True)
+    assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float16}
+    encoder = [v.numel() for k, v in weights.items() if k.startswith("image_encoder.")]
+    assert sum(encoder) <= 6e6
+
+
+def test_the_card_lies_beside_them():
+    assert "Commands" in models.SHIPPED.with_suffix(".md").read_text()
+
+
+def test_they_segment_images_they_have_not_seen(tiny):
+    """Better than the filled box on the same objects, and a click does what random weights cannot."""
+    config, dice, filled = load_config("full", size=256), {"box": [], "point": []}, []
+    for index in range(12):
+        sample = make_sample(config, 20261124, index)
+        masks = object_masks(sample.label, sample.objects)
+        embedding = decode.encode_image(tiny, sample.image)
+        clicks = sample.objects.points[:, :1].astype(np.float32)
+        ones = np.ones(clicks.shape[:2], int)
+        found = {
+            "box": decode.predict(tiny, embedding, boxes=sample.objects.box.astype(np.float32)),
+            "point": decode.predict(tiny, embedding, clicks, ones),
+        }
+        for name, prediction in found.items():
+            for mask, guess in zip(masks, prediction.masks()[:, 0], strict=True):
+                dice[name].append(2 * (mask & guess).sum() / (mask.sum() + guess.sum()))
+        for mask, (x0, y0, x1, y1) in zip(masks, sample.objects.box, strict=True):
+            filled.append(2 * mask.sum() / (mask.sum() + (x1 - x0) * (y1 - y0)))
+    assert np.mean(dice["box"]) > np.mean(filled)
+    assert np.mean(dice["point"]) > 0.4
+
+
+def test_sam_predictor_gives_the_same_masks(tiny):
+    image = make_sample(load_config("full", size=256), 20261124, 0).image
+    predictor = SamPredictor(tiny)
+    predictor.set_image(np.repeat(image[:, :, None], 3, axis=2))
+    point = np.array([[120.0, 130.0]])
+    _, _, theirs = predictor.predict(point, np.ones(1, int), multimask_output=True)
+    ours = decode.predict(
+        tiny, decode.encode_image(tiny, image), point[None], np.ones((1, 1), int), multimask=True
+    )
+    assert np.abs(ours.low_res[0].numpy() - theirs).max() < 1e-4
