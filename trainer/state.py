@@ -24,7 +24,7 @@ from trainer import models
 
 STATE = "state.pt"
 MODEL = "model.pth"
-FORMAT = "synthfm-training-state"
+FORMAT = "synthfm-training-state-2"
 
 
 @dataclass
@@ -108,7 +108,7 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
         return Position()
     content = models.read_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path}: not a training state; choose another --out")
+        raise InputError(f"{path}: not a training state of this version; choose another --out, or --fresh")
     differences = list(_differences(json.loads(content["run"]), run))
     if differences:
         raise InputError(
