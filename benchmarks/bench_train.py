@@ -5,12 +5,13 @@ Prints one line for each claim of docs/training.md. Numbers are of this machine 
 
 from __future__ import annotations
 
+import copy
 import itertools
-import subprocess
-import sys
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -20,35 +21,73 @@ import torch
 from segment_anything.modeling import Sam
 
 from data.console import Group
+from generator.cli import main as generate
 from trainer import decode, embeddings, loop, models
 from trainer.config import TrainConfig, load_config
 from trainer.prompting import draw_plans
 from trainer.step import Step
 from trainer.stream import Batch, Batches, Source, loader
 
+REPEATS = 5
 
-def steps_per_second(
-    config: TrainConfig, sam: Sam, batches: Iterable[Batch], steps: int
-) -> tuple[float, float]:
-    """Steps per second over `steps` after three to warm up, and the share of the time spent waiting."""
+
+@dataclass
+class Fed:
+    """A training fed from one source, and the seconds that its steps took and waited, block by block."""
+
+    step: Step
+    optimizer: torch.optim.Optimizer
+    batches: Iterator[Batch]
+    seconds: list[float] = field(default_factory=list)
+    waited: float = 0.0
+    number: int = 0
+
+    def run(self, config: TrainConfig, steps: int) -> None:
+        """Time `steps` steps."""
+        device = next(self.step.parameters()).device
+        synchronise(device)
+        began = time.perf_counter()
+        for _ in range(steps):
+            before = time.perf_counter()
+            batch = next(self.batches)
+            self.waited += time.perf_counter() - before
+            with torch.autocast(device.type, torch.bfloat16):
+                loss, _ = self.step(batch.to(device), draw_plans(config.prompts, 0, self.number))
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.number += 1
+        synchronise(device)
+        self.seconds.append(time.perf_counter() - began)
+
+
+def compare(
+    config: TrainConfig, make: Callable[[], Sam], sources: Sequence[Iterable[Batch]], steps: int
+) -> tuple[list[float], float, float]:
+    """Train from two sources of batches in turn, block by block, so that both meet the same moments.
+
+    Returns
+    -------
+    rates, ratio, wait
+        Images per second of either, the median over the blocks of the second's speed over the first's, and
+        the share of its time that the second waited for data.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    step, optimizer = Step(sam.to(device), config).train(), loop.make_optimizer(sam, config.optim)
-    stream, waited, began = iter(batches), 0.0, 0.0
-    for number in range(steps + 3):
-        if number == 3:
-            synchronise(device)
-            waited, began = 0.0, time.perf_counter()
-        before = time.perf_counter()
-        batch = next(stream)
-        waited += time.perf_counter() - before
-        with torch.autocast(device.type, torch.bfloat16):
-            loss, _ = step(batch.to(device), draw_plans(config.prompts, 0, number))
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    synchronise(device)
-    seconds = time.perf_counter() - began
-    return steps / seconds, waited / seconds
+    runs = []
+    for batches in sources:
+        sam = make().to(device)
+        runs.append(Fed(Step(sam, config).train(), loop.make_optimizer(sam, config.optim), iter(batches)))
+    for run in runs:
+        run.run(config, 3)  # to warm up
+        run.seconds.clear()
+        run.waited = 0.0
+    for _ in range(REPEATS):
+        for run in runs:
+            run.run(config, steps)
+    held, read = runs
+    rates = [steps * config.batch / statistics.median(run.seconds) for run in runs]
+    ratio = statistics.median(a / b for a, b in zip(held.seconds, read.seconds, strict=True))
+    return rates, ratio, read.waited / sum(read.seconds)
 
 
 def synchronise(device: torch.device) -> None:
@@ -57,27 +96,17 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def best_of(function: Callable[[], object], times: int = 3) -> float:
-    """Least seconds of several calls."""
-    seconds = []
-    for _ in range(times):
-        began = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
-
-
 @click.group(cls=Group, invoke_without_command=True)
 @click.option("--shards", help="A dataset folder; without it 200 images are generated first.")
 @click.option("--checkpoint", help="A checkpoint; without it, tiny with random weights.")
 @click.option("--preset", default="tiny_cpu", show_default=True)
-@click.option("--steps", default=20, show_default=True)
+@click.option("--steps", default=8, show_default=True, help="In each of five blocks.")
 def main(shards: str | None, checkpoint: str | None, preset: str, steps: int) -> None:
     """Measure the stream, the embedding cache, batched decoding and the pipeline's memory."""
     if shards is None:
         shards = "runs/bench/shards"
-        command = ["generator.cli", "run", "--out", shards, "--num", "200", "--size", "256", "--seed", "0"]
-        subprocess.run([sys.executable, "-m", *command], check=True)
+        made = ["run", "--out", shards, "--num", "200", "--size", "256", "--seed", "0"]
+        generate.main(made, standalone_mode=False)
     config = load_config(preset, ["stream.val_share=0"])
     if checkpoint:
         config = config.model_copy(update={"model": models.load(checkpoint)[1], "image_size": None})
@@ -85,11 +114,12 @@ def main(shards: str | None, checkpoint: str | None, preset: str, steps: int) ->
     fresh = loop.build_model
     inputs = loop.Inputs((shards,), checkpoint=checkpoint)
     batches = Batches(source, config)
-    held, _ = steps_per_second(config, fresh(config, inputs), itertools.repeat(batches[0]), steps)
-    streamed, wait = steps_per_second(config, fresh(config, inputs), loader(batches, 0, steps + 3), steps)
-    click.echo(f"one batch in memory  {held * config.batch:8.1f} images/s")
-    click.echo(f"from the stream      {streamed * config.batch:8.1f} images/s, {streamed / held:.2f} of it, "
-               f"{100 * wait:.1f} % waiting")  # fmt: skip
+    report("one batch in memory", "from the stream", compare(
+        config,
+        lambda: fresh(config, inputs),
+        (itertools.repeat(batches[0]), loader(batches, 0, 3 + REPEATS * steps)),
+        steps,
+    ))  # fmt: skip
     cached(config, source, shards, steps)
     decoding(fresh(config, inputs).eval())
     memory(config, shards)
@@ -106,11 +136,26 @@ def cached(config: TrainConfig, source: Source, shards: str, steps: int) -> None
         embeddings.embed(sam, [shards], Path(folder), progress=False)
         cache = embeddings.Cache(folder, embeddings.encoder_hash(sam), [shards])
         batches = Batches(source, frozen, cache=cache)
-        held, _ = steps_per_second(frozen, sam, itertools.repeat(batches[0]), steps)
-        read, wait = steps_per_second(frozen, sam, loader(batches, 0, steps + 3), steps)
-    click.echo(f"embeddings in memory {held * frozen.batch:8.1f} images/s")
-    click.echo(f"embeddings in files  {read * frozen.batch:8.1f} images/s, {read / held:.2f} of it, "
-               f"{100 * wait:.1f} % waiting")  # fmt: skip
+        report("embeddings in memory", "embeddings in files", compare(
+            frozen,
+            lambda: copy.deepcopy(sam),
+            (itertools.repeat(batches[0]), loader(batches, 0, 3 + REPEATS * steps)),
+            steps,
+        ))  # fmt: skip
+
+
+def report(first: str, second: str, result: tuple[list[float], float, float]) -> None:
+    """Two lines: the speed of either source."""
+    (held, read), ratio, wait = result
+    click.echo(f"{first:20} {held:8.1f} images/s")
+    click.echo(f"{second:20} {read:8.1f} images/s, {ratio:.2f} of it, {100 * wait:.1f} % waiting")
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """What one call takes."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
 
 
 @torch.no_grad()
@@ -138,7 +183,7 @@ def decoding(sam: Sam, images: int = 16, prompts: int = 1) -> None:
         return decode.decode(sam, features.repeat_interleave(prompts, 0), coords, kinds, None)[0]
 
     difference = float((one_by_one() - together()).abs().max())
-    ratio = best_of(one_by_one) / best_of(together)
+    ratio = statistics.median(seconds(one_by_one) / seconds(together) for _ in range(3 * REPEATS))
     click.echo(f"batched decoding     {ratio:8.2f} times SAM's loop ({images} images x {prompts} prompts), "
                f"logits differ by {difference:.1e}")  # fmt: skip
 

@@ -136,6 +136,24 @@ def bounds(mask: NDArray) -> NDArray:
 
 
 @compiled
+def extents(label: NDArray) -> NDArray:
+    """The smallest XYXY half-open box around each number of a uint8 label map, int32 (256, 4).
+
+    A number that does not occur has its left and top at the far edges and its right and bottom at 0, so that
+    the box of several numbers together is the least of the first two and the largest of the last two.
+    """
+    height, width = label.shape
+    boxes = np.zeros((256, 4), np.int32)
+    boxes[:, 0], boxes[:, 1] = width, height
+    for i in range(height):
+        for j in range(width):
+            box = boxes[label[i, j]]
+            box[0], box[2] = min(box[0], j), max(box[2], j + 1)
+            box[1], box[3] = min(box[1], i), i + 1
+    return boxes
+
+
+@compiled
 def depth(mask: NDArray) -> NDArray:
     """Distance of every pixel of a mask to the nearest pixel outside, float32 (H, W); see `data.prompts`."""
     out = np.zeros(mask.shape, np.float32)

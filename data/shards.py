@@ -350,12 +350,13 @@ class Shard:
         self.count = int(attributes["count"])
 
     def _read_tables(self) -> None:
-        for name in ("image", "label"):
-            shape = self._dataset(name).shape
-            if len(shape) != 3 or shape[0] != self.count or self._dataset(name).dtype != np.uint8:
+        self._image, self._label = self._dataset("image"), self._dataset("label")
+        for name, dataset in (("image", self._image), ("label", self._label)):
+            shape = dataset.shape
+            if len(shape) != 3 or shape[0] != self.count or dataset.dtype != np.uint8:
                 raise InputError(f"{self.path}: {name!r} is {shape}, expected uint8 ({self.count}, H, W)")
-        self.shape: tuple[int, int] = self._dataset("image").shape[1:]
-        if self._dataset("label").shape[1:] != self.shape:
+        self.shape: tuple[int, int] = self._image.shape[1:]
+        if self._label.shape[1:] != self.shape:
             raise InputError(f"{self.path}: 'label' and 'image' differ in size")
         self.index = self._column("sample/index", "int64", self.count)
         self.seed = self._column("sample/seed", "uint64", self.count)
@@ -403,8 +404,8 @@ class Shard:
         if not 0 <= position < self.count:
             raise IndexError(position)
         return Sample(
-            image=self._read(self._dataset("image"), position),
-            label=self._read(self._dataset("label"), position),
+            image=self._read(self._image, position),
+            label=self._read(self._label, position),
             index=int(self.index[position]),
             seed=int(self.seed[position]),
             modality=str(self.modality[position]),

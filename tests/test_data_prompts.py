@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as npst
 from scipy import ndimage
 
 from data import prompts
+from data.distance import extents
 
 quick = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -41,6 +42,19 @@ def test_the_tight_box_holds_the_mask_and_each_side_touches_it(mask):
     assert mask[y1 - 1].any()
     assert mask[:, x0].any()
     assert mask[:, x1 - 1].any()
+
+
+@quick
+@given(masks(), seeds)
+def test_extents_are_the_tight_boxes_of_every_number_in_a_label_map(mask, seed):
+    label = np.random.default_rng(seed).choice(np.array([0, 3, 255], np.uint8), mask.shape)
+    label[mask] = 7
+    boxes = extents(label)
+    for number in range(256):
+        if (label == number).any():
+            np.testing.assert_array_equal(boxes[number], prompts.tight_box(label == number))
+        else:
+            np.testing.assert_array_equal(boxes[number], [*mask.shape[::-1], 0, 0])
 
 
 @quick

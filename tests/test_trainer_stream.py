@@ -88,6 +88,8 @@ def test_prompts_fit_the_masks_after_augmentation(seed):
         mask = item["members"][k][item["labels"]]
         x0, y0, x1, y1 = item["boxes"][k].astype(int)
         assert mask.sum() == mask[y0:y1, x0:x1].sum() > 0
+        assert mask[y0:y1, x0:x1].any(0)[[0, -1]].all()
+        assert mask[y0:y1, x0:x1].any(1)[[0, -1]].all()
         kinds = item["point_labels"][k]
         assert kinds[0] == 1
         used = kinds >= 0
@@ -109,6 +111,15 @@ def test_flips_and_turns_move_points_with_the_image(seed):
     points = rng.integers(0, 12, (7, 2))
     x, y = np.round(augment.apply_points(points, drawn)).astype(int).T
     assert (moved[y, x] == label[points[:, 1], points[:, 0]]).all()
+
+
+def test_balance_says_whether_small_or_large_objects_come_more_often():
+    area = {}
+    for balance in (-1.0, 0.0, 1.0):
+        stream, rng = Stream(objects_per_image=1, balance=balance, min_area=1), np.random.default_rng(0)
+        items = [prepare(ellipse_sample(i % 20, 48), stream, Augment(), rng) for i in range(300)]
+        area[balance] = np.mean([collate([item]).masks().sum() for item in items])
+    assert area[-1.0] > 1.15 * area[0.0] > 1.15**2 * area[1.0]
 
 
 def test_masks_of_a_batch_are_the_objects_own(folder):

@@ -100,8 +100,8 @@ class Stream(Config):
     """Shards to batches."""
 
     objects_per_image: int = Field(default=6, ge=1)
-    balance: Share = 0.5
-    """0: objects drawn evenly; 1: inversely to the square root of their area."""
+    balance: float = Field(default=0.5, ge=-1, le=1)
+    """0: objects drawn evenly; 1: inversely to the square root of their area; -1: in proportion to it."""
     min_area: int = Field(default=12, ge=1)
     """Objects of fewer pixels are not asked for."""
     max_share: Share = 0.9

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.console import InputError
+from data.distance import extents
 from data.folder import shard_paths
-from data.prompts import centre_point, loose_box, tight_box
+from data.prompts import centre_point, loose_box
 from data.shards import Objects, Sample, Shard, membership
 from trainer import augment
 from trainer.config import Stream, TrainConfig
@@ -334,12 +335,13 @@ def prompts_after(
     kinds = np.where(inside & (hit == (kinds == 1)), kinds, -1)
     boxes = np.zeros((len(rows), 4), np.float32)
     loose = np.zeros((len(rows), 4), np.float32)
+    extent = extents(label)
     for k in range(len(rows)):
-        mask = members[k][label]
-        boxes[k] = tight_box(mask)
+        parts = extent[members[k]]
+        boxes[k, :2], boxes[k, 2:] = parts[:, :2].min(0), parts[:, 2:].max(0)
         loose[k] = loose_box(boxes[k], rng, drawn.size)
         if kinds[k, 0] != 1:
-            points[k, 0], kinds[k, 0] = centre_point(mask), 1
+            points[k, 0], kinds[k, 0] = centre_point(members[k][label]), 1
     return points, kinds, boxes, loose
 
 
