@@ -71,17 +71,22 @@ demo: $(BIN)/.all ## all three, small: generate, train tiny's decoder, evaluate 
 TINY := $(or $(OUT),runs/tiny)
 ifneq ($(shell nvidia-smi -L 2>/dev/null),)
 tiny: $(BIN)/.all ## train the embedded model from nothing (GPU or CPU preset, whichever the machine has)
-	$(BIN)/synthfm-generate run --out $(TINY)/shards256 --num 200000 --size 256 --seed 2
-	$(BIN)/synthfm-train run --shards $(TINY)/shards256 --preset tiny_gpu --out $(TINY)/train
+	$(BIN)/synthfm-generate run --out $(TINY)/full256 --num 100000 --size 256 --seed 2
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256 --preset mild --num 100000 --size 256 --seed 4
+	$(BIN)/synthfm-train run --shards $(TINY)/full256,$(TINY)/mild256 --preset tiny_gpu --out $(TINY)/train
 	$(BIN)/synthfm-train export $(TINY)/train/model.pth --half --out $(TINY)/tiny.pth
 else
+TRAIN_TWO := OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --accelerator cpu --devices 2
 tiny: $(BIN)/.all
-	$(BIN)/synthfm-generate run --out $(TINY)/shards128 --num 40960 --size 128 --seed 1
-	$(BIN)/synthfm-generate run --out $(TINY)/shards256 --num 12288 --size 256 --seed 2
-	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(TINY)/shards128 --preset tiny_cpu --accelerator cpu --devices 2 --out $(TINY)/train128
-	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(TINY)/shards256 --preset tiny_cpu_256 --accelerator cpu --devices 2 \
-	  --init-from $(TINY)/train128/model.pth --out $(TINY)/train256
-	$(BIN)/synthfm-train export $(TINY)/train256/model.pth --half --out $(TINY)/tiny.pth
+	$(BIN)/synthfm-generate run --out $(TINY)/full128 --num 40960 --size 128 --seed 1
+	$(BIN)/synthfm-generate run --out $(TINY)/full256 --num 12288 --size 256 --seed 2
+	$(BIN)/synthfm-generate run --out $(TINY)/mild128 --preset mild --num 40960 --size 128 --seed 3
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256 --preset mild --num 20480 --size 256 --seed 4
+	$(TRAIN_TWO) --shards $(TINY)/full128 --preset tiny_cpu --out $(TINY)/train1
+	$(TRAIN_TWO) --shards $(TINY)/full256 --preset tiny_cpu_256 --init-from $(TINY)/train1/model.pth --out $(TINY)/train2
+	$(TRAIN_TWO) --shards $(TINY)/full128,$(TINY)/mild128 --preset tiny_cpu_whole --init-from $(TINY)/train2/model.pth --out $(TINY)/train3
+	$(TRAIN_TWO) --shards $(TINY)/full256,$(TINY)/mild256 --preset tiny_cpu_whole_256 --init-from $(TINY)/train3/model.pth --out $(TINY)/train4
+	$(BIN)/synthfm-train export $(TINY)/train4/model.pth --half --out $(TINY)/tiny.pth
 endif
 
 ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full
