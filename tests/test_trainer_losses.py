@@ -12,7 +12,7 @@ from trainer_data import ellipse_sample
 from data.prompts import corrective_point
 from trainer import losses
 from trainer.config import Augment, Loss, Prompting, PromptMix, Stream
-from trainer.prompting import KINDS, Plan, draw_plans, first_prompts
+from trainer.prompting import KINDS, Plan, draw_plans, first_prompts, share_out
 from trainer.stream import collate, prepare
 
 
@@ -134,6 +134,28 @@ def test_one_click_anywhere_is_not_always_the_centre():
         for seed in range(8)
     }
     assert len(first) > 2
+
+
+@pytest.mark.parametrize("largest_first", [False, True])
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
+    count=st.integers(min_value=4, max_value=9),
+)
+def test_every_object_belongs_to_one_group(kinds, count, largest_first):
+    plans = [Plan(kind) for kind in kinds]
+    shares = [range(count)[part] for part in share_out(plans, count, largest_first=largest_first)]
+    assert all(len(share) for share in shares)
+    assert sorted(k for share in shares for k in share) == list(range(count))
+
+
+def test_single_clicks_take_the_larger_objects():
+    plans = [Plan("box"), Plan("point", 1), Plan("points", 3), Plan("point_any", 1)]
+    assert [(s.start, s.stop) for s in share_out(plans, 8, largest_first=True)] == [
+        (4, 6),
+        (0, 2),
+        (6, 8),
+        (2, 4),
+    ]
 
 
 def test_plans_follow_seed_and_step_alone():

@@ -122,6 +122,14 @@ def test_balance_says_whether_small_or_large_objects_come_more_often():
     assert area[-1.0] > 1.15 * area[0.0] > 1.15**2 * area[1.0]
 
 
+def test_objects_come_by_area_where_that_is_asked_for():
+    stream, rng = Stream(objects_per_image=5, largest_first=True, min_area=1), np.random.default_rng(0)
+    items = [prepare(ellipse_sample(i, 48), stream, Augment(), rng) for i in range(20)]
+    areas = collate([item for item in items if item]).masks().sum((-2, -1))
+    assert (areas.diff(dim=1) <= 0).all()
+    assert (areas.diff(dim=1) < 0).any()
+
+
 def test_masks_of_a_batch_are_the_objects_own(folder):
     sample = ellipse_sample(3, 64)
     plain = Augment(flip=0, rotate90=0)

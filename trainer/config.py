@@ -102,6 +102,8 @@ class Stream(Config):
     objects_per_image: int = Field(default=6, ge=1)
     balance: float = Field(default=0.5, ge=-1, le=1)
     """0: objects drawn evenly; 1: inversely to the square root of their area; -1: in proportion to it."""
+    largest_first: bool = False
+    """A click alone is asked of the larger of an image's chosen objects, so that it means the whole organ."""
     min_area: int = Field(default=12, ge=1)
     """Objects of fewer pixels are not asked for."""
     max_share: Share = 0.9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from trainer.decode import PAD_LABEL
 from trainer.stream import Batch
 
 KINDS = ("point", "point_any", "points", "points_negative", "box", "box_loose", "box_point", "mask")
+SINGLE_CLICKS = ("point", "point_any")
 
 
 class Plan(NamedTuple):
@@ -64,6 +66,18 @@ def draw_plans(config: Prompting, seed: int, step: int) -> list[Plan]:
             )
         )
     return plans
+
+
+def share_out(plans: Sequence[Plan], count: int, *, largest_first: bool) -> list[slice]:
+    """Which of the `count` objects of each image belong to each plan's group.
+
+    By turns; with `largest_first` (the objects come by area) in blocks, single clicks first.
+    """
+    if not largest_first:
+        return [slice(number, None, len(plans)) for number in range(len(plans))]
+    ranks = np.argsort(np.argsort([plan.kind not in SINGLE_CLICKS for plan in plans], kind="stable"))
+    edges = np.linspace(0, count, len(plans) + 1).round().astype(int)
+    return [slice(int(edges[rank]), int(edges[rank + 1])) for rank in ranks]
 
 
 def first_prompts(

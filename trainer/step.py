@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainer import decode, losses
 from trainer.config import TrainConfig
 from trainer.embeddings import fit_to_input
-from trainer.prompting import Plan, coarse_mask, first_prompts, with_click
+from trainer.prompting import SINGLE_CLICKS, Plan, coarse_mask, first_prompts, share_out, with_click
 from trainer.stream import Batch
 
 
@@ -37,8 +37,8 @@ class Step(nn.Module):
         features = self.encode(batch)
         targets = self.targets(batch, 4 * features.shape[-1] * self.config.loss.scale)
         losses_, logs = [], []
-        for number, plan in enumerate(plans):
-            slots = slice(number, None, len(plans))
+        groups = share_out(plans, targets.shape[1], largest_first=self.config.stream.largest_first)
+        for plan, slots in zip(plans, groups, strict=True):
             repeated = features.repeat_interleave(targets[:, slots].shape[1], 0)
             loss, log = self.rounds(repeated, batch, plan, slots, targets[:, slots].flatten(0, 1))
             losses_.append(loss)
@@ -93,7 +93,7 @@ class Step(nn.Module):
             log = parts if number == 0 else {**log, "iou": parts["iou"]}
             if number + 1 < plan.rounds:
                 # What a user would see and correct: after one click the best of three, else the single mask.
-                ambiguous = number == 0 and plan.kind in ("point", "point_any") and config.multimask > 0
+                ambiguous = number == 0 and plan.kind in SINGLE_CLICKS and config.multimask > 0
                 shown = _shown(logits.detach().float(), estimated.detach(), ambiguous)
                 click, sign = losses.corrective_clicks(shown, coarse)
                 click = (click + 0.5) * (size / side) - 0.5

@@ -291,7 +291,7 @@ def choose_objects(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
     """Draw `objects_per_image` rows of the object table, and their memberships (K, 256).
 
-    None comes twice only where the image has too few objects.
+    With `largest_first` they come by area, else as drawn. One comes twice only where the image has too few.
     """
     if not len(objects):
         return None
@@ -304,6 +304,8 @@ def choose_objects(
     # The largest keys log(u)/w are a draw without replacement by weight (Efraimidis & Spirakis, 2006).
     order = fits[np.argsort(np.log(rng.random(len(fits))) / weights)[::-1]]
     rows = np.resize(order, stream.objects_per_image)
+    if stream.largest_first:
+        rows = rows[np.argsort(-area[rows], kind="stable")]
     return rows, table[rows]
 
 
