@@ -86,7 +86,9 @@ tiny: $(BIN)/.all
 	$(TRAIN_TWO) --shards $(TINY)/full256 --preset tiny_cpu_256 --init-from $(TINY)/train1/model.pth --out $(TINY)/train2
 	$(TRAIN_TWO) --shards $(TINY)/full128,$(TINY)/mild128 --preset tiny_cpu_whole --init-from $(TINY)/train2/model.pth --out $(TINY)/train3
 	$(TRAIN_TWO) --shards $(TINY)/full256,$(TINY)/mild256 --preset tiny_cpu_whole_256 --init-from $(TINY)/train3/model.pth --out $(TINY)/train4
-	$(BIN)/synthfm-train export $(TINY)/train4/model.pth --half --out $(TINY)/tiny.pth
+	$(BIN)/synthfm-generate run --out $(TINY)/demo256 --preset demo --num 12288 --size 256 --seed 51
+	$(TRAIN_TWO) --shards $(TINY)/full256,$(TINY)/mild256,$(TINY)/demo256 --preset tiny_cpu_organ_256 --init-from $(TINY)/train4/model.pth --out $(TINY)/train5
+	$(BIN)/synthfm-train export $(TINY)/train5/model.pth --half --out $(TINY)/tiny.pth
 endif
 
 ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full
