@@ -179,13 +179,13 @@ def peak(values: NDArray) -> tuple[int, int, float]:
         for j in range(values.shape[1]):
             if values[i, j] >= least:
                 count, total_x, total_y = count + 1, total_x + j, total_y + i
-    middle_x, middle_y = total_x / count, total_y / count
-    x, y, best = 0, 0, np.inf
+    x, y, best = 0, 0, np.iinfo(np.int64).max
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
-            away = (j - middle_x) ** 2 + (i - middle_y) ** 2
-            if values[i, j] >= least and away < best:
-                x, y, best = j, i, away
+            if values[i, j] >= least:  # in whole numbers, so that it does not matter where the array begins
+                away = (count * j - total_x) ** 2 + (count * i - total_y) ** 2
+                if away < best:
+                    x, y, best = j, i, away
     return x, y, top
 
 

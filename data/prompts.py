@@ -96,14 +96,14 @@ def positive_points(mask: Mask, count: int, rng: np.random.Generator) -> NDArray
     Each further click is the farthest from the earlier ones among pixels drawn from the mask's inner part,
     so that clicks keep away from the edge as a person's do. A small mask may repeat pixels.
     """
-    inner = depth(mask)
-    points = [deepest(inner)]
-    if count > 1:
-        x, y = points[0]
-        candidates = np.flatnonzero(inner > min(0.35 * inner[y, x], 4.0))
-        candidates = _some(candidates, 128, rng)
-        points += _spread(candidates, mask.shape[1], np.stack(points), count - 1)
-    return np.stack(points).astype(np.int16)
+    x0, y0, x1, y1 = tight_box(mask)
+    inner = depth(mask[y0:y1, x0:x1])
+    first = deepest(inner)
+    if count == 1:
+        return (first + np.array([x0, y0])).astype(np.int16)[None]
+    candidates = np.flatnonzero(inner > min(0.35 * inner[first[1], first[0]], 4.0))
+    spread = farthest(_some(candidates, 128, rng), inner.shape[1], first[None].astype(np.int64), count - 1)
+    return (np.concatenate([first[None], spread]) + np.array([x0, y0])).astype(np.int16)
 
 
 def reach(area: int) -> int:
@@ -150,11 +150,6 @@ def negative_points(
 def _some(candidates: NDArray, count: int, rng: np.random.Generator) -> NDArray:
     """All candidates, or `count` draws of them where they are more (one may be drawn twice)."""
     return candidates if len(candidates) <= count else candidates[rng.integers(len(candidates), size=count)]
-
-
-def _spread(candidates: NDArray, width: int, points: NDArray, count: int) -> list[NDArray]:
-    """`count` of the flat-index candidates, each the farthest from `points` and those chosen before."""
-    return list(farthest(candidates, width, np.asarray(points, np.int64), count))
 
 
 def corrective_point(predicted: Mask, mask: Mask) -> tuple[NDArray[np.int16], int]:

@@ -91,6 +91,36 @@ def extent(points: NDArray) -> tuple[float, float, float, float]:
 
 
 @compiled
+def widened(path: NDArray, radius: NDArray, cap_cos: NDArray, cap_sin: NDArray) -> NDArray:
+    """A path (n, 2) widened by `radius` (n,) to both sides, with a cap of k points at each end.
+
+    `cap_cos` and `cap_sin` are those of the caps' angles to the path. One side, the end's cap, the other side
+    backwards, the start's cap: float64 (2 n + 2 k, 2).
+    """
+    n, k = len(path), len(cap_cos)
+    out = np.empty((2 * n + 2 * k, 2))
+    for i in range(n):
+        before, after = path[max(i - 1, 0)], path[min(i + 1, n - 1)]
+        along_x, along_y = after[0] - before[0], after[1] - before[1]
+        length = max(np.sqrt(along_x * along_x + along_y * along_y), 1e-9)
+        along_x, along_y = along_x / length, along_y / length
+        side_x, side_y = -along_y, along_x
+        for row, sign in ((i, 1.0), (2 * n + k - 1 - i, -1.0)):
+            out[row, 0] = path[i, 0] + sign * (radius[i] * side_x)
+            out[row, 1] = path[i, 1] + sign * (radius[i] * side_y)
+        if i in (0, n - 1):
+            first, sign = (2 * n + k, -1.0) if i == 0 else (n, 1.0)
+            for j in range(k):
+                out[first + j, 0] = path[i, 0] + sign * (
+                    radius[i] * (cap_cos[j] * along_x + cap_sin[j] * side_x)
+                )
+                out[first + j, 1] = path[i, 1] + sign * (
+                    radius[i] * (cap_cos[j] * along_y + cap_sin[j] * side_y)
+                )
+    return out
+
+
+@compiled
 def displaced(points: NDArray, grid: NDArray, scale: float) -> NDArray:
     """Points (n, 2) of x and y moved by a displacement (2, n, n), bilinear at ``points * scale``, clamped."""
     out = np.empty_like(points)

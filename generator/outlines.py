@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from generator.kernels import extent, fill_contours, fill_field, transformed
+from generator.kernels import extent, fill_contours, fill_field, transformed, widened
 
 Contour = NDArray[np.float64]
 Parts = list[list[Contour]]
@@ -72,16 +72,8 @@ def polar(radius: ArrayLike, theta: NDArray[np.float64]) -> Contour:
 
 def ribbon(path: Contour, radius: ArrayLike) -> Contour:
     """The outline of a tube: `path` (n, 2) widened by `radius` (n,) to both sides, with rounded ends."""
-    radius = np.broadcast_to(np.asarray(radius, float), len(path))[:, None]
-    tangent = np.empty_like(path, dtype=float)
-    tangent[1:-1] = path[2:] - path[:-2]
-    tangent[0], tangent[-1] = path[1] - path[0], path[-1] - path[-2]
-    tangent /= np.maximum(np.sqrt((tangent**2).sum(1, keepdims=True)), 1e-9)
-    normal = tangent[:, ::-1] * _LEFT
-    start = path[0] - radius[0] * (_CAP_COS * tangent[0] + _CAP_SIN * normal[0])
-    end = path[-1] + radius[-1] * (_CAP_COS * tangent[-1] + _CAP_SIN * normal[-1])
-    side = radius * normal
-    return np.concatenate([path + side, end, (path - side)[::-1], start])
+    widths = np.broadcast_to(np.asarray(radius, float), len(path))
+    return widened(np.asarray(path, float), widths, _CAP_COS, _CAP_SIN)
 
 
 def ribbons(path: Contour, radius: NDArray) -> Parts:
@@ -90,8 +82,7 @@ def ribbons(path: Contour, radius: NDArray) -> Parts:
     return [[ribbon(path[a : b + 1], radius[a : b + 1])] for a, b in itertools.pairwise(cuts)]
 
 
-_LEFT = np.array([-1.0, 1.0])
-_CAP_COS, _CAP_SIN = np.cos(np.linspace(1.2, -1.2, 5))[:, None], np.sin(np.linspace(1.2, -1.2, 5))[:, None]
+_CAP_COS, _CAP_SIN = np.cos(np.linspace(1.2, -1.2, 5)), np.sin(np.linspace(1.2, -1.2, 5))
 
 
 def rotation(angle: float) -> NDArray[np.float64]:

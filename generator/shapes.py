@@ -195,13 +195,14 @@ def tree(depth: int, radius: float, turns: NDArray, angles: NDArray, lengths: ND
     .. [1] C. D. Murray, "The physiological principle of minimum work", PNAS 12 (1926), 207-214.
     """
     parts: Parts = []
+    bend = np.linspace(0, 1.5, 8)
     queue = [(np.array([0.0, 1.0]), -np.pi / 2, radius, 0.75, 0)]
     drawn = 0
     while queue:
         start, heading, r, length, level = queue.pop(0)
         k = drawn % len(turns)
         drawn += 1
-        steps = heading + turns[k] * np.linspace(0, 1.5, 8)
+        steps = heading + turns[k] * bend
         reach = length * lengths[k] / 8
         path = start + reach * np.concatenate(
             [[[0, 0]], np.cumsum(np.stack([np.cos(steps), np.sin(steps)], axis=1), axis=0)]

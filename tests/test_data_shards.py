@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from shard_data import POINTS, assert_same_sample, random_samples, write_shard
 
 from data.console import InputError
-from data.shards import VERSION, Shard, ShardWriter, membership
+from data.shards import VERSION, Shard, ShardWriter, deflated, membership
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -189,3 +190,23 @@ def test_an_object_owns_its_descendants():
 def test_parents_that_lead_nowhere_are_refused(labels, parents):
     with pytest.raises(ValueError, match=r"ancestor|not in the table"):
         membership(np.array(labels), np.array(parents))
+
+
+@given(
+    values=arrays(
+        np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.sampled_from([0, 0, 7, 255])
+    ),
+)
+@settings(deadline=None)
+def test_hdf5_reads_our_chunks_and_accepts_their_checksum(values):
+    with h5py.File("memory.h5", "w", driver="core", backing_store=False) as file:
+        pixels = file.create_dataset(
+            "pixels", values.shape, "uint8", chunks=values.shape, compression="gzip", fletcher32=True
+        )
+        pixels.id.write_direct_chunk((0, 0), deflated(values))
+        assert (pixels[:] == values).all()
+        packed = bytearray(deflated(values))
+        packed[-1] ^= 1
+        pixels.id.write_direct_chunk((0, 0), bytes(packed))
+        with pytest.raises(OSError, match=r"fletcher32|checksum|filter"):
+            pixels[:]
