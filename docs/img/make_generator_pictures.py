@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from generator import outlines, shapes
-from generator.config import load_config
+from generator.config import GeneratorConfig, GenericPlans, ModalityMix, load_config
 from generator.scene import make_sample
 
 HERE = Path(__file__).parent
@@ -33,9 +33,9 @@ def families() -> Image.Image:
     return sheet
 
 
-def samples(preset: str, columns: int, rows: int, size: int = 128, seed: int = 11) -> Image.Image:
+def samples(config: GeneratorConfig, columns: int, rows: int, seed: int = 11) -> Image.Image:
     """Images beside their label maps."""
-    config = load_config(preset, size=size)
+    size = config.size
     sheet = np.full((rows * size, columns * 2 * size, 3), 255, np.uint8)
     for k in range(rows * columns):
         sample = make_sample(config, seed, k)
@@ -50,5 +50,9 @@ if __name__ == "__main__":
     pictures = [("full", 4, 4), ("ct", 4, 3), ("mr", 4, 3), ("us", 4, 3)]
     pictures += [(name, 4, 2) for name in ("shape_only", "boundary_only", "neither")]
     for preset, columns, rows in pictures:
-        picture = samples(preset, columns, rows).quantize(128)
+        picture = samples(load_config(preset, size=128), columns, rows).quantize(128)
         picture.save(HERE / f"generator_{preset}.png", optimize=True)
+    tiles = [f"shapes.plans.generic.{name}={int(name == 'tiles')}" for name in GenericPlans.model_fields]
+    generic = [f"modality.{name}={int(name == 'generic')}" for name in ModalityMix.model_fields]
+    picture = samples(load_config("full", [*tiles, *generic], size=128), 4, 1).quantize(128)
+    picture.save(HERE / "generator_partitions.png", optimize=True)
