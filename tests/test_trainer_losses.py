@@ -136,7 +136,7 @@ def test_one_click_anywhere_is_not_always_the_centre():
     assert len(first) > 2
 
 
-@pytest.mark.parametrize("largest_first", [False, True])
+@pytest.mark.parametrize("largest_first", [0, 1])
 @given(
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
     count=st.integers(min_value=4, max_value=9),
@@ -150,12 +150,21 @@ def test_every_object_belongs_to_one_group(kinds, count, largest_first):
 
 def test_single_clicks_take_the_larger_objects():
     plans = [Plan("box"), Plan("point", 1), Plan("points", 3), Plan("point_any", 1)]
-    assert [(s.start, s.stop) for s in share_out(plans, 8, largest_first=True)] == [
+    assert [(s.start, s.stop) for s in share_out(plans, 8, largest_first=1)] == [
         (4, 6),
         (0, 2),
         (6, 8),
         (2, 4),
     ]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_single_clicks_take_the_larger_objects_in_the_share_asked_for(share):
+    config = Prompting(groups=3)
+    blocks = [
+        share_out(draw_plans(config, 0, step), 6, largest_first=share)[0].step is None for step in range(1000)
+    ]
+    assert np.mean(blocks) == pytest.approx(share, abs=0.05)
 
 
 def test_plans_follow_seed_and_step_alone():

@@ -123,7 +123,7 @@ def test_balance_says_whether_small_or_large_objects_come_more_often():
 
 
 def test_objects_come_by_area_where_that_is_asked_for():
-    stream, rng = Stream(objects_per_image=5, largest_first=True, min_area=1), np.random.default_rng(0)
+    stream, rng = Stream(objects_per_image=5, largest_first=0.5, min_area=1), np.random.default_rng(0)
     items = [prepare(ellipse_sample(i, 48), stream, Augment(), rng) for i in range(20)]
     areas = collate([item for item in items if item]).masks().sum((-2, -1))
     assert (areas.diff(dim=1) <= 0).all()
@@ -141,10 +141,43 @@ def test_masks_of_a_batch_are_the_objects_own(folder):
 
 def test_intensity_changes_leave_the_label_map(folder):
     sample = ellipse_sample(1, 64)
-    change = Augment(flip=0, rotate90=0, gamma=1, noise=1, blur=1, low_resolution=1, invert=1)
+    change = Augment(
+        flip=0, rotate90=0, gamma=1, noise=1, blur=1, low_resolution=1, invert=1, shade=1, fade=1
+    )
     item = prepare(sample, Stream(), change, np.random.default_rng(0))
     assert np.array_equal(item["labels"], sample.label)
     assert not np.array_equal(item["images"][0], sample.image)
+
+
+@pytest.mark.parametrize("kind", ["low_resolution", "shade", "fade"])
+def test_each_intensity_change_does_what_its_name_says(kind):
+    none = dict.fromkeys(Augment.model_fields.keys() - {"angle", "zoom", "coarseness"}, 0)
+    sharp = (
+        np.kron(np.indices((16, 16)).sum(0) % 2, np.ones((4, 4))).astype(np.uint8) * 100 + 50
+    )  # checks of 4 pixels
+    config = Augment(**none | {kind: 1}, coarseness=(6, 7))
+    changed = np.stack(
+        [
+            augment.apply_image(sharp, augment.draw(config, sharp.shape, rng), rng)
+            for rng in map(np.random.default_rng, range(20))
+        ]
+    ).astype(float)
+    contrast = changed[:, sharp == 150].mean(1) - changed[:, sharp == 50].mean(1)
+    local = changed.reshape(20, 2, 32, 2, 32).mean((2, 4))  # the four quarters of each image
+    if kind == "low_resolution":
+        assert (contrast < 50).all()
+        assert (np.ptp(local, axis=(1, 2)) < 5).all()
+    elif kind == "fade":
+        assert ((contrast < 95) & (contrast > 20)).all()
+        assert (np.ptp(local, axis=(1, 2)) < 8).all()
+    else:
+        assert (np.ptp(local, axis=(1, 2)) > 5).mean() > 0.8
+    assert np.array_equal(
+        augment.apply_image(
+            sharp, augment.draw(Augment(**none), sharp.shape, rng := np.random.default_rng(0)), rng
+        ),
+        sharp,
+    )
 
 
 def test_bad_shard_is_replaced_and_reported(tmp_path):

@@ -12,6 +12,9 @@ from trainer.config import Augment
 
 Image = NDArray[np.uint8]
 
+FADE_FACTOR = 16.0
+"""Where an image fades, structures under about this many pixels are lost."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -33,6 +36,10 @@ class Draw:
         Standard deviation of the Gaussian, pixels.
     reduce
         Factor by which the image is sampled down and up again.
+    shade
+        Natural logarithm of the largest factor of a smooth gain field.
+    fade
+        Largest weight with which a strongly blurred copy replaces the image, in smooth patches.
     """
 
     matrix: NDArray[np.float64]
@@ -46,11 +53,13 @@ class Draw:
     noise: float = 0.0
     blur: float = 0.0
     reduce: float = 1.0
+    shade: float = 0.0
+    fade: float = 0.0
 
 
 def draw(config: Augment, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
     """Draw what happens to one image of `shape`; always the same number of shares, in the same order."""
-    flip, rotate, affine, crop, gamma, invert, noise, blur, low = rng.random(9) < [
+    flip, rotate, affine, crop, gamma, invert, noise, blur, low, shade, fade = rng.random(11) < [
         config.flip,
         config.rotate90,
         config.affine,
@@ -60,6 +69,8 @@ def draw(config: Augment, shape: tuple[int, int], rng: np.random.Generator) -> D
         config.noise,
         config.blur,
         config.low_resolution,
+        config.shade,
+        config.fade,
     ]
     matrix = np.eye(2)
     if flip:
@@ -92,14 +103,17 @@ def draw(config: Augment, shape: tuple[int, int], rng: np.random.Generator) -> D
         invert=bool(invert),
         noise=float(rng.uniform(0.01, 0.08)) if noise else 0.0,
         blur=float(rng.uniform(0.5, 1.5)) if blur else 0.0,
-        reduce=float(rng.uniform(1.3, 3.0)) if low else 1.0,
+        reduce=float(rng.uniform(*config.coarseness)) if low else 1.0,
+        shade=float(rng.uniform(0.3, 1.2)) if shade else 0.0,
+        fade=float(rng.uniform(0.6, 1.0)) if fade else 0.0,
     )
 
 
 def apply_image(image: Image, drawn: Draw, rng: np.random.Generator) -> Image:
     """The image as drawn, uint8 (H, W); padding is 0 here and is masked after normalisation."""
     values = _move(image, drawn, order=1)
-    if drawn.reduce > 1 or drawn.blur or drawn.noise or drawn.gamma != 1 or drawn.gain != 1:
+    d = drawn
+    if (d.gamma, d.gain, d.shift, d.noise, d.blur, d.reduce, d.shade, d.fade) != (1, 1, 0, 0, 0, 1, 0, 0):
         values = _intensity(values.astype(np.float32) / np.float32(255), drawn, rng)
     if drawn.invert:
         values = 255 - values
@@ -131,10 +145,22 @@ def _intensity(values: NDArray[np.float32], drawn: Draw, rng: np.random.Generato
         values = _low_resolution(values, drawn.reduce)
     if drawn.blur:
         values = ndimage.gaussian_filter(values, drawn.blur)
+    if drawn.fade:
+        # Where the outline cannot be seen, prompt and shape have to say where it runs.
+        weight = np.float32(drawn.fade) * np.clip(2 * _smooth_field(values.shape, rng), 0, 1)
+        values = values + weight * (_low_resolution(values, FADE_FACTOR) - values)
+    if drawn.shade:
+        values = values * np.exp(np.float32(drawn.shade) * _smooth_field(values.shape, rng))
     values = drawn.gain * np.clip(values, 0, 1) ** drawn.gamma + drawn.shift
     if drawn.noise:
         values = values + drawn.noise * rng.standard_normal(values.shape, dtype=np.float32)
     return np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
+
+
+def _smooth_field(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Values in -1..1, interpolated from a few random ones on a coarse grid."""
+    knots = rng.uniform(-1, 1, (4, 4)).astype(np.float32)
+    return ndimage.zoom(knots, (shape[0] / 4, shape[1] / 4), order=1, grid_mode=True, mode="nearest")
 
 
 def _low_resolution(values: NDArray[np.float32], factor: float) -> NDArray[np.float32]:

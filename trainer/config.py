@@ -93,7 +93,13 @@ class Augment(Config):
     noise: Share = 0.0
     blur: Share = 0.0
     low_resolution: Share = 0.0
-    """Sampled down by up to 3 and up again."""
+    """Sampled down and up again."""
+    coarseness: tuple[float, float] = (1.3, 3.0)
+    """Factor of `low_resolution`."""
+    shade: Share = 0.0
+    """A smooth field of gain, factors up to 3.3 or 1/3.3."""
+    fade: Share = 0.0
+    """Patches in which detail under 16 pixels fades, outlines with it."""
 
 
 class Stream(Config):
@@ -102,8 +108,9 @@ class Stream(Config):
     objects_per_image: int = Field(default=6, ge=1)
     balance: float = Field(default=0.5, ge=-1, le=1)
     """0: objects drawn evenly; 1: inversely to the square root of their area; -1: in proportion to it."""
-    largest_first: bool = False
-    """A click alone is asked of the larger of an image's chosen objects, so that it means the whole organ."""
+    largest_first: Share = 0.0
+    """Share of steps in which a click alone is asked of the larger of an image's chosen objects, so that it
+    means the whole organ; in the others the groups take the objects by turns."""
     min_area: int = Field(default=12, ge=1)
     """Objects of fewer pixels are not asked for."""
     max_share: Share = 0.9

@@ -68,12 +68,12 @@ def draw_plans(config: Prompting, seed: int, step: int) -> list[Plan]:
     return plans
 
 
-def share_out(plans: Sequence[Plan], count: int, *, largest_first: bool) -> list[slice]:
+def share_out(plans: Sequence[Plan], count: int, *, largest_first: float) -> list[slice]:
     """Which of the `count` objects of each image belong to each plan's group.
 
-    By turns; with `largest_first` (the objects come by area) in blocks, single clicks first.
+    By turns; in a share `largest_first` of the steps in blocks, single clicks first (objects come by area).
     """
-    if not largest_first:
+    if plans[0].seed >= largest_first * (1 << 31):  # the plans' own seed decides: the same on every process
         return [slice(number, None, len(plans)) for number in range(len(plans))]
     ranks = np.argsort(np.argsort([plan.kind not in SINGLE_CLICKS for plan in plans], kind="stable"))
     edges = np.linspace(0, count, len(plans) + 1).round().astype(int)
