@@ -21,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import joblib
 import numpy as np
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
@@ -33,7 +32,7 @@ from evaluation.config import PRESETS, EvalConfig
 from evaluation.descriptor import load_descriptor
 from evaluation.methods.sam import SamMethod, wants_multimask
 from evaluation.prompting import Prompt
-from evaluation.run import ask, case_prompts, score_answers
+from evaluation.run import ask, case_prompts, score_answers, score_threads
 from trainer import models
 
 Masks = list[np.ndarray]
@@ -78,12 +77,12 @@ def plain(cases: list[Case], sam: object, config: EvalConfig, *, cached: bool, s
 def ours(cases: list[Case], sam: object, config: EvalConfig, *, score: bool) -> Masks:
     method = SamMethod("model", sam)
     masks = []
-    with joblib.Parallel(n_jobs=-1, prefer="threads") as parallel:
+    with score_threads(-1) as threads:
         for case in cases:
             prompts = case_prompts(case, config.prompts, config.seed)
             seconds, answers = ask(method, case, prompts)
             if score:
-                score_answers(case, answers, config, "model", seconds, parallel)
+                score_answers(case, answers, config, "model", seconds, threads)
             masks += [answer.predicted.mask for answer in answers]  # in the order asked: no further rounds
     return masks
 

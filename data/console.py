@@ -17,6 +17,12 @@ class Failed(Exception):
     """The work was done as far as it went, but a part of it failed (exit code 1)."""
 
 
+def check_jobs(jobs: int) -> None:
+    """Raise :class:`InputError` unless `jobs` is -1 (one a core) or a number of workers."""
+    if jobs == 0 or jobs < -1:
+        raise InputError(f"--jobs {jobs}: a number from 1, or -1 for one a core")
+
+
 class Group(click.Group):
     """A click group whose commands end with one line and exit code 2 on :class:`InputError`.
 

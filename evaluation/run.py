@@ -6,9 +6,10 @@ import dataclasses
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import joblib
 from tqdm import tqdm
@@ -80,7 +81,7 @@ def run(
     pictures = overlays.Gallery(out / "overlays", sample=config.overlays)
     bar = tqdm(unit=" cases", disable=None, smoothing=0.05)
     try:
-        with ScoresFile(out) as file, joblib.Parallel(n_jobs=jobs, prefer="threads") as parallel, bar:
+        with ScoresFile(out) as file, score_threads(jobs) as threads, bar:
             for descriptor in descriptors:
                 bar.set_description(descriptor.name)
                 for item in iter_cases(descriptor, root, limit=config.limit):
@@ -89,7 +90,7 @@ def run(
                         continue
                     cases += 1
                     bar.update()
-                    _one_case(item, methods, config, file, pictures, failures, parallel)
+                    _one_case(item, methods, config, file, pictures, failures, threads)
     except KeyboardInterrupt as error:
         raise Failed(f"interrupted after {cases} cases; the same command goes on from there") from error
     finally:
@@ -104,7 +105,7 @@ def _one_case(
     file: ScoresFile,
     pictures: overlays.Gallery,
     failures: list[Failure],
-    parallel: joblib.Parallel,
+    threads: Executor,
 ) -> None:
     todo = [method for method in methods if not _is_done(file.done, case, method)]
     if not todo:
@@ -115,7 +116,7 @@ def _one_case(
     for method in todo:
         try:
             encode_seconds, answers = ask(method, case, prompts)
-            scored = score_answers(case, answers, config, method.name, encode_seconds, parallel)
+            scored = score_answers(case, answers, config, method.name, encode_seconds, threads)
         except Exception as error:  # whatever a method does, it costs this case and no more
             reason = f"{type(error).__name__}: {error}"
             log.debug("%s: %s on %s", method.name, reason, case.case, exc_info=True)
@@ -192,19 +193,29 @@ def _plain(predicted: Predicted) -> Predicted:
     return dataclasses.replace(predicted, memory=None)  # logits of old rounds need not be kept
 
 
+def score_threads(jobs: int) -> Executor:
+    """Threads for :func:`score_answers`, -1 for one a core.
+
+    Not joblib's: its polling, every hundredth of a second, takes as long as these tasks do.
+    """
+    return ThreadPoolExecutor(joblib.effective_n_jobs(jobs))
+
+
 def score_answers(
     case: Case,
     answers: Sequence[Answer],
     config: EvalConfig,
     method: str,
     encode_seconds: float,
-    parallel: joblib.Parallel,
+    threads: Executor,
 ) -> list[Row]:
     """Rows of one method's answers to one case, in the answers' order."""
     tolerance = config.tolerance_px if case.spacing is None else config.tolerance_mm
-    scores: list[Any] = parallel(
-        joblib.delayed(metrics.score)(answer.predicted.mask, answer.object.mask, case.spacing, tolerance)
-        for answer in answers
+    scores = list(
+        threads.map(
+            lambda answer: metrics.score(answer.predicted.mask, answer.object.mask, case.spacing, tolerance),
+            answers,
+        )
     )
     return [
         Row(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.console import InputError
+from data.console import InputError, check_jobs
 from data.folder import sha256
 from evaluation import methods as registry
 from evaluation.cases import iter_cases
@@ -59,6 +59,7 @@ def evaluate(
     """
     from evaluation.report import write_tables
 
+    check_jobs(jobs)
     descriptors = load_datasets(datasets, root)
     methods = build_methods(specs, device=device, multimask=config.multimask)
     if baseline is not None and baseline not in [method.name for method in methods]:

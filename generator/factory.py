@@ -29,7 +29,7 @@ import joblib
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 from tqdm import tqdm
 
-from data.console import Failed, InputError
+from data.console import Failed, InputError, check_jobs
 from data.folder import (
     UNFINISHED,
     Manifest,
@@ -155,8 +155,7 @@ def _check_arguments(
         raise InputError(f"--num {num}: at least 1 sample")
     if not 0 <= root_seed < 1 << 63:
         raise InputError(f"--seed {root_seed}: from 0 to {(1 << 63) - 1}")
-    if jobs == 0 or jobs < -1:
-        raise InputError(f"--jobs {jobs}: a number of processes from 1, or -1 for one a core")
+    check_jobs(jobs)
     largest = max(1, MAX_SHARD_PIXELS // config.size**2)
     if not 1 <= shard_size <= largest:
         raise InputError(f"--shard-size {shard_size}: from 1 to {largest} samples at size {config.size}")

@@ -90,6 +90,7 @@ WRONG = {
     "none": (["--method", "none"], "no method"),
     "baseline": (["--baseline", "sam"], "ellipse"),
     "device": (["--checkpoint", "rand", "--device", "quantum"], "quantum"),
+    "jobs": (["--jobs", "0"], "--jobs 0"),
 }
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +14,7 @@ from evaluation import methods, overlays
 from evaluation.config import EvalConfig
 from evaluation.descriptor import load_descriptor
 from evaluation.methods import Predicted
-from evaluation.run import ask, case_prompts, run, score_answers
+from evaluation.run import ask, case_prompts, run, score_answers, score_threads
 from evaluation.scores import COLUMNS, ScoresFile, claim, read_scores
 from evaluation.session import build_methods, evaluate
 
@@ -168,8 +167,8 @@ def test_the_unit_and_tolerance_follow_the_spacing():
     for spacing in (None, (0.5, 2.0)):
         case = disc_case(0, spacing=spacing)
         seconds, answers = ask(Oracle(wrong=20), case, case_prompts(case, ["box"], 0))
-        with joblib.Parallel(n_jobs=1) as parallel:
-            (rows[spacing],) = score_answers(case, answers, config, "m", seconds, parallel)
+        with score_threads(1) as threads:
+            (rows[spacing],) = score_answers(case, answers, config, "m", seconds, threads)
     assert (rows[None].unit, rows[None].tolerance) == ("px", 1.5)
     assert (rows[0.5, 2.0].unit, rows[0.5, 2.0].tolerance) == ("mm", 3.0)
     assert rows[None].hd95 != rows[0.5, 2.0].hd95

@@ -179,6 +179,49 @@ def test_logits_equal_sam_predictors(sam, points, labels, boxes, multimask):
         np.testing.assert_allclose(again.logits()[k], full, atol=1e-4)
 
 
+def test_prompts_of_every_kind_in_one_call_equal_sam_predictors(sam):
+    image = np.random.default_rng(0).integers(0, 256, (50, 80), dtype=np.uint8)
+    predictor = SamPredictor(sam)
+    predictor.set_image(np.repeat(image[:, :, None], 3, axis=2))
+    none, none_labels = np.zeros((0, 2)), np.zeros(0)
+    asked = [
+        (POINTS[0], LABELS[0], None),
+        (POINTS[1, :1], LABELS[1, :1], BOXES[0]),
+        (none, none_labels, BOXES[1]),
+    ]
+    coords, kinds = decode.pack_points(*zip(*asked, strict=True))
+    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds)
+    for row, (points, labels, box) in enumerate(asked):
+        clicks = {"point_coords": points, "point_labels": labels} if len(points) else {}
+        for multimask, chosen in ((False, slice(0, 1)), (True, slice(1, None))):
+            full, iou, _ = predictor.predict(
+                **clicks, box=box, multimask_output=multimask, return_logits=True
+            )
+            np.testing.assert_allclose(found.logits()[row, chosen], full, atol=1e-4)
+            np.testing.assert_allclose(found.iou[row, chosen], iou, atol=1e-4)
+
+
+def test_prompts_of_several_images_in_one_call(sam):
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 1, 64, 64), dtype=np.uint8))
+    with torch.no_grad():
+        features = decode.encode(sam, images)
+        coords = torch.tensor([[[9.0, 30.0]], [[40.0, 12.0]], [[3.0, 3.0]], [[50.0, 60.0]]])
+        kinds = torch.ones(4, 1, dtype=torch.long)
+        memory = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        for logits in (None, memory):
+            together, _ = decode.decode(sam, features, coords, kinds, logits)
+            for row in range(4):
+                own = slice(row, row + 1)
+                alone, _ = decode.decode(
+                    sam,
+                    features[row // 2 :][:1],
+                    coords[own],
+                    kinds[own],
+                    None if logits is None else logits[own],
+                )
+                torch.testing.assert_close(together[own], alone, atol=1e-5, rtol=1e-4)
+
+
 def test_padding_of_batches_equals_sams(sam):
     image = np.random.default_rng(1).integers(0, 256, (40, 64), dtype=np.uint8)
     padded = torch.zeros(1, 1, 64, 64)

@@ -1,17 +1,21 @@
 """Images to embeddings and prompts to masks, many at a time, with the numbers of ``SamPredictor``.
 
-SAM's own loop decodes one image after the other. Here the embedding is repeated for every prompt and all
-prompts go through the decoder in one call. Points and boxes are in pixels of the original image.
+SAM's own loop decodes one image after the other. Here all prompts go through the decoder in one call,
+whatever their numbers of clicks, and what they share of an image is computed once. Points and boxes are in
+pixels of the original image.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam
+from segment_anything.modeling.transformer import Attention, TwoWayTransformer
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +23,9 @@ from torch.nn import functional as F
 BOX_LABELS = (2, 3)
 """Labels of a box's two corners where it is written as two points, as in SAM's ONNX model."""
 PAD_LABEL = -1
+"""SAM's padding point: a token of its own that is attended to."""
+IGNORE_LABEL = -2
+"""Fills rows of fewer points than others; nothing attends to it, so that a row's numbers stay the same."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,27 @@ class Prediction:
 
     def masks(self) -> NDArray[np.bool_]:
         """Masks at the original image's resolution, bool (B, C, H, W)."""
-        return (self.logits() > 0).cpu().numpy()
+        found = np.empty((*self.iou.shape, *self.original_size), bool)
+        for row in range(len(found)):  # one prompt at a time: the logits are four times as large as the masks
+            found[row] = (self[row : row + 1].logits() > 0).cpu().numpy()[0]
+        return found
 
-    def best(self) -> NDArray[np.bool_]:
-        """The mask of highest estimated IoU of each prompt, bool (B, H, W)."""
-        rows = torch.arange(len(self.iou), device=self.iou.device)
-        return (self.logits()[rows, self.iou.argmax(1)] > 0).cpu().numpy()
+    def best(self, among: Tensor | None = None) -> Prediction:
+        """The mask of highest estimated IoU of each prompt, (B, 1).
+
+        Parameters
+        ----------
+        among
+            Which masks may be chosen, bool (B, C).
+        """
+        iou = self.iou if among is None else self.iou.masked_fill(~among, -torch.inf)
+        rows = torch.arange(len(iou), device=iou.device)
+        chosen = iou.argmax(1)
+        return replace(self, low_res=self.low_res[rows, chosen][:, None], iou=self.iou[rows, chosen][:, None])
+
+    def __getitem__(self, rows: slice) -> Prediction:
+        """Some of the prompts."""
+        return replace(self, low_res=self.low_res[rows], iou=self.iou[rows])
 
 
 @torch.no_grad()
@@ -90,9 +112,12 @@ def encode_image(sam: Sam, image: NDArray[np.uint8]) -> Embedding:
     """
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W) or (H, W, 3)")
-    colour = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
-    resized = ResizeLongestSide(sam.image_encoder.img_size).apply_image(colour)
-    tensor = torch.as_tensor(resized, device=sam.device).permute(2, 0, 1)[None]
+    resized = ResizeLongestSide(sam.image_encoder.img_size).apply_image(image)
+    tensor = (
+        torch.as_tensor(np.atleast_3d(resized), device=sam.device)
+        .permute(2, 0, 1)[None]
+        .expand(-1, 3, -1, -1)
+    )
     features = sam.image_encoder(sam.preprocess(tensor))
     height, width = image.shape[:2]
     return Embedding(features, (height, width), (resized.shape[0], resized.shape[1]))
@@ -156,26 +181,50 @@ def predict(
     if (points is None) != (labels is None):
         raise ValueError("points and labels go together")
     device = sam.device
+    coords, kinds = as_points(
+        None if points is None else torch.as_tensor(points, device=device),
+        None if labels is None else torch.as_tensor(labels, device=device),
+        None if boxes is None else torch.as_tensor(boxes, device=device),
+    )
+    found = predict_points(sam, embedding, coords, kinds, logits)
+    chosen = slice(1, None) if multimask else slice(0, 1)
+    return replace(found, low_res=found.low_res[:, chosen], iou=found.iou[:, chosen])
+
+
+@torch.no_grad()
+def predict_points(
+    sam: Sam,
+    embedding: Embedding,
+    coords: Tensor | None,
+    kinds: Tensor | None,
+    logits: Tensor | None = None,
+) -> Prediction:
+    """Masks for B prompts of one image that are written as points, see :func:`as_points`.
+
+    Parameters
+    ----------
+    coords, kinds
+        (B, M, 2) points (x, y) in pixels of the original image, and (B, M) their labels: 1 object,
+        0 background, 2 and 3 a box's corners, :data:`PAD_LABEL`, :data:`IGNORE_LABEL`. None where there are
+        mask prompts only.
+    logits
+        (B, 1, 4h, 4w), the `low_res` of an earlier round, as mask prompt.
+
+    Returns
+    -------
+    Prediction
+        All four masks: the single one, then the three for ambiguous prompts.
+    """
     height, width = embedding.original_size
     # SAM's transform: the scale of each axis after rounding the resized image to whole pixels.
-    scale = torch.tensor([embedding.input_size[1] / width, embedding.input_size[0] / height], device=device)
-    clicks = None if points is None else torch.as_tensor(points, dtype=torch.float32, device=device) * scale
-    marks = None if labels is None else torch.as_tensor(labels, device=device)
-    corners = None
-    if boxes is not None:
-        corners = torch.as_tensor(boxes, dtype=torch.float32, device=device) * scale.repeat(2)
-    coords, kinds = as_points(clicks, marks, corners)
-    count = len(kinds) if kinds is not None else len(logits)  # type: ignore[arg-type]
-    features = embedding.features.expand(count, -1, -1, -1)
-    low_res, iou = decode(sam, features, coords, kinds, logits)
-    chosen = slice(1, None) if multimask else slice(0, 1)
-    return Prediction(
-        low_res[:, chosen],
-        iou[:, chosen],
-        sam.image_encoder.img_size,
-        embedding.original_size,
-        embedding.input_size,
+    scale = torch.tensor(
+        [embedding.input_size[1] / width, embedding.input_size[0] / height], device=sam.device
     )
+    if coords is not None and kinds is not None:
+        coords, kinds = coords.to(sam.device, torch.float32) * scale, kinds.to(sam.device)
+    ragged = kinds is not None and bool((kinds == IGNORE_LABEL).any())
+    low_res, iou = decode(sam, embedding.features, coords, kinds, logits, ragged=ragged)
+    return Prediction(low_res, iou, sam.image_encoder.img_size, embedding.original_size, embedding.input_size)
 
 
 def as_points(
@@ -205,19 +254,59 @@ def as_points(
     return torch.cat(coords, 1), torch.cat(kinds, 1)
 
 
-def decode(
-    sam: Sam, features: Tensor, coords: Tensor | None, kinds: Tensor | None, logits: Tensor | None
+def pack_points(
+    points: Sequence[NDArray], labels: Sequence[NDArray], boxes: Sequence[NDArray | None]
 ) -> tuple[Tensor, Tensor]:
-    """Decode N prompts, each with its own copy of an embedding.
+    """:func:`as_points` for prompts of differing numbers of clicks, with a box or without.
+
+    Parameters
+    ----------
+    points, labels, boxes
+        For each prompt (n, 2), (n,) and (4,) or None; n may be 0.
+
+    Returns
+    -------
+    coords, kinds
+        float32 (B, M, 2) and int64 (B, M), M the largest number of points; ends of shorter rows are ignored.
+    """
+    longest = max(map(len, points)) + 2
+    coords = np.zeros((len(points), longest, 2), np.float32)
+    kinds = np.full((len(points), longest), IGNORE_LABEL)
+    for row, (clicks, marks, box) in enumerate(zip(points, labels, boxes, strict=True)):
+        count = len(clicks)
+        coords[row, :count], kinds[row, :count] = clicks, marks
+        if box is None:
+            kinds[row, count] = PAD_LABEL
+        else:
+            coords[row, count : count + 2], kinds[row, count : count + 2] = (
+                np.reshape(box, (2, 2)),
+                BOX_LABELS,
+            )
+    used = (kinds != IGNORE_LABEL).any(0)
+    return torch.from_numpy(coords[:, used]), torch.from_numpy(kinds[:, used])
+
+
+def decode(
+    sam: Sam,
+    features: Tensor,
+    coords: Tensor | None,
+    kinds: Tensor | None,
+    logits: Tensor | None,
+    *,
+    ragged: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Decode N prompts of B images, as many for each image.
 
     Parameters
     ----------
     features
-        (N, C, h, w), the embedding for each prompt.
+        (B, C, h, w), the embeddings; prompt n belongs to image ``n // (N // B)``.
     coords, kinds
         As :func:`as_points` gives them, in pixels of the model's input; None for none.
     logits
         (N, 1, 4h, 4w) mask prompts or None.
+    ragged
+        Whether some of the points are to be ignored, see :data:`IGNORE_LABEL`.
 
     Returns
     -------
@@ -226,17 +315,20 @@ def decode(
         those for ambiguous prompts. Gradients flow unless the caller turns them off.
     """
     encoder = sam.prompt_encoder
+    count = len(kinds) if kinds is not None else len(logits)  # type: ignore[arg-type]
     # Positions are sines of high frequency: in bfloat16 a click would move by pixels.
     with torch.autocast(features.device.type, enabled=False):
-        sparse = embed_points(encoder, coords, kinds, len(features))
+        sparse = embed_points(encoder, coords, kinds, count)
         image_pe = encoder.get_dense_pe()
     if logits is not None:
         dense = encoder.mask_downscaling(logits)
+        features = features.repeat_interleave(count // len(features), 0)
     else:
         dense = encoder.no_mask_embed.weight.view(1, -1, 1, 1)
     # One type for all that is as large as the image: under autocast, sums in float32 cost twice the memory.
     image_pe, dense = image_pe.to(features.dtype), dense.to(features.dtype)
-    return decode_masks(sam.mask_decoder, features + dense, image_pe, sparse)
+    ignored = kinds == IGNORE_LABEL if ragged and kinds is not None else None
+    return decode_masks(sam.mask_decoder, features + dense, image_pe, sparse, ignored)
 
 
 def embed_points(encoder: PromptEncoder, coords: Tensor | None, kinds: Tensor | None, count: int) -> Tensor:
@@ -249,35 +341,134 @@ def embed_points(encoder: PromptEncoder, coords: Tensor | None, kinds: Tensor | 
     position = encoder.pe_layer.forward_with_coords(coords.float() + 0.5, encoder.input_image_size)
     weights = [encoder.not_a_point_embed.weight, *(part.weight for part in encoder.point_embeddings)]
     table = torch.cat(weights)
-    return position * (kinds != PAD_LABEL)[..., None] + F.embedding(kinds + 1, table)
+    return position * (kinds > PAD_LABEL)[..., None] + F.embedding(kinds.clamp(PAD_LABEL) + 1, table)
 
 
 def decode_masks(
-    decoder: MaskDecoder, features: Tensor, image_pe: Tensor, sparse: Tensor
+    decoder: MaskDecoder, features: Tensor, image_pe: Tensor, sparse: Tensor, ignored: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """``MaskDecoder.predict_masks`` for N prompts with one embedding each.
+    """``MaskDecoder.predict_masks`` for N prompts of B images.
 
     Parameters
     ----------
     features
-        (N, C, h, w), embedding plus dense prompt.
+        (B, C, h, w), embedding plus dense prompt; prompt n belongs to ``n // (N // B)``.
     image_pe
         (1, C, h, w).
     sparse
         (N, M, C), embedded points and boxes.
+    ignored
+        (N, M), points that are not there.
 
     Returns
     -------
     masks, iou
         (N, 4, 4h, 4w) and (N, 4).
     """
-    count, channels, height, width = features.shape
+    count, (channels, height, width) = len(sparse), features.shape[1:]
     output = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([output.expand(count, -1, -1), sparse], dim=1)
-    hidden, source = decoder.transformer(features, image_pe.expand(count, -1, -1, -1), tokens)
+    seen = None if ignored is None else F.pad(~ignored, (len(output), 0), value=True)
+    hidden, source = two_way(decoder.transformer, features, image_pe, tokens, seen)
     source = source.transpose(1, 2).view(count, channels, height, width)
     upscaled = decoder.output_upscaling(source).flatten(2)
     heads = decoder.output_hypernetworks_mlps
     weights = torch.stack([head(hidden[:, 1 + i]) for i, head in enumerate(heads)], dim=1)
     masks = (weights @ upscaled).view(count, -1, 4 * height, 4 * width)
     return masks, decoder.iou_prediction_head(hidden[:, 0])
+
+
+def two_way(
+    transformer: TwoWayTransformer, features: Tensor, image_pe: Tensor, tokens: Tensor, seen: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """``TwoWayTransformer.forward`` for N prompts of B images.
+
+    The same function, computed in another order. A prompt has some ten tokens and an image hundreds or
+    thousands, so that nearly all the work is in projecting the image's tokens for attention from and to those
+    few. Until the first layer has written into them they are the same for all prompts of an image and are
+    projected once. After that the projection is moved to the other side of the product:
+    ``(x W + b) . k = x . (W k) + b . k``, and likewise for values, which takes about half the multiplications
+    and leaves large matrix products instead of many small ones.
+
+    Parameters
+    ----------
+    features, image_pe
+        (B, C, h, w) and (1, C, h, w).
+    tokens
+        (N, T, C).
+    seen
+        Tokens that may be attended to, bool (N, T), or None for all.
+
+    Returns
+    -------
+    tokens, image
+        (N, T, C) and (N, h w, C).
+    """
+    queries, image = tokens, features.flatten(2).transpose(1, 2)
+    position = image_pe.flatten(2).transpose(1, 2)
+    for layer in transformer.layers:
+        if layer.skip_first_layer_pe:
+            queries = layer.norm1(_attend(layer.self_attn, queries, queries, queries, seen))
+        else:
+            placed = queries + tokens
+            queries = layer.norm1(queries + _attend(layer.self_attn, placed, placed, queries, seen))
+        keys = image + position
+        read = _attend if len(image) < len(tokens) else _read_image
+        queries = layer.norm2(queries + read(layer.cross_attn_token_to_image, queries + tokens, keys, image))
+        queries = layer.norm3(queries + layer.mlp(queries))
+        change = _change_image(layer.cross_attn_image_to_token, keys, queries + tokens, queries, seen)
+        image = layer.norm4(_repeat(image, len(change)) + change)
+    final = transformer.final_attn_token_to_image
+    queries = queries + _read_image(final, queries + tokens, image + position, image)
+    return transformer.norm_final_attn(queries), image
+
+
+def _attend(attention: Attention, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
+    """SAM's ``Attention``: q (N, Q, C); k and v have a row for every prompt, or one for all of an image."""
+    projected = (attention.q_proj(q), attention.k_proj(k), attention.v_proj(v))
+    q, k, v = (_repeat(_heads(attention, part).transpose(1, 2), len(q)) for part in projected)
+    mask = None if seen is None else seen[:, None, None]
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attention.out_proj(out.transpose(1, 2).flatten(2))
+
+
+def _read_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same for few queries and many keys, (N, Q, C) and (N, K, C), without projecting the keys."""
+    q = _heads(attention, attention.q_proj(q))
+    asked = torch.einsum(
+        "nqhd,hdc->nhqc", q / math.sqrt(q.shape[-1]), _heads(attention, attention.k_proj.weight, 0)
+    )
+    # The keys' bias adds the same to all of a query's scores and drops out of the softmax.
+    weights = torch.softmax(asked.flatten(1, 2) @ k.transpose(1, 2), -1)
+    read = (weights @ v).unflatten(1, (attention.num_heads, -1))
+    out = torch.einsum("nhqc,hdc->nqhd", read, _heads(attention, attention.v_proj.weight, 0))
+    return attention.out_proj(out.flatten(2) + attention.v_proj.bias)
+
+
+def _change_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+    """The same for many queries (N or B, Q, C) and few keys (N, K, C), without projecting the queries."""
+    k, v = _heads(attention, attention.k_proj(k)), _heads(attention, attention.v_proj(v))
+    k = k / math.sqrt(k.shape[-1])
+    asked = torch.einsum("nkhd,hdc->nhkc", k, _heads(attention, attention.q_proj.weight, 0))
+    bias = torch.einsum("nkhd,hd->nhk", k, _heads(attention, attention.q_proj.bias, 0))
+    if seen is not None:
+        bias = bias.masked_fill(~seen[:, None], -torch.inf)
+    # Keys before queries: the softmax then runs over rows of many queries and not of few keys.
+    scores = torch.baddbmm(
+        bias.flatten(1)[:, :, None], asked.flatten(1, 2), _repeat(q, len(k)).transpose(1, 2)
+    )
+    weights = torch.softmax(scores.unflatten(1, (attention.num_heads, -1)), 2).flatten(1, 2)
+    values = torch.einsum("nkhd,chd->nhkc", v, _heads(attention, attention.out_proj.weight, 1))
+    return torch.baddbmm(attention.out_proj.bias, weights.transpose(1, 2), values.flatten(1, 2))
+
+
+def _heads(attention: Attention, projected: Tensor, axis: int = -1) -> Tensor:
+    """The axis of the projected channels as heads times channels of a head."""
+    return projected.unflatten(axis, (attention.num_heads, -1))
+
+
+def _repeat(rows: Tensor, count: int) -> Tensor:
+    """(B, ...) as (N, ...), each row N / B times in turn; nothing is copied for one image."""
+    if len(rows) == 1:
+        return rows.expand(count, *rows.shape[1:])
+    return rows if len(rows) == count else rows.repeat_interleave(count // len(rows), 0)

@@ -39,8 +39,7 @@ class Step(nn.Module):
         losses_, logs = [], []
         groups = share_out(plans, targets.shape[1], largest_first=self.config.stream.largest_first)
         for plan, slots in zip(plans, groups, strict=True):
-            repeated = features.repeat_interleave(targets[:, slots].shape[1], 0)
-            loss, log = self.rounds(repeated, batch, plan, slots, targets[:, slots].flatten(0, 1))
+            loss, log = self.rounds(features, batch, plan, slots, targets[:, slots].flatten(0, 1))
             losses_.append(loss)
             logs.append(log)
         # Every trained weight takes part, whatever was drawn: DDP waits for the gradient of each.
@@ -77,7 +76,7 @@ class Step(nn.Module):
     def rounds(
         self, features: Tensor, batch: Batch, plan: Plan, slots: slice, targets: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One group's rounds: N prompts with their features (N, C, h, w) and targets (N, h', w')."""
+        """One group's rounds: N prompts of B images, features (B, C, h, w), targets (N, h', w')."""
         config, sam = self.config.loss, self.sam
         size, side = sam.image_encoder.img_size, 4 * features.shape[-1]
         points, labels, boxes = first_prompts(plan, batch, slots, size / max(batch.labels.shape[1:]))

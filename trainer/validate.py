@@ -77,16 +77,13 @@ def _predict(sam: Sam, features: Tensor, batch: Batch, setting: Setting) -> Tens
     size = sam.image_encoder.img_size
     points, labels, boxes = first_prompts(setting.plan, batch, slice(None), size / max(height, width))
     coords, kinds = decode.as_points(points, labels, boxes)
-    count = batch.members.shape[1]
-    logits, estimated = decode.decode(sam, features.expand(count, -1, -1, -1), coords, kinds, None)
-    chosen = torch.zeros(count, dtype=torch.long, device=logits.device)
-    if setting.multimask:
-        chosen = 1 + estimated[:, 1:].argmax(1)
-    low_res = logits[torch.arange(count, device=logits.device), chosen][:, None]
     scale = size / max(height, width)
     input_size = (int(height * scale + 0.5), int(width * scale + 0.5))
-    full = decode.Prediction(low_res, estimated, size, (height, width), input_size).logits()
-    return full[:, 0] > 0
+    found = decode.Prediction(
+        *decode.decode(sam, features, coords, kinds, None), size, (height, width), input_size
+    )
+    several = torch.arange(4, device=features.device) > 0
+    return found.best(several == setting.multimask).logits()[:, 0] > 0
 
 
 def overlay(image: Tensor, target: Tensor, predicted: Tensor) -> NDArray[np.uint8]:

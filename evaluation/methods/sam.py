@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,8 @@ BATCH = 64
 class SamMethod:
     """A SAM behind the method protocol.
 
-    Prompts with the same number of clicks, with or without a box, go through the decoder together; nothing
-    is padded, so that each gets the numbers it would get alone from ``SamPredictor``.
+    Prompts go through the decoder together, whatever their clicks and boxes, and each gets the numbers it
+    would get alone from ``SamPredictor``.
     """
 
     def __init__(self, name: str, sam: Any, *, device: str = "cpu", multimask: str = "auto") -> None:
@@ -38,43 +37,45 @@ class SamMethod:
 
     def predict(self, encoded: decode.Embedding, prompts: Sequence[Prompt]) -> list[Predicted]:
         found: dict[int, Predicted] = {}
-        for rows in batches(prompts, BATCH):
+        for rows in batches(prompts, BATCH, _has_memory):
             found.update(zip(rows, self._decode(encoded, [prompts[row] for row in rows]), strict=True))
         return [found[row] for row in range(len(prompts))]
 
     def _decode(self, encoded: decode.Embedding, prompts: Sequence[Prompt]) -> list[Predicted]:
-        first = prompts[0]
-        clicks = len(first.points) > 0
-        result = decode.predict(
-            self._sam,
-            encoded,
-            points=np.stack([prompt.points for prompt in prompts]) if clicks else None,
-            labels=np.stack([prompt.labels for prompt in prompts]) if clicks else None,
-            boxes=np.stack([prompt.box for prompt in prompts if prompt.box is not None])
-            if first.box is not None
-            else None,
-            logits=torch.stack([prompt.memory for prompt in prompts]) if first.memory is not None else None,
-            multimask=wants_multimask(self._multimask, first),
+        coords, kinds = decode.pack_points(
+            [prompt.points for prompt in prompts],
+            [prompt.labels for prompt in prompts],
+            [prompt.box for prompt in prompts],
+        )
+        memory = [prompt.memory for prompt in prompts if prompt.memory is not None]
+        result = decode.predict_points(
+            self._sam, encoded, coords, kinds, torch.stack(memory) if memory else None
         )
         # The best of several masks is picked before it is brought to the image's size: a third of the work.
-        best = result.iou.argmax(1)
-        rows = torch.arange(len(prompts), device=best.device)
-        result = dataclasses.replace(
-            result, low_res=result.low_res[rows, best][:, None], iou=result.iou[rows, best][:, None]
-        )
-        masks = result.masks()[:, 0]
+        several = torch.tensor([wants_multimask(self._multimask, prompt) for prompt in prompts])
+        best = result.best(_among(several.to(result.iou.device)))
         return [
-            Predicted(masks[row], iou=float(result.iou[row, 0]), memory=result.low_res[row])
-            for row in range(len(prompts))
+            Predicted(mask, iou=iou, memory=low_res)
+            for mask, iou, low_res in zip(
+                best.masks()[:, 0], best.iou[:, 0].tolist(), best.low_res, strict=True
+            )
         ]
 
 
-def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
-    """Rows of prompts to decode together: as many clicks each, all with a box and memory or none."""
-    alike: dict[tuple[int, bool, bool], list[int]] = {}
+def _has_memory(prompt: Prompt) -> bool:
+    return prompt.memory is not None
+
+
+def _among(several: torch.Tensor) -> torch.Tensor:
+    """Which of SAM's four masks may answer a prompt (B, 4): the first, or one of the three others."""
+    return several[:, None] == torch.tensor([False, True, True, True], device=several.device)
+
+
+def batches(prompts: Sequence[Prompt], size: int, kind: Callable[[Prompt], Hashable]) -> Iterator[list[int]]:
+    """Rows of prompts to decode together: of one kind, and no more than `size`."""
+    alike: dict[Hashable, list[int]] = {}
     for row, prompt in enumerate(prompts):
-        kind = (len(prompt.points), prompt.box is not None, prompt.memory is not None)
-        alike.setdefault(kind, []).append(row)
+        alike.setdefault(kind(prompt), []).append(row)
     for rows in alike.values():
         yield from (rows[start : start + size] for start in range(0, len(rows), size))
 

@@ -46,7 +46,7 @@ class Sam2Method:
         if self._current is not encoded:  # the predictor holds one image
             self.encode(encoded)
         found: dict[int, Predicted] = {}
-        for rows in batches(prompts, BATCH):
+        for rows in batches(prompts, BATCH, _kind):
             found.update(zip(rows, self._decode([prompts[row] for row in rows]), strict=True))
         return [found[row] for row in range(len(prompts))]
 
@@ -67,6 +67,11 @@ class Sam2Method:
         return [
             Predicted(masks[row, k], float(iou[row, k]), low_res[row, k][None]) for row, k in enumerate(best)
         ]
+
+
+def _kind(prompt: Prompt) -> tuple[int, bool, bool]:
+    """What a prompt consists of: the predictor takes together what is alike."""
+    return len(prompt.points), prompt.box is not None, prompt.memory is not None
 
 
 def is_sam2(weights: Mapping[str, torch.Tensor]) -> bool:
