@@ -94,9 +94,9 @@ def panels(case: Case, by_method: dict[str, tuple[Answer, float]]) -> Image.Imag
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
         answer = answers[column - 1] if column else None
-        panel = _panel(case.image, window, answers[0].object.mask, answer, prompt if column == 0 else None)
         left = column * (PANEL + 4)
-        sheet.paste(panel, (left, 18))
+        asked = prompt if column == 0 else None
+        sheet.paste(panel(case.image, window, answers[0].object.mask, answer, asked), (left, 18))
         draw.text((left + 2, 3), _fit(title), fill="black")
     return sheet
 
@@ -120,13 +120,15 @@ def crop_window(shown: NDArray[np.bool_], mask: NDArray[np.bool_]) -> tuple[int,
     return left, top, left + side, top + side
 
 
-def _panel(
+def panel(
     image: NDArray[np.uint8],
     window: tuple[int, int, int, int],
     mask: NDArray[np.bool_],
     answer: Answer | None,
     prompt: object,
 ) -> Image.Image:
+    """The window of an image with the reference's outline, an answer's and a prompt, those that are given."""
+
     def shown(array: NDArray, resample: Image.Resampling) -> Image.Image:
         return Image.fromarray(array).crop(window).resize((PANEL, PANEL), resample)
 
