@@ -88,7 +88,8 @@ tiny: $(BIN)/.all
 	$(TRAIN_TWO) --shards $(TINY)/full256,$(TINY)/mild256 --preset tiny_cpu_whole_256 --init-from $(TINY)/train3/model.pth --out $(TINY)/train4
 	$(BIN)/synthfm-generate run --out $(TINY)/demo256 --preset demo --num 12288 --size 256 --seed 51
 	$(TRAIN_TWO) --shards $(TINY)/full256,$(TINY)/mild256,$(TINY)/demo256 --preset tiny_cpu_organ_256 --init-from $(TINY)/train4/model.pth --out $(TINY)/train5
-	$(BIN)/synthfm-train export $(TINY)/train5/model.pth --half --out $(TINY)/tiny.pth
+	$(TRAIN_TWO) --shards $(TINY)/full256,$(TINY)/mild256,$(TINY)/demo256 --preset tiny_cpu_mixed_256 --init-from $(TINY)/train5/model.pth --out $(TINY)/train6
+	$(BIN)/synthfm-train export $(TINY)/train6/model.pth --half --out $(TINY)/tiny.pth
 endif
 
 ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full
