@@ -143,12 +143,11 @@ def prompts(data_root: Path, datasets: tuple[str, ...], out: Path, **settings: A
 @click.option("--baseline", help="Method that the others are tested against (paired Wilcoxon, Holm).")
 def report(folder: Path, baseline: str | None) -> None:
     """Make every table and figure, and one HTML page, from FOLDER/scores.csv."""
-    from evaluation.report import write_report
+    from evaluation.report import PAGE, write_report
     from evaluation.scores import read_scores
 
-    page = write_report(read_scores(folder), folder, baseline=baseline)
-    click.echo((folder / "table.md").read_text(encoding="utf-8"))
-    click.echo(f"{page}, {folder / 'figures'}, {folder / 'table.md'}, table.csv, table.tex")
+    click.echo(write_report(read_scores(folder), folder, baseline=baseline))
+    click.echo(f"{folder / PAGE}, figures/; all tables: table.md, table.tex, table.csv, tables/")
 
 
 @main.command("methods")

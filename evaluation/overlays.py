@@ -156,14 +156,17 @@ def _draw_prompt(picture: Image.Image, prompt: object, window: tuple[int, int, i
         draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=colour, outline="black")
 
 
-def choose(folder: Path) -> dict[str, Path]:
-    """The best, median and worst picture of one folder of the gallery; fewer where there are fewer."""
+def choose(folder: Path, median: float) -> dict[str, Path]:
+    """The best, the worst and, between them, the picture nearest to a median DSC of a folder of the gallery.
+
+    Fewer where there are fewer.
+    """
     pictures = sorted(path for path in folder.glob("*.png") if _NAME.fullmatch(path.name))
     if not pictures:
         return {}
     found = {"best": pictures[-1]}
     if len(pictures) > 2:
-        found["median"] = pictures[len(pictures) // 2]
+        found["median"] = min(pictures[1:-1], key=lambda path: abs(float(path.name[:5]) - median))
     if len(pictures) > 1:
         found["worst"] = pictures[0]
     return found

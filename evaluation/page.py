@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from evaluation import overlays, typeset
+from evaluation import overlays, tables, typeset
 
 MOST_ROWS = 5000
 """More rows than these make a page too slow to open; the CSV holds them all."""
@@ -58,7 +57,7 @@ def render(
     dice, surface
         Grids of the two sections of tables.
     extras
-        Further tables with their captions; empty ones are left out.
+        Further tables with their captions.
     figures
         PNG files.
     gallery
@@ -73,6 +72,9 @@ def render(
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
+    # The gallery ranks an object by the first method that has scored it.
+    ranked = cases.drop_duplicates(tables.OBJECT).groupby(["dataset", "structure", "prompt"])
+    medians = {"/".join(map(overlays.slug, key)): dsc for key, dsc in ranked["dsc"].median().items()}
     caption = f"{len(cases)} rows"
     if len(cases) > MOST_ROWS:
         caption = f"the {MOST_ROWS} rows of lowest DSC of {len(cases)}; all are in scores.csv"
@@ -83,23 +85,16 @@ def render(
         note=note,
         dice=dice,
         surface=surface,
-        extras=[(frame(table), text) for table, text in extras if len(table)],
+        extras=[(frame(table), text) for table, text in extras],
         figures=[(path.stem, embedded(path)) for path in figures],
-        overlays=chosen_overlays(gallery),
+        overlays=chosen_overlays(gallery, medians),
         ranked_by=ranked_by,
         cases=frame(cases[CASE_COLUMNS]),
         cases_caption=caption,
         dash=typeset.DASH,
         number=lambda value, decimals: f"{value:.{decimals}f}",
-        show=show,
+        show=typeset.show,
     )
-
-
-def show(value: Any) -> str:
-    """A value of a table as text: numbers with four digits, NaN as a dash."""
-    if isinstance(value, float):
-        return typeset.DASH if math.isnan(value) else f"{value:.4g}"
-    return str(value)
 
 
 def embedded(path: Path) -> str:
@@ -107,11 +102,14 @@ def embedded(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def chosen_overlays(gallery: Path) -> list[tuple[str, list[tuple[str, str]]]]:
-    """For each folder of the gallery its name and the (label, picture) of its best, median and worst case."""
+def chosen_overlays(gallery: Path, medians: Mapping[str, float]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each folder of the gallery its name and the (label, picture) of its best, median and worst case.
+
+    `medians` are the median DSC by the folder's path in the gallery.
+    """
     found = []
     for folder in sorted({path.parent for path in gallery.glob("*/*/*/*.png")}):
-        pictures = overlays.choose(folder)
+        pictures = overlays.choose(folder, medians[folder.relative_to(gallery).as_posix()])
         labelled = [(f"{label}, DSC {path.name[:5]}", embedded(path)) for label, path in pictures.items()]
         if labelled:
             found.append((" / ".join(folder.relative_to(gallery).parts), labelled))

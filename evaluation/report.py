@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,10 @@ PAGE = "report.html"
 
 
 def write_tables(scores: pd.DataFrame, out: Path, *, baseline: str | None = None) -> str:
-    """Write ``table.md``, ``table.csv`` and ``table.tex`` and return the Markdown of the Dice tables.
+    """Write every table and return the Markdown of the Dice tables.
+
+    ``table.md`` and ``table.tex`` hold all of them; ``table.csv`` the scores by structure, ``tables/`` the
+    others as CSV.
 
     Parameters
     ----------
@@ -29,23 +33,46 @@ def write_tables(scores: pd.DataFrame, out: Path, *, baseline: str | None = None
     InputError
         If there is no such baseline.
     """
+    return _write(_made(scores, baseline), out)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Everything that stands in a report but the pictures."""
+
+    by_structure: pd.DataFrame
+    modality: pd.DataFrame
+    extras: dict[str, tuple[pd.DataFrame, str]]
+    """Name to table and caption; without the empty ones."""
+    dice: list[typeset.Grid]
+    surface: list[typeset.Grid]
+    note: str
+
+
+def _made(scores: pd.DataFrame, baseline: str | None) -> _Tables:
     summaries = {metric: tables.summarise(scores, metric, baseline=baseline) for metric in tables.METRICS}
-    return _write(scores, summaries, out, baseline)
+    modality = tables.by_modality(scores)
+    return _Tables(
+        pd.concat([table.assign(score=metric) for metric, table in summaries.items()]),
+        modality,
+        _extras(scores),
+        [*typeset.grids(summaries["dsc"]), typeset.modality_grid(modality)],
+        [grid for metric in ("surface_dice", "hd95") for grid in typeset.grids(summaries[metric], metric)],
+        typeset.note(baseline) + _dropped(scores),
+    )
 
 
-def _write(scores: pd.DataFrame, summaries: dict[str, pd.DataFrame], out: Path, baseline: str | None) -> str:
-    grids = _dice_grids(scores, summaries["dsc"])
-    note = typeset.note(baseline) + _dropped(scores)
-    text = "\n".join([*map(typeset.markdown, grids), note + "\n"])
-    long = pd.concat([table.assign(score=metric) for metric, table in summaries.items()])
-    write_atomically(out / "table.md", text)
-    write_atomically(out / "table.csv", long.to_csv(index=False, float_format="%.6g"))
-    write_atomically(out / "table.tex", typeset.latex(grids, typeset.note(baseline)))
-    return text
-
-
-def _dice_grids(scores: pd.DataFrame, summary: pd.DataFrame) -> list[typeset.Grid]:
-    return [*typeset.grids(summary), typeset.modality_grid(tables.by_modality(scores))]
+def _write(made: _Tables, out: Path) -> str:
+    dice = "\n".join([*map(typeset.markdown, made.dice), made.note + "\n"])
+    extras = [typeset.plain_grid(table, caption) for table, caption in made.extras.values()]
+    others = [*made.surface, *extras]
+    write_atomically(out / "table.md", "\n".join([dice, *map(typeset.markdown, others)]))
+    write_atomically(out / "table.tex", typeset.latex([*made.dice, *made.surface], made.note, extras))
+    write_atomically(out / "table.csv", made.by_structure.to_csv(index=False, float_format="%.6g"))
+    (out / "tables").mkdir(exist_ok=True)
+    for name, table in {"modality": made.modality, **{k: v[0] for k, v in made.extras.items()}}.items():
+        write_atomically(out / "tables" / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    return dice
 
 
 def _dropped(scores: pd.DataFrame) -> str:
@@ -55,8 +82,8 @@ def _dropped(scores: pd.DataFrame) -> str:
     return f" {dropped} rows are left out because not every method has scored their object."
 
 
-def write_report(scores: pd.DataFrame, out: Path, *, baseline: str | None = None) -> Path:
-    """Write the tables, ``figures/`` and ``report.html``; returns the page's path.
+def write_report(scores: pd.DataFrame, out: Path, *, baseline: str | None = None) -> str:
+    """Write the tables, ``figures/`` and ``report.html``; returns the Markdown of the Dice tables.
 
     Parameters
     ----------
@@ -65,32 +92,29 @@ def write_report(scores: pd.DataFrame, out: Path, *, baseline: str | None = None
     """
     from evaluation import figures, page
 
-    summaries = {metric: tables.summarise(scores, metric, baseline=baseline) for metric in tables.METRICS}
-    _write(scores, summaries, out, baseline)
+    made = _made(scores, baseline)
+    text = _write(made, out)
     files = figures.write_figures(scores, out / "figures")
     tolerances = scores[["tolerance", "unit"]].drop_duplicates()
     within = ", ".join(f"{value:g} {unit}" for value, unit in tolerances.itertuples(index=False, name=None))
-    surface = [
-        grid for metric in ("surface_dice", "hd95") for grid in typeset.grids(summaries[metric], metric)
-    ]
-    text = page.render(
+    whole = page.render(
         title="Evaluation: " + ", ".join(tables.method_names(scores)),
         subtitle=f"{scores[['dataset', 'case']].drop_duplicates().shape[0]} cases of "
         f"{', '.join(dict.fromkeys(scores['dataset']))}. Surface Dice at a tolerance of {within}.",
-        note=typeset.note(baseline) + _dropped(scores),
-        dice=_dice_grids(scores, summaries["dsc"]),
-        surface=surface,
-        extras=_extras(scores),
+        note=made.note,
+        dice=made.dice,
+        surface=made.surface,
+        extras=list(made.extras.values()),
         figures=files,
         gallery=out / "overlays",
         ranked_by=tables.method_names(scores)[0],
         cases=tables.last_round(scores),
     )
-    write_atomically(out / PAGE, text)
-    return out / PAGE
+    write_atomically(out / PAGE, whole)
+    return text
 
 
-def _extras(scores: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
+def _extras(scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, str]]:
     volumes = tables.stacked(scores)
     if len(volumes):
         keys = [*tables.ROW, "method"]
@@ -102,15 +126,19 @@ def _extras(scores: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
             slices=("slices", "mean"),
             coverage=("coverage", "mean"),
         ).reset_index()
-    return [
-        (
+    found = {
+        "volumes": (
             volumes,
             "DSC of the stacked slices of each volume; coverage: share of the structure's voxels in them",
         ),
-        (
+        "clicks": (
             tables.clicks_to_reach(scores),
             "Number of clicks to a DSC of 0.85 and 0.90; never reached counts as k",
         ),
-        (tables.calibration(scores), "Spearman correlation of the method's own IoU estimate with the DSC"),
-        (tables.seconds(scores), "Median seconds to encode an image and to predict one mask"),
-    ]
+        "calibration": (
+            tables.calibration(scores),
+            "Spearman correlation of the method's own IoU estimate with the DSC",
+        ),
+        "seconds": (tables.seconds(scores), "Median seconds to encode an image and to predict one mask"),
+    }
+    return {name: item for name, item in found.items() if len(item[0])}

@@ -65,6 +65,21 @@ def modality_grid(table: pd.DataFrame, metric: str = "dsc") -> Grid:
     return Grid(f"{METRICS[metric]} by modality", head, methods, rows, 1 if metric == "hd95" else 3)
 
 
+def plain_grid(table: pd.DataFrame, title: str) -> Grid:
+    """Any table as a grid of labels alone."""
+    rows: list[tuple[list[str], list[Cell | None]]] = [
+        ([show(value) for value in row], []) for row in table.itertuples(index=False, name=None)
+    ]
+    return Grid(title, [str(name) for name in table.columns], [], rows)
+
+
+def show(value: object) -> str:
+    """A value of a table as text: numbers with four digits, NaN as a dash."""
+    if isinstance(value, float):
+        return DASH if math.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
 def _cells(line: pd.DataFrame, methods: Sequence[str], metric: str) -> list[Cell | None]:
     by_method = line.set_index("method")
     order = by_method["mean"].sort_values(ascending=not HIGHER_IS_BETTER[metric], kind="stable")
@@ -164,10 +179,13 @@ def escape(text: str) -> str:
     return plain.translate(_ESCAPES)
 
 
-def latex(all_grids: Sequence[Grid], caption: str) -> str:
-    """Grids as one LaTeX file of booktabs tables, each shrunk to the text width where it is wider."""
+def latex(scored: Sequence[Grid], caption: str, plain: Sequence[Grid] = ()) -> str:
+    """Grids as one LaTeX file of booktabs tables, each shrunk to the text width where it is wider.
+
+    `caption` explains the marks of the `scored` ones; the `plain` ones have none.
+    """
     parts = [_LATEX_HEAD]
-    for grid in all_grids:
+    for grid, explained in [*((grid, f" {caption}") for grid in scored), *((grid, "") for grid in plain)]:
         columns = "l" * (len(grid.head) - 1) + "r" + "r" * len(grid.methods)
         lines = [" & ".join(escape(name) for name in (*grid.head, *grid.methods)) + r" \\", r"\midrule"]
         for labels, cells in grid.rows:
@@ -178,7 +196,7 @@ def latex(all_grids: Sequence[Grid], caption: str) -> str:
         body = "\n".join(lines)
         parts.append(
             "\\begin{table}[htbp]\n\\centering\n"
-            f"\\caption{{{escape(grid.title)}. {escape(caption)}}}\n"
+            f"\\caption{{{escape(grid.title)}.{escape(explained)}}}\n"
             "\\sbox0{%\n"
             f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}}}\n"
             "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox0}\\else\\usebox0\\fi\n"

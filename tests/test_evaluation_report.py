@@ -10,7 +10,7 @@ import pytest
 
 from data.console import InputError
 from evaluation import statistics, tables, typeset
-from evaluation.report import write_report, write_tables
+from evaluation.report import PAGE, write_report, write_tables
 from evaluation.scores import COLUMNS, read_scores
 
 
@@ -237,10 +237,12 @@ def test_latex_compiles_alone_and_inside_a_paper(tmp_path):
 def test_latex_is_balanced_and_escaped(tmp_path):
     write_tables(awkward_scores(), tmp_path)
     text = (tmp_path / "table.tex").read_text()
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 4
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") > 8
     assert r"50\%\_a\&b \#1 \{x\}" in text
-    for line in re.findall(r"^(?:ct|box|point1|clicks).*\\\\$", text, flags=re.M):
-        assert len(re.findall(r"(?<!\\)&", line)) == 4  # three labels, two methods
+    for columns, body in re.findall(r"begin{tabular}{(l*r+)}(.*?)\\end{tabular}", text, flags=re.S):
+        lines = re.findall(r"^.*\\\\$", body, flags=re.M)
+        assert len(lines) > 1
+        assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
 
 
 def test_table_csv_holds_every_score(tmp_path):
@@ -255,8 +257,20 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     scores = awkward_scores()
     scores.to_csv(folder / "scores.csv", index=False)
-    page = write_report(read_scores(folder), folder, baseline="a")
-    return folder, page.read_text()
+    write_report(read_scores(folder), folder, baseline="a")
+    return folder, (folder / PAGE).read_text()
+
+
+def test_every_table_stands_in_markdown_latex_and_csv(report):
+    folder, page = report
+    titles = ["DSC, prompt box", "DSC by modality", "surface Dice, prompt box", "HD95, prompt box",
+              "stacked slices", "Number of clicks", "Median seconds"]  # fmt: skip
+    for text in ((folder / "table.md").read_text(), (folder / "table.tex").read_text(), page):
+        assert [title for title in titles if title not in text] == []
+    clicks_table = pd.read_csv(folder / "tables" / "clicks.csv")
+    assert {"noc85", "noc90", "missed85"} <= set(clicks_table)
+    assert set(pd.read_csv(folder / "tables" / "modality.csv")["modality"]) == {"CT"}
+    assert {path.stem for path in (folder / "tables").glob("*.csv")} >= {"volumes", "seconds"}
 
 
 def test_the_page_is_whole_in_itself(report):

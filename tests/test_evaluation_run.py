@@ -184,8 +184,12 @@ def test_the_gallery_keeps_best_worst_and_a_bounded_sample(tmp_path):
     assert 3 <= len(pictures) <= 5
     assert pictures[0].name == "0.450__p11.png"
     assert pictures[-1].name == "1.000__p0.png"
-    chosen = overlays.choose(pictures[0].parent)
+    chosen = overlays.choose(pictures[0].parent, median=0.725)
     assert list(chosen) == ["best", "median", "worst"]
+    between = [float(path.name[:5]) for path in pictures[1:-1]]
+    assert float(chosen["median"].name[:5]) == min(between, key=lambda dsc: abs(dsc - 0.725))
+    near_best = overlays.choose(pictures[0].parent, median=0.99)
+    assert near_best["median"] == pictures[-2]
     assert Image.open(chosen["median"]).size[1] > overlays.PANEL
 
 
