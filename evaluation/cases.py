@@ -90,6 +90,16 @@ class CaseFailure:
     reason: str
 
 
+class NothingFound(InputError):
+    """Nothing of a dataset is under the data root; `reason` says so without their names."""
+
+    def __init__(self, descriptor: Descriptor, root: str | Path) -> None:
+        source = descriptor.sources[0]
+        expected = f"expected images {source.image!r} in the folder {source.folder[0]!r}"
+        super().__init__(f"dataset {descriptor.name}: nothing found under {root}; {expected}")
+        self.reason = f"nothing found; {expected}"
+
+
 def iter_cases(
     descriptor: Descriptor, root: str | Path, *, limit: int | None = None
 ) -> Iterator[Case | CaseFailure]:
@@ -111,7 +121,7 @@ def iter_cases(
 
     Raises
     ------
-    InputError
+    NothingFound
         If nothing of the dataset is under the root.
     """
     if limit is not None and limit < 1:
@@ -123,7 +133,7 @@ def iter_cases(
         return
     found = list(entries(descriptor, Path(root)))
     if not found:
-        raise InputError(f"dataset {descriptor.name}: nothing found under {root}; {_expected(descriptor)}")
+        raise NothingFound(descriptor, root)
     found, shares = share_out(found, limit)
     spare = 0
     for entry, share in zip(found, shares, strict=True):
@@ -138,11 +148,6 @@ def iter_cases(
             logger.debug("%s: %s", entry.image, error, exc_info=True)
             yield _failure(descriptor, entry, entry.image, f"{type(error).__name__}: {one_line(error)}")
         spare = 0 if share is None else max(0, share + spare - count)  # the next volume makes up for it
-
-
-def _expected(descriptor: Descriptor) -> str:
-    source = descriptor.sources[0]
-    return f"expected images {source.image!r} in the folder {source.folder[0]!r}"
 
 
 def share_out(found: list, limit: int | None) -> tuple[list, list[int | None]]:

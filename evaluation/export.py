@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from data.console import InputError
 from data.folder import write_atomically
-from evaluation.cases import Case, CaseFailure, iter_cases
+from evaluation.cases import Case
 from evaluation.config import EvalConfig
 from evaluation.methods.masks import PROMPTS, mask_file
 from evaluation.overlays import slug
 from evaluation.prompting import Prompt, is_interactive
-from evaluation.run import case_prompts, object_key
+from evaluation.run import case_prompts, object_key, read_cases
 from evaluation.scores import Failure
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def export_prompts(
     failures: list[Failure] = []
     out.mkdir(parents=True, exist_ok=True)
     for descriptor in descriptors:
-        items = iter_cases(descriptor, root, limit=config.limit)
+        items = read_cases(descriptor, root, limit=config.limit)
         for item in tqdm(items, desc=descriptor.name, unit=" cases", disable=None):
-            if isinstance(item, CaseFailure):
-                failures.append(Failure(item.dataset, item.case, "", item.file, item.reason))
+            if isinstance(item, Failure):
+                failures.append(item)
             else:
                 cases.append(_export_case(item, config, out))
     content = {"seed": config.seed, "cases": cases}

@@ -149,7 +149,8 @@ def _draw_prompt(picture: Image.Image, prompt: object, window: tuple[int, int, i
     box = getattr(prompt, "box", None)
     if box is not None:
         corners = (np.asarray(box).reshape(2, 2) - window[:2]) * scale
-        draw.rectangle([*corners[0], *(corners[1] - 1)], outline=BOX)
+        last = np.maximum(corners[1] - 1, corners[0])  # a thin box may be less than a pixel of the panel
+        draw.rectangle([*corners[0], *last], outline=BOX)
     for point, label in zip(getattr(prompt, "points", ()), getattr(prompt, "labels", ()), strict=True):
         x, y = (np.asarray(point, float) + 0.5 - window[:2]) * scale
         colour = POSITIVE if label else NEGATIVE

@@ -48,7 +48,7 @@ def read_volume(
     frame
         Index on the time or channel axis of a 4-D file.
     mask
-        Colour pictures become "any channel" instead of luminance.
+        Colour pictures become "any channel" instead of luminance; of a palette the numbers are kept.
 
     Raises
     ------
@@ -102,8 +102,9 @@ def _read_itk(path: Path, frame: int | None) -> Volume:
     volume = from_itk(image, frame)
     if lost is not None:
         size = volume.array.size
-        here = lost[lost // size == (frame or 0)] % size if lost[-1] >= size else lost
-        volume.array.reshape(-1)[here] = np.nan
+        frames = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() // size
+        read = frame if frame is not None and frames > 1 else 0  # a 3-D file has no frame to choose
+        volume.array.reshape(-1)[lost[lost // size == read] % size] = np.nan
     return volume
 
 
@@ -151,9 +152,9 @@ def count_frames(path: Path, *, key: str | None = None, axes: str | None = None)
         If the file cannot be read.
     """
     if suffix_of(path) in ARRAY_SUFFIXES:
-        array = _read_array(path, key)
-        axes = axes or ("tzyx" if array.ndim == 4 else "")
-        return int(np.prod([array.shape[axes.index(letter)] for letter in "tc" if letter in axes]))
+        return _frames(_read_array(path, key), axes, "tc")
+    if suffix_of(path) in PICTURE_SUFFIXES:
+        return _frames(*_open_picture(path, axes, mask=False), "t")
     reader = simpleitk().ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -163,24 +164,47 @@ def count_frames(path: Path, *, key: str | None = None, axes: str | None = None)
     return int(reader.GetSize()[3]) if reader.GetDimension() == 4 else max(1, reader.GetNumberOfComponents())
 
 
+def _frames(array: NDArray, axes: str | None, letters: str) -> int:
+    """How many frames an array has on the axes of these letters."""
+    axes = _axes_of(array, axes)
+    return int(np.prod([array.shape[axes.index(letter)] for letter in letters if letter in axes]))
+
+
 def _checked(frame: int, frames: int) -> int:
     if not 0 <= frame < frames:
         raise Unreadable(f"frame {frame} does not exist; the file has {frames} (counted from 0)")
     return frame
 
 
-def _read_picture(path: Path, axes: str | None, frame: int | None, mask: bool) -> Volume:
-    from skimage import io
-
+def _open_picture(path: Path, axes: str | None, mask: bool) -> tuple[NDArray, str]:
+    """A picture's array and its axes: those given, or else the file's own."""
+    own = None
     try:
         if suffix_of(path) in (".tif", ".tiff"):
             array, own = _read_tiff(path)
-            axes = axes or own
         else:
-            array = io.imread(path)
+            array = _read_pixels(path, mask)
     except Exception as error:  # imageio's plugins and tifffile raise what they like
         raise Unreadable(f"cannot be read as a picture: {' '.join(str(error).split())[:160]}") from error
-    axes = axes or {2: "yx", 3: "yxc"}.get(array.ndim, "zyxc")
+    return array, axes or own or {2: "yx", 3: "yxc"}.get(array.ndim, "zyxc")
+
+
+def _read_pixels(path: Path, mask: bool) -> NDArray:
+    """A picture's array; of a mask with a palette the numbers, not the colours that they stand for."""
+    from PIL import Image, UnidentifiedImageError
+    from skimage import io
+
+    try:
+        with Image.open(path) as picture:
+            if mask and picture.mode == "P" and getattr(picture, "n_frames", 1) == 1:
+                return np.asarray(picture)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"damaged, or no {suffix_of(path)} file") from error
+    return np.asarray(io.imread(path))
+
+
+def _read_picture(path: Path, axes: str | None, frame: int | None, mask: bool) -> Volume:
+    array, axes = _open_picture(path, axes, mask)
     if "c" in axes and array.ndim == len(axes):
         array = _grey(np.moveaxis(array, axes.index("c"), -1), mask)
         axes = axes.replace("c", "")
@@ -217,7 +241,7 @@ def _read_array(path: Path, key: str | None) -> NDArray:
         with h5py.File(path, "r") as file:
             names: list[str] = []
             file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-            return file[_chosen(names, key)][()]
+            return np.asarray(file[_chosen(names, key)][()])  # a string comes as bytes
     except (OSError, RuntimeError) as error:
         raise Unreadable(f"cannot be read as HDF5: {error}") from error
 
@@ -241,13 +265,19 @@ def _chosen(names: list[str], key: str | None) -> str:
     return key
 
 
-def _shaped(array: NDArray, axes: str | None, frame: int | None) -> Volume:
-    """Bring an array to (Z, Y, X) from its named axes."""
+def _axes_of(array: NDArray, axes: str | None) -> str:
+    """The axes of an array of numbers: those given, if they fit, or else the usual ones."""
     if array.dtype.kind not in "biuf":
         raise Unreadable(f"holds {array.dtype}, expected numbers")
     axes = axes or {2: "yx", 3: "zyx", 4: "tzyx"}.get(array.ndim, "")
     if len(axes) != array.ndim or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
         raise Unreadable(f"an array of shape {array.shape} does not have the axes {axes or 'of an image'!r}")
+    return axes
+
+
+def _shaped(array: NDArray, axes: str | None, frame: int | None) -> Volume:
+    """Bring an array to (Z, Y, X) from its named axes."""
+    axes = _axes_of(array, axes)
     for letter in "tc":
         if letter in axes:
             index, size = axes.index(letter), array.shape[axes.index(letter)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from data.console import Failed
 from data.folder import write_atomically
 from evaluation import metrics, overlays, prompting
-from evaluation.cases import Case, CaseFailure, Object, iter_cases
+from evaluation.cases import Case, NothingFound, Object, iter_cases
 from evaluation.config import EvalConfig
 from evaluation.methods import Method, Predicted
 from evaluation.prompting import Prompt
@@ -48,11 +49,13 @@ def run(
     out: Path,
     *,
     jobs: int = 1,
+    known: Sequence[Failure] = (),
 ) -> list[Failure]:
     """Score every method on every case and append the rows to ``OUT/scores.csv``.
 
-    What the file holds already is not done again. A file that cannot be read, or a case on which a method
-    crashes, costs that case and is returned (and written to ``failures.csv``).
+    What the file holds already is not done again. A file that cannot be read, a case on which a method
+    crashes, or a dataset of which nothing is there costs no more than itself and is returned (and written to
+    ``failures.csv``).
 
     Parameters
     ----------
@@ -68,15 +71,15 @@ def run(
         Folder of the run, claimed by :func:`evaluation.scores.claim`.
     jobs
         Threads for the scores of a case.
+    known
+        What failed before; the list begins with it.
 
     Raises
     ------
-    InputError
-        If nothing of a dataset is under the root.
     Failed
         On Ctrl-C.
     """
-    failures: list[Failure] = []
+    failures = list(known)
     cases = 0
     pictures = overlays.Gallery(out / "overlays", sample=config.overlays)
     bar = tqdm(unit=" cases", disable=None, smoothing=0.05)
@@ -84,9 +87,9 @@ def run(
         with ScoresFile(out) as file, score_threads(jobs) as threads, bar:
             for descriptor in descriptors:
                 bar.set_description(descriptor.name)
-                for item in iter_cases(descriptor, root, limit=config.limit):
-                    if isinstance(item, CaseFailure):
-                        failures.append(Failure(item.dataset, item.case, "", item.file, item.reason))
+                for item in read_cases(descriptor, root, limit=config.limit):
+                    if isinstance(item, Failure):
+                        failures.append(item)
                         continue
                     cases += 1
                     bar.update()
@@ -96,6 +99,18 @@ def run(
     finally:
         write_atomically(out / FAILURES, to_csv(failures, header=Failure))
     return failures
+
+
+def read_cases(descriptor: Descriptor, root: Path, *, limit: int | None) -> Iterator[Case | Failure]:
+    """A dataset's cases, and what of it cannot be read: all of it, where nothing is under the root."""
+    try:
+        for item in iter_cases(descriptor, root, limit=limit):
+            if isinstance(item, Case):
+                yield item
+            else:
+                yield Failure(item.dataset, item.case, "", item.file, item.reason)
+    except NothingFound as error:
+        yield Failure(descriptor.name, "", "", str(root), error.reason)
 
 
 def _one_case(
@@ -110,23 +125,31 @@ def _one_case(
     todo = [method for method in methods if not _is_done(file.done, case, method)]
     if not todo:
         return
-    prompts = case_prompts(case, config.prompts, config.seed)
     rows: list[Row] = []
     shown: list[tuple[Answer, str, float]] = []
-    for method in todo:
-        try:
-            encode_seconds, answers = ask(method, case, prompts)
-            scored = score_answers(case, answers, config, method.name, encode_seconds, threads)
-        except Exception as error:  # whatever a method does, it costs this case and no more
-            reason = f"{type(error).__name__}: {error}"
-            log.debug("%s: %s on %s", method.name, reason, case.case, exc_info=True)
-            failures.append(Failure(case.dataset, case.case, method.name, "", reason))
-            continue
-        rows += scored
-        shown += [(answer, row.method, row.dsc) for answer, row in zip(answers, scored, strict=True)]
+    with _guarded(failures, case, step="prompts"):
+        prompts = case_prompts(case, config.prompts, config.seed)
+        for method in todo:
+            with _guarded(failures, case, method=method.name):
+                encode_seconds, answers = ask(method, case, prompts)
+                scored = score_answers(case, answers, config, method.name, encode_seconds, threads)
+                rows += scored
+                shown += [(answer, row.method, row.dsc) for answer, row in zip(answers, scored, strict=True)]
     file.append(rows)
     if len(todo) == len(methods):
-        pictures.offer(case, shown)
+        with _guarded(failures, case, step="picture"):
+            pictures.offer(case, shown)
+
+
+@contextlib.contextmanager
+def _guarded(failures: list[Failure], case: Case, *, method: str = "", step: str = "") -> Iterator[None]:
+    """Whatever crashes inside costs this case (of one method, where it is named) and no more."""
+    try:
+        yield
+    except Exception as error:
+        reason = ": ".join(filter(None, (step, type(error).__name__, str(error))))
+        log.debug("%s: %s on %s", method or "case", reason, case.case, exc_info=True)
+        failures.append(Failure(case.dataset, case.case, method, "", reason))
 
 
 def _is_done(done: Done, case: Case, method: Method) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import pydantic
@@ -20,11 +21,17 @@ def _pattern(value: str) -> str:
 def _label(value: object) -> object:
     """Label numbers: 3, [1, 2] or "55..70" (a range, both ends included)."""
     values = value if isinstance(value, list) else [value]
+    if not values:
+        raise ValueError("write at least one label number")
     for item in values:
         if isinstance(item, bool) or not isinstance(item, (int, str)):
             raise ValueError(
                 "write a label number, a list of them, a range as 55..70, or a DICOM-SEG segment's label"
             )
+        if isinstance(item, int) and item < 0:
+            raise ValueError("label numbers count from 0")
+        if isinstance(item, str) and re.fullmatch(r"\s*[+-]?[0-9.]*[0-9]\s*", item) and ".." not in item:
+            raise ValueError("write a label number as an integer, without quotes")
         if isinstance(item, str) and ".." in item:
             low, _, high = item.partition("..")
             if not (low.strip().isdecimal() and high.strip().isdecimal()) or int(low) > int(high):
@@ -48,7 +55,14 @@ def _axes(value: str) -> str:
     return value
 
 
+def _name(value: str) -> str:
+    if not value.strip():
+        raise ValueError("write the structure's name")
+    return value
+
+
 Pattern = Annotated[str, pydantic.AfterValidator(_pattern)]
+Name = Annotated[str, pydantic.AfterValidator(_name)]
 Labels = Annotated[list[int | str], pydantic.BeforeValidator(_label)]
 Axes = Annotated[str, pydantic.AfterValidator(_axes)]
 Frame = Annotated[int | str, pydantic.PlainValidator(_frame)]
@@ -79,11 +93,11 @@ class Masks(Array):
     """One kind of mask files that belong to an image."""
 
     file: Pattern
-    labels: dict[str, Labels] | None = None
+    labels: Annotated[dict[Name, Labels], pydantic.Field(min_length=1)] | None = None
     """Multi-label file: structure to label number(s)."""
-    structure: str | None = None
+    structure: Name | None = None
     """The file holds one structure: its name."""
-    structures: dict[str, str] | None = None
+    structures: Annotated[dict[str, Name], pydantic.Field(min_length=1)] | None = None
     """One file a structure: value of the pattern's ``{structure}`` to name."""
     per_slice: bool = False
     """One file a slice of the volume, paired in the natural order of the file names on both sides."""

@@ -180,11 +180,19 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); give another --out") from error
     for key in {**before, **settings}:
-        if before.get(key) != settings.get(key):
+        old, new = before.get(key), settings.get(key)
+        if old != new:
             raise InputError(
-                f"{folder}: holds scores made with {key} = {_brief(before.get(key))}, now it is "
-                f"{_brief(settings.get(key))}; give another --out, or the settings of before to go on"
+                f"{folder}: holds scores made with {key} = {_brief(_differing(old, new))}, now it is "
+                f"{_brief(_differing(new, old))}; give another --out, or the settings of before to go on"
             )
+
+
+def _differing(value: Any, other: Any) -> Any:
+    """What of a value is not in the other: of a mapping the entries that differ."""
+    if not isinstance(value, dict) or not isinstance(other, dict):
+        return value
+    return {name: item for name, item in value.items() if name not in other or other[name] != item}
 
 
 def _brief(value: Any) -> str:

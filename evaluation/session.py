@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data.console import InputError, check_jobs
-from data.folder import sha256
+from data.folder import MANIFEST, sha256
 from evaluation import methods as registry
-from evaluation.cases import iter_cases
+from evaluation.cases import NothingFound
 from evaluation.config import EvalConfig
 from evaluation.descriptor import Descriptor, load_descriptor
 from evaluation.layout import entries
 from evaluation.methods import Method, Unavailable
+from evaluation.methods import masks as saved
+from evaluation.prompting import is_interactive
 from evaluation.run import run
 from evaluation.scores import Failure, claim, read_scores
 
@@ -66,7 +69,8 @@ def evaluate(
         names = ", ".join(method.name for method in methods)
         raise InputError(f"--baseline {baseline!r} is no method of this run; choose among {names}")
     claim(out, _settings(specs, methods, datasets, descriptors, root, config))
-    failures = run(descriptors, root, methods, config, out, jobs=jobs)
+    without = _without_masks(methods, config.prompts)
+    failures = run(descriptors, root, methods, config, out, jobs=jobs, known=without)
     try:
         table = read_scores(out)
     except InputError as error:
@@ -84,7 +88,15 @@ def evaluate(
 
 
 def load_datasets(names: Sequence[str], root: Path) -> list[Descriptor]:
-    """Load the descriptors and look whether each has something under the root, before any work is done."""
+    """Load the descriptors and look whether each has something under the root, before any work is done.
+
+    One of which nothing is there stays in the list, with a warning.
+
+    Raises
+    ------
+    InputError
+        If a dataset is unknown or given twice, or nothing of any is under the root.
+    """
     if not root.is_dir():
         raise InputError(f"--data-root {root}: no such folder")
     descriptors = [load_descriptor(name) for name in dict.fromkeys(names)]
@@ -95,8 +107,15 @@ def load_datasets(names: Sequence[str], root: Path) -> list[Descriptor]:
                 f"--dataset {name} and {seen[descriptor.name]} have the same name {descriptor.name!r}"
             )
         seen[descriptor.name] = name
-        if descriptor.shards is None and next(entries(descriptor, root), None) is None:
-            next(iter_cases(descriptor, root))  # raises, naming what was looked for
+    absent = [
+        NothingFound(item, root)
+        for item in descriptors
+        if item.shards is None and next(entries(item, root), None) is None
+    ]
+    if len(absent) == len(descriptors):
+        raise absent[0]
+    for error in absent:
+        log.warning("%s", error)
     return descriptors
 
 
@@ -122,6 +141,23 @@ def build_methods(specs: Sequence[str], *, device: str, multimask: str) -> list[
     if not built:
         raise InputError("no method to score: give --checkpoint FILE or --method NAME")
     return built
+
+
+def _without_masks(methods: Sequence[Method], settings: Sequence[str]) -> list[Failure]:
+    """Warn of settings for which a folder of saved masks holds none; one without any mask has failed."""
+    failures = []
+    for method in methods:
+        if not isinstance(method, saved.SavedMasks):
+            continue
+        missing = [setting for setting in settings if not method.accepts(setting)]
+        if len(missing) == len(settings):
+            reason = f"no mask for {', '.join(missing)}; expected SETTING/DATASET/CASE/OBJECT.png in it"
+            failures.append(Failure("", "", method.name, str(method.folder), reason))
+            continue
+        for setting in missing:
+            if not is_interactive(setting):
+                log.warning("%s: %s holds no mask for %s", method.name, method.folder, setting)
+    return failures
 
 
 def pick_device(device: str) -> str:
@@ -160,13 +196,30 @@ def _settings(
     for spec in specs:
         name, kind, argument = registry.parse(spec)
         if name in ready:
-            file = Path(argument)
-            described[name] = (
-                sha256(file) if kind == "checkpoint" and file.is_file() else f"{kind}:{argument}"
-            )
+            described[name] = _content(kind, argument, config.prompts)
     return {
         "datasets": [item.name for item in descriptors],
+        "descriptors": {item.name: _definition(item) for item in descriptors},
         "methods": described,
         "data root": str(root.resolve()),
         **config.model_dump(mode="json"),
     }
+
+
+def _definition(descriptor: Descriptor) -> str:
+    """Digest of what a descriptor says; a folder of shards is defined by its manifest."""
+    if descriptor.shards is not None:
+        return sha256(Path(descriptor.shards) / MANIFEST)
+    return hashlib.sha256(descriptor.model_dump_json().encode()).hexdigest()
+
+
+def _content(kind: str, argument: str, settings: Sequence[str]) -> str:
+    """What a method answers from: digest of its checkpoint or its saved masks, else its name."""
+    if kind == "checkpoint":
+        from trainer import models
+
+        file = Path(argument)
+        return sha256(file if file.is_file() else models.SHIPPED)  # the word 'tiny' is no file
+    if kind == "masks":
+        return saved.digest(Path(argument), settings)
+    return f"{kind}:{argument}"

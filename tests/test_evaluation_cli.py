@@ -78,6 +78,27 @@ def test_a_failed_case_is_told_with_exit_code_1(tmp_path):
     assert "| discs | disc | 3 / 3 |" in text
 
 
+def test_a_folder_without_masks_is_told_with_exit_code_1(discs, tmp_path):
+    root, descriptor, _ = discs
+    (tmp_path / "empty").mkdir()
+    common = ["--data-root", root, "--dataset", descriptor, "--prompts", "box", "--out", tmp_path / "out"]
+    text = call("run", *common, "--method", f"ellipse,vendor=masks:{tmp_path / 'empty'}", code=1)
+    assert f"failed: {tmp_path / 'empty'} (vendor): no mask for box; expected SETTING/" in text
+
+
+def test_a_dataset_that_is_not_there_fails_and_the_others_are_scored(discs, tmp_path):
+    root, descriptor, _ = discs
+    common = ["--data-root", root, "--dataset", f"acdc,{descriptor}", "--prompts", "box"]
+    text = call("run", *common, "--out", tmp_path / "out", code=1)
+    assert "| discs | disc | 4 / 4 |" in text
+    assert f"failed: acdc {root}: nothing found; expected images" in text
+    assert "acdc" in (tmp_path / "out" / "failures.csv").read_text()
+    assert "failed: acdc" in call("prompts", *common, "--out", tmp_path / "exchange", code=1)
+    none = ["--data-root", root, "--dataset", "acdc,hc18", "--out", tmp_path / "none"]
+    assert "dataset acdc: nothing found under" in call("run", *none, code=2)
+    assert not (tmp_path / "none").exists()
+
+
 WRONG = {
     "dataset": (["--dataset", "chaos-tc"], "chaos-ct"),
     "root": (["--data-root", "nowhere"], "nowhere"),

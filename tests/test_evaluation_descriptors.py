@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from evaluation_files import REALDATA, blocks, needs_realdata, picture_of, write_itk, write_picture
 from evaluation_trees import TREES, acdc, camus, ddti
@@ -148,6 +149,14 @@ def _masks(**keys: Any) -> dict[str, Any]:
         (_masks(label={"b": 1}), "unknown key 'sources.0.masks.0.label'; did you mean 'labels'"),
         (_masks(labels={"b": 1.5}), "sources.0.masks.0.labels.b.*label number"),
         (_masks(labels={"b": "9..3"}), "range of labels as 55..70"),
+        (_masks(labels={}), "labels.*at least 1"),
+        (_masks(labels={"b": []}), "labels.b.*at least one label"),
+        (_masks(labels={"b": [1, -2]}), "labels.b.*count from 0"),
+        (_masks(labels={"b": "1"}), "labels.b.*without quotes"),
+        (_masks(labels={"b": "-1.5"}), "labels.b.*without quotes"),
+        (_masks(labels={"": 1}), "the structure's name"),
+        (_masks(structure=""), "structure.*the structure's name"),
+        (_masks(structures={}), "structures.*at least 1"),
         (_masks(structures={"b": "c"}), "needs a group {structure}"),
         ({"sources": [{**OWN["sources"][0], "image": "{id.png"}]}, "sources.0.image.*brace is not closed"),
         ({"sources": [{**OWN["sources"][0], "image": "{id:[}.png"}]}, "not a regular expression"),
@@ -294,7 +303,7 @@ def test_a_4d_image_follows_the_frame_in_its_masks_names(tmp_path: Path) -> None
         assert case.image[thing.mask].mean() > case.image[~thing.mask].mean() + 20
 
 
-@pytest.mark.parametrize("suffix", ["nii.gz", "npz"])
+@pytest.mark.parametrize("suffix", ["nii.gz", "npz", "tif"])
 def test_every_frame_of_a_4d_pair(suffix: str, tmp_path: Path) -> None:
     label = np.stack([blocks((6, 30, 40), [1]), np.roll(blocks((6, 30, 40), [1]), 5, axis=2)])
     image = picture_of(label, np.random.default_rng(0))
@@ -302,6 +311,9 @@ def test_every_frame_of_a_4d_pair(suffix: str, tmp_path: Path) -> None:
         folder.mkdir(exist_ok=True)
         if suffix == "npz":
             np.savez(folder / "a.npz", array=array)
+        elif suffix == "tif":
+            metadata = {"axes": "TZYX"}
+            tifffile.imwrite(folder / "a.tif", array, photometric="minisblack", metadata=metadata)
         else:
             write_itk(folder / "a.nii.gz", array, (1, 1, 8, 1))
     masks = {"file": f"masks/{{id}}.{suffix}", "labels": {"left ventricle": 1}}

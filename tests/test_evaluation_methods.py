@@ -183,7 +183,7 @@ def test_a_missing_or_misshapen_saved_mask_is_named(tmp_path):
     with pytest.raises(InputError, match=r"disc\.png: \(59, 72\) pixels"):
         predict(method, case, "box")
     next((tmp_path / "box").rglob("*.png")).write_bytes(b"not a picture")
-    with pytest.raises(InputError, match="not an image"):
+    with pytest.raises(InputError, match=r"disc\.png: cannot be read as a picture"):
         predict(method, case, "box")
     next((tmp_path / "box").rglob("*.png")).unlink()
     with pytest.raises(InputError, match="no such mask"):
@@ -198,6 +198,16 @@ def test_masks_made_for_other_prompts_are_refused(tmp_path):
     (tmp_path / "prompts.json").write_text(json.dumps({"seed": 99, "cases": [{"prompts": [line]}]}))
     with pytest.raises(InputError, match="--seed"):
         predict(methods.build(f"masks:{tmp_path}"), case, "box")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+def test_saved_masks_may_be_pictures_of_any_mode(tmp_path, mode):
+    case = disc_case(0)
+    save_masks(tmp_path, case, ["box"], change=lambda mask: mask * np.uint8(255))
+    (path,) = (tmp_path / "box").rglob("*.png")
+    Image.open(path).convert(mode).save(path)  # LA and RGBA: opaque everywhere
+    (answer,) = predict(methods.build(f"masks:{tmp_path}"), case, "box")
+    assert dice(case, answer) == 1.0
 
 
 def test_a_missing_folder_of_masks_is_named(tmp_path):
@@ -243,6 +253,19 @@ def test_a_sam2_checkpoint_without_its_package_costs_only_its_method(tmp_path, m
     monkeypatch.setitem(sys.modules, "sam2.build_sam", None)
     with pytest.raises(Unavailable, match=r"synthfm\[sam2\]"):
         methods.build(f"checkpoint:{tmp_path / 'sam2.pt'}")
+
+
+@pytest.mark.parametrize("package", ["mobile_sam", "timm"])
+def test_a_mobile_sam_checkpoint_without_its_package_costs_only_its_method(tmp_path, monkeypatch, package):
+    import sys
+
+    import torch
+
+    weights = {"image_encoder.patch_embed.seq.0.c.weight": torch.zeros(32, 3, 3, 3)}
+    torch.save(weights, tmp_path / "mobile.pt")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(Unavailable, match=r"synthfm\[mobile\]"):
+        methods.build(f"MS=checkpoint:{tmp_path / 'mobile.pt'}")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from evaluation_files import (
 
 from evaluation.dicom import read_segments
 from evaluation.masks import fill_outline
-from evaluation.readers import read_volume
+from evaluation.readers import count_frames, read_volume
 from evaluation.volume import Unreadable, radiological, same_grid
 
 ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
@@ -55,6 +55,44 @@ def test_an_opaque_alpha_channel_is_no_mask(tmp_path: Path) -> None:
     colours = np.zeros((4, 6, 4), np.uint8)
     colours[..., 3] = 255
     assert not read_volume(write_picture(tmp_path / "a.png", colours), mask=True).array.any()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".gif"])
+def test_a_palette_is_numbers_in_a_mask_and_colours_in_an_image(tmp_path: Path, suffix: str) -> None:
+    from PIL import Image
+
+    numbers = np.array([[0, 1], [2, 1]], np.uint8)
+    picture = Image.fromarray(numbers)
+    picture.putpalette([0, 0, 0, 200, 0, 0, 0, 100, 0])
+    picture.save(tmp_path / f"p{suffix}")
+    np.testing.assert_array_equal(read_volume(tmp_path / f"p{suffix}", mask=True).array[0], numbers)
+    assert read_volume(tmp_path / f"p{suffix}").array[0, 0, 1] == 60  # 0.299 of red
+
+
+@pytest.mark.parametrize(
+    ("shape", "own", "given", "frames"),
+    [((3, 4, 5, 6), "TZYX", None, 3), ((4, 5, 6), "ZYX", None, 1), ((3, 4, 5, 6), None, "tzyx", 3),
+     ((3, 5, 6), "TYX", None, 3), ((5, 6, 3), "YXS", None, 1)],
+)  # fmt: skip
+def test_the_frames_of_a_tiff_are_those_of_its_axes(
+    tmp_path: Path, shape: tuple[int, ...], own: str | None, given: str | None, frames: int
+) -> None:
+    values = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    photometric = "rgb" if own == "YXS" else "minisblack"
+    metadata = {"axes": own} if own else {}
+    tifffile.imwrite(tmp_path / "f.tif", values, photometric=photometric, metadata=metadata)
+    assert count_frames(tmp_path / "f.tif", axes=given) == frames
+    if frames > 1:
+        last = read_volume(tmp_path / "f.tif", axes=given, frame=frames - 1)
+        np.testing.assert_array_equal(last.array.reshape(values[-1].shape), values[-1])
+
+
+def test_frames_cannot_be_counted_on_axes_that_a_file_does_not_have(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "f.tif", ARRAY, photometric="minisblack")
+    np.savez(tmp_path / "f.npz", image=ARRAY)
+    for name in ("f.tif", "f.npz"):
+        with pytest.raises(Unreadable, match="does not have the axes 'tzyx'"):
+            count_frames(tmp_path / name, axes="tzyx")
 
 
 def test_tiff_pages_are_slices(tmp_path: Path) -> None:
@@ -108,6 +146,39 @@ def test_nan_voxels_stay_nan(tmp_path: Path, suffix: str, frame: int | None) -> 
     stored = values if frame is None else np.stack([np.zeros_like(values), values])
     volume = read_volume(write_itk(tmp_path / f"v{suffix}", stored), frame=frame)
     np.testing.assert_array_equal(np.argwhere(~np.isfinite(volume.array)), [[0, 0, 0], [2, 3, 4]])
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nan_in_one_frame_stays_in_that_frame(tmp_path: Path, suffix: str, lost: int) -> None:
+    values = np.stack([ARRAY] * 3).astype("float32")
+    values[lost, 2, 3, 4] = np.nan
+    path = write_itk(tmp_path / f"v{suffix}", values)
+    found = [np.argwhere(np.isnan(read_volume(path, frame=frame).array)).tolist() for frame in range(3)]
+    assert found == [[[2, 3, 4]] if frame == lost else [] for frame in range(3)]
+
+
+def test_nan_in_a_3d_mask_of_a_4d_image_is_seen(tmp_path: Path) -> None:
+    values = ARRAY.astype("float32")
+    values[2, 3, 4] = np.nan
+    volume = read_volume(write_itk(tmp_path / "m.nii.gz", values), frame=1, mask=True)
+    np.testing.assert_array_equal(np.argwhere(np.isnan(volume.array)), [[2, 3, 4]])
+
+
+def test_text_in_hdf5_is_unreadable_with_what_it_is(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = "a liver"
+    for read in (read_volume, count_frames):
+        with pytest.raises(Unreadable, match="expected numbers"):
+            read(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".gif"])
+def test_a_picture_that_is_none_is_told_in_plain_words(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"v{suffix}").write_bytes(b"hello world")
+    with pytest.raises(Unreadable) as error:
+        read_volume(tmp_path / f"v{suffix}")
+    assert str(error.value) == f"cannot be read as a picture: damaged, or no {suffix} file"
 
 
 def test_two_images_at_one_position_are_refused(tmp_path: Path) -> None:

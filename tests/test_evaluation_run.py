@@ -10,7 +10,7 @@ from evaluation_cases import disc_case, disc_folder, random_tiny
 from PIL import Image
 
 from data.console import Failed, InputError
-from evaluation import methods, overlays
+from evaluation import methods, overlays, prompting
 from evaluation.config import EvalConfig
 from evaluation.descriptor import load_descriptor
 from evaluation.methods import Predicted
@@ -110,6 +110,47 @@ def test_what_crashed_is_tried_again_by_the_next_run(discs):
     assert again.encoded == 2  # p1, and the last case, which may have been cut short
 
 
+@pytest.mark.parametrize("shape", [(1, 200), (200, 1)])
+def test_a_thin_object_is_scored_and_drawn(discs, shape):
+    root, _, out = discs
+    image = np.random.default_rng(0).integers(0, 255, (260, 260), np.uint8)
+    mask = np.zeros_like(image)
+    mask[30 : 30 + shape[0], 30 : 30 + shape[1]] = 255
+    Image.fromarray(image).save(root / "discs" / "images" / "p1.png")
+    Image.fromarray(mask).save(root / "discs" / "masks" / "p1.png")
+    assert go(discs, Oracle("m"), CONFIG.model_copy(update={"overlays": 9})) == []
+    assert set(read_scores(out)["case"]) == {"p0", "p1", "p2", "p3"}
+    assert len(list((out / "overlays").rglob("*__p1.png"))) == 3
+
+
+def test_a_picture_that_crashes_costs_no_rows(discs, monkeypatch):
+    def panels(case, by_method):
+        if case.case == "p1":
+            raise ValueError("no such colour")
+        return Image.new("L", (9, 9))
+
+    monkeypatch.setattr(overlays, "panels", panels)
+    (failure,) = go(discs, [Oracle("a"), Oracle("b")], CONFIG.model_copy(update={"overlays": 9}))
+    assert (failure.case, failure.method) == ("p1", "")
+    assert failure.reason == "picture: ValueError: no such colour"
+    assert len(read_scores(discs[2])) == 4 * 2 * (1 + 1 + 2)
+
+
+def test_a_prompt_that_cannot_be_drawn_costs_its_case(discs, monkeypatch):
+    draw = prompting.make_prompt
+
+    def make_prompt(mask, key, root):
+        if key[1] == "p2":
+            raise IndexError("no pixel left")
+        return draw(mask, key, root)
+
+    monkeypatch.setattr(prompting, "make_prompt", make_prompt)
+    failures = go(discs, Oracle("m"))
+    assert {item.case for item in failures} == {"p2"}
+    assert failures[0].reason == "prompts: IndexError: no pixel left"
+    assert set(read_scores(discs[2])["case"]) == {"p0", "p1", "p3"}
+
+
 def test_a_wrong_mask_shape_is_a_failure_of_the_case(discs):
     class Small(Oracle):
         def predict(self, encoded, prompts):
@@ -151,6 +192,12 @@ def test_other_settings_are_refused_and_named(discs):
     go(discs, Oracle("m"))
     with pytest.raises(InputError, match="seed = 0, now it is 1"):
         go(discs, Oracle("m"), CONFIG.model_copy(update={"seed": 1}))
+
+
+def test_of_several_definitions_the_one_that_differs_is_named(tmp_path):
+    claim(tmp_path, {"descriptors": {"a": "0" * 64, "b": "1" * 64, "c": "2" * 64}})
+    with pytest.raises(InputError, match=r'descriptors = \{"c": "2+"\}, now it is \{"c": "3+"\};'):
+        claim(tmp_path, {"descriptors": {"a": "0" * 64, "b": "1" * 64, "c": "3" * 64}})
 
 
 def test_a_foreign_scores_file_is_refused(tmp_path):
@@ -244,6 +291,75 @@ def test_another_checkpoint_under_the_same_name_is_refused(tmp_path):
     models.export(models.build("tiny", image_size=64, seed=2), weights)
     with pytest.raises(InputError, match="methods"):
         evaluate(spec, [str(descriptor)], root, config, tmp_path / "out")
+
+
+def test_another_embedded_checkpoint_is_refused(tmp_path, monkeypatch):
+    from trainer import models
+
+    root, descriptor = disc_folder(tmp_path, count=1)
+    weights = random_tiny(tmp_path / "shipped.pth")
+    monkeypatch.setattr(models, "SHIPPED", weights)
+    arguments = (["checkpoint:tiny"], [str(descriptor)], root, EvalConfig(prompts=("box",)), tmp_path / "out")
+    evaluate(*arguments)
+    evaluate(*arguments)
+    models.export(models.build("tiny", image_size=64, seed=2), weights)
+    with pytest.raises(InputError, match="methods"):
+        evaluate(*arguments)
+
+
+def test_another_definition_of_a_dataset_is_refused(tmp_path):
+    root, descriptor = disc_folder(tmp_path, count=2)
+    arguments = (["ellipse"], [str(descriptor)], root, EvalConfig(prompts=("box",)), tmp_path / "out")
+    evaluate(*arguments)
+    evaluate(*arguments)
+    descriptor.write_text(descriptor.read_text() + "intensity: {window: [100, 200]}\n")
+    with pytest.raises(InputError, match=r"descriptors.*another --out"):
+        evaluate(*arguments)
+
+
+def saved_masks(root, folder, cases, setting="box"):
+    """Another system's masks of discs: the references."""
+    for name in cases:
+        path = folder / setting / "discs" / name / "disc.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((root / "discs" / "masks" / f"{name}.png").read_bytes())
+
+
+def test_other_saved_masks_are_refused(tmp_path):
+    root, descriptor = disc_folder(tmp_path, count=2)
+    masks = tmp_path / "masks"
+    saved_masks(root, masks, ["p0", "p1"])
+    arguments = ([f"masks:{masks}"], [str(descriptor)], root, EvalConfig(prompts=("box",)), tmp_path / "out")
+    evaluate(*arguments)
+    (masks / "prompts.txt").write_text("not a mask")
+    evaluate(*arguments)
+    Image.new("L", (72, 60)).save(masks / "box" / "discs" / "p1" / "disc.png")
+    with pytest.raises(InputError, match="methods"):
+        evaluate(*arguments)
+
+
+def test_a_setting_without_saved_masks_is_told(tmp_path, caplog):
+    root, descriptor = disc_folder(tmp_path, count=2)
+    masks = tmp_path / "masks"
+    saved_masks(root, masks, ["p0", "p1"])
+    (masks / "point1").mkdir()
+    config = EvalConfig(prompts=("box", "point1", "clicks:2"))
+    _, failures = evaluate([f"vendor=masks:{masks}"], [str(descriptor)], root, config, tmp_path / "out")
+    assert failures == []
+    assert [record.getMessage() for record in caplog.records] == [f"vendor: {masks} holds no mask for point1"]
+
+
+def test_a_folder_without_any_mask_is_a_failure(tmp_path):
+    root, descriptor = disc_folder(tmp_path, count=2)
+    (tmp_path / "masks" / "box").mkdir(parents=True)
+    specs = ["ellipse", f"vendor=masks:{tmp_path / 'masks'}"]
+    config = EvalConfig(prompts=("box", "point1"))
+    _, (failure,) = evaluate(specs, [str(descriptor)], root, config, tmp_path / "out")
+    assert (failure.method, failure.file) == ("vendor", str(tmp_path / "masks"))
+    assert "no mask for box, point1" in failure.reason
+    assert "vendor" in (tmp_path / "out" / "failures.csv").read_text()
+    with pytest.raises(InputError, match="no mask for box, point1"):
+        evaluate(specs[1:], [str(descriptor)], root, config, tmp_path / "alone")
 
 
 def test_two_methods_of_one_name_are_refused():

@@ -6,18 +6,20 @@ object) of the case's size, each under the path that the export names for it.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from data.console import InputError
 from evaluation.methods import Method, Predicted
 from evaluation.overlays import slug
-from evaluation.prompting import Prompt, is_interactive
+from evaluation.prompting import SETTINGS, Prompt
+from evaluation.readers import read_volume
+from evaluation.volume import Unreadable
 
 PROMPTS = "prompts.json"
 
@@ -27,11 +29,12 @@ class SavedMasks:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
-        self._folder = folder
+        self.folder = folder
+        self._settings = {setting for setting in SETTINGS if any(_pictures(folder, setting))}
         self._seeds = _exported_seeds(folder)
 
     def accepts(self, setting: str) -> bool:
-        return not is_interactive(setting) and (self._folder / slug(setting)).is_dir()
+        return setting in self._settings
 
     def encode(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         return image.shape[0], image.shape[1]
@@ -41,7 +44,7 @@ class SavedMasks:
 
     def _read(self, prompt: Prompt, shape: tuple[int, int]) -> NDArray[np.bool_]:
         name = mask_file(prompt)
-        path = self._folder / name
+        path = self.folder / name
         if self._seeds.get(name, prompt.seed) != prompt.seed:
             raise InputError(
                 f"{path}: was made for another prompt ({PROMPTS} there has seed {self._seeds[name]}, "
@@ -50,19 +53,32 @@ class SavedMasks:
         if not path.is_file():
             raise InputError(f"{path}: no such mask")
         try:
-            values = np.asarray(Image.open(path))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise InputError(f"{path}: not an image that can be read ({error})") from error
-        values = values.max(axis=2) if values.ndim == 3 else values
+            volume = read_volume(path, mask=True)
+        except Unreadable as error:
+            raise InputError(f"{path}: {error}") from error
+        values = volume.array[0] if volume.flat else volume.array
         if values.shape != shape:
             raise InputError(f"{path}: {values.shape} pixels, the image has {shape}")
-        return values > 0
+        return np.asarray(values > 0)
 
 
 def mask_file(prompt: Prompt) -> str:
     """Where the mask of a prompt is expected under the folder: ``SETTING/DATASET/CASE/OBJECT.png``."""
     dataset, case, item, setting = prompt.key
     return "/".join([slug(setting), slug(dataset), slug(case), f"{slug(item)}.png"])
+
+
+def _pictures(folder: Path, setting: str) -> Iterator[Path]:
+    return (folder / slug(setting)).rglob("*.png")
+
+
+def digest(folder: Path, settings: Sequence[str]) -> str:
+    """Digest of the names, sizes and times of the masks in a folder that belong to the settings."""
+    lines = []
+    for path in sorted(path for setting in settings for path in _pictures(folder, setting)):
+        status = path.stat()
+        lines.append(f"{path.relative_to(folder).as_posix()} {status.st_size} {status.st_mtime_ns}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _exported_seeds(folder: Path) -> dict[str, int]:

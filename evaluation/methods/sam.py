@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.methods import Method, Predicted
+from evaluation.methods import Method, Predicted, Unavailable
 from evaluation.prompting import Prompt
 from trainer import decode, models
 
@@ -86,11 +87,21 @@ def wants_multimask(choice: str, prompt: Prompt) -> bool:
 
 
 def open_checkpoint(name: str, checkpoint: str, *, device: str, multimask: str) -> Method:
-    """A method from a checkpoint of SAM or SAM 2, or from the word ``tiny`` for the embedded one."""
+    """A method from a checkpoint of SAM or SAM 2, or from the word ``tiny`` for the embedded one.
+
+    Raises
+    ------
+    Unavailable
+        If the package of its encoder is not installed.
+    InputError
+        If the file is not such a checkpoint.
+    """
     from evaluation.methods import sam2
 
     weights = models.read_weights(checkpoint)
     if sam2.is_sam2(weights):
         return sam2.from_weights(name, weights, device=device, multimask=multimask)
+    if models.identify(weights) == "mobile_sam" and not all(map(find_spec, ("mobile_sam", "timm"))):
+        raise Unavailable("a MobileSAM checkpoint needs its package: pip install 'synthfm[mobile]'")
     sam, _ = models.load(checkpoint)
     return SamMethod(name, sam, device=device, multimask=multimask)
