@@ -5,17 +5,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import resource
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from lightning_fabric.utilities import rank_zero_only
 from trainer_data import write_dataset
 
 from data.console import Failed, InputError
-from trainer import decode, embeddings, models, weights
+from data.folder import read_manifest
+from trainer import decode, embeddings, loop, models, weights
 from trainer.cli import main
 from trainer.config import PRESETS, load_config
 from trainer.export import export
@@ -142,7 +148,7 @@ def test_cache_holds_what_the_encoder_says(sam, checkpoint, shards, tmp_path):
     out = tmp_path / "cache"
     result = command("embed", "--shards", shards, "--checkpoint", checkpoint, "--out", out)
     assert result.exit_code == 0, result.output
-    assert "0.00 GB" in result.output
+    assert "up to 0.1 MB" in result.output
     assert "2 shards embedded" in result.output
     assert (
         "2 were there already"
@@ -159,6 +165,79 @@ def test_cache_holds_what_the_encoder_says(sam, checkpoint, shards, tmp_path):
         embeddings.Cache(out, embeddings.encoder_hash(other), [shards])
     with pytest.raises(InputError, match="another encoder"):
         embeddings.embed(other, [shards], out)
+
+
+def test_a_damaged_cache_is_named(sam, shards, tmp_path):
+    embeddings.embed(sam, [shards], tmp_path, progress=False)
+    cache = embeddings.Cache(tmp_path, embeddings.encoder_hash(sam), [shards])
+    path = next(iter(read_manifest(shards).shards)).file
+    (damaged,) = tmp_path.glob(f"{Path(path).stem}-*.h5")
+    with h5py.File(damaged) as file:
+        start = file["features"].id.get_chunk_info(3).byte_offset
+    with open(damaged, "r+b") as handle:
+        handle.seek(start + 100)
+        handle.write(b"damaged")
+    assert np.isfinite(cache.read(shards / path, 2)).all()
+    with pytest.raises(InputError, match=f"{damaged.name}: corrupted"):
+        cache.read(shards / path, 3)
+
+
+def run_on_a_full_disk(*arguments: object):
+    """`synthfm-train` in a process whose files cannot grow beyond 300 kB."""
+    program = """
+import resource, signal, sys
+from trainer.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+main(sys.argv[1:])
+"""
+    words = [str(argument) for argument in arguments]
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes here")
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "cache"])
+def test_a_full_disk_ends_in_one_line_and_leaves_nothing(checkpoint, tmp_path, name):
+    out = tmp_path / "out" / name
+    if out.suffix:
+        result = run_on_a_full_disk("export", checkpoint, "--out", out)
+    else:
+        folder = write_dataset(tmp_path / "shards", num=60, size=16, per_shard=60)
+        result = run_on_a_full_disk("embed", "--shards", folder, "--checkpoint", checkpoint, "--out", out)
+    assert result.returncode == 2, result.stderr  # not the signal with which HDF5 ends after a failed write
+    assert "File too large" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+    ],
+)
+def test_embedding_out_of_memory_says_what_to_lower(checkpoint, shards, tmp_path, monkeypatch, error):
+    def encode(*_):
+        raise error
+
+    monkeypatch.setattr(decode, "encode", encode)
+    result = command("embed", "--shards", shards, "--checkpoint", checkpoint, "--out", tmp_path, "--batch", 4)
+    assert result.exit_code == 1
+    assert "out of memory with 4 images at a time: lower --batch" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_the_first_process_says_where_the_model_is(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "train", lambda *_, **__: tmp_path / "model.pth")
+    arguments = ["run", "--shards", shards, "--out", tmp_path, "--train-encoder"]
+    for rank, expected in ((0, f"{tmp_path / 'model.pth'}\n"), (1, "")):
+        monkeypatch.setattr(rank_zero_only, "rank", rank, raising=False)
+        assert command(*arguments).output == expected
 
 
 def test_run_uses_the_cache_and_never_the_encoder(checkpoint, shards, tmp_path, monkeypatch):
@@ -182,6 +261,7 @@ def test_run_uses_the_cache_and_never_the_encoder(checkpoint, shards, tmp_path, 
         (["--set", "optim.lr=-1"], "optim.lr"),
         (["--freeze", "neck"], "--freeze 'neck'"),
         (["--freeze", "encoder", "--train-encoder"], "not both"),
+        (["--checkpoint", "tiny", "--init-from", "tiny"], "--checkpoint or --init-from, not both"),
         (["--checkpoint", "absent.pth"], "absent.pth: no such checkpoint"),
         (["--train-encoder", "--resume"], "no run to resume"),
         (["--model", "vit_x"], "model"),
@@ -204,3 +284,15 @@ def test_a_folder_that_is_no_dataset(tmp_path):
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_presets_are_valid(preset):
     assert load_config(preset).steps
+
+
+@pytest.mark.parametrize("precision", ["32", "16", "bf16"])
+def test_precision_is_taken_as_yaml_reads_it(tmp_path, precision):
+    (tmp_path / "own.yaml").write_text(f"precision: {precision}\n")
+    assert load_config("default", [f"precision={precision}"]).precision == precision
+    assert load_config(str(tmp_path / "own.yaml")).precision == precision
+
+
+def test_other_precisions_are_refused():
+    with pytest.raises(InputError, match=r"precision.*'32', 'bf16' or '16'"):
+        load_config("default", ["precision=64"])

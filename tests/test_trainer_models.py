@@ -50,9 +50,28 @@ def test_training_states_and_prefixes_are_opened(sam, tmp_path):
         {"model": weights, "epoch": 3, "optimizer": {}},
         {"module." + key: value for key, value in weights.items()},
         {"state_dict": {"sam_model." + key: value for key, value in weights.items()}},
+        {"state_dict": beside({"model." + key: value for key, value in weights.items()}), "epoch": 1},
+        beside({"_forward_module.model." + key: value for key, value in weights.items()}),
+        {"model_state": weights, "optimizer_state": {"momentum": torch.zeros(2)}},
+        {"net": weights},
     ):
         torch.save(content, path)
         assert models.load(path)[1] == "tiny"
+
+
+def beside(weights):
+    """The weights with a tensor that is not the model's, as Lightning keeps that of a loss."""
+    return weights | {"criterion.weight": torch.zeros(2)}
+
+
+def test_moving_averages_go_before_the_weights(sam, tmp_path):
+    average = {"module." + key: torch.ones_like(value) for key, value in sam.state_dict().items()}
+    average["module.image_encoder.input_size"] = torch.tensor(64)
+    weights = beside({"net." + key: value for key, value in sam.state_dict().items()})
+    content = {"model": weights, "ema": average | {"n_averaged": torch.tensor(3)}}
+    torch.save(content, tmp_path / "state.pt")
+    loaded, _ = models.load(tmp_path / "state.pt")
+    assert all((p == 1).all() for p in loaded.parameters())
 
 
 def test_half_precision_is_loaded_as_float32(sam, tmp_path):
@@ -90,6 +109,32 @@ def test_wrong_files_say_what_is_wrong(sam, tmp_path):
         models.load(tmp_path / "absent.pth")
 
 
+@pytest.mark.parametrize(
+    ("name", "lost", "message"),
+    [
+        (
+            "tiny",
+            "image_encoder.input_size",
+            r"looks like tiny, .*1 keys missing \(image_encoder\.input_size\)",
+        ),
+        (
+            "vit_b",
+            "image_encoder.pos_embed",
+            r"looks like vit_b, .*1 keys missing \(image_encoder\.pos_embed\)",
+        ),
+        ("tiny", "image_encoder", r"looks like tiny, .*\d+ keys missing \(image_encoder\.input_size, "),
+    ],
+)
+def test_file_without_the_key_of_its_model_says_what_is_missing(tmp_path, name, lost, message):
+    weights = models.build(name).state_dict()
+    path = tmp_path / "part.pth"
+    torch.save({key: value for key, value in weights.items() if not key.startswith(lost)}, path)
+    with pytest.raises(InputError, match=message):
+        models.load(path)
+    with pytest.raises(InputError, match=message):
+        models.build(name, checkpoint=path)
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("code ran",))
@@ -98,7 +143,7 @@ class Evil:
 def test_file_with_code_is_refused(tmp_path, capsys):
     path = tmp_path / "evil.pth"
     torch.save({"model": Evil()}, path)
-    with pytest.raises(InputError, match="carries code"):
+    with pytest.raises(InputError, match=r"print\).*carries code"):
         models.load(path)
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(InputError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from data.console import InputError
 from data.shards import object_masks
 from trainer import augment
 from trainer.config import Augment, Stream, TrainConfig
-from trainer.stream import Batches, Source, collate, epoch_order, loader, prepare
+from trainer.stream import Batches, Source, collate, epoch_order, loader, prepare, validation_batches
 
 CONFIG = TrainConfig(
     batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5)
@@ -200,6 +201,36 @@ def test_corrupted_image_inside_a_shard_is_reported(tmp_path):
     path.write_bytes(content)
     problems = [p for step in range(4) for p in Batches(Source([folder]), CONFIG)[step].problems]
     assert any(path.name in problem for problem in problems)
+
+
+def damage_image(path, row):
+    """Change bytes of one stored image, so that its checksum no longer fits."""
+    with h5py.File(path) as file:
+        start = file["image"].id.get_chunk_info(row).byte_offset
+    with open(path, "r+b") as handle:
+        handle.seek(start + 20)
+        handle.write(b"damaged")
+
+
+@pytest.mark.parametrize("lost", ["a sample", "a shard"])
+def test_bad_samples_of_the_validation_are_reported(tmp_path, caplog, lost):
+    folder = write_dataset(tmp_path / "a", num=16, per_shard=8)
+    source = Source([folder], val_share=1.0, val_most=100)
+    whole = [int(batch.index) for batch in validation_batches(source, CONFIG)]
+    assert len(whole) > 12
+    assert not caplog.messages
+    path = source.paths[1]
+    if lost == "a sample":
+        damage_image(path, whole[-3] - 8)
+        left = [index for index in whole if index != whole[-3]]
+    else:
+        path.write_bytes(path.read_bytes()[:2000])
+        left = [index for index in whole if index < 8]
+    assert [int(batch.index) for batch in validation_batches(source, CONFIG)] == left
+    assert len(caplog.messages) == 1
+    assert path.name in caplog.text
+    with pytest.raises(InputError, match=rf"{path.name}.*--strict"):
+        list(validation_batches(source, CONFIG, strict=True))
 
 
 def test_images_without_objects_are_passed_over(tmp_path):

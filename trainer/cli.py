@@ -79,8 +79,12 @@ def run(
     Writes model.pth (the best so far, a plain SAM state dict), state.pt (to resume), log.csv, val.csv,
     config.json and TensorBoard files.
     """
+    from lightning_fabric.utilities import rank_zero_only
+
     from trainer.config import load_config
 
+    if checkpoint is not None and init_from is not None:
+        raise InputError("give --checkpoint or --init-from, not both: either holds the whole model")
     config = load_config(preset, overrides, freeze=_frozen(freeze, train_encoder), **keys)
     from trainer.loop import Inputs, train
     from trainer.state import STATE, discard
@@ -94,7 +98,8 @@ def run(
     inputs = Inputs(_folders(shards), _folders(val), checkpoint, init_from, embeddings)
     count = int(devices) if devices.isdigit() else devices
     path = train(config, inputs, out, devices=count, accelerator=accelerator, strict=strict)
-    click.echo(f"{path}: opens in segment_anything ({config.model})" if config.model != "tiny" else str(path))
+    text = f"{path}: opens in segment_anything ({config.model})" if config.model != "tiny" else str(path)
+    rank_zero_only(click.echo)(text)
 
 
 def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:
@@ -129,7 +134,8 @@ def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_r
 
     sam, name = models.load(checkpoint)
     folders = _folders(shards)
-    click.echo(f"{out}: up to {embeddings.disk_needed(sam, folders) / 1e9:.2f} GB of embeddings by {name}")
+    needed = embeddings.in_bytes(embeddings.disk_needed(sam, folders))
+    click.echo(f"{out}: up to {needed} of embeddings by {name}")
     if dry_run:
         return
     sam.to("cuda" if torch.cuda.is_available() else "cpu")

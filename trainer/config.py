@@ -170,6 +170,12 @@ class TrainConfig(Config):
     stream: Stream = Stream()
     optim: Optim = Optim()
 
+    @pydantic.field_validator("precision", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """YAML, and so ``--set``, reads 32 and 16 as numbers."""
+        return str(value) if isinstance(value, int) else value
+
     @pydantic.model_validator(mode="after")
     def _divisible(self) -> TrainConfig:
         if self.batch % self.accumulate:

@@ -1,18 +1,21 @@
 """The embedding cache: with a frozen encoder each image is encoded once.
 
-A cache is a folder of HDF5 files, one for each shard: ``features`` float16 (N, C, h, w) in the shard's order.
-Attributes say by which encoder (a hash of its weights) and from which shard (its SHA-256) it was made.
+A cache is a folder of HDF5 files, one for each shard: ``features`` float16 (N, C, h, w) in the shard's order,
+with checksums. Attributes say by which encoder (a hash of its weights) and from which shard (its SHA-256) it
+was made.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,7 +25,7 @@ from segment_anything.modeling import Sam
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from data.console import InputError
+from data.console import Failed, InputError
 from data.folder import read_manifest
 from data.shards import PARTIAL, Shard
 from trainer import decode
@@ -69,6 +72,15 @@ def disk_needed(sam: Sam, folders: Sequence[str | Path]) -> int:
     return count * cells * sam.prompt_encoder.embed_dim * 2
 
 
+def in_bytes(number: int) -> str:
+    """A number of bytes as text.
+
+    >>> in_bytes(26_200_000), in_bytes(3_400_000_000)
+    ('26.2 MB', '3.4 GB')
+    """
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+
+
 @torch.no_grad()
 def embed(
     sam: Sam, folders: Sequence[str | Path], out: Path, batch: int = 8, progress: bool = True
@@ -84,6 +96,8 @@ def embed(
     ------
     InputError
         If the disk has too little room, or `out` holds another encoder's cache.
+    Failed
+        If the memory does not suffice for `batch` images.
     """
     own = encoder_hash(sam)
     plan = _plan(folders)
@@ -92,12 +106,23 @@ def embed(
     share = sum(plan[path][1] for path in todo) / max(sum(count for _, count in plan.values()), 1)
     needed, free = int(disk_needed(sam, folders) * share), shutil.disk_usage(out).free
     if needed > free:
-        raise InputError(f"{out}: the cache needs up to {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+        raise InputError(f"{out}: the cache needs up to {in_bytes(needed)}, {in_bytes(free)} are free")
     total = sum(plan[path][1] for path in todo)
     with tqdm(total=total, unit="img", disable=None if progress else True) as bar:
         for path, name in todo.items():
-            _embed_shard(sam, path, out / name, own, batch, bar)
+            try:
+                _embed_shard(sam, path, out / name, own, batch, bar)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                raise Failed(f"{path}: out of memory with {batch} images at a time: lower --batch") from error
     return len(todo), len(plan) - len(todo)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out; on the CPU torch has no type for that."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or "can't allocate memory" in str(error)
 
 
 def _is_of(path: Path, own: str) -> bool:
@@ -122,22 +147,62 @@ def _open_cache(path: Path) -> h5py.File:
     return file
 
 
+class _Target(io.FileIO):
+    """The file that HDF5 writes to. HDF5 crashes after a write that fails, as on a full disk.
+
+    So it is told that all went well, and :meth:`check` raises the first failure.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, content: Any, /) -> int:
+        """Write all of `content`, unless something has failed."""
+        rest = memoryview(content).cast("B")
+        while self.failure is None and len(rest):
+            with self._noting():
+                rest = rest[super().write(rest) :]
+        return len(content)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the file's length, unless something has failed."""
+        if self.failure is None:
+            with self._noting():
+                super().truncate(size)
+        return size or 0
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = error
+
+    def check(self) -> None:
+        """Raise what went wrong, naming the file."""
+        if self.failure is not None:
+            raise OSError(self.failure.errno, self.failure.strerror, str(self.name)) from self.failure
+
+
 def _embed_shard(sam: Sam, path: Path, target: Path, own: str, batch: int, bar: tqdm) -> None:
     partial = target.with_name(target.name + PARTIAL)
     size = sam.image_encoder.img_size
     try:
-        with Shard(path) as shard, h5py.File(partial, "w") as file:
-            file.attrs.update(format=FORMAT, encoder=own, shard=path.name, count=len(shard))
-            shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
-            features = file.create_dataset("features", (len(shard), *shape), "float16", chunks=(1, *shape))
-            for start in range(0, len(shard), batch):
-                images = [shard[i].image[None] for i in range(start, min(start + batch, len(shard)))]
-                tensor = torch.from_numpy(np.stack(images)).to(sam.device)
-                encoded = decode.encode(sam, fit_to_input(tensor, size))
-                features[start : start + len(images)] = encoded.half().cpu().numpy()
-                bar.update(len(images))
-        with open(partial, "rb") as handle:
-            os.fsync(handle.fileno())
+        with Shard(path) as shard, _Target(partial, "w+") as raw:
+            with h5py.File(raw, "w") as file:
+                file.attrs.update(format=FORMAT, encoder=own, shard=path.name, count=len(shard))
+                shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
+                features = file.create_dataset(
+                    "features", (len(shard), *shape), "float16", chunks=(1, *shape), fletcher32=True
+                )
+                for start in range(0, len(shard), batch):
+                    images = [shard[i].image[None] for i in range(start, min(start + batch, len(shard)))]
+                    tensor = torch.from_numpy(np.stack(images)).to(sam.device)
+                    encoded = decode.encode(sam, fit_to_input(tensor, size))
+                    features[start : start + len(images)] = encoded.half().cpu().numpy()
+                    raw.check()
+                    bar.update(len(images))
+            raw.check()
+            os.fsync(raw.fileno())
         os.replace(partial, target)
     finally:
         with suppress(FileNotFoundError):
@@ -164,7 +229,7 @@ class Cache:
 
     def __init__(self, folder: str | Path, own: str, folders: Sequence[str | Path]) -> None:
         self._files = {path: Path(folder) / name for path, (name, _) in _plan(folders).items()}
-        self._open: OrderedDict[Path, h5py.File] = OrderedDict()
+        self._open: OrderedDict[Path, h5py.Dataset] = OrderedDict()  # finding one takes longer than a row
         for source, path in self._files.items():
             if not path.is_file():
                 raise InputError(f"{folder}: holds no embeddings of {source}; run synthfm-train embed")
@@ -178,15 +243,18 @@ class Cache:
     def read(self, shard: Path, row: int) -> NDArray[np.float16]:
         """The embedding of one sample, float16 (C, h, w)."""
         path = self._files[shard.resolve()]
+        try:
+            return self._features(path)[row]
+        except (OSError, RuntimeError, KeyError) as error:
+            raise InputError(f"{path}: corrupted; remove it and embed again") from error
+
+    def _features(self, path: Path) -> h5py.Dataset:
         if path not in self._open:
             if len(self._open) >= _OPEN:
-                self._open.popitem(last=False)[1].close()
-            self._open[path] = _open_cache(path)
+                self._open.popitem(last=False)[1].file.close()
+            self._open[path] = _open_cache(path)["features"]
         self._open.move_to_end(path)
-        try:
-            return self._open[path]["features"][row]
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path}: corrupted; remove it and embed again") from error
+        return self._open[path]
 
     def __getstate__(self) -> dict:  # open files do not travel to workers
         return self.__dict__ | {"_open": OrderedDict()}

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -35,14 +38,8 @@ _VIT: dict[str, dict[str, Any]] = {  # as in segment_anything.build_sam
 }
 _CHANNELS = 256
 _SIZE_KEY = "image_encoder.input_size"
-_WRAPPERS = (
-    "ema",
-    "model",
-    "state_dict",
-    "model_state_dict",
-    "sam",
-)  # what training states keep the weights under
-_PREFIXES = ("module.", "_orig_mod.", "sam_model.", "sam.", "model.")
+_PART = re.compile(r"(|.*?\.)(?:image_encoder|prompt_encoder|mask_decoder)\.")
+"""A key of a SAM model, after the prefix that a training program has put before it."""
 
 
 def build(
@@ -79,9 +76,9 @@ def build(
     weights = None
     if checkpoint is not None:
         weights = read_weights(checkpoint)
-        found = identify(weights)
+        found = _recognised(weights, checkpoint, likely=(name,))
         if found != name:
-            raise InputError(f"{checkpoint}: holds {found or 'no known SAM model'}, not {name}")
+            raise InputError(f"{checkpoint}: holds {found}, not {name}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sam = _assemble(name, _input_size(name, image_size, weights))
@@ -107,12 +104,7 @@ def load(checkpoint: str | Path) -> tuple[Sam, str]:
         If the file is missing, is not a plain state dict, or its keys fit no model; it says which differ.
     """
     weights = read_weights(checkpoint)
-    name = identify(weights)
-    if name is None:
-        some = ", ".join(list(weights)[:3])
-        raise InputError(
-            f"{checkpoint}: no model that this program knows ({', '.join(NAMES)}); its keys begin with {some}"
-        )
+    name = _recognised(weights, checkpoint)
     sam = _assemble(name, _input_size(name, None, weights))
     _load_weights(sam, weights, name, checkpoint)
     return sam.eval(), name
@@ -127,6 +119,30 @@ def identify(weights: Mapping[str, Tensor]) -> str | None:
         widths = {options["embed_dim"]: name for name, options in _VIT.items()}
         return widths.get(table.shape[-1])
     return "mobile_sam" if "image_encoder.patch_embed.seq.0.c.weight" in weights else None
+
+
+def _recognised(weights: StateDict, checkpoint: str | Path, likely: Sequence[str] = NAMES) -> str:
+    """As :func:`identify`; where that knows none, an error with what differs from the nearest of `likely`."""
+    name = identify(weights)
+    if name is not None:
+        return name
+    models: dict[str, StateDict] = {}
+    for name in likely:
+        with torch.device("meta"), suppress(InputError):  # without memory; MobileSAM's package is optional
+            models[name] = _assemble(name, _input_size(name, None, None)).state_dict()
+    nearest = max(models, key=lambda name: _likeness(weights, models[name]), default="")
+    if nearest and weights.keys() & models[nearest].keys():
+        _check_keys(weights, models[nearest], nearest, checkpoint)
+    some = ", ".join(list(weights)[:3])
+    raise InputError(
+        f"{checkpoint}: no model that this program knows ({', '.join(NAMES)}); its keys begin with {some}"
+    )
+
+
+def _likeness(weights: StateDict, own: StateDict) -> tuple[int, int, int]:
+    """Keys in common, those of one shape, and, among models of which the file is a part, the smallest."""
+    common = weights.keys() & own.keys()
+    return len(common), sum(weights[key].shape == own[key].shape for key in common), -len(own)
 
 
 def read_weights(checkpoint: str | Path) -> StateDict:
@@ -148,19 +164,32 @@ def read_weights(checkpoint: str | Path) -> StateDict:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     content = read_file(path)
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{path}: holds a {type(content).__name__}, expected a state dict of SAM")
-    weights = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    for prefix in _PREFIXES:
-        if weights and all(key.startswith(prefix) for key in weights):
-            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    weights = _unwrapped(content)
     if not weights:
         raise InputError(f"{path}: holds no tensors, expected a state dict of SAM")
     return weights
+
+
+def _unwrapped(content: Mapping[Any, Any]) -> StateDict:
+    """The weights in a training state: its own tensors, or those one level deeper; moving averages first."""
+    averages_first = sorted(content, key=lambda key: "ema" not in str(key))
+    inner = [content[key] for key in averages_first if isinstance(content[key], Mapping)]
+    found = [
+        _without_prefix({str(key): value for key, value in layer.items() if isinstance(value, Tensor)})
+        for layer in [content, *inner]
+    ]
+    return max(found, key=lambda weights: (any(map(_PART.match, weights)), len(weights)))
+
+
+def _without_prefix(weights: StateDict) -> StateDict:
+    """What lies under the prefix of SAM's keys, without it; what lies beside is not the model's."""
+    prefixes = Counter(match[1] for match in map(_PART.match, weights) if match)
+    if not prefixes:
+        return weights
+    ((prefix, _),) = prefixes.most_common(1)
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
 def read_file(path: Path) -> Any:
@@ -175,8 +204,11 @@ def read_file(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        found = f" (it holds a {named[1]})" if named else ""
         raise InputError(
-            f"{path}: not a plain state dict of tensors; a file that carries code is not opened"
+            f"{path}: not a plain state dict of tensors{found}; a file that carries code is not opened: "
+            "save the state dict alone"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a PyTorch checkpoint, or cut short") from error
@@ -197,9 +229,7 @@ def write_atomically(content: Mapping[str, Any], path: Path) -> None:
     partial_path = path.with_name(path.name + PARTIAL)
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import save_file
-
-            save_file(dict(content), partial_path)
+            _save_safetensors(content, partial_path)
         else:
             _save(content, partial_path)
         with open(partial_path, "rb") as handle:
@@ -222,6 +252,19 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
         raise
 
 
+def _save_safetensors(content: Mapping[str, Any], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(content), path)
+    except SafetensorError as error:  # a full disk is told in its text alone: "... (os error 28)"
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
 def _input_size(name: str, image_size: int | None, weights: StateDict | None) -> int:
     if name != "tiny":
         if image_size not in (None, 1024):
@@ -237,6 +280,14 @@ def _load_weights(
     sam: Sam, weights: StateDict, name: str, checkpoint: str | Path | None, resized: bool = False
 ) -> None:
     own = sam.state_dict()
+    _check_keys(weights, own, name, checkpoint)
+    if resized:
+        weights = {**weights, _SIZE_KEY: own[_SIZE_KEY]} if _SIZE_KEY in own else weights
+    sam.load_state_dict(weights)
+
+
+def _check_keys(weights: StateDict, own: StateDict, name: str, checkpoint: str | Path | None) -> None:
+    """Raise an :class:`InputError` that says which keys differ from the model's own, if any do."""
     missing = [key for key in own if key not in weights]
     foreign = [key for key in weights if key not in own]
     misfits = [key for key, value in weights.items() if key in own and value.shape != own[key].shape]
@@ -247,9 +298,6 @@ def _load_weights(
     ]
     if problems:
         raise InputError(f"{checkpoint}: looks like {name}, but has {'; '.join(problems)}")
-    if resized:
-        weights = {**weights, _SIZE_KEY: own[_SIZE_KEY]} if _SIZE_KEY in own else weights
-    sam.load_state_dict(weights)
 
 
 def _assemble(name: str, size: int) -> Sam:

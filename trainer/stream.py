@@ -7,9 +7,9 @@ and workers, and no state of the stream needs to be stored.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from trainer import augment
 from trainer.config import Stream, TrainConfig
 from trainer.embeddings import Cache
 
+log = logging.getLogger("synthfm.train")
 _TRIES = 50
 
 
@@ -363,15 +364,38 @@ def collate(items: Sequence[dict]) -> Batch:
     )
 
 
-def validation_batches(source: Source, config: TrainConfig) -> Iterator[Batch]:
-    """The held-out samples, one a batch, not augmented; a shard that cannot be read is left out."""
+def validation_batches(source: Source, config: TrainConfig, strict: bool = False) -> Iterator[Batch]:
+    """The held-out samples, one a batch, not augmented.
+
+    A sample that cannot be read is reported and left out; with `strict` it is an :class:`InputError`.
+    """
     plain = augment.Augment(flip=0, rotate90=0)
     for path, positions in zip(source.paths, source.held_out, strict=True):
-        if not len(positions):
-            continue
-        with suppress(InputError), Shard(path) as shard:  # the training stream reports a bad shard
-            for position in positions:
-                rng = np.random.default_rng([int(shard.index[position]), 3])
-                item = prepare(shard[int(position)], config.stream, plain, rng)
-                if item is not None:
-                    yield collate([item])
+        for found in _held_out(path, positions):
+            if isinstance(found, InputError):
+                if strict:
+                    raise InputError(f"{found} (--strict)") from found
+                log.warning("left out of the validation: %s", found)
+                continue
+            item = prepare(found, config.stream, plain, np.random.default_rng([found.index, 3]))
+            if item is not None:
+                yield collate([item])
+
+
+def _held_out(path: Path, positions: NDArray[np.int64]) -> Iterator[Sample | InputError]:
+    """Samples of a shard; in the place of one that cannot be read what is wrong, or of all if none can."""
+    if not len(positions):
+        return
+    try:
+        shard = Shard(path)
+    except InputError as error:
+        yield error
+        return
+    with shard:
+        for position in positions:
+            try:
+                sample = shard[int(position)]
+            except InputError as error:
+                yield error
+            else:
+                yield sample
