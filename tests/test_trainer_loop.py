@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from lightning_fabric.plugins import MixedPrecision
 from trainer_data import write_dataset
 
 from data.console import Failed, InputError
+from data.shards import Shard
 from trainer import loop, models, state
 from trainer.config import Augment, Loss, Optim, Prompting, PromptMix, Stream, TrainConfig
 
@@ -101,13 +105,74 @@ def test_a_killed_run_ends_with_the_same_bits(shards, finished, tmp_path, monkey
         run(CONFIG, shards, tmp_path)
     monkeypatch.undo()
     run(CONFIG, shards, tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+def assert_same_run(ours, theirs):
     for key in ("model", "ema", "optimizer"):
-        ours, theirs = (torch.load(out / "state.pt", weights_only=True)[key] for out in (tmp_path, finished))
-        assert_equal(ours, theirs)
-    assert_equal(models.read_weights(tmp_path / "model.pth"), models.read_weights(finished / "model.pth"))
-    ours, theirs = rows(tmp_path / "log.csv"), rows(finished / "log.csv")
-    assert [row["loss"] for row in ours] == [row["loss"] for row in theirs]
-    assert rows(tmp_path / "val.csv") == rows(finished / "val.csv")
+        assert_equal(*(torch.load(out / "state.pt", weights_only=True)[key] for out in (ours, theirs)))
+    assert_equal(models.read_weights(ours / "model.pth"), models.read_weights(theirs / "model.pth"))
+    losses = ([row["loss"] for row in rows(out / "log.csv")] for out in (ours, theirs))
+    assert next(losses) == next(losses)
+    assert rows(ours / "val.csv") == rows(theirs / "val.csv")
+
+
+def signalling(function, number, at=1):
+    """The function, which at its n-th call sends this process a signal once it is done."""
+    calls = []
+
+    def wrapped(*args, **options):
+        result = function(*args, **options)
+        calls.append(1)
+        if len(calls) == at:
+            os.kill(os.getpid(), number)
+        return result
+
+    return wrapped
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("owner", "name", "at", "step"),
+    [
+        (torch.optim.AdamW, "step", 3, 3),
+        (loop, "draw_plans", 2, 2),
+        (loop, "validate", 1, 2),
+        (torch, "save", 2, 2),  # the first writes model.pth
+    ],
+)
+def test_an_interruption_waits_for_the_end_of_the_step(
+    shards, finished, tmp_path, monkeypatch, owner, name, at, step, number
+):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(owner, name, signalling(getattr(owner, name), number, at))
+    with pytest.raises(Failed, match=f"interrupted after step {step}; the same command goes on"):
+        run(CONFIG, shards, tmp_path)
+    assert signal.getsignal(number) is before
+    monkeypatch.undo()
+    assert len(rows(tmp_path / "log.csv")) == step
+    run(CONFIG, shards, tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_second_ctrl_c_interrupts_at_once(shards, tmp_path, monkeypatch):
+    twice = signalling(signalling(loop.validate, signal.SIGINT), signal.SIGINT)
+    monkeypatch.setattr(loop, "validate", twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(CONFIG, shards, tmp_path)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_a_signal_after_the_last_step_does_not_fail_the_run(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "validate", signalling(loop.validate, signal.SIGTERM, at=2))
+    assert run(CONFIG, shards, tmp_path).is_file()
+
+
+def test_a_run_outside_the_main_thread(shards, tmp_path):
+    thread = threading.Thread(target=run, args=(changed(CONFIG, steps=1), shards, tmp_path))
+    thread.start()
+    thread.join(120)
+    assert (tmp_path / "state.pt").is_file()
 
 
 def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
@@ -125,25 +190,67 @@ def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
     assert resumed.precision.scaler.get_scale() == 128.0
 
 
-def test_sigterm_saves_the_state(shards, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "devices", "group"),
+    [
+        (signal.SIGTERM, 1, False),
+        (signal.SIGINT, 1, True),
+        (signal.SIGTERM, 2, False),
+        (signal.SIGINT, 2, True),
+    ],
+)
+def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
+    """A terminal signals all processes, the data loader's workers too; others only the one they know."""
     command = [sys.executable, "-m", "trainer.cli", "run", "--shards", shards, "--train-encoder"]
     command += ["--out", str(tmp_path), "--set", "image_size=32", "--steps", "100000", "--set", "log_every=1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "log.csv").is_file() or len(rows(tmp_path / "log.csv")) < 2:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.terminate()
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "the same command goes on" in stderr
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["position"]["step"] >= 2
+    command += ["--accelerator", "cpu", "--devices", str(devices), "--batch", "4"]
+    with open(tmp_path / "stderr", "w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "log.csv").is_file() or len(rows(tmp_path / "log.csv")) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        (os.killpg if group else os.kill)(process.pid, number)
+        assert process.wait(60) == 1
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    text = (tmp_path / "stderr").read_text(encoding="utf-8")
+    assert text.count("the same command goes on") == 1
+    assert "Traceback" not in text
+    step = torch.load(tmp_path / "state.pt", weights_only=True)["position"]["step"]
+    assert step == len(rows(tmp_path / "log.csv"))
 
 
-def test_out_of_memory_says_which_setting_to_lower(shards, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.Step, "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+        ),
+    ],
+)
+def test_out_of_memory_says_which_setting_to_lower(shards, tmp_path, monkeypatch, error):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(loop.Step, "forward", broken)
     with pytest.raises(Failed, match=r"out of memory: raise accumulate \(now 1\)"):
+        run(CONFIG, shards, tmp_path / "a")
+    with pytest.raises(
+        Failed, match=r"accumulate \(now 4\) takes a batch of 4 one by one already: lower str"
+    ):
+        run(changed(CONFIG, accumulate=4), shards, tmp_path / "b")
+
+
+def test_another_runtime_error_is_not_taken_for_want_of_memory(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.Step, "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("a defect")))
+    with pytest.raises(RuntimeError, match="a defect"):
         run(CONFIG, shards, tmp_path)
 
 
@@ -174,8 +281,14 @@ def test_another_config_in_the_same_folder_is_refused(shards, finished):
 
 def test_accumulation_gives_the_same_losses(shards, finished, tmp_path):
     run(changed(CONFIG, accumulate=2), shards, tmp_path)
-    for ours, theirs in zip(rows(tmp_path / "log.csv"), rows(finished / "log.csv"), strict=True):
-        assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=2e-4)
+    ours, theirs = (numbers(out / "log.csv") for out in (tmp_path, finished))
+    assert ours == pytest.approx(theirs, rel=2e-4)
+
+
+def numbers(path: Path) -> list[float]:
+    """What the log tells of each step that does not depend on how the step is split."""
+    columns = ("loss", "single", "multi", "iou_error", "iou", "skipped")
+    return [float(row[name]) for row in rows(path) for name in columns]
 
 
 DDP = """
@@ -190,7 +303,10 @@ loop.train(config, loop.Inputs((sys.argv[2],)), __import__("pathlib").Path(sys.a
 """
 
 
-def test_two_processes_give_the_losses_of_one(shards, tmp_path):
+def test_two_processes_give_the_log_of_one(tmp_path):
+    folder = write_dataset(tmp_path / "bad", num=16, size=32)
+    path = folder / "shard-00001.h5"
+    path.write_bytes(path.read_bytes()[:3000])
     config = changed(
         CONFIG,
         steps=3,
@@ -199,17 +315,26 @@ def test_two_processes_give_the_losses_of_one(shards, tmp_path):
         augment={},
         prompts={"interactive": 0.0},
         optim={"warmup": 2, "lr": 1e-4},
+        stream=CONFIG.stream.model_dump() | {"val_images": 0},
     )
     script = tmp_path / "ddp.py"
     script.write_text(DDP, encoding="utf-8")
-    losses = []
+    logs = []
     for processes in (1, 2):
         out = tmp_path / str(processes)
-        command = [sys.executable, str(script), config.model_dump_json(), shards, str(out), str(processes)]
+        command = [
+            sys.executable,
+            str(script),
+            config.model_dump_json(),
+            str(folder),
+            str(out),
+            str(processes),
+        ]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
-        losses.append([float(row["loss"]) for row in rows(out / "log.csv")])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+        logs.append(numbers(out / "log.csv"))
+    assert logs[1] == pytest.approx(logs[0], rel=1e-5)
+    assert logs[0][-1] > 0
 
 
 def test_it_learns(shards, tmp_path):
@@ -244,27 +369,67 @@ def test_frozen_parts_stay(shards, finished, tmp_path):
             assert not same
 
 
-def test_loss_that_is_no_number_stops_and_keeps_the_state(shards, tmp_path, monkeypatch):
+def breaking(monkeypatch, broken, after):
+    """After a number of passes the loss of those is NaN whose batch `broken` says so of."""
     forward = loop.Step.forward
     calls = []
 
-    def broken(self, batch, plans):
+    def wrapped(self, batch, plans):
         loss, parts = forward(self, batch, plans)
-        calls.append(1)
-        return (loss * float("nan") if len(calls) > 2 else loss), parts
+        calls.append(batch.index.tolist())
+        return (loss * float("nan") if len(calls) > after and broken(batch) else loss), parts
 
-    monkeypatch.setattr(loop.Step, "forward", broken)
-    with pytest.raises(Failed, match=r"loss is nan at step 2 \(samples \["):
-        run(CONFIG, shards, tmp_path)
+    monkeypatch.setattr(loop.Step, "forward", wrapped)
+    return calls
+
+
+def test_loss_that_is_no_number_names_the_sample_and_keeps_the_state(shards, tmp_path, monkeypatch):
+    culprits = []
+
+    def broken(batch):
+        culprits[:] = culprits or batch.index.tolist()[1:2]
+        return culprits[0] in batch.index
+
+    breaking(monkeypatch, broken, after=5)
+    with pytest.raises(Failed) as caught:
+        run(changed(CONFIG, accumulate=2), shards, tmp_path)
+    shard = next(p for p in sorted(Path(shards).glob("*.h5")) if culprits[0] in Shard(p).index)
+    assert f"loss is nan at step 2 (sample {culprits[0]} of {shard}); the last good" in str(caught.value)
     content = torch.load(tmp_path / "state.pt", weights_only=True)
     assert content["position"]["step"] == 2
     assert all(torch.isfinite(v).all() for v in content["model"].values())
 
 
+def test_loss_that_no_sample_alone_breaks_lists_them_all(shards, tmp_path, monkeypatch):
+    calls = breaking(monkeypatch, lambda batch: len(batch.index) > 1, after=0)
+    with pytest.raises(Failed) as caught:
+        run(CONFIG, shards, tmp_path)
+    assert f"loss is nan at step 0 (samples {calls[0]}); no state is saved yet: lower" in str(caught.value)
+
+
+def test_gradient_that_is_no_number_stops_before_the_weights(shards, tmp_path, monkeypatch):
+    clip = loop.clip
+    calls = []
+
+    def broken(fabric, module, optimizer, largest):
+        calls.append(1)
+        if len(calls) == 4:
+            next(p for p in module.parameters() if p.grad is not None).grad[:] = float("inf")
+        return clip(fabric, module, optimizer, largest)
+
+    monkeypatch.setattr(loop, "clip", broken)
+    with pytest.raises(Failed, match=r"gradient norm is inf at step 3 \(samples \[.*the last good state is"):
+        run(CONFIG, shards, tmp_path)
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert content["position"]["step"] == 2
+    assert all(torch.isfinite(v).all() for v in models.read_weights(tmp_path / "model.pth").values())
+
+
 def test_early_stop(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "validate", lambda *_: (loop_scores(), []))
-    run(changed(CONFIG, validate_every=1, patience=2, steps=5), shards, tmp_path)
-    assert len(rows(tmp_path / "log.csv")) == 3
+    for _ in range(2):  # the same command again has nothing left to do
+        run(changed(CONFIG, validate_every=1, patience=2, steps=5), shards, tmp_path)
+        assert len(rows(tmp_path / "log.csv")) == 3
 
 
 def loop_scores():

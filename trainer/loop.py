@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -20,9 +21,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from data.console import Failed, InputError
+from data.shards import Shard
 from trainer import models, state
 from trainer.config import Optim, TrainConfig
-from trainer.embeddings import Cache, encoder_hash
+from trainer.embeddings import Cache, encoder_hash, out_of_memory
+from trainer.interruption import Interruption, shielded
 from trainer.prompting import draw_plans
 from trainer.record import Record
 from trainer.step import Step
@@ -73,7 +76,7 @@ def train(
     InputError
         If an input is wrong, `out` holds another run, or (`strict`) a shard goes bad.
     Failed
-        If the loss is no number or the memory does not suffice.
+        If the loss or its gradient is no number, the memory does not suffice, or SIGINT or SIGTERM stops it.
     """
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=PRECISION[config.precision])  # type: ignore[arg-type]
     fabric.launch()
@@ -89,44 +92,99 @@ def train(
     sam.to(fabric.device)
     if average is not None:
         average.to(fabric.device)
-    module, optimizer = fabric.setup(Step(compiled(sam, config), config).train(), optimizer)
+    step = Step(compiled(sam, config), config).train()
+    module, optimizer = fabric.setup(step, optimizer)
     record = Record(out, position.step, run) if fabric.is_global_zero else None
 
     batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
     first, last = position.step * config.accumulate, config.steps * config.accumulate
-    stream = iter(loader(batches, first, last, pin=fabric.device.type == "cuda"))
     meter = Meter(config, fabric.is_global_zero and progress, position.step)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end of time is saved as well
     try:
-        while position.step < config.steps:
-            lr = set_learning_rate(optimizer, config, position.step)
-            loss, logs = gradients(fabric, module, config, meter, stream, position, strict, out)
-            norm = clip(fabric, module, optimizer, config.optim.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if average is not None:
-                average.update_parameters(sam)
-            position.step += 1
-            meter.update(loss, logs, lr, norm, position.skipped, record)
-            if position.step % config.validate_every == 0 or position.step == config.steps:
-                candidate = average.module if average is not None else sam
-                if judge(fabric, candidate, held_out, config, position, record, out):
-                    text = "no better for %d validations: stopped at step %d"
-                    log.info(text, config.patience, position.step)
-                    break
-            if position.step % config.save_every == 0:
-                save(fabric, out, run, parts, position)
-    except KeyboardInterrupt:
-        save(fabric, out, run, parts, position)
-        raise Failed(f"interrupted after step {position.step}; the same command goes on from there") from None
-    except torch.OutOfMemoryError as error:
-        raise Failed(memory_hint(config)) from error
+        with Interruption() as interruption:
+            with shielded():
+                stream = iter(loader(batches, first, last, pin=fabric.device.type == "cuda"))
+            while position.step < config.steps and not exhausted(config, position):
+                lr = set_learning_rate(optimizer, config, position.step)
+                passed = gradients(fabric, module, config, meter, stream, position, strict, interruption)
+                if not math.isfinite(float(passed.loss)):
+                    suspects = passed.suspects(fabric, step, config, position, source)
+                    fabric.barrier()  # the first process to end would take the others with it, unheard
+                    raise no_number("loss", passed.loss, suspects, position, out)
+                norm = clip(fabric, module, optimizer, config.optim.clip)
+                # The scaler of fp16 skips such a step and lowers its scale.
+                if config.precision != "16" and not math.isfinite(float(norm)):
+                    raise no_number("gradient norm", norm, passed.samples(), position, out)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if average is not None:
+                    average.update_parameters(sam)
+                position.step += 1
+                meter.update(passed.loss, passed.logs, lr, norm, position.skipped, record)
+                if position.step % config.validate_every == 0 or position.step == config.steps:
+                    candidate = average.module if average is not None else sam
+                    if judge(fabric, candidate, held_out, config, position, record, out, strict):
+                        break
+                if position.step % config.save_every == 0:
+                    save(fabric, out, run, parts, position)
+                stop = passed.asked if fabric.world_size > 1 else interruption.asked
+                if stop and position.step < config.steps:
+                    save(fabric, out, run, parts, position)
+                    raise interrupted(fabric, position)
+            if exhausted(config, position):
+                text = "no better for %d validations: stopped at step %d"
+                log.info(text, config.patience, position.step)
+            save(fabric, out, run, parts, position)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise Failed(memory_hint(config, fabric.world_size)) from error
     finally:
         meter.close()
         if record is not None:
             record.close()
-    save(fabric, out, run, parts, position)
     return out / state.MODEL
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One step's forward and backward passes.
+
+    Attributes
+    ----------
+    loss, logs
+        Their means over all parts and processes.
+    asked
+        Whether any process has been asked to stop.
+    batches, losses
+        This process's parts, and the loss of each.
+    """
+
+    loss: Tensor
+    logs: dict[str, Tensor]
+    asked: bool
+    batches: list[Batch]
+    losses: list[Tensor]
+
+    def samples(self) -> str:
+        """The numbers of this process's samples."""
+        return f" (samples {[number for batch in self.batches for number in batch.index.tolist()]})"
+
+    def suspects(
+        self, fabric: Fabric, step: Step, config: TrainConfig, position: state.Position, source: Source
+    ) -> str:
+        """Where this process's loss stopped being a number: the first sample that alone gives none, else all.
+
+        Without DDP around the step, since the other processes may have nothing to look for.
+        """
+        plans = draw_plans(config.prompts, config.seed, position.step)
+        broken = [not math.isfinite(float(loss)) for loss in self.losses]
+        for batch in (batch for batch, bad in zip(self.batches, broken, strict=True) if bad):
+            for row, number in enumerate(batch.index.tolist()):
+                with torch.no_grad(), fabric.autocast():
+                    loss, _ = step(only(batch, row).to(fabric.device), plans)
+                if not math.isfinite(float(loss)):
+                    return f" (sample {number} of {holder(source, number)})"
+        return self.samples() if any(broken) else ""
 
 
 def gradients(
@@ -137,28 +195,68 @@ def gradients(
     stream: Iterator[Batch],
     position: state.Position,
     strict: bool,
-    out: Path,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """One step's forward and backward passes; its mean loss over all processes, and the last part's logs."""
+    interruption: Interruption,
+) -> Pass:
+    """One step's forward and backward passes, with what all processes share of them in one reduction."""
     plans = draw_plans(config.prompts, config.seed, position.step)
-    total, indices = torch.zeros((), device=fabric.device), []
-    logs: dict[str, Tensor] = {}
+    batches: list[Batch] = []
+    losses: list[Tensor] = []
+    parts: list[Tensor] = []
+    skipped = 0
     for part in range(config.accumulate):
         batch = meter.wait(stream)
-        position.skipped += report(batch, strict)
-        indices += batch.index.tolist()
+        skipped += report(batch, strict)
         with fabric.no_backward_sync(module, enabled=part + 1 < config.accumulate):  # type: ignore[arg-type]
             loss, logs = module(batch.to(fabric.device), plans)
             fabric.backward(loss / config.accumulate)
-        total += loss.detach() / config.accumulate
-    if fabric.world_size > 1:  # the mean of all: a NaN anywhere then stops everywhere
-        total = fabric.all_reduce(total, reduce_op="mean")  # type: ignore[assignment]
-    if not math.isfinite(float(total)):
-        raise Failed(
-            f"the loss is {float(total)} at step {position.step} (samples {indices}); the last good state is "
-            f"{out / state.STATE}: lower optim.lr, or try precision=32"
-        )
-    return total, logs
+        batches.append(batch)
+        losses.append(loss.detach())
+        parts.append(torch.stack([loss.detach().float(), *(value.float() for value in logs.values())]))
+    means = torch.stack(parts).mean(0)
+    shared = torch.cat([means, means.new_tensor([skipped, interruption.asked])])
+    if fabric.world_size > 1:  # a NaN, a skipped sample or a signal anywhere then counts everywhere
+        shared = fabric.all_reduce(shared, reduce_op="sum")  # type: ignore[assignment]
+    skipped, asked = (int(count) for count in shared[-2:].tolist())
+    position.skipped += skipped
+    loss, *values = (shared[:-2] / fabric.world_size).unbind()
+    return Pass(loss, dict(zip(logs, values, strict=True)), asked > 0, batches, losses)
+
+
+def no_number(name: str, value: Tensor, samples: str, position: state.Position, out: Path) -> Failed:
+    """The error for a loss or gradient that is not finite; what is saved is from before it."""
+    path = out / state.STATE
+    kept = f"the last good state is {path}" if path.is_file() else "no state is saved yet"
+    return Failed(
+        f"the {name} is {float(value)} at step {position.step}{samples}; {kept}: lower optim.lr, or try "
+        "precision=32"
+    )
+
+
+def interrupted(fabric: Fabric, position: state.Position) -> BaseException:
+    """How a process ends that was asked to; the first one speaks for all.
+
+    The others end without an error, for which Fabric would kill the first.
+    """
+    if not fabric.is_global_zero:
+        return SystemExit(0)
+    return Failed(f"interrupted after step {position.step}; the same command goes on from there")
+
+
+def only(batch: Batch, row: int) -> Batch:
+    """A batch of one of its images."""
+    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    chosen: dict[str, Any] = {name: value[row : row + 1] for name, value in tensors.items()}
+    return replace(batch, **chosen, modality=batch.modality[row : row + 1])
+
+
+def holder(source: Source, number: int) -> str:
+    """The shard that holds a sample; of several datasets more than one may have that number."""
+    paths = []
+    for path in source.paths:
+        with suppress(InputError), Shard(path) as shard:
+            if number in shard.index:
+                paths.append(str(path))
+    return " or ".join(paths)
 
 
 def moving_average(sam: Sam, decay: float) -> AveragedModel | None:
@@ -267,11 +365,12 @@ def judge(
     position: state.Position,
     record: Record | None,
     out: Path,
+    strict: bool,
 ) -> bool:
     """Validate, export the best model so far; returns whether to stop early."""
     stop = False
     if record is not None:
-        scores, pictures = validate(sam, validation_batches(held_out, config), fabric.device)
+        scores, pictures = validate(sam, validation_batches(held_out, config, strict), fabric.device)
         if scores.dice:
             record.validation(position.step, scores, pictures)
             settings: dict[str, list[tuple[float, int]]] = {}
@@ -288,8 +387,13 @@ def judge(
             models.export(sam, out / state.MODEL)
         else:
             position.stale += 1
-        stop = bool(config.patience and position.stale >= config.patience)
+        stop = exhausted(config, position)
     return bool(fabric.broadcast(stop))
+
+
+def exhausted(config: TrainConfig, position: state.Position) -> bool:
+    """Whether validation has not improved for so long that the run is over, when it goes on as well."""
+    return bool(config.patience and position.stale >= config.patience)
 
 
 def save(fabric: Fabric, out: Path, run: dict, parts: state.Parts, position: state.Position) -> None:
@@ -299,11 +403,19 @@ def save(fabric: Fabric, out: Path, run: dict, parts: state.Parts, position: sta
     fabric.barrier()
 
 
-def memory_hint(config: TrainConfig) -> str:
+def memory_hint(config: TrainConfig, processes: int) -> str:
     """Which setting to lower when memory runs out."""
+    if config.accumulate * processes < config.batch:
+        hint = (
+            f"raise accumulate (now {config.accumulate}) to send a step's {config.batch} images through in "
+            "more parts, or lower"
+        )
+    else:
+        hint = (
+            f"accumulate (now {config.accumulate}) takes a batch of {config.batch} one by one already: lower"
+        )
     return (
-        f"out of memory: raise accumulate (now {config.accumulate}) to send a step's {config.batch} images "
-        f"through in more parts, or lower stream.objects_per_image (now {config.stream.objects_per_image}), "
+        f"out of memory: {hint} stream.objects_per_image (now {config.stream.objects_per_image}), "
         f"loss.scale (now {config.loss.scale}) or prompts.rounds_max (now {config.prompts.rounds_max})"
     )
 

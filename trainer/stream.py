@@ -364,7 +364,7 @@ def collate(items: Sequence[dict]) -> Batch:
     )
 
 
-def validation_batches(source: Source, config: TrainConfig, strict: bool = False) -> Iterator[Batch]:
+def validation_batches(source: Source, config: TrainConfig, strict: bool) -> Iterator[Batch]:
     """The held-out samples, one a batch, not augmented.
 
     A sample that cannot be read is reported and left out; with `strict` it is an :class:`InputError`.

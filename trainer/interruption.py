@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM as a wish that a run grants between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """Within its context SIGINT and SIGTERM only set `asked`; a second SIGINT interrupts at once.
+
+    An exception at any place would leave weights of one step beside the number of another, a validation
+    half done or the other processes waiting. Only the main thread may have handlers: in another this does
+    nothing.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: one that Python cannot put back
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Processes started within never receive SIGINT: their parent ends them, by SIGTERM if need be.
+
+    A terminal's Ctrl-C goes to every process of a run, the data loader's workers too, whose batches the last
+    step may still need. One that arrives meanwhile is blocked, not lost.
+    """
+    resource_tracker.ensure_running()  # Python starts it with the first worker, and that lifts the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
