@@ -173,6 +173,31 @@ def test_same_weights_at_another_size(sam, tmp_path):
     assert models.load(path)[0].image_encoder.img_size == 128
 
 
+def test_a_deeper_encoder_begins_as_the_same_function(sam, tmp_path):
+    path = tmp_path / "a.pth"
+    models.export(sam, path)
+    deeper = models.build("tiny", checkpoint=path, depths=(2, 3, 6))
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    embedding = deeper.image_encoder(image)
+    torch.testing.assert_close(embedding, sam.image_encoder(image))
+    embedding.square().sum().backward()
+    for block in (deeper.image_encoder.stage1[1], deeper.image_encoder.stage2[2]):
+        assert block.conv2.weight.grad.abs().max() > 0
+    assert deeper.image_encoder.stage3[5].lin2.weight.grad.abs().max() > 0
+    models.export(deeper, path)
+    again = models.load(path)[0].image_encoder
+    assert [len(stage) for stage in (again.stage1, again.stage2, again.stage3)] == [2, 3, 6]
+    with pytest.raises(
+        InputError, match=r"depths: \[2, 3, 5\] is fewer blocks than .*a\.pth has \(\[2, 3, 6\]\)"
+    ):
+        models.build("tiny", checkpoint=path, depths=(2, 3, 5))
+
+
+def test_only_tiny_has_depths():
+    with pytest.raises(InputError, match="vit_b has a fixed encoder"):
+        models.build("vit_b", depths=(2, 3, 6))
+
+
 def test_state_dict_fits_unmodified_vit_b(tmp_path):
     ours = models.build("vit_b")
     theirs = sam_model_registry["vit_b"]()

@@ -16,6 +16,7 @@ PRESETS = Path(__file__).parent / "presets"
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Part = Literal["encoder", "prompt_encoder", "decoder"]
+Depth = Annotated[int, Field(ge=1, le=16)]
 
 
 class PromptMix(Config):
@@ -149,6 +150,9 @@ class TrainConfig(Config):
     model: Literal["tiny", "vit_b", "vit_l", "vit_h", "mobile_sam"] = "tiny"
     image_size: int | None = None
     """Input size of `tiny`; None takes the checkpoint's, or 256."""
+    depths: tuple[Depth, Depth, Depth] | None = None
+    """Blocks of `tiny`'s encoder at stride 4, 8 and 16; None takes the checkpoint's, or 1, 2, 5. Those that a
+    checkpoint lacks begin as the identity."""
     decoder: Literal["scratch", "pretrained"] = "scratch"
     freeze: tuple[Part, ...] = ("encoder", "prompt_encoder")
     steps: int = Field(default=10_000, ge=1)

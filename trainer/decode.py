@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam
 from segment_anything.modeling.transformer import Attention, TwoWayTransformer
 from segment_anything.utils.transforms import ResizeLongestSide
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from trainer.tiny import attention as attend
 
 BOX_LABELS = (2, 3)
 """Labels of a box's two corners where it is written as two points, as in SAM's ONNX model."""
@@ -365,17 +368,49 @@ def decode_masks(
     masks, iou
         (N, 4, 4h, 4w) and (N, 4).
     """
-    count, (channels, height, width) = len(sparse), features.shape[1:]
+    count, (height, width) = len(sparse), features.shape[2:]
     output = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([output.expand(count, -1, -1), sparse], dim=1)
     seen = None if ignored is None else F.pad(~ignored, (len(output), 0), value=True)
     hidden, source = two_way(decoder.transformer, features, image_pe, tokens, seen)
-    source = source.transpose(1, 2).view(count, channels, height, width)
-    upscaled = decoder.output_upscaling(source).flatten(2)
     heads = decoder.output_hypernetworks_mlps
-    weights = torch.stack([head(hidden[:, 1 + i]) for i, head in enumerate(heads)], dim=1)
-    masks = (weights @ upscaled).view(count, -1, 4 * height, 4 * width)
+    weights = torch.stack([head(hidden[:, 1 + i]) for i, head in enumerate(heads)], dim=2)
+    cells = upscale(decoder.output_upscaling, source) @ weights
+    # Rows and columns of a token's cells: of the first doubling, then of the second.
+    cells = cells.view(count, height, width, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
+    masks = cells.reshape(count, -1, 4 * height, 4 * width)
     return masks, decoder.iou_prediction_head(hidden[:, 0])
+
+
+def upscale(layers: nn.Sequential, source: Tensor) -> Tensor:
+    """``MaskDecoder.output_upscaling`` token by token, as matrix products.
+
+    Its transposed convolutions have a stride as large as their kernels, so that nothing passes between the
+    cells of one token and those of another, and the cells need not lie in their places before the masks do.
+
+    Parameters
+    ----------
+    source
+        (N, h w, C).
+
+    Returns
+    -------
+    Tensor
+        (N, h w 16, c), the sixteen cells of a token by row and column of the first doubling, then of the
+        second.
+    """
+    parts: list[Any] = list(layers)
+    first, norm, activation, second, last = parts
+    cells = _doubled(first, source)
+    normed = F.layer_norm(cells.float(), norm.weight.shape, norm.weight, norm.bias, norm.eps)
+    return last(_doubled(second, activation(normed.to(cells.dtype))))
+
+
+def _doubled(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """A 2x2 transposed convolution of stride 2 of cells (N, K, C) on their own: (N, 4 K, c)."""
+    weight = layer.weight.permute(2, 3, 1, 0).reshape(-1, layer.in_channels)
+    bias = None if layer.bias is None else layer.bias.repeat(4)
+    return F.linear(x, weight, bias).view(len(x), -1, layer.out_channels)
 
 
 def two_way(
@@ -427,8 +462,7 @@ def _attend(attention: Attention, q: Tensor, k: Tensor, v: Tensor, seen: Tensor 
     """SAM's ``Attention``: q (N, Q, C); k and v have a row for every prompt, or one for all of an image."""
     projected = (attention.q_proj(q), attention.k_proj(k), attention.v_proj(v))
     q, k, v = (_repeat(_heads(attention, part).transpose(1, 2), len(q)) for part in projected)
-    mask = None if seen is None else seen[:, None, None]
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    out = attend(q, k, v, None if seen is None else seen[:, None, None])
     return attention.out_proj(out.transpose(1, 2).flatten(2))
 
 
@@ -439,7 +473,8 @@ def _read_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor
         "nqhd,hdc->nhqc", q / math.sqrt(q.shape[-1]), _heads(attention, attention.k_proj.weight, 0)
     )
     # The keys' bias adds the same to all of a query's scores and drops out of the softmax.
-    weights = torch.softmax(asked.flatten(1, 2) @ k.transpose(1, 2), -1)
+    # The keys on the left: their gradient then lies in memory as they do, and adding it up costs a fifth.
+    weights = torch.softmax((k @ asked.flatten(1, 2).transpose(1, 2)).transpose(1, 2), -1)
     read = (weights @ v).unflatten(1, (attention.num_heads, -1))
     out = torch.einsum("nhqc,hdc->nqhd", read, _heads(attention, attention.v_proj.weight, 0))
     return attention.out_proj(out.flatten(2) + attention.v_proj.bias)
@@ -454,9 +489,8 @@ def _change_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor, seen: T
     if seen is not None:
         bias = bias.masked_fill(~seen[:, None], -torch.inf)
     # Keys before queries: the softmax then runs over rows of many queries and not of few keys.
-    scores = torch.baddbmm(
-        bias.flatten(1)[:, :, None], asked.flatten(1, 2), _repeat(q, len(k)).transpose(1, 2)
-    )
+    scores = _repeat(q, len(k)) @ asked.flatten(1, 2).transpose(1, 2)
+    scores = scores.transpose(1, 2) + bias.flatten(1)[:, :, None]
     weights = torch.softmax(scores.unflatten(1, (attention.num_heads, -1)), 2).flatten(1, 2)
     values = torch.einsum("nkhd,chd->nhkc", v, _heads(attention, attention.out_proj.weight, 1))
     return torch.baddbmm(attention.out_proj.bias, weights.transpose(1, 2), values.flatten(1, 2))

@@ -84,7 +84,7 @@ def train(
     source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
     held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
     cache = open_cache(config, inputs, sam)
-    optimizer = make_optimizer(sam, config.optim)
+    optimizer = make_optimizer(sam, config.optim, fused=config.precision != "16")
     average = moving_average(sam, config.optim.ema)
     parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
     run = {"config": config.model_dump(mode="json"), "inputs": state.describe(inputs)}
@@ -277,6 +277,7 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
         checkpoint=start,
         decoder="pretrained" if inputs.init_from else config.decoder,
         image_size=config.image_size,
+        depths=config.depths,
         seed=config.seed,
     )
     parts = {"encoder": sam.image_encoder, "prompt_encoder": sam.prompt_encoder, "decoder": sam.mask_decoder}
@@ -312,8 +313,12 @@ def open_cache(config: TrainConfig, inputs: Inputs, sam: Sam) -> Cache | None:
     return Cache(inputs.embeddings, encoder_hash(sam), inputs.shards)
 
 
-def make_optimizer(sam: Sam, config: Optim) -> Optimizer:
-    """AdamW; no weight decay on norms, biases and embeddings; the encoder at its own learning rate."""
+def make_optimizer(sam: Sam, config: Optim, fused: bool = True) -> Optimizer:
+    """AdamW; no weight decay on norms, biases and embeddings; the encoder at its own learning rate.
+
+    The fused one takes a quarter of the time on CPUs; before it Fabric cannot clip the scaled gradients of
+    fp16.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, p in sam.named_parameters():
         if p.requires_grad:
@@ -327,7 +332,9 @@ def make_optimizer(sam: Sam, config: Optim) -> Optimizer:
         }
         for (encoder, decays), params in groups.items()
     ]
-    return torch.optim.AdamW(settings, lr=config.lr, betas=(0.9, config.beta2), foreach=True)
+    return torch.optim.AdamW(
+        settings, lr=config.lr, betas=(0.9, config.beta2), fused=fused, foreach=not fused
+    )
 
 
 def set_learning_rate(optimizer: Optimizer, config: TrainConfig, step: int) -> float:

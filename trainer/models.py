@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import data
 from data.console import InputError
 from data.shards import PARTIAL
-from trainer.tiny import STRIDE, ChannelNorm, TinyEncoder
+from trainer.tiny import DEPTHS, STRIDE, ChannelNorm, Depths, TinyEncoder, depths_of, grow
 
 NAMES = ("tiny", "vit_b", "vit_l", "vit_h", "mobile_sam")
 SHIPPED = Path(data.__file__).parent / "weights" / "tiny.pth"
@@ -48,6 +48,7 @@ def build(
     checkpoint: str | Path | None = None,
     decoder: Literal["pretrained", "scratch"] = "pretrained",
     image_size: int | None = None,
+    depths: Depths | None = None,
     seed: int = 0,
 ) -> Sam:
     """Build a model, in evaluation mode.
@@ -63,6 +64,9 @@ def build(
     image_size
         Input size in pixels of `tiny`, a multiple of 16 (256, or the checkpoint's, where None). The others
         have 1024.
+    depths
+        Blocks of `tiny`'s encoder at stride 4, 8 and 16; None for the checkpoint's, or
+        :data:`trainer.tiny.DEPTHS`. Those that a checkpoint lacks begin as the identity.
     seed
         Seed of the drawn weights; the global random state is left alone.
 
@@ -81,7 +85,11 @@ def build(
             raise InputError(f"{checkpoint}: holds {found}, not {name}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        sam = _assemble(name, _input_size(name, image_size, weights))
+        sam = _assemble(
+            name, _input_size(name, image_size, weights), _depths(name, depths, weights, checkpoint)
+        )
+        if weights is not None and depths is not None:
+            weights = grow(sam.image_encoder, weights, "image_encoder.")
         if weights is not None:
             _load_weights(sam, weights, name, checkpoint, resized=image_size is not None)
         if decoder == "scratch":
@@ -105,7 +113,7 @@ def load(checkpoint: str | Path) -> tuple[Sam, str]:
     """
     weights = read_weights(checkpoint)
     name = _recognised(weights, checkpoint)
-    sam = _assemble(name, _input_size(name, None, weights))
+    sam = _assemble(name, _input_size(name, None, weights), _depths(name, None, weights, checkpoint))
     _load_weights(sam, weights, name, checkpoint)
     return sam.eval(), name
 
@@ -276,6 +284,24 @@ def _input_size(name: str, image_size: int | None, weights: StateDict | None) ->
     return size
 
 
+def _depths(
+    name: str, depths: Depths | None, weights: StateDict | None, checkpoint: str | Path | None
+) -> Depths:
+    if name != "tiny":
+        if depths is not None:
+            raise InputError(f"{name} has a fixed encoder; only tiny's depths can be set ({list(depths)})")
+        return DEPTHS
+    if weights is None:
+        return depths or DEPTHS
+    found = tuple(max(pair) for pair in zip(depths_of(weights), (1, 1, 1), strict=True))
+    if depths is not None and any(few < many for few, many in zip(depths, found, strict=True)):
+        raise InputError(
+            f"depths: {list(depths)} is fewer blocks than {checkpoint} has ({list(found)}); an encoder can "
+            "only grow"
+        )
+    return depths or found  # type: ignore[return-value]
+
+
 def _load_weights(
     sam: Sam, weights: StateDict, name: str, checkpoint: str | Path | None, resized: bool = False
 ) -> None:
@@ -300,10 +326,10 @@ def _check_keys(weights: StateDict, own: StateDict, name: str, checkpoint: str |
         raise InputError(f"{checkpoint}: looks like {name}, but has {'; '.join(problems)}")
 
 
-def _assemble(name: str, size: int) -> Sam:
+def _assemble(name: str, size: int, depths: Depths = DEPTHS) -> Sam:
     grid = (size // STRIDE, size // STRIDE)
     return Sam(
-        image_encoder=_image_encoder(name, size),
+        image_encoder=_image_encoder(name, size, depths),
         prompt_encoder=PromptEncoder(
             embed_dim=_CHANNELS,
             image_embedding_size=grid,
@@ -324,9 +350,9 @@ def _mask_decoder(name: str) -> MaskDecoder:
     return decoder
 
 
-def _image_encoder(name: str, size: int) -> nn.Module:
+def _image_encoder(name: str, size: int, depths: Depths) -> nn.Module:
     if name == "tiny":
-        return TinyEncoder(size, _CHANNELS)
+        return TinyEncoder(size, _CHANNELS, depths)
     if name == "mobile_sam":
         return _mobile_encoder(size)
     return ImageEncoderViT(

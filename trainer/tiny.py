@@ -8,6 +8,9 @@ weights run at any input size that is a multiple of 16.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import torch
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
@@ -17,7 +20,9 @@ STRIDE = 16
 WIDTHS = (48, 96, 224)
 """Channels at stride 4, 8 and 16."""
 DEPTHS = (1, 2, 5)
-"""Blocks at stride 4, 8 and 16."""
+"""Blocks at stride 4, 8 and 16 of a model from nothing, unless told otherwise."""
+Depths = tuple[int, int, int]
+_BLOCK = re.compile(r"(?:^|\.)stage([123])\.(\d+)\.")
 
 
 class ChannelNorm(LayerNorm2d):
@@ -52,6 +57,10 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Bx(width)xHxW to the same."""
         return x + self.conv2(F.relu(self.conv1(self.norm(x))))
+
+    def become_identity(self) -> None:
+        """Change nothing, until trained."""
+        _zero(self.conv2)
 
 
 class AttentionBlock(nn.Module):
@@ -89,16 +98,23 @@ class AttentionBlock(nn.Module):
         tokens = tokens + self.lin2(F.gelu(self.lin1(self.norm2(tokens))))
         return tokens.view(batch, height, columns, width).permute(0, 3, 1, 2)
 
+    def become_identity(self) -> None:
+        """Change nothing, until trained."""
+        for layer in (self.position, self.proj, self.lin2):
+            _zero(layer)
 
-def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention, (B, heads, N, d) each.
+
+def attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Softmax attention, (B, heads, N, d) each; `seen` says which keys count, bool (B, 1, 1, N).
 
     Written out on CPUs, where the fused kernel's backward takes more than twice as long.
     """
     if query.is_cuda:
-        return F.scaled_dot_product_attention(query, key, value)
-    weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2), dim=-1)
-    return weights.to(value.dtype) @ value
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if seen is not None:
+        scores = scores.masked_fill(~seen, -torch.inf)
+    return torch.softmax(scores, dim=-1).to(value.dtype) @ value
 
 
 class TinyEncoder(nn.Module):
@@ -113,11 +129,13 @@ class TinyEncoder(nn.Module):
         a plain state dict says all that is needed to build the model again.
     out_channels
         Channels of the embedding.
+    depths
+        Blocks at stride 4, 8 and 16.
     """
 
     input_size: Tensor
 
-    def __init__(self, image_size: int = 256, out_channels: int = 256) -> None:
+    def __init__(self, image_size: int = 256, out_channels: int = 256, depths: Depths = DEPTHS) -> None:
         super().__init__()
         fine, middle, coarse = WIDTHS
         self.img_size = image_size
@@ -127,11 +145,11 @@ class TinyEncoder(nn.Module):
             nn.ReLU(),
             nn.Conv2d(16, fine, kernel_size=3, stride=2, padding=1),
         )
-        self.stage1 = nn.Sequential(*[ConvBlock(fine) for _ in range(DEPTHS[0])])
+        self.stage1 = nn.Sequential(*[ConvBlock(fine) for _ in range(depths[0])])
         self.down1 = nn.Sequential(ChannelNorm(fine), nn.Conv2d(fine, middle, kernel_size=2, stride=2))
-        self.stage2 = nn.Sequential(*[ConvBlock(middle) for _ in range(DEPTHS[1])])
+        self.stage2 = nn.Sequential(*[ConvBlock(middle) for _ in range(depths[1])])
         self.down2 = nn.Sequential(ChannelNorm(middle), nn.Conv2d(middle, coarse, kernel_size=2, stride=2))
-        self.stage3 = nn.Sequential(*[AttentionBlock(coarse) for _ in range(DEPTHS[2])])
+        self.stage3 = nn.Sequential(*[AttentionBlock(coarse) for _ in range(depths[2])])
         self.out1 = nn.Sequential(ChannelNorm(fine), nn.Conv2d(fine, out_channels, kernel_size=4, stride=4))
         self.out2 = nn.Sequential(
             ChannelNorm(middle), nn.Conv2d(middle, out_channels, kernel_size=2, stride=2)
@@ -151,6 +169,40 @@ class TinyEncoder(nn.Module):
         x2 = self.stage2(self.down1(x1))
         x3 = self.stage3(self.down2(x2))
         return self.neck(self.out1(x1) + self.out2(x2) + self.out3(x3))
+
+
+def depths_of(keys: Iterable[str]) -> Depths:
+    """Blocks at stride 4, 8 and 16 of a :class:`TinyEncoder`, from its state dict's keys under any prefix."""
+    found = [match for key in keys if (match := _BLOCK.search(key))]
+    return tuple(max((int(m[2]) + 1 for m in found if int(m[1]) == stage), default=0) for stage in (1, 2, 3))  # type: ignore[return-value]
+
+
+def grow(encoder: TinyEncoder, weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Weights of a shallower encoder for a deeper one: the blocks that it lacks begin as the identity.
+
+    So the deeper network is the same function at first (Chen, Goodfellow & Shlens, 2016, Net2DeeperNet).
+
+    Parameters
+    ----------
+    encoder
+        The deeper encoder, whose further blocks are set.
+    weights
+        A state dict with the encoder's keys under `prefix`.
+    """
+    grown = dict(weights)
+    for stage, depth in enumerate(depths_of(weights), start=1):
+        blocks = getattr(encoder, f"stage{stage}")
+        for number in range(depth, len(blocks)):
+            blocks[number].become_identity()
+            own = blocks[number].state_dict(prefix=f"{prefix}stage{stage}.{number}.")
+            grown.update(own)
+    return grown
+
+
+def _zero(layer: nn.Conv2d | nn.Linear) -> None:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def _initialise(module: nn.Module) -> None:
