@@ -473,7 +473,7 @@ def _read_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor
         "nqhd,hdc->nhqc", q / math.sqrt(q.shape[-1]), _heads(attention, attention.k_proj.weight, 0)
     )
     # The keys' bias adds the same to all of a query's scores and drops out of the softmax.
-    # The keys on the left: their gradient then lies in memory as they do, and adding it up costs a fifth.
+    # The keys on the left: their gradient then lies in memory as they do, and is added up faster.
     weights = torch.softmax((k @ asked.flatten(1, 2).transpose(1, 2)).transpose(1, 2), -1)
     read = (weights @ v).unflatten(1, (attention.num_heads, -1))
     out = torch.einsum("nhqc,hdc->nqhd", read, _heads(attention, attention.v_proj.weight, 0))
