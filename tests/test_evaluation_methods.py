@@ -145,6 +145,22 @@ def test_multimask_can_be_turned_off(checkpoint):
     assert found["auto"].predicted.iou != found["never"].predicted.iou
 
 
+def test_a_second_look_is_taken_of_every_prompt():
+    case = disc_case(0, second=True)
+    prompts = case_prompts(case, ["box", "point1", "point1_neg1", "clicks:2"], 0)
+    once, twice = (
+        {key(a): a for a in ask(methods.build(m), case, prompts)[1]} for m in ("checkpoint:tiny", "zoom:tiny")
+    )
+    assert once.keys() == twice.keys()
+    for name, answer in twice.items():
+        assert answer.predicted.mask.shape == case.image.shape
+        assert answer.predicted.iou != once[name].predicted.iou
+
+
+def key(answer):
+    return answer.prompt.key, answer.round
+
+
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
     wrong = tmp_path / "wrong.pth"
     wrong.write_bytes(b"no tensors here")
@@ -152,7 +168,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
         methods.build(f"checkpoint:{wrong}")
 
 
-@pytest.mark.parametrize("spec", ["elipse", "ellipse:3", "masks", "checkpoint:", "a=b=c"])
+@pytest.mark.parametrize("spec", ["elipse", "ellipse:3", "masks", "checkpoint:", "zoom:", "a=b=c"])
 def test_an_unknown_method_is_named_with_what_there_is(spec):
     with pytest.raises(InputError, match="random_walker"):
         methods.build(spec)
@@ -253,6 +269,15 @@ def test_a_sam2_checkpoint_without_its_package_costs_only_its_method(tmp_path, m
     monkeypatch.setitem(sys.modules, "sam2.build_sam", None)
     with pytest.raises(Unavailable, match=r"synthfm\[sam2\]"):
         methods.build(f"checkpoint:{tmp_path / 'sam2.pt'}")
+
+
+def test_sam2_does_not_look_twice(tmp_path):
+    import torch
+
+    weights = {"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(96, 3, 7, 7)}
+    torch.save({"model": weights}, tmp_path / "sam2.pt")
+    with pytest.raises(InputError, match=r"zoom:.*sam2\.pt: a SAM 2 checkpoint"):
+        methods.build(f"zoom:{tmp_path / 'sam2.pt'}")
 
 
 @pytest.mark.parametrize("package", ["mobile_sam", "timm"])

@@ -288,6 +288,8 @@ def test_another_checkpoint_under_the_same_name_is_refused(tmp_path):
     weights = random_tiny(tmp_path / "m.pth")
     spec, config = [f"m=checkpoint:{weights}"], EvalConfig(prompts=("box",))
     evaluate(spec, [str(descriptor)], root, config, tmp_path / "out")
+    with pytest.raises(InputError, match="methods"):
+        evaluate([f"m=zoom:{weights}"], [str(descriptor)], root, config, tmp_path / "out")
     models.export(models.build("tiny", image_size=64, seed=2), weights)
     with pytest.raises(InputError, match="methods"):
         evaluate(spec, [str(descriptor)], root, config, tmp_path / "out")

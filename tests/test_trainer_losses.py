@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 from trainer_data import ellipse_sample
 
 from data.prompts import corrective_point
-from trainer import losses
-from trainer.config import Augment, Loss, Prompting, PromptMix, Stream
+from trainer import decode, losses, models
+from trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
 from trainer.prompting import KINDS, Plan, draw_plans, first_prompts, share_out
+from trainer.step import Step
 from trainer.stream import collate, prepare
 
 
@@ -172,3 +175,24 @@ def test_plans_follow_seed_and_step_alone():
     assert draw_plans(config, 1, 7) == draw_plans(config, 1, 7)
     assert draw_plans(config, 1, 7) != draw_plans(config, 1, 8)
     assert {plan.rounds for step in range(50) for plan in draw_plans(config, 0, step)} == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("refine", [0.0, 1.0])
+def test_a_round_without_a_click_gets_the_mask_alone(refine, monkeypatch):
+    batch = batch_of()
+    size = batch.images.shape[-1]
+    config = TrainConfig(prompts=Prompting(refine=refine), loss=Loss(multimask=0))
+    step = Step(models.build("tiny", image_size=size, seed=0), config)
+    asked, plain = [], decode.decode
+
+    def recorded(sam, features, coords, kinds, logits, **options):
+        answer = plain(sam, features, coords, kinds, logits, **options)
+        asked.append((kinds.shape[1], logits, answer[0].detach()[:, :1]))
+        return answer
+
+    monkeypatch.setattr(decode, "decode", recorded)
+    step(batch, [Plan("box", rounds=3)])
+    corners = [points for points, _, _ in asked]
+    assert corners == ([2, 2, 2] if refine else [2, 3, 4])
+    for (_, _, shown), (_, fed_back, _) in itertools.pairwise(asked):
+        torch.testing.assert_close(fed_back, shown)

@@ -60,6 +60,8 @@ class Prompting(Config):
     """How often a group goes on after its first prompt: a click in the largest error, the mask fed back."""
     rounds_max: int = Field(default=4, ge=1)
     """Most rounds, the first included; the number is drawn evenly from 2 on."""
+    refine: Share = 0.0
+    """Share of the further rounds that bring no click: the mask alone is fed back, to be improved."""
 
 
 class Loss(Config):

@@ -68,6 +68,11 @@ def draw_plans(config: Prompting, seed: int, step: int) -> list[Plan]:
     return plans
 
 
+def refines(plan: Plan, number: int, share: float) -> bool:
+    """Whether the round after round `number` brings no click, as some of SAM's own rounds in training."""
+    return bool(np.random.default_rng([plan.seed, number]).random() < share)
+
+
 def share_out(plans: Sequence[Plan], count: int, *, largest_first: float) -> list[slice]:
     """Which of the `count` objects of each image belong to each plan's group.
 

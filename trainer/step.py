@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from trainer import decode, losses
 from trainer.config import TrainConfig
 from trainer.embeddings import fit_to_input
-from trainer.prompting import SINGLE_CLICKS, Plan, coarse_mask, first_prompts, share_out, with_click
+from trainer.prompting import (
+    SINGLE_CLICKS,
+    Plan,
+    coarse_mask,
+    first_prompts,
+    refines,
+    share_out,
+    with_click,
+)
 from trainer.stream import Batch
 
 
@@ -94,10 +102,11 @@ class Step(nn.Module):
                 # What a user would see and correct: after one click the best of three, else the single mask.
                 ambiguous = number == 0 and plan.kind in SINGLE_CLICKS and config.multimask > 0
                 shown = _shown(logits.detach().float(), estimated.detach(), ambiguous)
-                click, sign = losses.corrective_clicks(shown, coarse)
-                click = (click + 0.5) * (size / side) - 0.5
-                points, labels = with_click(points, labels, click, sign)
                 previous = shown[:, None]
+                if not refines(plan, number, self.config.prompts.refine):
+                    click, sign = losses.corrective_clicks(shown, coarse)
+                    click = (click + 0.5) * (size / side) - 0.5
+                    points, labels = with_click(points, labels, click, sign)
         return torch.stack(values).mean(), log
 
 

@@ -66,6 +66,9 @@ CLASSICAL = {
 }
 """Method name (and module in this folder) to what it does."""
 
+MODELS = ("checkpoint", "zoom")
+"""Kinds of method that are opened from a checkpoint."""
+
 
 def build(spec: str, *, device: str = "cpu", multimask: str = "auto") -> Method:
     """Build a method from ``[NAME=]SPEC``.
@@ -73,8 +76,9 @@ def build(spec: str, *, device: str = "cpu", multimask: str = "auto") -> Method:
     Parameters
     ----------
     spec
-        A name of :data:`CLASSICAL`; ``checkpoint:FILE`` for a SAM or SAM 2 checkpoint; ``masks:DIR`` for
-        masks saved by another system. ``NAME=`` before it gives the name of its column.
+        A name of :data:`CLASSICAL`; ``checkpoint:FILE`` for a SAM or SAM 2 checkpoint; ``zoom:FILE`` for a
+        SAM one that looks twice; ``masks:DIR`` for masks saved by another system. ``NAME=`` before it gives
+        the name of its column.
     device
         Where models run.
     multimask
@@ -88,10 +92,10 @@ def build(spec: str, *, device: str = "cpu", multimask: str = "auto") -> Method:
         If it needs a package that is not installed.
     """
     name, kind, argument = parse(spec)
-    if kind == "checkpoint":
+    if kind in MODELS:
         from evaluation.methods import sam
 
-        return sam.open_checkpoint(name, argument, device=device, multimask=multimask)
+        return sam.open_checkpoint(name, argument, device=device, multimask=multimask, zoom=kind == "zoom")
     if kind == "masks":
         from evaluation.methods import masks
 
@@ -105,16 +109,19 @@ def parse(spec: str) -> tuple[str, str, str]:
 
     >>> parse("SAM=checkpoint:sam_vit_b.pth"), parse("ellipse")
     (('SAM', 'checkpoint', 'sam_vit_b.pth'), ('ellipse', 'ellipse', ''))
+    >>> parse("zoom:tiny")
+    ('tiny-zoom', 'zoom', 'tiny')
     """
     given, equals, rest = spec.partition("=")
     if not equals:
         given, rest = "", spec
     kind, _, argument = rest.partition(":")
-    if kind in ("checkpoint", "masks") and argument:
-        return given or Path(argument).stem, kind, argument
+    if kind in (*MODELS, "masks") and argument:
+        stem = Path(argument).stem
+        return given or (f"{stem}-zoom" if kind == "zoom" else stem), kind, argument
     if kind in CLASSICAL and not argument:
         return given or kind, kind, ""
     raise InputError(
-        f"unknown method {spec!r}; choose among {', '.join(CLASSICAL)} and masks:DIR; "
+        f"unknown method {spec!r}; choose among {', '.join(CLASSICAL)}, zoom:FILE and masks:DIR; "
         "models are given with --checkpoint [NAME=]FILE"
     )

@@ -10,39 +10,48 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data.console import InputError
 from evaluation.methods import Method, Predicted, Unavailable
 from evaluation.prompting import Prompt
 from trainer import decode, models
+from trainer.zoom import look_again
 
 BATCH = 64
 """Prompts decoded at once: bounds the memory, the numbers do not depend on it."""
+
+
+Encoded = tuple[NDArray[np.uint8], decode.Embedding]
 
 
 class SamMethod:
     """A SAM behind the method protocol.
 
     Prompts go through the decoder together, whatever their clicks and boxes, and each gets the numbers it
-    would get alone from ``SamPredictor``.
+    would get alone from ``SamPredictor``. With `zoom` each then gets a second look, see :mod:`trainer.zoom`.
     """
 
-    def __init__(self, name: str, sam: Any, *, device: str = "cpu", multimask: str = "auto") -> None:
+    def __init__(
+        self, name: str, sam: Any, *, device: str = "cpu", multimask: str = "auto", zoom: bool = False
+    ) -> None:
         self.name = name
         self._sam = sam.to(device).eval()
         self._multimask = multimask
+        self._zoom = zoom
 
     def accepts(self, setting: str) -> bool:
         return True
 
-    def encode(self, image: NDArray[np.uint8]) -> decode.Embedding:
-        return decode.encode_image(self._sam, image)
+    def encode(self, image: NDArray[np.uint8]) -> Encoded:
+        return image, decode.encode_image(self._sam, image)
 
-    def predict(self, encoded: decode.Embedding, prompts: Sequence[Prompt]) -> list[Predicted]:
+    def predict(self, encoded: Encoded, prompts: Sequence[Prompt]) -> list[Predicted]:
         found: dict[int, Predicted] = {}
         for rows in batches(prompts, BATCH, _has_memory):
             found.update(zip(rows, self._decode(encoded, [prompts[row] for row in rows]), strict=True))
         return [found[row] for row in range(len(prompts))]
 
-    def _decode(self, encoded: decode.Embedding, prompts: Sequence[Prompt]) -> list[Predicted]:
+    def _decode(self, encoded: Encoded, prompts: Sequence[Prompt]) -> list[Predicted]:
+        image, embedding = encoded
         coords, kinds = decode.pack_points(
             [prompt.points for prompt in prompts],
             [prompt.labels for prompt in prompts],
@@ -50,11 +59,17 @@ class SamMethod:
         )
         memory = [prompt.memory for prompt in prompts if prompt.memory is not None]
         result = decode.predict_points(
-            self._sam, encoded, coords, kinds, torch.stack(memory) if memory else None
+            self._sam, embedding, coords, kinds, torch.stack(memory) if memory else None
         )
         # The best of several masks is picked before it is brought to the image's size: a third of the work.
         several = torch.tensor([wants_multimask(self._multimask, prompt) for prompt in prompts])
         best = result.best(_among(several.to(result.iou.device)))
+        if self._zoom:
+            looks = [
+                look_again(self._sam, image, best[row : row + 1], coords[row], kinds[row])
+                for row in range(len(prompts))
+            ]
+            return [Predicted(look.mask, look.iou, look.low_res) for look in looks]
         return [
             Predicted(mask, iou=iou, memory=low_res)
             for mask, iou, low_res in zip(
@@ -86,22 +101,29 @@ def wants_multimask(choice: str, prompt: Prompt) -> bool:
     return choice == "always" or (choice == "auto" and len(prompt.points) == 1 and prompt.box is None)
 
 
-def open_checkpoint(name: str, checkpoint: str, *, device: str, multimask: str) -> Method:
+def open_checkpoint(name: str, checkpoint: str, *, device: str, multimask: str, zoom: bool = False) -> Method:
     """A method from a checkpoint of SAM or SAM 2, or from the word ``tiny`` for the embedded one.
+
+    Parameters
+    ----------
+    zoom
+        Whether it looks twice, see :mod:`trainer.zoom`.
 
     Raises
     ------
     Unavailable
         If the package of its encoder is not installed.
     InputError
-        If the file is not such a checkpoint.
+        If the file is not such a checkpoint, or one of SAM 2 is to look twice.
     """
     from evaluation.methods import sam2
 
     weights = models.read_weights(checkpoint)
     if sam2.is_sam2(weights):
+        if zoom:
+            raise InputError(f"zoom:{checkpoint}: a SAM 2 checkpoint; zoom takes those of SAM's format")
         return sam2.from_weights(name, weights, device=device, multimask=multimask)
     if models.identify(weights) == "mobile_sam" and not all(map(find_spec, ("mobile_sam", "timm"))):
         raise Unavailable("a MobileSAM checkpoint needs its package: pip install 'synthfm[mobile]'")
     sam, _ = models.load(checkpoint)
-    return SamMethod(name, sam, device=device, multimask=multimask)
+    return SamMethod(name, sam, device=device, multimask=multimask, zoom=zoom)

@@ -1,0 +1,112 @@
+"""The second look: where it looks, and that what it finds lies where the image says."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.draw import disk
+
+from trainer import decode, models, zoom
+
+RADIUS = 11
+
+
+@pytest.fixture(scope="module")
+def sam():
+    return models.load("tiny")[0].eval()
+
+
+def disc(shape, centre):
+    """A bright disc on noise, and its mask."""
+    mask = np.zeros(shape, bool)
+    mask[disk(centre, RADIUS, shape=shape)] = True
+    noise = np.random.default_rng(0).normal(0, 12, shape)
+    return np.clip(80 + 90 * mask + noise, 0, 255).astype(np.uint8), mask
+
+
+def both_looks(sam, image, mask, kind):
+    """The first look's prediction and the second's."""
+    ys, xs = np.nonzero(mask)
+    box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32) if kind == "box" else None
+    clicks = np.array([[xs.mean(), ys.mean()]], np.float32)[: kind != "box"]
+    coords, kinds = decode.pack_points([clicks], [np.ones(len(clicks), np.int8)], [box])
+    first = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds).best()
+    return first, zoom.look_again(sam, image, first, coords[0], kinds[0])
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+@pytest.mark.parametrize("kind", ["box", "click"])
+@pytest.mark.parametrize(
+    ("shape", "centre"), [((500, 500), (250, 250)), ((300, 600), (280, 30)), ((600, 300), (20, 285))]
+)
+def test_a_small_object_is_drawn_better_and_in_its_place(sam, kind, shape, centre):
+    image, mask = disc(shape, centre)
+    first, second = both_looks(sam, image, mask, kind)
+    assert second.mask.shape == shape
+    assert dice(second.mask, mask) > max(0.93, dice(first.masks()[0, 0], mask))
+
+
+def test_the_first_mask_lies_in_the_square_as_in_the_image(sam, monkeypatch):
+    given, plain = [], decode.predict_points
+
+    def recorded(sam, embedding, coords, kinds, logits=None):
+        given.append((embedding, logits))
+        return plain(sam, embedding, coords, kinds, logits)
+
+    monkeypatch.setattr(decode, "predict_points", recorded)
+    image, mask = disc((400, 240), (300, 120))
+    first, _ = both_looks(sam, image, mask, "box")
+    (_, nothing), (part, memory) = given
+    assert nothing is None
+    seen = decode.Prediction(memory, first.iou, first.image_size, part.original_size, part.input_size)
+    before = first.masks()[0, 0]
+    centre = np.argwhere(seen.masks()[0, 0]).mean(0) - (np.array(part.original_size) - 1) / 2
+    assert abs(centre).max() < 2  # the square lies around the mask
+    assert seen.masks().sum() == pytest.approx(before.sum(), rel=0.1)
+
+
+def test_an_object_as_large_as_the_image_is_not_looked_at_again(sam):
+    image = disc((RADIUS * 2 + 4,) * 2, (RADIUS + 2,) * 2)[0]
+    first, second = both_looks(sam, image, image > 125, "box")
+    torch.testing.assert_close(second.logits, first.logits()[0, 0], rtol=0, atol=0)
+
+
+def test_an_empty_first_mask_is_left(sam):
+    image, mask = disc((200, 200), (100, 100))
+    first, _ = both_looks(sam, image, mask, "click")
+    empty = decode.Prediction(
+        torch.full_like(first.low_res, -1), first.iou, first.image_size, first.original_size, first.input_size
+    )
+    look = zoom.look_again(sam, image, empty, torch.tensor([[100.0, 100.0]]), torch.tensor([1]))
+    assert not look.mask.any()
+
+
+@given(
+    shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    corners=st.tuples(*[st.floats(0, 1)] * 4),
+)
+def test_the_square_holds_the_box_and_lies_in_the_image(shape, corners):
+    height, width = shape
+    x0, x1 = sorted(int(side * width) for side in corners[:2])
+    y0, y1 = sorted(int(side * height) for side in corners[2:])
+    x0, y0 = min(x0, width - 1), min(y0, height - 1)
+    box = np.array([x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)])
+    found = zoom.view_around(box, shape)
+    side = int(np.ceil(zoom.FACTOR * max(box[2:] - box[:2])))
+    for axis, size in enumerate((width, height)):
+        start, end = found[axis], found[axis + 2]
+        assert 0 <= start <= box[axis]
+        assert box[axis + 2] <= end <= size
+        assert end - start == min(side, size)
+
+
+def test_extent_takes_clicks_as_pixels_and_leaves_padding_out():
+    mask = np.zeros((20, 20), bool)
+    mask[5:8, 9:12] = True
+    coords = torch.tensor([[3.0, 6.0], [15.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
+    kinds = torch.tensor([1, 0, decode.PAD_LABEL, decode.IGNORE_LABEL])
+    assert zoom.extent(mask, coords, kinds).tolist() == [3, 2, 16, 8]

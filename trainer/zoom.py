@@ -1,0 +1,122 @@
+"""A second look: a prompt's object again, from a crop around what the first look saw of it.
+
+A model of 256 pixels sees an image of 512 at half its resolution, and a small structure as a few tokens. Once
+a first mask says where the object is, the same model encodes the square around it as an image of its own, and
+answers the same prompt there with the first mask as mask prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything.modeling import Sam
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.distance import bounds
+from trainer import decode
+
+FACTOR = 1.6
+"""Side of the square over the longest side of what is in it."""
+
+View = tuple[int, int, int, int]
+"""Part of an image, XYXY, half-open, in whole pixels."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One prompt's answer after a second look.
+
+    Attributes
+    ----------
+    logits
+        float32 (H, W) at the image's resolution.
+    low_res
+        The first look's logits (1, 4h, 4w): the mask prompt of a next round, which begins with the whole
+        image again. (What the square showed is too fine for it: brought to this size, a small mask fades.)
+    iou
+        The model's estimate of the mask's IoU.
+    """
+
+    logits: Tensor
+    low_res: Tensor
+    iou: float
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """bool (H, W)."""
+        return (self.logits > 0).cpu().numpy()
+
+
+@torch.no_grad()
+def look_again(
+    sam: Sam, image: NDArray[np.uint8], first: decode.Prediction, coords: Tensor, kinds: Tensor
+) -> Look:
+    """Look again at one prompt's object.
+
+    Parameters
+    ----------
+    image
+        uint8 (H, W) or (H, W, 3), the image that `first` is of.
+    first
+        The first look's mask, (1, 1): one prompt's one mask.
+    coords, kinds
+        (M, 2) and (M,), the prompt in pixels of the image, as :func:`trainer.decode.as_points` writes it.
+
+    Returns
+    -------
+    Look
+        The first look's own answer where its mask is empty or the square is the whole image.
+    """
+    before = Look(first.logits()[0, 0], first.low_res[0], float(first.iou))
+    height, width = first.original_size
+    x0, y0, x1, y1 = view_around(extent(before.mask, coords, kinds), (height, width))
+    if not before.mask.any() or (y1 - y0, x1 - x0) == (height, width):
+        return before
+    part = decode.encode_image(sam, np.ascontiguousarray(image[y0:y1, x0:x1]))
+    moved = coords - torch.tensor([x0, y0], device=coords.device)
+    memory = _mask_prompt(before.logits[y0:y1, x0:x1], part.input_size, first.low_res.shape[-1])
+    found = decode.predict_points(sam, part, moved[None], kinds[None], memory)
+    second = replace(found, low_res=found.low_res[:, :1], iou=found.iou[:, :1])
+    logits = before.logits.clone()  # all that it has above 0 lies in the square
+    logits[y0:y1, x0:x1] = second.logits()[0, 0]
+    return Look(logits, first.low_res[0], float(second.iou))
+
+
+def extent(mask: NDArray[np.bool_], coords: Tensor, kinds: Tensor) -> NDArray[np.float64]:
+    """XYXY, half-open, of a mask (H, W) and of a prompt, coords (M, 2) and kinds (M,), together."""
+    points, labels = coords.cpu().numpy().astype(float), kinds.cpu().numpy()
+    clicks, corners = points[(labels == 0) | (labels == 1)], points[np.isin(labels, decode.BOX_LABELS)]
+    box = bounds(mask).reshape(2, 2)[: 2 * bool(mask.any())]
+    found = np.concatenate([clicks, clicks + 1, corners, box])
+    return np.concatenate([found.min(0), found.max(0)])
+
+
+def view_around(box: NDArray, shape: tuple[int, int]) -> View:
+    """The square of :data:`FACTOR` times a box's longest side around it, moved and cut to fit the image.
+
+    >>> view_around(np.array([40, 40, 60, 50]), (100, 100))
+    (34, 29, 66, 61)
+    >>> view_around(np.array([0, 40, 20, 50]), (100, 30))
+    (0, 29, 30, 61)
+    """
+    x0, y0, x1, y1 = (float(side) for side in box)
+    side = math.ceil(FACTOR * max(x1 - x0, y1 - y0))
+    starts, ends = [], []
+    for low, high, size in ((x0, x1, shape[1]), (y0, y1, shape[0])):
+        start = min(max(round((low + high - side) / 2), 0), max(size - side, 0))
+        starts.append(start)
+        ends.append(min(start + side, size))
+    return starts[0], starts[1], ends[0], ends[1]
+
+
+def _mask_prompt(logits: Tensor, input_size: tuple[int, int], side: int) -> Tensor:
+    """Logits (H, W) of an image as a mask prompt (1, 1, side, side), padded as the image is to be square."""
+    rows, columns = (max(round(side * length / max(input_size)), 1) for length in input_size)
+    size = (rows, columns)
+    small = F.interpolate(logits[None, None], size, mode="bilinear", align_corners=False, antialias=True)
+    return F.pad(small, (0, side - columns, 0, side - rows), value=float(logits.min()))
