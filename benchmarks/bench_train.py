@@ -98,31 +98,43 @@ def synchronise(device: torch.device) -> None:
 
 @click.group(cls=Group, invoke_without_command=True)
 @click.option("--shards", help="A dataset folder; without it 200 images are generated first.")
-@click.option("--checkpoint", help="A checkpoint; without it, tiny with random weights.")
-@click.option("--preset", default="tiny_cpu", show_default=True)
+@click.option("--model", "names", multiple=True, type=click.Choice(["tiny", "vit_b", "vit_l", "vit_h"]),
+              help="Trained from the stream, with random weights; repeat for several.  "
+              "[default: tiny, and on a GPU vit_b]")  # fmt: skip
+@click.option("--preset", help="Of the training.  [default: tiny_cpu for tiny, default for SAM's models]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting.")
 @click.option("--steps", default=8, show_default=True, help="In each of five blocks.")
-def main(shards: str | None, checkpoint: str | None, preset: str, steps: int) -> None:
+def main(
+    shards: str | None, names: tuple[str, ...], preset: str | None, overrides: tuple[str, ...], steps: int
+) -> None:
     """Measure the stream, the embedding cache, batched decoding and the pipeline's memory."""
     if shards is None:
         shards = "runs/bench/shards"
         made = ["run", "--out", shards, "--num", "200", "--size", "256", "--seed", "0"]
         generate.main(made, standalone_mode=False)
-    config = load_config(preset, ["stream.val_share=0"])
-    if checkpoint:
-        config = config.model_copy(update={"model": models.load(checkpoint)[1], "image_size": None})
     source = Source([shards])
-    fresh = loop.build_model
-    inputs = loop.Inputs((shards,), checkpoint=checkpoint)
+    for name in names or (["tiny", "vit_b"] if torch.cuda.is_available() else ["tiny"]):
+        chosen = preset or ("tiny_cpu" if name == "tiny" else "default")
+        config = load_config(chosen, ["stream.val_share=0", *overrides], model=name)
+        streamed(config, source, steps)
+    config = load_config("tiny_cpu", ["stream.val_share=0"])
+    cached(config, source, shards, steps)
+    decoding(models.build("tiny", image_size=config.image_size).eval())
+    memory(config, shards)
+
+
+def streamed(config: TrainConfig, source: Source, steps: int) -> None:
+    """Training from the stream, against one batch of it in memory."""
     batches = Batches(source, config)
+    random = models.build(config.model, image_size=config.image_size, depths=config.depths)
+    what = f"{random.image_encoder.img_size} pixels, {config.batch} images a step"
+    click.echo(f"{config.model:20} {what}, frozen: {', '.join(config.freeze) or 'nothing'}")
     report("one batch in memory", "from the stream", compare(
         config,
-        lambda: fresh(config, inputs),
+        lambda: loop.prepare(copy.deepcopy(random), config),
         (itertools.repeat(batches[0]), loader(batches, 0, 3 + REPEATS * steps)),
         steps,
     ))  # fmt: skip
-    cached(config, source, shards, steps)
-    decoding(fresh(config, inputs).eval())
-    memory(config, shards)
 
 
 def cached(config: TrainConfig, source: Source, shards: str, steps: int) -> None:

@@ -280,6 +280,11 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
         depths=config.depths,
         seed=config.seed,
     )
+    return prepare(sam, config)
+
+
+def prepare(sam: Sam, config: TrainConfig) -> Sam:
+    """Freeze what the config freezes, and lay the weights out as training wants them; in place."""
     parts = {"encoder": sam.image_encoder, "prompt_encoder": sam.prompt_encoder, "decoder": sam.mask_decoder}
     for name, part in parts.items():
         part.requires_grad_(name not in config.freeze)
