@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from evaluation_cases import disc_case
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage.draw import disk
 
+from evaluation import methods
+from evaluation.run import case_prompts
 from trainer import decode, models, zoom
 
 RADIUS = 11
@@ -67,6 +70,24 @@ def test_the_first_mask_lies_in_the_square_as_in_the_image(sam, monkeypatch):
     centre = np.argwhere(seen.masks()[0, 0]).mean(0) - (np.array(part.original_size) - 1) / 2
     assert abs(centre).max() < 2  # the square lies around the mask
     assert seen.masks().sum() == pytest.approx(before.sum(), rel=0.1)
+
+
+def test_predict_gives_what_the_evaluation_gets():
+    case = disc_case(0)
+    for setting in ("box", "point1", "point1_neg1", "box_point"):
+        ((_, prompt),) = case_prompts(case, [setting], 0)
+        method = methods.build("zoom:tiny")
+        (theirs,) = method.predict(method.encode(case.image), [prompt])
+        clicks = (prompt.points, prompt.labels) if len(prompt.points) else (None, None)
+        ours = zoom.predict(models.load("tiny")[0], case.image, *clicks, prompt.box)
+        assert (ours.mask == theirs.mask).all()
+        assert ours.iou == theirs.iou
+
+
+@pytest.mark.parametrize("prompt", [{}, {"points": [[1, 2]]}, {"labels": [1], "box": [1, 2, 3, 4]}])
+def test_an_incomplete_prompt_is_an_error(sam, prompt):
+    with pytest.raises(ValueError, match=r"prompt|together"):
+        zoom.predict(sam, np.zeros((9, 9), np.uint8), **prompt)
 
 
 def test_an_object_as_large_as_the_image_is_not_looked_at_again(sam):

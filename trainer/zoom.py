@@ -52,6 +52,44 @@ class Look:
         return (self.logits > 0).cpu().numpy()
 
 
+def predict(
+    sam: Sam,
+    image: NDArray[np.uint8],
+    points: NDArray | None = None,
+    labels: NDArray | None = None,
+    box: NDArray | None = None,
+) -> Look:
+    """A mask for one prompt, in two looks; one click alone gets the best of three masks at the first.
+
+    Parameters
+    ----------
+    sam
+        The model, in evaluation mode.
+    image
+        uint8 (H, W) or (H, W, 3).
+    points, labels
+        Clicks (N, 2) as (x, y) in pixels, and (N,) 1 for object, 0 for background.
+    box
+        XYXY, half-open, in pixels.
+
+    Raises
+    ------
+    ValueError
+        If there is no prompt, or points come without labels.
+    """
+    if points is None and box is None:
+        raise ValueError("no prompt: give points or a box")
+    if (points is None) != (labels is None):
+        raise ValueError("points and labels go together")
+    clicks = np.zeros((0, 2)) if points is None else np.asarray(points)
+    marks = np.zeros(0) if labels is None else np.asarray(labels)
+    coords, kinds = decode.pack_points([clicks], [marks], [None if box is None else np.asarray(box)])
+    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds)
+    ambiguous = len(clicks) == 1 and box is None
+    first = found.best(torch.tensor([[not ambiguous, *3 * [ambiguous]]], device=found.iou.device))
+    return look_again(sam, image, first, coords[0], kinds[0])
+
+
 @torch.no_grad()
 def look_again(
     sam: Sam, image: NDArray[np.uint8], first: decode.Prediction, coords: Tensor, kinds: Tensor
