@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from data.console import Failed, InputError
 from data.shards import Shard
 from trainer import loop, models, state
 from trainer.config import Augment, Loss, Optim, Prompting, PromptMix, Stream, TrainConfig
+from trainer.tiny import TinyEncoder
 
 CONFIG = TrainConfig(
     model="tiny",
@@ -283,6 +286,40 @@ def test_accumulation_gives_the_same_losses(shards, finished, tmp_path):
     run(changed(CONFIG, accumulate=2), shards, tmp_path)
     ours, theirs = (numbers(out / "log.csv") for out in (tmp_path, finished))
     assert ours == pytest.approx(theirs, rel=2e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_encoder_gives_the_same_losses(shards, finished, tmp_path, monkeypatch):
+    calls, plain = [], torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: calls.append(module) or plain(module))
+    run(changed(CONFIG, compile=True), shards, tmp_path)
+    assert [type(module) for module in calls] == [TinyEncoder]
+    assert numbers(tmp_path / "log.csv") == pytest.approx(numbers(finished / "log.csv"), rel=2e-4)
+    ours, theirs = (models.read_weights(out / "model.pth") for out in (tmp_path, finished))
+    assert ours.keys() == theirs.keys()
+
+
+def test_a_missing_compiler_is_said(shards, tmp_path):
+    arguments = [
+        "--preset",
+        "tiny_cpu",
+        "--set",
+        "compile=true",
+        "--set",
+        "image_size=32",
+        "--accelerator",
+        "cpu",
+    ]
+    result = subprocess.run(
+        [sys.executable, "-m", "trainer.cli", "run", "--shards", shards, *arguments, "--out", str(tmp_path)],
+        env=os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert re.search(r"^Error: compile: .*compiler.*; compile=false", result.stderr, re.M)
+    assert "Traceback" not in result.stderr
 
 
 def numbers(path: Path) -> list[float]:

@@ -135,9 +135,14 @@ def train(
                 log.info(text, config.patience, position.step)
             save(fabric, out, run, parts, position)
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
+        if out_of_memory(error):
+            raise Failed(memory_hint(config, fabric.world_size)) from error
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
-        raise Failed(memory_hint(config, fabric.world_size)) from error
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"compile: PyTorch could not compile the encoder ({reason}); compile=false trains without"
+        ) from error
     finally:
         meter.close()
         if record is not None:
