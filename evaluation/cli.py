@@ -160,7 +160,7 @@ def list_methods() -> None:
         click.echo(f"  {name:<16}{text}")
     click.echo(f"  {'masks:DIR':<16}masks saved by another system, see 'synthfm-eval prompts'")
     click.echo(
-        f"  {'zoom:FILE':<16}a SAM-format checkpoint that looks twice, then at a crop around its first mask"
+        f"  {'zoom:FILE':<16}a SAM-format checkpoint that looks at the image, then at the square around its mask"
     )
     click.echo("models (--checkpoint [NAME=]FILE)")
     click.echo(f"  {'SAM format':<16}SynthFM, SAM, MedSAM, MobileSAM; 'tiny' is the embedded one")
