@@ -159,9 +159,7 @@ def list_methods() -> None:
     for name, text in CLASSICAL.items():
         click.echo(f"  {name:<16}{text}")
     click.echo(f"  {'masks:DIR':<16}masks saved by another system, see 'synthfm-eval prompts'")
-    click.echo(
-        f"  {'zoom:FILE':<16}a SAM-format checkpoint that looks at the image, then at the square around its mask"
-    )
+    click.echo(f"  {'zoom:FILE':<16}a SAM-format checkpoint that looks again, at the square around its mask")
     click.echo("models (--checkpoint [NAME=]FILE)")
     click.echo(f"  {'SAM format':<16}SynthFM, SAM, MedSAM, MobileSAM; 'tiny' is the embedded one")
     click.echo(f"  {'SAM 2':<16}its own checkpoints, with the optional package sam2")
