@@ -101,7 +101,9 @@ def synchronise(device: torch.device) -> None:
 @click.option("--model", "names", multiple=True, type=click.Choice(["tiny", "vit_b", "vit_l", "vit_h"]),
               help="Trained from the stream, with random weights; repeat for several.  "
               "[default: tiny, and on a GPU vit_b]")  # fmt: skip
-@click.option("--preset", help="Of the training.  [default: tiny_cpu for tiny, default for SAM's models]")
+@click.option(
+    "--preset", help="Of the training.  [default: tiny_cpu or tiny_gpu for tiny, default for SAM's models]"
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting.")
 @click.option("--steps", default=8, show_default=True, help="In each of five blocks.")
 def main(
@@ -113,8 +115,9 @@ def main(
         made = ["run", "--out", shards, "--num", "200", "--size", "256", "--seed", "0"]
         generate.main(made, standalone_mode=False)
     source = Source([shards])
-    for name in names or (["tiny", "vit_b"] if torch.cuda.is_available() else ["tiny"]):
-        chosen = preset or ("tiny_cpu" if name == "tiny" else "default")
+    gpu = torch.cuda.is_available()
+    for name in names or (["tiny", "vit_b"] if gpu else ["tiny"]):
+        chosen = preset or ("default" if name != "tiny" else "tiny_gpu" if gpu else "tiny_cpu")
         config = load_config(chosen, ["stream.val_share=0", *overrides], model=name)
         streamed(config, source, steps)
     config = load_config("tiny_cpu", ["stream.val_share=0"])
@@ -132,7 +135,7 @@ def streamed(config: TrainConfig, source: Source, steps: int) -> None:
     report("one batch in memory", "from the stream", compare(
         config,
         lambda: loop.prepare(copy.deepcopy(random), config),
-        (itertools.repeat(batches[0]), loader(batches, 0, 3 + REPEATS * steps)),
+        (itertools.repeat(batches[0]), loader(batches, 0, 3 + REPEATS * steps, torch.cuda.is_available())),
         steps,
     ))  # fmt: skip
 

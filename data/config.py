@@ -163,3 +163,14 @@ def _model_in(annotation: Any) -> Any:
         if hasattr(found, "model_fields"):
             return found
     return annotation
+
+
+def describe_preset(path: Path) -> str:
+    """One line on a preset: the comment with which its file begins, else its settings."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# ").strip())
+    return " ".join(comment) or "; ".join(line.strip() for line in lines if line.strip())

@@ -84,8 +84,8 @@ def run(
 @main.command()
 def presets() -> None:
     """List the presets."""
+    from data.config import describe_preset
     from generator.config import PRESETS, load_config
-    from generator.stats import describe_preset
 
     for path in sorted(PRESETS.glob("*.yaml")):
         load_config(path.stem)

@@ -264,14 +264,3 @@ def _draw_histogram(
     marks = [] if np.isnan(middle) else [place(middle)]
     title = histogram.title + ("" if np.isnan(middle) else f" (median {_number(middle)})")
     bars(draw, frame, title, list(histogram.counts), ticks, marks)
-
-
-def describe_preset(path: Path) -> str:
-    """One line on a preset: the comment with which its file begins, else its settings."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    comment = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        comment.append(line.lstrip("# ").strip())
-    return " ".join(comment) or "; ".join(line.strip() for line in lines if line.strip())

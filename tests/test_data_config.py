@@ -7,7 +7,9 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from data.config import Config, load_preset
+import generator
+import trainer
+from data.config import Config, describe_preset, load_preset
 from data.console import InputError
 
 
@@ -83,3 +85,19 @@ def test_what_is_wrong_is_named_with_what_is_allowed(presets, name, overrides, p
 def test_a_config_cannot_be_changed():
     with pytest.raises(pydantic.ValidationError):
         Outer().size = 3
+
+
+def test_a_preset_is_described_by_its_first_comment(tmp_path):
+    (tmp_path / "a.yaml").write_text("# Large images\n# of the head.\nsize: 512\n# not this\n")
+    (tmp_path / "b.yaml").write_text("size: 512\n")
+    assert describe_preset(tmp_path / "a.yaml") == "Large images of the head."
+    assert describe_preset(tmp_path / "b.yaml") == "size: 512"
+
+
+def test_every_shipped_preset_says_what_it_is():
+    paths = [
+        *Path(generator.__file__).parent.glob("presets/*.yaml"),
+        *Path(trainer.__file__).parent.glob("presets/*.yaml"),
+    ]
+    assert paths
+    assert all(path.read_text(encoding="utf-8").startswith("# ") for path in paths)

@@ -11,11 +11,10 @@ from PIL import Image
 from shard_data import random_samples, write_shard
 
 from data.folder import Manifest, describe_shard, write_manifest
-from generator.config import PRESETS, load_config
+from generator.config import load_config
 from generator.stats import (
     LOW_CONTRAST,
     Measured,
-    describe_preset,
     draw_page,
     histograms,
     measure,
@@ -118,11 +117,3 @@ def test_the_page_is_drawn(tmp_path):
     draw_page(measured(), tmp_path / "page.png")
     pixels = np.asarray(Image.open(tmp_path / "page.png"))
     assert (pixels == (62, 117, 168)).all(-1).mean() > 0.02
-
-
-def test_a_preset_is_described_by_its_first_comment(tmp_path):
-    (tmp_path / "a.yaml").write_text("# Large images\n# of the head.\nsize: 512\n# not this\n")
-    (tmp_path / "b.yaml").write_text("size: 512\n")
-    assert describe_preset(tmp_path / "a.yaml") == "Large images of the head."
-    assert describe_preset(tmp_path / "b.yaml") == "size: 512"
-    assert all(describe_preset(path) for path in PRESETS.glob("*.yaml"))

@@ -173,12 +173,12 @@ def weights(model: str, out: Path, base_url: str | None) -> None:
 @main.command()
 def presets() -> None:
     """List the presets."""
-    from data.config import preset_names
+    from data.config import describe_preset, preset_names
     from trainer.config import PRESETS
 
     for name in preset_names(PRESETS):
-        first = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
-        click.echo(f"{name:16} {first.lstrip('# ')}")
+        first, _, _ = describe_preset(PRESETS / f"{name}.yaml").partition(". ")
+        click.echo(f"{name:<20}{first.rstrip('.')}")
 
 
 if __name__ == "__main__":
