@@ -21,6 +21,7 @@ BATCH = 64
 
 
 Encoded = tuple[NDArray[np.uint8], decode.Embedding]
+"""An image and what the encoder made of it: a second look needs both."""
 
 
 class SamMethod:
