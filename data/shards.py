@@ -32,6 +32,20 @@ PARTIAL = ".partial"
 _NAME = "S24"  # modality and family names: fixed-length ASCII, readable by any HDF5 tool
 
 
+def fixed_text(text: str) -> np.bytes_:
+    """A text as an attribute of fixed length, which lies in the header and under its checksum.
+
+    HDF5 keeps strings of variable length in a heap without one, and a changed byte there can hold the library
+    in an endless loop.
+    """
+    return np.bytes_(text.encode())
+
+
+def read_text(value: str | bytes) -> str:
+    """An attribute's text, however HDF5 keeps it; bytes that are not UTF-8 become replacement characters."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 @dataclass(frozen=True)
 class Objects:
     """The objects of one sample, K rows; object k's mask is its label and those of its descendants.
@@ -211,10 +225,10 @@ class ShardWriter:
         )
         try:
             self._file.attrs.update(
-                format=FORMAT,
+                format=fixed_text(FORMAT),
                 version=VERSION,
-                config=config,
-                package_version=package_version,
+                config=fixed_text(config),
+                package_version=fixed_text(package_version),
                 root_seed=np.uint64(root_seed),
                 first_index=np.int64(first_index),
                 count=np.int64(count),
@@ -332,7 +346,7 @@ class Shard:
 
     def _read_header(self) -> None:
         attributes = dict(self._file.attrs)
-        if attributes.get("format") != FORMAT:
+        if read_text(attributes.get("format", "")) != FORMAT:
             raise InputError(
                 f"{self.path}: an HDF5 file, but not a {FORMAT} (no attribute format={FORMAT!r})"
             )
@@ -344,8 +358,8 @@ class Shard:
                     f"{self.path}: format version {int(attributes[name])} is newer than {VERSION}, "
                     "the newest that this program reads; update synthfm"
                 )
-        self.config: str = attributes["config"]
-        self.package_version: str = attributes["package_version"]
+        self.config: str = read_text(attributes["config"])
+        self.package_version: str = read_text(attributes["package_version"])
         self.root_seed = int(attributes["root_seed"])
         self.first_index = int(attributes["first_index"])
         self.count = int(attributes["count"])

@@ -112,9 +112,7 @@ def test_a_shard_cut_short_is_refused_by_name(tmp_path, data):
         Shard(path)
 
 
-# The same examples each time: a few bytes of the file's string heap, which HDF5 keeps without a checksum,
-# send the library into an endless loop when they are changed.
-@settings(quick, max_examples=150, derandomize=True)
+@settings(quick, max_examples=150)
 @given(st.data())
 def test_a_changed_byte_is_refused_or_changes_nothing(tmp_path, data):
     samples = random_samples(4, 2)
@@ -124,10 +122,28 @@ def test_a_changed_byte_is_refused_or_changes_nothing(tmp_path, data):
     path.write_bytes(content)
     try:
         with Shard(path) as shard:
+            assert (shard.config, shard.package_version) == ("{}", "1.2")
             for written, read in zip(samples, shard, strict=True):
                 assert_same_sample(written, read)
     except InputError:
         return
+
+
+def test_no_text_lies_in_the_heap_that_has_no_checksum(tmp_path):
+    path = write_shard(tmp_path / "a.h5", random_samples(4, 2))
+    assert b"GCOL" not in path.read_bytes()  # a wrong size in such a heap holds the HDF5 library for ever
+
+
+def test_a_shard_with_texts_of_variable_length_opens(tmp_path):
+    samples = random_samples(4, 2)
+    path = write_shard(tmp_path / "old.h5", samples)
+    with h5py.File(path, "r+") as file:
+        for name in ("format", "config", "package_version"):
+            file.attrs[name] = file.attrs[name].decode()
+    assert b"GCOL" in path.read_bytes()
+    with Shard(path) as shard:
+        assert shard.config == "{}"
+        assert_same_sample(samples[1], shard[1])
 
 
 def test_a_damaged_image_is_found_by_its_checksum(tmp_path):

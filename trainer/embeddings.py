@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from data.console import Failed, InputError
 from data.folder import read_manifest
-from data.shards import PARTIAL, Shard
+from data.shards import PARTIAL, Shard, fixed_text, read_text
 from trainer import decode
 
 FORMAT = "synthfm-embeddings"
@@ -129,7 +129,7 @@ def _is_of(path: Path, own: str) -> bool:
     if not path.is_file():
         return False
     with _open_cache(path) as file:
-        if file.attrs["encoder"] != own:
+        if read_text(file.attrs["encoder"]) != own:
             raise InputError(f"{path}: made by another encoder; choose an empty folder, or remove this one")
     return True
 
@@ -141,7 +141,7 @@ def _open_cache(path: Path) -> h5py.File:
         raise InputError(
             f"{path}: not an embedding cache, or cut short; remove it and embed again"
         ) from error
-    if file.attrs.get("format") != FORMAT:
+    if read_text(file.attrs.get("format", "")) != FORMAT:
         file.close()
         raise InputError(f"{path}: not an embedding cache")
     return file
@@ -189,7 +189,12 @@ def _embed_shard(sam: Sam, path: Path, target: Path, own: str, batch: int, bar: 
     try:
         with Shard(path) as shard, _Target(partial, "w+") as raw:
             with h5py.File(raw, "w") as file:
-                file.attrs.update(format=FORMAT, encoder=own, shard=path.name, count=len(shard))
+                file.attrs.update(
+                    format=fixed_text(FORMAT),
+                    encoder=fixed_text(own),
+                    shard=fixed_text(path.name),
+                    count=len(shard),
+                )
                 shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
                 features = file.create_dataset(
                     "features", (len(shard), *shape), "float16", chunks=(1, *shape), fletcher32=True
@@ -234,9 +239,10 @@ class Cache:
             if not path.is_file():
                 raise InputError(f"{folder}: holds no embeddings of {source}; run synthfm-train embed")
             with _open_cache(path) as file:
-                if file.attrs["encoder"] != own:
+                encoder = read_text(file.attrs["encoder"])
+                if encoder != own:
                     raise InputError(
-                        f"{path}: made by another encoder than the run's (hash {file.attrs['encoder'][:12]}, "
+                        f"{path}: made by another encoder than the run's (hash {encoder[:12]}, "
                         f"not {own[:12]}); run synthfm-train embed with the run's checkpoint"
                     )
 
