@@ -34,7 +34,7 @@ def both_looks(sam, image, mask, kind):
     box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32) if kind == "box" else None
     clicks = np.array([[xs.mean(), ys.mean()]], np.float32)[: kind != "box"]
     coords, kinds = decode.pack_points([clicks], [np.ones(len(clicks), np.int8)], [box])
-    first = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds).best()
+    first = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds).best(True)
     return first, zoom.look_again(sam, image, first, coords[0], kinds[0])
 
 

@@ -84,17 +84,10 @@ class Prediction:
             found[row] = (self[row : row + 1].logits() > 0).cpu().numpy()[0]
         return found
 
-    def best(self, among: Tensor | None = None) -> Prediction:
-        """The mask of highest estimated IoU of each prompt, (B, 1).
-
-        Parameters
-        ----------
-        among
-            Which masks may be chosen, bool (B, C).
-        """
-        iou = self.iou if among is None else self.iou.masked_fill(~among, -torch.inf)
-        rows = torch.arange(len(iou), device=iou.device)
-        chosen = iou.argmax(1)
+    def best(self, several: Tensor | bool) -> Prediction:
+        """The one mask of each prompt that :func:`choose` takes, (B, 1)."""
+        chosen = choose(self.iou, several)
+        rows = torch.arange(len(chosen), device=chosen.device)
         return replace(self, low_res=self.low_res[rows, chosen][:, None], iou=self.iou[rows, chosen][:, None])
 
     def __getitem__(self, rows: slice) -> Prediction:
@@ -255,6 +248,29 @@ def as_points(
         coords.append(torch.zeros_like(coords[0][:, :1]))
         kinds.append(torch.full_like(kinds[0][:, :1], PAD_LABEL))
     return torch.cat(coords, 1), torch.cat(kinds, 1)
+
+
+def is_ambiguous(points: NDArray, box: NDArray | None) -> bool:
+    """Whether a prompt of clicks (n, 2) and a box is one click alone, which may mean a part or the whole."""
+    return len(points) == 1 and box is None
+
+
+def choose(iou: Tensor, several: Tensor | bool) -> Tensor:
+    """Which of SAM's four masks answers a prompt: the single one, or the best of the three others.
+
+    Parameters
+    ----------
+    iou
+        The model's estimates (B, 4), the single mask's first.
+    several
+        Which prompts get the best of three, bool (B,) or one for all; see :func:`is_ambiguous`.
+
+    Returns
+    -------
+    int64 (B,), numbers of masks.
+    """
+    several = torch.as_tensor(several, device=iou.device)
+    return torch.where(several, 1 + iou[:, 1:].argmax(1), 0)
 
 
 def pack_points(

@@ -101,17 +101,11 @@ class Step(nn.Module):
             if number + 1 < plan.rounds:
                 # What a user would see and correct: after one click the best of three, else the single mask.
                 ambiguous = number == 0 and plan.kind in SINGLE_CLICKS and config.multimask > 0
-                shown = _shown(logits.detach().float(), estimated.detach(), ambiguous)
+                chosen = decode.choose(estimated.detach(), ambiguous)
+                shown = logits.detach().float()[torch.arange(len(logits), device=logits.device), chosen]
                 previous = shown[:, None]
                 if not refines(plan, number, self.config.prompts.refine):
                     click, sign = losses.corrective_clicks(shown, coarse)
                     click = (click + 0.5) * (size / side) - 0.5
                     points, labels = with_click(points, labels, click, sign)
         return torch.stack(values).mean(), log
-
-
-def _shown(logits: Tensor, estimated: Tensor, ambiguous: bool) -> Tensor:
-    if not ambiguous:
-        return logits[:, 0]
-    best = 1 + estimated[:, 1:].argmax(1)
-    return logits[torch.arange(len(logits), device=logits.device), best]

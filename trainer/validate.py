@@ -82,8 +82,7 @@ def _predict(sam: Sam, features: Tensor, batch: Batch, setting: Setting) -> Tens
     found = decode.Prediction(
         *decode.decode(sam, features, coords, kinds, None), size, (height, width), input_size
     )
-    several = torch.arange(4, device=features.device) > 0
-    return found.best(several == setting.multimask).logits()[:, 0] > 0
+    return found.best(setting.multimask).logits()[:, 0] > 0
 
 
 def overlay(image: Tensor, target: Tensor, predicted: Tensor) -> NDArray[np.uint8]:

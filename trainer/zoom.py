@@ -85,8 +85,7 @@ def predict(
     marks = np.zeros(0) if labels is None else np.asarray(labels)
     coords, kinds = decode.pack_points([clicks], [marks], [None if box is None else np.asarray(box)])
     found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds)
-    ambiguous = len(clicks) == 1 and box is None
-    first = found.best(torch.tensor([[not ambiguous, *3 * [ambiguous]]], device=found.iou.device))
+    first = found.best(decode.is_ambiguous(clicks, box))
     return look_again(sam, image, first, coords[0], kinds[0])
 
 

@@ -64,7 +64,7 @@ class SamMethod:
         )
         # The best of several masks is picked before it is brought to the image's size: a third of the work.
         several = torch.tensor([wants_multimask(self._multimask, prompt) for prompt in prompts])
-        best = result.best(_among(several.to(result.iou.device)))
+        best = result.best(several)
         if self._zoom:
             looks = [
                 look_again(self._sam, image, best[row : row + 1], coords[row], kinds[row])
@@ -83,11 +83,6 @@ def _has_memory(prompt: Prompt) -> bool:
     return prompt.memory is not None
 
 
-def _among(several: torch.Tensor) -> torch.Tensor:
-    """Which of SAM's four masks may answer a prompt (B, 4): the first, or one of the three others."""
-    return several[:, None] == torch.tensor([False, True, True, True], device=several.device)
-
-
 def batches(prompts: Sequence[Prompt], size: int, kind: Callable[[Prompt], Hashable]) -> Iterator[list[int]]:
     """Rows of prompts to decode together: of one kind, and no more than `size`."""
     alike: dict[Hashable, list[int]] = {}
@@ -99,7 +94,7 @@ def batches(prompts: Sequence[Prompt], size: int, kind: Callable[[Prompt], Hasha
 
 def wants_multimask(choice: str, prompt: Prompt) -> bool:
     """Whether a prompt gets three masks to choose from, see :class:`evaluation.config.EvalConfig`."""
-    return choice == "always" or (choice == "auto" and len(prompt.points) == 1 and prompt.box is None)
+    return choice == "always" or (choice == "auto" and decode.is_ambiguous(prompt.points, prompt.box))
 
 
 def open_checkpoint(name: str, checkpoint: str, *, device: str, multimask: str, zoom: bool = False) -> Method:
