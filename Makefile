@@ -94,7 +94,8 @@ tiny: $(BIN)/.all
 	$(TRAIN_TWO) --shards $(TINY)/full256b,$(TINY)/mild256b,$(TINY)/demo256 --preset tiny_cpu_deep_256 --init-from $(TINY)/train6/model.pth --out $(TINY)/train7
 	$(BIN)/synthfm-generate run --out $(TINY)/full256c --num 24576 --size 256 --seed 8
 	$(TRAIN_TWO) --shards $(TINY)/full256b,$(TINY)/full256c,$(TINY)/mild256b,$(TINY)/demo256 --preset tiny_cpu_close_256 --init-from $(TINY)/train7/model.pth --out $(TINY)/train8
-	$(BIN)/synthfm-train export $(TINY)/train8/model.pth --half --out $(TINY)/tiny.pth
+	$(TRAIN_TWO) --shards $(TINY)/full256b,$(TINY)/full256c,$(TINY)/mild256b,$(TINY)/demo256 --preset tiny_cpu_choice_256 --init-from $(TINY)/train8/model.pth --out $(TINY)/train9
+	$(BIN)/synthfm-train export $(TINY)/train9/model.pth --half --out $(TINY)/tiny.pth
 endif
 
 ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full
