@@ -188,7 +188,7 @@ def _embed_shard(sam: Sam, path: Path, target: Path, own: str, batch: int, bar: 
     size = sam.image_encoder.img_size
     try:
         with Shard(path) as shard, _Target(partial, "w+") as raw:
-            with h5py.File(raw, "w") as file:
+            with h5py.File(raw, "w", libver=("v110", "v110")) as file:  # its headers have checksums
                 file.attrs.update(
                     format=fixed_text(FORMAT),
                     encoder=fixed_text(own),
