@@ -79,13 +79,14 @@ def _thyroid(canvas: Canvas, skin: float) -> None:
 def fetal(canvas: Canvas) -> None:
     """A fetal head: a bright, broken skull around dark brain with its midline; fluid and placenta around.
 
-    The object is the filled outline, skull included.
+    The object is the filled outline, skull included. In some heads the beam runs along the side walls, which then
+    send nothing back, as anything that it does not meet squarely.
     """
     rng = canvas.rng
     sac = 0
     if chance(canvas, 0.8):
         sac = canvas.put("star", near(canvas, 0, 0.1, 0.1), rng.uniform(0.9, 1.4), turn(canvas),
-                         tissue=pick(canvas, ("fluid", "soft", "fluid")),
+                         tissue=pick(canvas, ("fluid", "soft", "fluid", "brain")),
                          labelled=0.0)
     axis = rng.normal(0, 0.5) if chance(canvas, 0.8) else turn(canvas)
     a = rng.uniform(0.4, 0.85)
@@ -102,18 +103,21 @@ def fetal(canvas: Canvas) -> None:
     thick = rng.uniform(0.015, 0.06)
     contour = shapes.star(**outline)[0][0]
     bright = rng.uniform(0.35, 0.95)
+    turned = np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]])
     start, pieces = rng.uniform(0, 96), int(rng.integers(1, 4))
-    for k in range(pieces):  # bone between sutures and where the beam runs along it
+    if chance(canvas, 0.4):  # walls along the beam send nothing back: bone above and below, none at the sides
+        pieces, bright = 2, rng.uniform(0.35, 0.75)
+        start = np.argmax((contour * [a, b] @ turned)[:, 1]) - 24 * bright
+    for k in range(pieces):  # bone between sutures and where the beam meets it
         span = int(96 / pieces * bright)
         index = (int(start + k * 96 / pieces) + np.arange(span)) % 96
         arc = contour[index] * (1 - 0.5 * thick / a) * [a, b]
         width = thick / 2 * rng.uniform(0.6, 1.2) * np.sin(np.linspace(0.3, np.pi - 0.3, span)) ** 0.5
-        path = arc @ np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]]) + at
-        canvas.put(tube_along(path, width), (0, 0), 1, parent=head, tissue="cortex", labelled=0.0,
-                   least=0.05)
+        canvas.put(tube_along(arc @ turned + at, width), (0, 0), 1, parent=head, tissue="cortex",
+                   labelled=0.0, least=0.05)
     falx = rng.normal(0, 0.01) + 0.01 * np.sin(np.linspace(0, 9, 20))
     line = np.stack([np.linspace(-0.85, 0.85, 20) * a, falx], 1)
-    line = line @ np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]]) + at
+    line = line @ turned + at
     for side in (-1, 1):
         if chance(canvas, 0.6):
             spot = (at[0] - side * 0.4 * b * np.sin(axis), at[1] + side * 0.4 * b * np.cos(axis))
