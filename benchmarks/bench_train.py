@@ -22,7 +22,7 @@ from segment_anything.modeling import Sam
 
 from data.console import Group
 from generator.cli import main as generate
-from trainer import decode, embeddings, loop, models
+from trainer import decode, embeddings, loop, models, optim
 from trainer.config import TrainConfig, load_config
 from trainer.prompting import draw_plans
 from trainer.step import Step
@@ -76,7 +76,7 @@ def compare(
     runs = []
     for batches in sources:
         sam = make().to(device)
-        runs.append(Fed(Step(sam, config).train(), loop.make_optimizer(sam, config.optim), iter(batches)))
+        runs.append(Fed(Step(sam, config).train(), optim.make_optimizer(sam, config.optim), iter(batches)))
     for run in runs:
         run.run(config, 3)  # to warm up
         run.seconds.clear()

@@ -79,8 +79,8 @@ def _thyroid(canvas: Canvas, skin: float) -> None:
 def fetal(canvas: Canvas) -> None:
     """A fetal head: a bright, broken skull around dark brain with its midline; fluid and placenta around.
 
-    The object is the filled outline, skull included. In some heads the beam runs along the side walls, which then
-    send nothing back, as anything that it does not meet squarely.
+    The object is the filled outline, skull included. The side walls of some heads send nothing back: the beam
+    runs along them.
     """
     rng = canvas.rng
     sac = 0

@@ -21,7 +21,7 @@ from trainer_data import write_dataset
 
 from data.console import Failed, InputError
 from data.shards import Shard
-from trainer import loop, models, state
+from trainer import loop, models, optim, state
 from trainer.config import Augment, Loss, Optim, Prompting, PromptMix, Stream, TrainConfig
 from trainer.tiny import TinyEncoder
 
@@ -185,7 +185,7 @@ def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
         sam = models.build("tiny", image_size=32)
         plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
         plugin.scaler.scale(torch.ones(1))  # the scale is set at its first use
-        return state.Parts(sam, loop.make_optimizer(sam, CONFIG.optim), None, plugin)
+        return state.Parts(sam, optim.make_optimizer(sam, CONFIG.optim), None, plugin)
 
     state.write(tmp_path, {"config": 1}, parts(128.0), state.Position(step=3))
     resumed = parts(2.0)
