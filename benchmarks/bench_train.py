@@ -76,7 +76,7 @@ def compare(
     runs = []
     for batches in sources:
         sam = make().to(device)
-        runs.append(Fed(Step(sam, config).train(), optim.make_optimizer(sam, config.optim), iter(batches)))
+        runs.append(Fed(Step(sam, config).train(), optim.make_optimizer(sam, config), iter(batches)))
     for run in runs:
         run.run(config, 3)  # to warm up
         run.seconds.clear()

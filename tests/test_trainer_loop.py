@@ -111,6 +111,27 @@ def test_a_killed_run_ends_with_the_same_bits(shards, finished, tmp_path, monkey
     assert_same_run(tmp_path, finished)
 
 
+def test_a_killed_run_with_muon_ends_with_the_same_bits(shards, tmp_path, monkeypatch):
+    config = changed(CONFIG, optim=Optim(kind="muon", warmup=2, ema=0.9).model_dump())
+    run(config, shards, tmp_path / "whole")
+    clip, calls = loop.clip, []
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise Killed
+        return clip(*args)
+
+    monkeypatch.setattr(loop, "clip", dies)
+    with pytest.raises(Killed):
+        run(config, shards, tmp_path / "killed")
+    monkeypatch.undo()
+    run(config, shards, tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    state_ = torch.load(tmp_path / "whole" / "state.pt", weights_only=True)["optimizer"]["state"]
+    assert any("momentum" in values for values in state_.values())
+
+
 def assert_same_run(ours, theirs):
     for key in ("model", "ema", "optimizer"):
         assert_equal(*(torch.load(out / "state.pt", weights_only=True)[key] for out in (ours, theirs)))
@@ -185,7 +206,7 @@ def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
         sam = models.build("tiny", image_size=32)
         plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
         plugin.scaler.scale(torch.ones(1))  # the scale is set at its first use
-        return state.Parts(sam, optim.make_optimizer(sam, CONFIG.optim), None, plugin)
+        return state.Parts(sam, optim.make_optimizer(sam, CONFIG), None, plugin)
 
     state.write(tmp_path, {"config": 1}, parts(128.0), state.Position(step=3))
     resumed = parts(2.0)

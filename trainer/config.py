@@ -131,6 +131,8 @@ class Stream(Config):
 class Optim(Config):
     """Optimiser and schedule."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon for matrices and AdamW for the rest."""
     lr: Annotated[float, Field(gt=0)] = 4e-4
     encoder_lr: Annotated[float, Field(gt=0)] = 1.0
     """The encoder's learning rate as a multiple of `lr`."""

@@ -83,7 +83,7 @@ def train(
     source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
     held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
     cache = open_cache(config, inputs, sam)
-    optimizer = make_optimizer(sam, config.optim, fused=config.precision != "16")
+    optimizer = make_optimizer(sam, config)
     average = moving_average(sam, config.optim.ema)
     parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
     run = {"config": config.model_dump(mode="json"), "inputs": state.describe(inputs)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -11,31 +12,48 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainer.config import Optim, TrainConfig
+from trainer.config import TrainConfig
+from trainer.muon import Muon
+
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
-def make_optimizer(sam: Sam, config: Optim, fused: bool = True) -> Optimizer:
-    """AdamW; no weight decay on norms, biases and embeddings; the encoder at its own learning rate.
+def make_optimizer(sam: Sam, config: TrainConfig) -> Optimizer:
+    """AdamW or Muon; weight decay on the weights of layers alone, the encoder at its own learning rate.
 
-    The fused one takes a quarter of the time on CPUs; before it Fabric cannot clip the scaled gradients of
+    The fused AdamW takes a quarter of the time on CPUs; before it Fabric cannot clip the scaled gradients of
     fp16.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    optim, fused = config.optim, config.precision != "16"
+    layers = [layer for layer in sam.modules() if isinstance(layer, LAYERS)]
+    matrices = {layer.weight: is_matrix(layer) for layer in layers}
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, p in sam.named_parameters():
         if p.requires_grad:
-            decays = p.ndim > 1 and "embed" not in name and "token" not in name
-            groups.setdefault((name.startswith("image_encoder"), decays), []).append(p)
+            key = (name.startswith("image_encoder"), p in matrices, matrices.get(p, False))
+            groups.setdefault(key, []).append(p)
     settings = [
         {
             "params": params,
-            "weight_decay": config.weight_decay if decays else 0.0,
-            "share": config.encoder_lr if encoder else 1.0,
+            "weight_decay": optim.weight_decay if decays else 0.0,
+            "share": optim.encoder_lr if encoder else 1.0,
+            "matrices": matrix,
         }
-        for (encoder, decays), params in groups.items()
+        for (encoder, decays, matrix), params in groups.items()
     ]
-    return torch.optim.AdamW(
-        settings, lr=config.lr, betas=(0.9, config.beta2), fused=fused, foreach=not fused
-    )
+    options: dict[str, Any] = {
+        "lr": optim.lr, "betas": (0.9, optim.beta2), "fused": fused, "foreach": not fused
+    }  # fmt: skip
+    if optim.kind == "muon":
+        return Muon(settings, dtype=torch.float32 if config.precision == "32" else torch.bfloat16, **options)
+    return torch.optim.AdamW(settings, **options)
+
+
+def is_matrix(layer: nn.Module) -> bool:
+    """Whether a layer's weight maps many channels to many: no depthwise kernel, no last layer of a head."""
+    if not isinstance(layer, nn.Linear | nn.Conv2d) or getattr(layer, "groups", 1) > 1:
+        return False
+    return min(len(layer.weight), layer.weight[0].numel()) >= 16
 
 
 def moving_average(sam: Sam, decay: float) -> AveragedModel | None:

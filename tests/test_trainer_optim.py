@@ -1,0 +1,106 @@
+"""The optimisers: Muon against PyTorch's own, and which weights it takes for matrices."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from trainer import models, optim
+from trainer.config import Optim, TrainConfig
+from trainer.muon import Muon, orthogonal
+
+OPTIONS = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.05}
+
+
+def test_orthogonal_keeps_the_singular_vectors():
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(3, 20, 50, generator=generator)
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    values = left.transpose(1, 2) @ orthogonal(matrices) @ right.transpose(1, 2)
+    diagonal = values.diagonal(dim1=1, dim2=2)
+    assert diagonal.min() > 0.6
+    assert diagonal.max() < 1.3
+    assert (values - torch.diag_embed(diagonal)).abs().max() < 1e-3
+    rough = left.transpose(1, 2) @ orthogonal(matrices, torch.bfloat16) @ right.transpose(1, 2)
+    assert (rough - values).abs().max() < 0.15
+
+
+def steps(make, weights, count=3):
+    """The weights after some steps down the same gradients."""
+    weights = copy.deepcopy(weights)
+    optimizer = make(weights)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+    return weights
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch's own came with 2.9")
+def test_muon_is_pytorchs_own_and_adamw_for_the_rest():
+    generator = torch.Generator().manual_seed(2)
+    shapes = [(32, 64), (64, 32), (32, 64), (24,)]
+    weights = [nn.Parameter(torch.randn(*shape, generator=generator)) for shape in shapes]
+
+    def ours(weights):
+        groups = [
+            {"params": weights[:3], "matrices": True},
+            {"params": weights[3:], "matrices": False},
+        ]
+        return Muon(groups, dtype=torch.bfloat16, **OPTIONS)
+
+    def theirs(weights):
+        return torch.optim.Muon(
+            weights[:3], lr=0.01, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        )
+
+    found = steps(ours, weights)
+    moved = [(a - b).abs().max() for a, b in zip(found, weights, strict=True)]
+    assert min(moved) > 0.005
+    for mine, reference in zip(found[:3], steps(theirs, weights)[:3], strict=True):
+        assert (mine - reference).abs().max() < 0.02 * 0.01 * 0.2 * 8 * 3  # two roundings of bfloat16
+    plain = steps(lambda weights: torch.optim.AdamW(weights[3:], **OPTIONS), weights)[3]
+    assert torch.equal(found[3], plain)
+
+
+def test_muon_takes_a_kernel_for_the_matrix_of_its_output_channels():
+    generator = torch.Generator().manual_seed(3)
+    kernel = nn.Parameter(torch.randn(16, 4, 3, 3, generator=generator))
+    flat = nn.Parameter(kernel.detach().flatten(1))
+
+    def make(weights):
+        return Muon([{"params": weights, "matrices": True}], dtype=torch.float32, **OPTIONS)
+
+    generator = torch.Generator().manual_seed(4)
+    kernel.grad = torch.randn(kernel.shape, generator=generator)
+    flat.grad = kernel.grad.flatten(1)
+    make([kernel]).step()
+    make([flat]).step()
+    assert torch.allclose(kernel.flatten(1), flat, atol=1e-7)
+
+
+def test_which_weights_are_matrices():
+    sam = models.build("tiny", image_size=32)
+    config = TrainConfig(model="tiny", freeze=(), optim=Optim(kind="muon"))
+    optimizer = optim.make_optimizer(sam, config)
+    assert isinstance(optimizer, Muon)
+    names = {p: name for name, p in sam.named_parameters()}
+    grouped = {names[p]: group for group in optimizer.param_groups for p in group["params"]}
+    assert grouped.keys() == {name for name, p in sam.named_parameters() if p.requires_grad}
+    matrices = {name for name, group in grouped.items() if group["matrices"]}
+    assert "mask_decoder.transformer.layers.0.self_attn.q_proj.weight" in matrices
+    assert "mask_decoder.transformer.layers.1.cross_attn_token_to_image.q_proj.weight" in matrices
+    assert "mask_decoder.mask_tokens.weight" not in matrices
+    assert "mask_decoder.output_upscaling.0.weight" not in matrices
+    for name in matrices:
+        assert dict(sam.named_parameters())[name].shape[1] > 1, f"{name} is depthwise"
+        assert grouped[name]["weight_decay"] == config.optim.weight_decay
+    assert not any(
+        group["weight_decay"] for name, group in grouped.items() if "token.w" in name or "norm" in name
+    )
+    plain = sum(p.numel() for name, p in sam.named_parameters() if name not in matrices)
+    assert plain < 0.03 * sum(p.numel() for p in sam.parameters())
