@@ -95,7 +95,10 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/full256c --num 24576 --size 256 --seed 8
 	$(TRAIN_TWO) --shards $(TINY)/full256b,$(TINY)/full256c,$(TINY)/mild256b,$(TINY)/demo256 --preset tiny_cpu_close_256 --init-from $(TINY)/train7/model.pth --out $(TINY)/train8
 	$(TRAIN_TWO) --shards $(TINY)/full256b,$(TINY)/full256c,$(TINY)/mild256b,$(TINY)/demo256 --preset tiny_cpu_choice_256 --init-from $(TINY)/train8/model.pth --out $(TINY)/train9
-	$(BIN)/synthfm-train export $(TINY)/train9/model.pth --half --out $(TINY)/tiny.pth
+	$(BIN)/synthfm-generate run --out $(TINY)/us256 --preset us --num 12288 --size 256 --seed 32
+	$(BIN)/synthfm-generate run --out $(TINY)/full256d --num 24576 --size 256 --seed 16
+	$(TRAIN_TWO) --shards $(TINY)/us256,$(TINY)/full256d,$(TINY)/full256c,$(TINY)/mild256b,$(TINY)/demo256 --preset tiny_cpu_wall_256 --init-from $(TINY)/train9/model.pth --out $(TINY)/train10
+	$(BIN)/synthfm-train export $(TINY)/train10/model.pth --half --out $(TINY)/tiny.pth
 endif
 
 ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full

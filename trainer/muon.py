@@ -65,37 +65,40 @@ class Muon(torch.optim.AdamW):
         return loss  # type: ignore[no-any-return]
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        stacks: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-            momentum.lerp_(p.grad, 1 - MOMENTUM)
-            ahead = p.grad.lerp(momentum, MOMENTUM).flatten(1)  # Nesterov's
-            wide = ahead if len(ahead) <= ahead.shape[1] else ahead.T
-            stacks[wide.shape[0], wide.shape[1]].append((p, wide))
-        for shape, items in stacks.items():
-            steps = orthogonal(torch.stack([wide for _, wide in items]), self.dtype)
-            for (p, _), change in zip(items, steps, strict=True):
-                wide = change if shape[0] == len(p) else change.T
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(wide.reshape(p.shape), alpha=-0.2 * max(shape) ** 0.5 * group["lr"])
+        weights = [p for p in group["params"] if p.grad is not None]
+        if not weights:
+            return
+        gradients = [p.grad for p in weights]
+        for p in weights:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        momenta = [self.state[p]["momentum"] for p in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        stacks: dict[torch.Size, list[int]] = defaultdict(list)
+        for number, gradient in enumerate(gradients):
+            gradient.lerp_(momenta[number], MOMENTUM)  # Nesterov's; the gradient is not needed any more
+            stacks[gradient.flatten(1).shape].append(number)
+        for shape, numbers in stacks.items():
+            steps = orthogonal(torch.stack([gradients[k].flatten(1).to(self.dtype) for k in numbers]))
+            for number, step in zip(numbers, steps, strict=True):
+                size = -0.2 * max(shape) ** 0.5 * group["lr"]
+                weights[number].add_(step.view(weights[number].shape), alpha=size)
 
 
-def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The nearest matrices with singular values of about 1 (0.7 to 1.2), float32 (N, rows, columns).
+def orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest matrices with singular values of about 1 (0.7 to 1.2), by five Newton-Schulz iterations.
 
     Parameters
     ----------
     matrices
-        (N, rows, columns), no more rows than columns.
-    dtype
-        In which the five Newton-Schulz iterations run.
+        (N, rows, columns); the iterations run in their type, for which bfloat16 is enough.
     """
     a, b, c = COEFFICIENTS
-    x = matrices.to(dtype)
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    wide = x.shape[1] <= x.shape[2]
     for _ in range(5):
-        square = x @ x.transpose(1, 2)
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.float()
+        square = x @ x.mT if wide else x.mT @ x
+        change = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, change, x, beta=a) if wide else torch.baddbmm(x, x, change, beta=a)
+    return x
