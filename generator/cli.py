@@ -141,3 +141,7 @@ def stats(folder: Path, out: Path | None) -> None:
     if out is not None:
         draw_page(measured, out)
         click.echo(f"{out}: written")
+
+
+if __name__ == "__main__":
+    main()

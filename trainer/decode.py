@@ -240,7 +240,8 @@ def as_points(
         kinds.append(labels.long())
     if boxes is not None:
         coords.append(boxes.float().view(-1, 2, 2))
-        kinds.append(torch.tensor(BOX_LABELS, device=boxes.device).expand(len(boxes), -1))
+        # Made where it is needed: a copy from the CPU would wait for the GPU.
+        kinds.append(torch.arange(BOX_LABELS[0], BOX_LABELS[1] + 1, device=boxes.device).expand(len(boxes), -1))
     else:
         coords.append(torch.zeros_like(coords[0][:, :1]))
         kinds.append(torch.full_like(kinds[0][:, :1], PAD_LABEL))
@@ -266,8 +267,10 @@ def choose(iou: Tensor, several: Tensor | bool) -> Tensor:
     -------
     int64 (B,), numbers of masks.
     """
-    several = torch.as_tensor(several, device=iou.device)
-    return torch.where(several, 1 + iou[:, 1:].argmax(1), 0)
+    best = 1 + iou[:, 1:].argmax(1)
+    if isinstance(several, bool):
+        return best if several else torch.zeros_like(best)
+    return torch.where(several.to(iou.device), best, 0)
 
 
 def pack_points(

@@ -83,14 +83,12 @@ def train(
     source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
     held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
     cache = open_cache(config, inputs, sam)
+    sam.to(fabric.device)  # before the state is loaded: the optimiser's goes where the weights are
     optimizer = make_optimizer(sam, config)
     average = moving_average(sam, config.optim.ema)
     parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
     run = {"config": config.model_dump(mode="json"), "inputs": state.describe(inputs)}
     position = state.resume(out, run, parts)
-    sam.to(fabric.device)
-    if average is not None:
-        average.to(fabric.device)
     step = Step(compiled(sam, config), config).train()
     module, optimizer = fabric.setup(step, optimizer)
     record = Record(out, position.step, run) if fabric.is_global_zero else None

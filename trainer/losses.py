@@ -137,10 +137,11 @@ def corrective_clicks(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     missed = (error & wanted).float()
     remaining = torch.stack([missed, (error & ~wanted).float()], 1)
     depth = remaining.clone()
-    for _ in range(32):
+    for _ in range(min(32, max(logits.shape[-2:]) // 2)):
         padded = F.pad(remaining, (1, 1, 1, 1))
         remaining = -F.max_pool2d(-padded, 3, stride=1)
-        if not remaining.any():
+        # Whether anything remains is known at once on a CPU; a GPU would be waited for.
+        if remaining.device.type == "cpu" and not remaining.any():
             break
         depth += remaining
     best = depth.amax(1).flatten(1).argmax(1)

@@ -1,0 +1,115 @@
+"""On a CUDA device: the CPU's masks and losses, in every precision, compiled or not."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from trainer_data import write_dataset
+
+from trainer import decode, losses, loop, models
+from trainer.config import Augment, Loss, Optim, Prompting, Stream, TrainConfig
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+CONFIG = TrainConfig(
+    model="tiny",
+    image_size=64,
+    freeze=(),
+    steps=4,
+    batch=8,
+    precision="32",
+    log_every=1,
+    validate_every=4,
+    stream=Stream(objects_per_image=2, val_images=3, val_share=0.2, workers=2),
+    prompts=Prompting(interactive=0.5, rounds_max=3),
+    augment=Augment(affine=0.3, gamma=0.3, noise=0.3),
+    optim=Optim(warmup=2, ema=0.9),
+    loss=Loss(kind="dice_ce", scale=2),
+)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return str(write_dataset(tmp_path_factory.mktemp("gpu") / "a", num=40, size=64))
+
+
+def changed(**keys):
+    return TrainConfig.model_validate(CONFIG.model_dump() | keys)
+
+
+def train(config, shards, out, accelerator):
+    """The losses of a run, step by step."""
+    loop.train(config, loop.Inputs((shards,)), out, accelerator=accelerator, devices=1, progress=False)
+    with open(out / "log.csv", newline="", encoding="utf-8") as handle:
+        return [float(row["loss"]) for row in csv.DictReader(handle) if row.get("loss")]
+
+
+@pytest.fixture(scope="module")
+def reference(shards, tmp_path_factory):
+    return train(CONFIG, shards, tmp_path_factory.mktemp("cpu"), "cpu")
+
+
+def test_masks_are_those_of_the_cpu():
+    sam = models.build("tiny", image_size=256).eval()
+    image = np.random.default_rng(0).integers(0, 256, (200, 256), dtype=np.uint8)
+    box, point, label = np.array([[40, 30, 180, 150]]), np.array([[[110, 90]]]), np.array([[1]])
+
+    def both():
+        embedding = decode.encode_image(sam, image)
+        found = decode.predict(sam, embedding, boxes=box)
+        clicked = decode.predict(sam, embedding, point, label, logits=found.low_res, multimask=True)
+        return torch.cat([found.logits(), clicked.logits()], 1).cpu()
+
+    wanted = both()
+    sam.cuda()
+    assert (both() - wanted).abs().max() < 1e-2 * wanted.abs().max()
+
+
+def test_corrective_clicks_are_those_of_the_cpu():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.nn.functional.avg_pool2d(torch.randn((20, 64, 64), generator=generator), 9, 1, 4)
+    targets = (torch.randn((20, 64, 64), generator=generator).cumsum(1) > 0).float()
+    targets[0] = 1  # the deepest: no erosion is left out
+    wanted = losses.corrective_clicks(logits, targets)
+    for found, expected in zip(losses.corrective_clicks(logits.cuda(), targets.cuda()), wanted, strict=True):
+        assert torch.equal(found.cpu(), expected)
+
+
+@pytest.mark.parametrize(
+    ("keys", "tolerance"),
+    [
+        ({}, 2e-3),
+        ({"precision": "bf16"}, 3e-2),
+        ({"precision": "16"}, 3e-2),
+        ({"precision": "bf16", "compile": True}, 3e-2),
+        ({"precision": "bf16", "optim": CONFIG.optim.model_copy(update={"kind": "muon"}).model_dump()}, 0.1),
+    ],
+)
+def test_losses_are_those_of_the_cpu(shards, reference, tmp_path, keys, tolerance):
+    """Muon's steps are others: there the first loss alone is the same."""
+    found = train(changed(**keys), shards, tmp_path, "cuda")
+    compared = slice(1) if "optim" in keys else slice(None)
+    assert np.allclose(found[compared], reference[compared], rtol=tolerance)
+    assert np.isfinite(found).all()
+
+
+def test_a_killed_run_goes_on(shards, tmp_path, monkeypatch):
+    """It ends where an uninterrupted one does, but for rounding: sums on a GPU have no fixed order."""
+    config = changed(precision="16", save_every=2)  # the scale of the gradients is part of the state
+    whole = train(config, shards, tmp_path / "whole", "cuda")
+    clip, calls = loop.clip, []
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return clip(*args)
+
+    monkeypatch.setattr(loop, "clip", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, shards, tmp_path / "killed", "cuda")
+    monkeypatch.undo()
+    assert np.allclose(train(config, shards, tmp_path / "killed", "cuda"), whole, rtol=1e-2)
