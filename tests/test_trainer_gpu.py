@@ -9,7 +9,7 @@ import pytest
 import torch
 from trainer_data import write_dataset
 
-from trainer import decode, losses, loop, models
+from trainer import decode, loop, losses, models
 from trainer.config import Augment, Loss, Optim, Prompting, Stream, TrainConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -241,7 +241,9 @@ def as_points(
     if boxes is not None:
         coords.append(boxes.float().view(-1, 2, 2))
         # Made where it is needed: a copy from the CPU would wait for the GPU.
-        kinds.append(torch.arange(BOX_LABELS[0], BOX_LABELS[1] + 1, device=boxes.device).expand(len(boxes), -1))
+        kinds.append(
+            torch.arange(BOX_LABELS[0], BOX_LABELS[1] + 1, device=boxes.device).expand(len(boxes), -1)
+        )
     else:
         coords.append(torch.zeros_like(coords[0][:, :1]))
         kinds.append(torch.full_like(kinds[0][:, :1], PAD_LABEL))
