@@ -103,7 +103,7 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/mild256e --preset mild --num 3328 --size 256 --seed 104
 	$(BIN)/synthfm-generate run --out $(TINY)/demo256e --preset demo --num 2240 --size 256 --seed 151
 	$(TRAIN_TWO) --shards $(TINY)/us256e,$(TINY)/full256e,$(TINY)/mild256e,$(TINY)/demo256e --preset tiny_batch_256 --init-from $(TINY)/train10/model.pth --out $(TINY)/train11
-	$(TRAIN_TWO) --shards $(TINY)/us256,$(TINY)/full256d,$(TINY)/full256b,$(TINY)/mild256,$(TINY)/demo256 --preset tiny_cpu_settle_256 --init-from $(TINY)/train11/model.pth --out $(TINY)/train12
+	$(TRAIN_TWO) --shards $(TINY)/us256,$(TINY)/full256d,$(TINY)/full256c,$(TINY)/mild256b,$(TINY)/demo256 --preset tiny_cpu_settle_256 --init-from $(TINY)/train11/model.pth --out $(TINY)/train12
 	$(BIN)/synthfm-train export $(TINY)/train12/model.pth --half --out $(TINY)/tiny.pth
 endif
 

@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from trainer_data import write_dataset
+from trainer_data import dying, write_dataset
 
 from trainer import decode, loop, losses, models
 from trainer.config import Augment, Loss, Optim, Prompting, Stream, TrainConfig
@@ -100,15 +100,7 @@ def test_a_killed_run_goes_on(shards, tmp_path, monkeypatch):
     """It ends where an uninterrupted one does, but for rounding: sums on a GPU have no fixed order."""
     config = changed(precision="16", save_every=2)  # the scale of the gradients is part of the state
     whole = train(config, shards, tmp_path / "whole", "cuda")
-    clip, calls = loop.clip, []
-
-    def dies(*args):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return clip(*args)
-
-    monkeypatch.setattr(loop, "clip", dies)
+    monkeypatch.setattr(loop, "clip", dying(loop.clip, KeyboardInterrupt, at=4))
     with pytest.raises(KeyboardInterrupt):
         train(config, shards, tmp_path / "killed", "cuda")
     monkeypatch.undo()

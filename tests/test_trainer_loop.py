@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric.plugins import MixedPrecision
-from trainer_data import write_dataset
+from trainer_data import dying, write_dataset
 
 from data.console import Failed, InputError
 from data.shards import Shard
@@ -114,15 +114,7 @@ def test_a_killed_run_ends_with_the_same_bits(shards, finished, tmp_path, monkey
 def test_a_killed_run_with_muon_ends_with_the_same_bits(shards, tmp_path, monkeypatch):
     config = changed(CONFIG, optim=Optim(kind="muon", warmup=2, ema=0.9).model_dump())
     run(config, shards, tmp_path / "whole")
-    clip, calls = loop.clip, []
-
-    def dies(*args):
-        calls.append(1)
-        if len(calls) == 4:
-            raise Killed
-        return clip(*args)
-
-    monkeypatch.setattr(loop, "clip", dies)
+    monkeypatch.setattr(loop, "clip", dying(loop.clip, Killed, at=4))
     with pytest.raises(Killed):
         run(config, shards, tmp_path / "killed")
     monkeypatch.undo()

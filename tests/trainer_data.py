@@ -100,3 +100,16 @@ def write_dataset(
     manifest = Manifest(json.loads("{}"), "0", seed, num, per_shard, tuple(lines))
     write_manifest(folder, manifest)
     return folder
+
+
+def dying(function, error, at):
+    """The function, which at its n-th call raises `error` instead."""
+    calls = []
+
+    def wrapped(*args):
+        calls.append(1)
+        if len(calls) == at:
+            raise error
+        return function(*args)
+
+    return wrapped
