@@ -28,9 +28,12 @@ def _breast(canvas: Canvas, skin: float) -> None:
     rng = canvas.rng
     for _ in range(1 + int(rng.random() < 0.25)):
         size = 0.55 * np.exp(rng.uniform(-1.6, 0))
+        at = near(canvas, 0, rng.uniform(-0.5, 0.35), 0.25)
+        if chance(canvas, 0.3):
+            _infiltrating(canvas, at, size)
+            continue
         kind = pick(canvas, (*LESIONS, "ellipse", "star", "microlobulated"))
-        lesion = canvas.put(kind, near(canvas, 0, rng.uniform(-0.5, 0.35), 0.25),
-                            (size, size * rng.uniform(0.5, 1.1)),
+        lesion = canvas.put(kind, at, (size, size * rng.uniform(0.5, 1.1)),
                             rng.normal(0, 0.4), tissue=pick(canvas, ("lesion", "lesion", "fluid")))
         if lesion and chance(canvas, 0.2):
             size = canvas.radius(lesion)
@@ -51,6 +54,23 @@ def _breast(canvas: Canvas, skin: float) -> None:
         path = np.stack([x, rng.uniform(-0.6, 0.8) + waves], 1)
         canvas.put(tube_along(path, rng.uniform(0.005, 0.02)), (0, 0), 1, tissue="septum", labelled=0.0,
                    least=0.02)
+
+
+def _infiltrating(canvas: Canvas, at: tuple[float, float], size: float) -> None:
+    """A lesion that grows into what surrounds it: a dark core, which fades towards a paler, ragged margin."""
+    rng = canvas.rng
+    kind = pick(canvas, ("spiculated", "blob", "microlobulated", "star", "lobed"))
+    outline = shapes.make(kind, shapes.FAMILIES[kind].draw(rng))
+    axis, tall = rng.normal(0, 0.4), rng.uniform(0.6, 1.2)
+    margin = pick(canvas, ("lesion", "muscle", "soft"))
+    parent = canvas.put(outline, at, (size, size * tall), axis, tissue=margin)
+    share = 1.0
+    for _ in range(int(rng.integers(1, 4)) if parent else 0):
+        share *= rng.uniform(0.5, 0.85)
+        middle = near(canvas, *at, 0.15 * size * (1 - share))
+        inner = outline if chance(canvas, 0.5) else pick(canvas, ("star", "ellipse", "blob"))
+        parent = canvas.put(inner, middle, (size * share, size * share * tall), axis, parent=parent,
+                            tissue=pick(canvas, ("fluid", "lesion", "vein")), labelled=0.0) or parent
 
 
 def _thyroid(canvas: Canvas, skin: float) -> None:

@@ -18,7 +18,7 @@ from data.config import preset_names
 from data.console import InputError
 from data.folder import check_sample
 from data.shards import MODALITIES, object_masks
-from generator import plans, scene
+from generator import plans, plans_ultrasound, scene
 from generator.config import PRESETS, GeneratorConfig, load_config
 from generator.layout import Canvas, View, draw_displacement
 from generator.objects import DETECTABLE, LEAST_CONTRAST, contrast
@@ -313,6 +313,20 @@ def test_a_region_never_leaves_its_parent():
     y, x = np.nonzero(canvas.region == lesion)
     assert lesion
     assert inside.mask[y - inside.top, x - inside.left].all()
+
+
+def test_a_lesion_that_infiltrates_is_one_object_around_darker_parts():
+    for seed in range(20):
+        canvas = canvas_of()
+        canvas.rng = np.random.default_rng(seed)
+        plans_ultrasound._infiltrating(canvas, (0.0, 0.0), 0.5)
+        lesion, *parts = canvas.regions
+        assert lesion.is_object
+        assert parts
+        assert not any(part.is_object for part in parts)
+        shown = np.isin(canvas.region, [region.number for region in canvas.regions])
+        assert np.count_nonzero(shown) == np.count_nonzero(lesion.mask)
+        assert np.count_nonzero(canvas.region == lesion.number) > 0.1 * np.count_nonzero(shown)
 
 
 def test_partitions_tile_their_region():

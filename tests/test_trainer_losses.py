@@ -14,7 +14,7 @@ from trainer_data import ellipse_sample
 from data.prompts import corrective_point
 from trainer import decode, losses, models
 from trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
-from trainer.prompting import KINDS, Plan, draw_plans, first_prompts, share_out
+from trainer.prompting import KINDS, Plan, draw_plans, first_prompts, looks_again, share_out
 from trainer.step import Step
 from trainer.stream import collate, prepare
 
@@ -196,3 +196,55 @@ def test_a_round_without_a_click_gets_the_mask_alone(refine, monkeypatch):
     assert corners == ([2, 2, 2] if refine else [2, 3, 4])
     for (_, _, shown), (_, fed_back, _) in itertools.pairwise(asked):
         torch.testing.assert_close(fed_back, shown)
+
+
+@pytest.mark.parametrize("kind", ["point", "box"])
+def test_a_second_look_shows_the_object_where_its_prompt_says(kind, monkeypatch):
+    """Prompt, image, mask fed back and target of the crop are one object's, at the input's size."""
+    batch = batch_of()
+    size = 2 * batch.images.shape[-1]
+    config = TrainConfig(prompts=Prompting(second_look=1), stream=Stream(largest_first=0))
+    step = Step(models.build("tiny", image_size=size, seed=0), config)
+    plan = Plan(kind, positives=int(kind == "point"), seed=1)
+    truth = batch.masks().flatten(0, 1)
+    small = torch.nn.functional.interpolate(truth[:, None], (size // 4, size // 4), mode="area")[:, 0]
+    plain, objective = decode.decode, losses.objective
+    prompts, targets = [], []
+
+    def decoded(sam, features, coords, kinds, logits, **options):
+        masks, iou = plain(sam, features, coords, kinds, logits, **options)
+        prompts.append((coords, kinds, logits))
+        return (masks * 0 + 8 * (small - 0.5)[:, None] if logits is None else masks), iou
+
+    def judged(logits, estimated, wanted, *rest):
+        targets.append(wanted)
+        return objective(logits, estimated, wanted, *rest)
+
+    monkeypatch.setattr(decode, "decode", decoded)
+    monkeypatch.setattr(losses, "objective", judged)
+    loss, _ = step(batch, [plan])
+    loss.backward()
+    assert len(prompts) == 2
+    (coords, kinds, memory), wanted = prompts[1], targets[1]
+    assert len(coords) == len(batch.images)
+    first = small.view(len(coords), -1, *small.shape[1:])[:, plan.seed]
+    assert ((memory[:, 0] > 0).sum((1, 2)) > (first > 0.5).sum((1, 2))).all()  # it is shown larger
+    fine = torch.nn.functional.interpolate(wanted[:, None], (size, size), mode="bilinear")[:, 0] > 0.5
+    for mask, row, labels in zip(fine, coords, kinds, strict=True):
+        rows, columns = torch.nonzero(mask).unbind(1)
+        if kind == "point":
+            x, y = row[0].long().tolist()
+            assert mask[y, x]
+        else:
+            edges = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+            torch.testing.assert_close(edges, row[labels >= 2].flatten(), rtol=0, atol=0.06 * size)
+    overlap = torch.nn.functional.interpolate(memory, wanted.shape[-2:], mode="bilinear")[:, 0] > 0
+    assert (losses.iou(2.0 * overlap[:, None] - 1, wanted) > 0.8).all()
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_second_looks_come_in_the_share_asked_for_after_any_round(share):
+    plans = [Plan("box", rounds=3, seed=seed) for seed in range(600)]
+    rounds = [looks_again(plan, share) for plan in plans]
+    assert np.mean([number is not None for number in rounds]) == pytest.approx(share, abs=0.06)
+    assert {number for number in rounds if number is not None} == ({0, 1, 2} if share else set())

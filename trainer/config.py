@@ -62,6 +62,8 @@ class Prompting(Config):
     """Most rounds, the first included; the number is drawn evenly from 2 on."""
     refine: Share = 0.0
     """Share of the further rounds that bring no click: the mask alone is fed back, to be improved."""
+    second_look: Share = 0.0
+    """Share of the groups that look again, at a crop around the mask of one of their rounds."""
 
 
 class Loss(Config):

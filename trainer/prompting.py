@@ -73,6 +73,12 @@ def refines(plan: Plan, number: int, share: float) -> bool:
     return bool(np.random.default_rng([plan.seed, number]).random() < share)
 
 
+def looks_again(plan: Plan, share: float) -> int | None:
+    """After which round's mask a group looks a second time, at a crop around it; None for the others."""
+    rng = np.random.default_rng([plan.seed, 100])
+    return int(rng.integers(plan.rounds)) if plan.kind != "mask" and rng.random() < share else None
+
+
 def share_out(plans: Sequence[Plan], count: int, *, largest_first: float) -> list[slice]:
     """Which of the `count` objects of each image belong to each plan's group.
 

@@ -8,7 +8,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from trainer import decode, losses
+from trainer import decode, losses, zoom
 from trainer.config import TrainConfig
 from trainer.embeddings import fit_to_input
 from trainer.prompting import (
@@ -16,6 +16,7 @@ from trainer.prompting import (
     Plan,
     coarse_mask,
     first_prompts,
+    looks_again,
     refines,
     share_out,
     with_click,
@@ -64,20 +65,21 @@ class Step(nn.Module):
         """Embeddings (B, C, h, w), from the cache where the batch brings them."""
         if batch.features is not None:
             return batch.features.float()
-        sam = self.sam
-        size = sam.image_encoder.img_size
-        with torch.set_grad_enabled(next(sam.image_encoder.parameters()).requires_grad):
-            images = fit_to_input(batch.images, size)
-            sizes = torch.round(batch.sizes * (size / max(batch.images.shape[-2:]))).long()
-            return decode.encode(sam, images, sizes)
+        return self._encoded(*self._input(batch))
+
+    def _input(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images (B, 1, h, w) at the model's input size, and (B, 2), what of each is not padding."""
+        size = self.sam.image_encoder.img_size
+        sizes = torch.round(batch.sizes * (size / max(batch.images.shape[-2:]))).long()
+        return fit_to_input(batch.images, size), sizes
+
+    def _encoded(self, images: Tensor, sizes: Tensor) -> Tensor:
+        with torch.set_grad_enabled(next(self.sam.image_encoder.parameters()).requires_grad):
+            return decode.encode(self.sam, images, sizes)
 
     def targets(self, batch: Batch, side: int) -> Tensor:
         """Area-averaged masks (B, K, side, side) of the padded square that the decoder sees."""
-        masks = batch.masks()
-        height, width = masks.shape[-2:]
-        longest = max(height, width)
-        if height != width:
-            masks = nn.functional.pad(masks, (0, longest - width, 0, longest - height))
+        masks = _squared(batch.masks())
         flat = losses.area_average(masks.flatten(0, 1), (side, side))
         return flat.view(*masks.shape[:2], side, side)
 
@@ -92,20 +94,58 @@ class Step(nn.Module):
         previous = coarse_mask(coarse, plan.seed) if plan.kind == "mask" else None
         values: list[Tensor] = []
         log: dict[str, Tensor] = {}
+        again = looks_again(plan, self.config.prompts.second_look)
         for number in range(plan.rounds):
             coords, kinds = decode.as_points(points, labels, boxes)
             logits, estimated = decode.decode(sam, features, coords, kinds, previous)
             value, parts = losses.objective(logits, estimated, targets, config, self.criterion)
             values.append(value * config.round_decay**number)
             log = parts if number == 0 else {**log, "iou": parts["iou"]}
-            if number + 1 < plan.rounds:
-                # What a user would see and correct: after one click the best of three, else the single mask.
-                ambiguous = number == 0 and plan.kind in SINGLE_CLICKS and config.multimask > 0
-                chosen = decode.choose(estimated.detach(), ambiguous)
-                shown = logits.detach().float()[torch.arange(len(logits), device=logits.device), chosen]
+            last = number + 1 == plan.rounds
+            if last and number != again:
+                break
+            # What a user would see and correct: after one click the best of three, else the single mask.
+            ambiguous = number == 0 and plan.kind in SINGLE_CLICKS and config.multimask > 0
+            chosen = decode.choose(estimated.detach(), ambiguous)
+            shown = logits.detach().float()[torch.arange(len(logits), device=logits.device), chosen]
+            if number == again and coords is not None and kinds is not None:
+                values.append(self.second_look(batch, plan, slots, coords, kinds, shown))
+            if not last:
                 previous = shown[:, None]
                 if not refines(plan, number, self.config.prompts.refine):
                     click, sign = losses.corrective_clicks(shown, coarse)
                     click = (click + 0.5) * (size / side) - 0.5
                     points, labels = with_click(points, labels, click, sign)
         return torch.stack(values).mean(), log
+
+    def second_look(
+        self, batch: Batch, plan: Plan, slots: slice, coords: Tensor, kinds: Tensor, shown: Tensor
+    ) -> Tensor:
+        """Loss of a second look at one object of each image, as :func:`trainer.zoom.look_again` takes it.
+
+        Coords (N, M, 2) and kinds (N, M) are a group's prompts, shown (N, 4h, 4w) the logits that they gave.
+        """
+        size, side = self.sam.image_encoder.img_size, shown.shape[-1]
+        images, sizes = self._input(batch)
+        masks = _squared(batch.masks()[:, slots])
+        count = len(images)
+        picked = plan.seed % masks.shape[1]
+        rows = torch.arange(count, device=shown.device) * masks.shape[1] + picked
+        coords, kinds, shown = coords[rows], kinds[rows], shown[rows]
+        views = zoom.squares(shown > 0, coords, kinds, sizes, size)
+        scale = size / views[:, 2:]
+        seen = ((sizes - views[:, [1, 0]]) * scale).round().long().clamp(1, size)
+        features = self._encoded(zoom.cut(_squared(images.float()), views, size, size), seen)
+        memory = zoom.cut(shown[:, None], views, size, side)
+        wanted = zoom.cut(masks[:, picked, None], views, size, size)[:, 0]
+        wanted = losses.area_average(wanted, 2 * (side * self.config.loss.scale,))
+        moved = (coords - views[:, None, :2]) * scale[:, None]
+        logits, estimated = decode.decode(self.sam, features, moved, kinds, memory)
+        return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0]
+
+
+def _squared(images: Tensor) -> Tensor:
+    """Images (..., H, W), padded right and below to the square that the encoder sees."""
+    height, width = images.shape[-2:]
+    longest = max(height, width)
+    return nn.functional.pad(images, (0, longest - width, 0, longest - height))

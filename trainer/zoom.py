@@ -151,6 +151,57 @@ def view_around(box: NDArray, shape: tuple[int, int]) -> View:
     return starts[0], starts[1], ends[0], ends[1]
 
 
+def squares(masks: Tensor, coords: Tensor, kinds: Tensor, sizes: Tensor, side: int) -> Tensor:
+    """As :func:`view_around` of :func:`extent`, for a batch: where N second looks go.
+
+    Parameters
+    ----------
+    masks
+        bool (N, h, h), first masks on the grid of the model's square input.
+    coords, kinds
+        (N, M, 2) and (N, M), the prompts in pixels of that input.
+    sizes
+        (N, 2), height and width of what is image in it.
+    side
+        Pixels of the input's side.
+
+    Returns
+    -------
+    Tensor
+        float32 (N, 3), x and y of the top left corner and the side, in pixels of the input; the whole input
+        where a mask is empty.
+    """
+    cell = side / masks.shape[-1]
+    found = []
+    for along in (1, 2):  # across columns, then rows
+        used = masks.any(along)  # of an empty mask, first and last are the input's
+        first, last = used.float().argmax(1), used.shape[1] - used.flip(1).float().argmax(1)
+        found.append((first * cell, last * cell))
+    clicks = ((kinds == 0) | (kinds == 1))[..., None]
+    corners = ((kinds == decode.BOX_LABELS[0]) | (kinds == decode.BOX_LABELS[1]))[..., None]
+    low = torch.where(clicks | corners, coords, torch.inf).amin(1)
+    high = torch.where(clicks | corners, coords + clicks, -torch.inf).amax(1)
+    low = torch.minimum(low, torch.stack([first for first, _ in found], 1))
+    high = torch.maximum(high, torch.stack([last for _, last in found], 1))
+    wide = FACTOR * (high - low).amax(1, keepdim=True)
+    room = (sizes.flip(1) - wide).clamp(min=0)
+    start = torch.minimum(((low + high - wide) / 2).clamp(min=0), room)
+    longest = sizes.amax(1, keepdim=True)
+    whole = wide >= longest
+    return torch.cat([torch.where(whole, 0, start), torch.where(whole, side, wide)], 1)
+
+
+def cut(images: Tensor, views: Tensor, side: int, count: int) -> Tensor:
+    """What the squares show, bilinearly: (N, C, count, count) of images (N, C, h, h) of the square input.
+
+    `views` are :func:`squares` of an input of `side` pixels. Beyond its border the last pixels go on.
+    """
+    steps = (torch.arange(count, device=images.device) + 0.5) / count
+    x, y = (views[:, axis, None] + steps * views[:, 2:] for axis in (0, 1))
+    grid = torch.stack([x[:, None].expand(-1, count, -1), y[..., None].expand(-1, -1, count)], -1)
+    return F.grid_sample(images, grid * (2 / side) - 1, padding_mode="border", align_corners=False)
+
+
 def _mask_prompt(logits: Tensor, input_size: tuple[int, int], side: int) -> Tensor:
     """Logits (H, W) of an image as a mask prompt (1, 1, side, side), padded as the image is to be square."""
     rows, columns = (max(round(side * length / max(input_size)), 1) for length in input_size)
