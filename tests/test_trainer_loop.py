@@ -210,13 +210,15 @@ def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
     ("number", "devices", "group"),
     [
         (signal.SIGTERM, 1, False),
+        (signal.SIGTERM, 1, True),
         (signal.SIGINT, 1, True),
         (signal.SIGTERM, 2, False),
+        (signal.SIGTERM, 2, True),
         (signal.SIGINT, 2, True),
     ],
 )
 def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
-    """A terminal signals all processes, the data loader's workers too; others only the one they know."""
+    """Terminals and `timeout` signal all processes, the loader's too; others only the one they know."""
     command = [sys.executable, "-m", "trainer.cli", "run", "--shards", shards, "--train-encoder"]
     command += ["--out", str(tmp_path), "--set", "image_size=32", "--steps", "100000", "--set", "log_every=1"]
     command += ["--accelerator", "cpu", "--devices", str(devices), "--batch", "4"]

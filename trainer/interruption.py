@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -42,14 +43,26 @@ class Interruption:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Processes started within never receive SIGINT: their parent ends them, by SIGTERM if need be.
+    """Processes started within never receive SIGINT, and SIGTERM only after they have called :func:`apart`.
 
-    A terminal's Ctrl-C goes to every process of a run, the data loader's workers too, whose batches the last
-    step may still need. One that arrives meanwhile is blocked, not lost.
+    A terminal's Ctrl-C goes to every process of a run, and so does the SIGTERM of ``timeout`` or a cluster: to
+    the data loader's workers too, whose batches the last step may still need. Their parent ends them. A signal
+    that arrives meanwhile is blocked, not lost.
     """
     resource_tracker.ensure_running()  # Python starts it with the first worker, and that lifts the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def apart(_: int = 0) -> None:
+    """Leave the run's process group, as a worker: what is sent to the group is not meant for it.
+
+    SIGTERM to the process itself ends it again: so does Python end what is left at a parent's exit.
+    """
+    os.setpgid(0, 0)
+    if signal.SIGTERM in signal.sigpending():  # sent to the group before
+        signal.sigwait({signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -28,6 +28,7 @@ from data.shards import Objects, Sample, Shard, membership
 from trainer import augment
 from trainer.config import Stream, TrainConfig
 from trainer.embeddings import Cache
+from trainer.interruption import apart
 
 log = logging.getLogger("synthfm.train")
 _TRIES = 50
@@ -254,6 +255,7 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> DataLo
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="forkserver" if workers else None,  # forking a process with threads may hang
+        worker_init_fn=apart,
     )
 
 
