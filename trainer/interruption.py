@@ -45,9 +45,9 @@ class Interruption:
 def shielded() -> Iterator[None]:
     """Processes started within never receive SIGINT, and SIGTERM only after they have called :func:`apart`.
 
-    A terminal's Ctrl-C goes to every process of a run, and so does the SIGTERM of ``timeout`` or a cluster: to
-    the data loader's workers too, whose batches the last step may still need. Their parent ends them. A signal
-    that arrives meanwhile is blocked, not lost.
+    A terminal's Ctrl-C goes to every process of a run, and so does the SIGTERM of ``timeout`` or of a
+    cluster: to the data loader's workers too, whose batches the last step may still need. Their parent ends
+    them. A signal that arrives meanwhile is blocked, not lost.
     """
     resource_tracker.ensure_running()  # Python starts it with the first worker, and that lifts the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
