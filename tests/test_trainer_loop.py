@@ -221,7 +221,8 @@ def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
     """Terminals and `timeout` signal all processes, the loader's too; others only the one they know."""
     command = [sys.executable, "-m", "trainer.cli", "run", "--shards", shards, "--train-encoder"]
     command += ["--out", str(tmp_path), "--set", "image_size=32", "--steps", "100000", "--set", "log_every=1"]
-    command += ["--accelerator", "cpu", "--devices", str(devices), "--batch", "4"]
+    # A step needs more batches than the workers have read ahead.
+    command += ["--accelerator", "cpu", "--devices", str(devices), "--batch", "64", "--set", "accumulate=16"]
     with open(tmp_path / "stderr", "w", encoding="utf-8") as stderr:
         process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
     try:

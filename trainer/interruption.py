@@ -57,7 +57,7 @@ def shielded() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def apart(_: int = 0) -> None:
+def apart(_: int) -> None:
     """Leave the run's process group, as a worker: what is sent to the group is not meant for it.
 
     SIGTERM to the process itself ends it again: so does Python end what is left at a parent's exit.

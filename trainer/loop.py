@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from trainer import models, state
 from trainer.config import TrainConfig
 from trainer.embeddings import Cache, encoder_hash, out_of_memory
 from trainer.interruption import Interruption, shielded
+from trainer.meter import Meter
 from trainer.optim import clip, make_optimizer, moving_average, set_learning_rate
 from trainer.prompting import draw_plans
 from trainer.record import Record
@@ -385,74 +384,3 @@ def memory_hint(config: TrainConfig, processes: int) -> str:
         f"out of memory: {hint} stream.objects_per_image (now {config.stream.objects_per_image}), "
         f"loss.scale (now {config.loss.scale}) or prompts.rounds_max (now {config.prompts.rounds_max})"
     )
-
-
-class Meter:
-    """Progress bar, throughput, and the rows of the log.
-
-    Parameters
-    ----------
-    config
-        The run's config.
-    shown
-        Whether to draw the bar.
-    step
-        The first step.
-    """
-
-    def __init__(self, config: TrainConfig, shown: bool, step: int) -> None:
-        self.config = config
-        self.step = step
-        patience = 0.1 if sys.stderr.isatty() else 30.0  # a line in a log file now and then
-        self.bar = tqdm(
-            total=config.steps,
-            initial=step,
-            disable=not shown,
-            unit="step",
-            mininterval=patience,
-            maxinterval=60,
-        )
-        self._start()
-
-    def _start(self) -> None:
-        self.waited, self.began, self.steps = 0.0, time.perf_counter(), 0
-        self.sums: dict[str, Tensor] = {}
-
-    def wait(self, stream: Iterator[Batch]) -> Batch:
-        """The next batch; counts the time that it kept the model waiting."""
-        before = time.perf_counter()
-        batch = next(stream)
-        self.waited += time.perf_counter() - before
-        return batch
-
-    def update(
-        self,
-        loss: Tensor,
-        parts: dict[str, Tensor],
-        lr: float,
-        norm: Tensor,
-        skipped: int,
-        record: Record | None,
-    ) -> None:
-        """Count a step; every `log_every` steps write a row of means since the last."""
-        self.bar.update()
-        self.steps += 1
-        for name, value in {"loss": loss, "grad_norm": norm, **parts}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
-        self.step += 1
-        if self.step % self.config.log_every and self.step != self.config.steps:
-            return
-        seconds = max(time.perf_counter() - self.began, 1e-9)
-        speed, share = self.steps * self.config.batch / seconds, self.waited / seconds
-        means = {name: float(value) / self.steps for name, value in self.sums.items()}
-        self.bar.set_postfix_str(f"loss {means['loss']:.3f}, {speed:.1f} img/s, wait {100 * share:.0f} %")
-        if record is not None:
-            record.log(
-                {"step": self.step, "images": self.step * self.config.batch, **means, "lr": lr}
-                | {"images_per_s": speed, "wait_share": share, "skipped": skipped}
-            )
-        self._start()
-
-    def close(self) -> None:
-        """End the bar."""
-        self.bar.close()

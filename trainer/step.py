@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from segment_anything.modeling import Sam
@@ -127,17 +128,18 @@ class Step(nn.Module):
         """
         size, side = self.sam.image_encoder.img_size, shown.shape[-1]
         images, sizes = self._input(batch)
-        masks = _squared(batch.masks()[:, slots])
-        count = len(images)
-        picked = plan.seed % masks.shape[1]
-        rows = torch.arange(count, device=shown.device) * masks.shape[1] + picked
+        members = batch.members[:, slots]
+        count, objects = members.shape[:2]
+        picked = plan.seed % objects
+        masks = _squared(replace(batch, members=members[:, picked : picked + 1]).masks())
+        rows = torch.arange(count, device=shown.device) * objects + picked
         coords, kinds, shown = coords[rows], kinds[rows], shown[rows]
         views = zoom.squares(shown > 0, coords, kinds, sizes, size)
         scale = size / views[:, 2:]
         seen = ((sizes - views[:, [1, 0]]) * scale).round().long().clamp(1, size)
         features = self._encoded(zoom.cut(_squared(images.float()), views, size, size), seen)
         memory = zoom.cut(shown[:, None], views, size, side)
-        wanted = zoom.cut(masks[:, picked, None], views, size, size)[:, 0]
+        wanted = zoom.cut(masks, views, size, size)[:, 0]
         wanted = losses.area_average(wanted, 2 * (side * self.config.loss.scale,))
         moved = (coords - views[:, None, :2]) * scale[:, None]
         logits, estimated = decode.decode(self.sam, features, moved, kinds, memory)
