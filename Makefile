@@ -72,8 +72,10 @@ TINY := $(or $(OUT),runs/tiny)
 ifneq ($(shell nvidia-smi -L 2>/dev/null),)
 tiny: $(BIN)/.all ## train the embedded model from nothing (GPU or CPU preset, whichever the machine has)
 	$(BIN)/synthfm-generate run --out $(TINY)/full256 --num 100000 --size 256 --seed 2
-	$(BIN)/synthfm-generate run --out $(TINY)/mild256 --preset mild --num 100000 --size 256 --seed 4
-	$(BIN)/synthfm-train run --shards $(TINY)/full256,$(TINY)/mild256 --preset tiny_gpu --out $(TINY)/train
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256 --preset mild --num 60000 --size 256 --seed 4
+	$(BIN)/synthfm-generate run --out $(TINY)/us256 --preset us --num 60000 --size 256 --seed 32
+	$(BIN)/synthfm-generate run --out $(TINY)/demo256 --preset demo --num 20000 --size 256 --seed 51
+	$(BIN)/synthfm-train run --shards $(TINY)/us256,$(TINY)/full256,$(TINY)/mild256,$(TINY)/demo256 --preset tiny_gpu --out $(TINY)/train
 	$(BIN)/synthfm-train export $(TINY)/train/model.pth --half --out $(TINY)/tiny.pth
 else
 TRAIN_TWO := OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --accelerator cpu --devices 2
@@ -104,7 +106,17 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/demo256e --preset demo --num 2240 --size 256 --seed 151
 	$(TRAIN_TWO) --shards $(TINY)/us256e,$(TINY)/full256e,$(TINY)/mild256e,$(TINY)/demo256e --preset tiny_batch_256 --init-from $(TINY)/train10/model.pth --out $(TINY)/train11
 	$(TRAIN_TWO) --shards $(TINY)/us256,$(TINY)/full256d,$(TINY)/full256c,$(TINY)/mild256b,$(TINY)/demo256 --preset tiny_cpu_settle_256 --init-from $(TINY)/train11/model.pth --out $(TINY)/train12
-	$(BIN)/synthfm-train export $(TINY)/train12/model.pth --half --out $(TINY)/tiny.pth
+	$(BIN)/synthfm-generate run --out $(TINY)/us256f --preset us --num 10240 --size 256 --seed 232
+	$(BIN)/synthfm-generate run --out $(TINY)/full256f --num 16384 --size 256 --seed 216
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256f --preset mild --num 10240 --size 256 --seed 204
+	$(BIN)/synthfm-generate run --out $(TINY)/demo256f --preset demo --num 4096 --size 256 --seed 251
+	$(TRAIN_TWO) --shards $(TINY)/us256f,$(TINY)/full256f,$(TINY)/mild256f,$(TINY)/demo256f --preset tiny_look_256 --set accumulate=12 --init-from $(TINY)/train12/model.pth --out $(TINY)/train13
+	$(BIN)/synthfm-generate run --out $(TINY)/us256g --preset us --num 4096 --size 256 --seed 332
+	$(BIN)/synthfm-generate run --out $(TINY)/full256g --num 8192 --size 256 --seed 316
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256g --preset mild --num 4096 --size 256 --seed 304
+	$(BIN)/synthfm-generate run --out $(TINY)/demo256g --preset demo --num 2048 --size 256 --seed 351
+	$(TRAIN_TWO) --shards $(TINY)/us256g,$(TINY)/full256g,$(TINY)/mild256g,$(TINY)/demo256g --preset tiny_cpu_rest_256 --init-from $(TINY)/train13/model.pth --out $(TINY)/train14
+	$(BIN)/synthfm-train export $(TINY)/train12/model.pth $(TINY)/train14/model.pth $(TINY)/train14/model.pth --half --out $(TINY)/tiny.pth
 endif
 
 ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full

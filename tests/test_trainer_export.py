@@ -48,6 +48,23 @@ def command(*arguments: object):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def test_the_mean_of_several_counts_each_as_often_as_it_is_named(tmp_path):
+    files = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for seed, path in enumerate(files):
+        models.export(models.build("tiny", image_size=64, seed=seed), path)
+    a, b = (models.load(path)[0].state_dict() for path in files)
+    run = ["export", files[0], files[1], files[1], "--out", tmp_path / "mean.pth"]
+    assert command(*run).exit_code == 0
+    mean = models.load(tmp_path / "mean.pth")[0].state_dict()
+    assert any((a[key] != b[key]).any() for key in a)
+    for key in a:
+        assert torch.allclose(mean[key].double(), (a[key].double() + 2 * b[key]) / 3, atol=1e-6)
+    models.export(models.build("tiny", image_size=64, depths=(1, 2, 6)), files[0])
+    result = command(*run)
+    assert result.exit_code == 2
+    assert "b.pth: another model or size than" in result.output
+
+
 def test_half_precision_halves_the_file(sam, checkpoint, tmp_path):
     (path,) = export(sam, tmp_path / "half.pth", half=True)
     assert path.stat().st_size < 0.55 * checkpoint.stat().st_size

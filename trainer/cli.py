@@ -144,16 +144,19 @@ def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_r
 
 
 @main.command()
-@click.argument("checkpoint")
+@click.argument("checkpoints", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True,
               help="The file; its suffix says the format: .pth, .safetensors or .onnx.")  # fmt: skip
 @click.option("--half", is_flag=True, help="Half precision: half the size.")
-def export(checkpoint: str, out: Path, half: bool) -> None:
-    """Convert a checkpoint, or a run's state.pt, to SAM's format, safetensors or ONNX."""
+def export(checkpoints: tuple[str, ...], out: Path, half: bool) -> None:
+    """Convert a checkpoint, or a run's state.pt, to SAM's format, safetensors or ONNX.
+
+    Of several of one model the mean of their weights is taken; one named twice counts double.
+    """
     from trainer import models
     from trainer.export import export as write
 
-    sam, name = models.load(checkpoint)
+    sam, name = models.load_mean(checkpoints)
     for path in write(sam, out, half):
         click.echo(f"{path}: {name}, {path.stat().st_size / 1e6:.1f} MB")
 

@@ -118,6 +118,34 @@ def load(checkpoint: str | Path) -> tuple[Sam, str]:
     return sam.eval(), name
 
 
+def load_mean(checkpoints: Sequence[str | Path]) -> tuple[Sam, str]:
+    """As :func:`load`; of several checkpoints of one model, the mean of their weights [1]_.
+
+    Raises
+    ------
+    InputError
+        Also if they are not of one model and size.
+
+    References
+    ----------
+    .. [1] M. Wortsman et al., "Model soups", arXiv:2203.05482, 2022.
+    """
+    first, *others = checkpoints
+    sam, name = load(first)
+    total = {key: value.double() for key, value in sam.state_dict().items()}
+    shapes = {key: value.shape for key, value in total.items()}
+    for checkpoint in others:
+        weights = load(checkpoint)[0].state_dict()
+        if {key: value.shape for key, value in weights.items()} != shapes:
+            raise InputError(
+                f"{checkpoint}: another model or size than {first} ({name}); a mean needs weights of one"
+            )
+        for key, value in weights.items():
+            total[key] += value
+    sam.load_state_dict({key: value / len(checkpoints) for key, value in total.items()})
+    return sam, name
+
+
 def identify(weights: Mapping[str, Tensor]) -> str | None:
     """Which model a state dict belongs to, from its keys and shapes; None for none known."""
     if _SIZE_KEY in weights:
