@@ -129,7 +129,9 @@ class ShapesConfig(Config):
 
     `anatomical: false` leaves ellipses in an ellipse. `deformation` is the standard deviation of the scene's
     smooth displacement over the frame's side. `crop_share` of the scenes zoom in on a structure,
-    `distant_share` show a small body in a large field, `turned_share` are turned by any angle.
+    `distant_share` show a small body in a large field, `turned_share` are turned by any angle. Of the objects
+    `two_tissue_share` hold regions of another tissue, `pieces_share` get a second piece apart from the first
+    where there is room.
     """
 
     anatomical: bool = True
@@ -141,6 +143,7 @@ class ShapesConfig(Config):
     distant_share: Share = 0.12
     turned_share: Share = 0.15
     two_tissue_share: Share = 0.12
+    pieces_share: Share = 0.0
 
 
 class BoundaryConfig(Config):

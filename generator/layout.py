@@ -1,15 +1,15 @@
 """Where shapes go: the canvas on which a scene is laid out, region by region.
 
-A *region* is a connected patch of one tissue. Some regions are *objects*, which a user may want segmented;
-the others are there because anatomy has them: they belong to the object that they lie in. Regions nest. A
-region only ever takes pixels that its parent still shows, so what is placed later lies behind or against what
-was placed before: neighbours touch along the outline of the earlier one.
+A *region* is a patch of one tissue, most often in one piece. Some regions are *objects*, which a user may
+want segmented; the others are there because anatomy has them: they belong to the object that they lie in.
+Regions nest. A region only ever takes pixels that its parent still shows, so what is placed later lies
+behind or against what was placed before: neighbours touch along the outline of the earlier one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,6 +235,49 @@ class Canvas:
         self.objects += is_object
         return number
 
+    def extend(
+        self,
+        number: int,
+        shape: Shape | str,
+        at: tuple[float, float],
+        size: tuple[float, float] | float,
+        angle: float = 0.0,
+        *,
+        least: float = 0.3,
+    ) -> bool:
+        """Give a region another piece, apart from the first, of what its parent still shows.
+
+        Parameters
+        ----------
+        number
+            The region.
+        shape, at, size, angle, least
+            As in :meth:`put`.
+
+        Returns
+        -------
+        bool
+            Whether there was room.
+        """
+        region = self.regions[number - 1]
+        if isinstance(shape, str):
+            shape = shapes.make(shape, shapes.FAMILIES[shape].draw(self.rng))
+        mask, top, left = outlines.rasterise(self._place(shape, at, size, angle), self.view.size)
+        full = int(np.count_nonzero(mask))
+        if not restrict(mask, self.region, top, left, region.parent, int(self.rng.integers(2, 6))):
+            return False
+        if keep_largest(mask) < max(self.min_area, least * full):
+            return False
+        stamp(mask, self.region, top, left, number)
+        pieces = [(region.top, region.left, region.mask), (top, left, mask)]
+        first, start = min(piece[0] for piece in pieces), min(piece[1] for piece in pieces)
+        stop = [max(piece[axis] + piece[2].shape[axis] for piece in pieces) for axis in (0, 1)]
+        union = np.zeros((stop[0] - first, stop[1] - start), np.uint8)
+        for y, x, piece in pieces:
+            stamp(piece, union, y - first, x - start, 1)
+        self.regions[number - 1] = replace(region, top=first, left=start, mask=union)
+        return True
+
     def depth(self, number: int) -> int:
         """How many objects a region is or lies in."""
         count = 0
@@ -294,6 +337,12 @@ class Canvas:
     def edge(self, number: int) -> tuple[float, float]:
         """A point on a region's outline, in anatomical coordinates."""
         return self.view.to_anatomy(*outline_pixel(self.regions[number - 1], self.rng))
+
+    def middle(self, number: int) -> tuple[float, float]:
+        """The centroid (x, y) of a region in pixels."""
+        region = self.regions[number - 1]
+        rows, columns = np.nonzero(region.mask)
+        return float(region.left + columns.mean()), float(region.top + rows.mean())
 
     def radius(self, number: int) -> float:
         """Radius of the circle of a region's area, in anatomical units."""

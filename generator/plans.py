@@ -106,6 +106,25 @@ def crowd(canvas: Canvas, share: float, families: Sequence[str]) -> None:
                        least=0.25)  # fmt: skip
 
 
+def divide(canvas: Canvas, share: float, families: Sequence[str]) -> None:
+    """Give a share of the objects a second piece near the first: a section meets many an organ twice.
+
+    Where six draws find no room, the object stays in one.
+    """
+    rng = canvas.rng
+    for region in list(canvas.regions):
+        if not (region.is_object and chance(canvas, share)):
+            continue
+        radius = canvas.radius(region.number)
+        x, y = canvas.view.to_anatomy(*canvas.middle(region.number))
+        for _ in range(6):
+            way, far = turn(canvas), radius * rng.uniform(1.4, 3.5)
+            at = x + far * np.cos(way), y + far * np.sin(way)
+            size = radius * rng.uniform(0.4, 1.0)
+            if canvas.extend(region.number, pick(canvas, families), at, size, turn(canvas)):
+                break
+
+
 def variegate(canvas: Canvas, share: float) -> None:
     """Make a share of the objects of two tissues: regions inside them that are no objects."""
     for region in list(canvas.regions):

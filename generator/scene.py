@@ -133,9 +133,11 @@ def lay_out(
         canvas.region[(x - middle) ** 2 + (y - middle) ** 2 > (size / 2) ** 2] = OUTSIDE
     visible = np.count_nonzero(canvas.region != OUTSIDE)
     PLANS[plan](canvas)
+    families = plans.ORGANS if config.shapes.anatomical else ("ellipse",)
     if boundary.enabled:
-        families = plans.ORGANS if config.shapes.anatomical else ("ellipse",)
         plans.crowd(canvas, boundary.touching_share, families)
+    if config.shapes.pieces_share:
+        plans.divide(canvas, config.shapes.pieces_share, families)
     if config.shapes.anatomical:
         plans.variegate(canvas, config.shapes.two_tissue_share)
     for k, region in enumerate(canvas.regions):  # what fills the frame has no outline to find

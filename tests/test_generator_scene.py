@@ -329,6 +329,37 @@ def test_a_lesion_that_infiltrates_is_one_object_around_darker_parts():
         assert np.count_nonzero(canvas.region == lesion.number) > 0.1 * np.count_nonzero(shown)
 
 
+def test_objects_in_two_pieces():
+    """With `pieces_share` some objects have a second piece; without it next to none has."""
+    size, found = 128, {0.0: 0, 0.5: 0}
+    for share in found:
+        config = load_config("mild", [f"shapes.pieces_share={share}"], size=size)
+        for seed in range(8):
+            sample = make_sample(config, 3, seed)
+            check_sample(sample)
+            for mask in object_masks(sample.label, sample.objects):
+                areas = np.sort(np.bincount(pieces(mask, connectivity=1).ravel())[1:])
+                found[share] += len(areas) > 1 and areas[-2] > 0.1 * areas[-1]
+    assert found[0.5] > 2 * found[0.0] + 5
+
+
+def test_a_second_piece_lies_apart_and_belongs_to_the_region():
+    view = View(60, (0.0, 0.0), 0.0, 1, 128, draw_displacement(np.random.default_rng(0), 128, 0.0))
+    canvas = Canvas(view, np.random.default_rng(0))
+    ground = canvas.put("ellipse", (0, 0), 0.95, tissue="fat", labelled=0)
+    number = canvas.put("ellipse", (-0.4, 0), 0.2, parent=ground)
+    before = np.count_nonzero(canvas.region == number)
+    assert not canvas.extend(number, "ellipse", (3.0, 0), 0.2)  # beyond the frame
+    assert canvas.extend(number, "ellipse", (0.4, 0), 0.2)
+    region, shown = canvas.regions[number - 1], canvas.region == number
+    assert pieces(shown, connectivity=2).max() == 2
+    assert np.count_nonzero(shown) > 1.3 * before
+    height, width = region.mask.shape
+    window = shown[region.top : region.top + height, region.left : region.left + width]
+    assert np.array_equal(window, region.mask != 0)
+    assert np.count_nonzero(window) == np.count_nonzero(shown)
+
+
 def test_partitions_tile_their_region():
     canvas = canvas_of()
     ground = canvas.put(plans.oval(), (0, 0), 0.9, labelled=0.0)
