@@ -154,8 +154,9 @@ class BoundaryConfig(Config):
     dark rim, `leak_share` a narrow bridge of their grey value and texture across the border into a neighbour
     (the label map does not follow it), `gap_share` keep 1 to 3 pixels between them and what they would touch,
     `touching_share` get another neighbour along their outline. `edge_width` is the standard deviation of the
-    blur of all edges in thousandths of the frame's side, drawn per image. With the
-    module off, an object's mean differs by `least_contrast` from all that it touches.
+    blur of all edges in thousandths of the frame's side, drawn per image. In `margin_share` of the images all
+    outlines run outside of the edges (> 0) or inside, as people draw them, by `margin` in thousandths of the
+    frame's side. With the module off, an object's mean differs by `least_contrast` from all that it touches.
     """
 
     enabled: bool = True
@@ -169,6 +170,8 @@ class BoundaryConfig(Config):
     touching_share: Share = 0.15
     varying_edge_share: Share = 0.4
     edge_width: NotNegative = (1.5, 7.0)
+    margin_share: Share = 0.0
+    margin: Span = (-6.0, 14.0)
 
 
 class TextureKinds(Weights):
@@ -227,12 +230,16 @@ class MRConfig(Config):
 
 
 class USConfig(Config):
-    """Ultrasound: dynamic range in dB, wavelengths across the depth, compounded looks."""
+    """Ultrasound: dynamic range in dB, wavelengths across the depth, compounded looks.
+
+    In `covered_share` of the images black patches cover what was burned in (text, callipers, icons).
+    """
 
     dynamic_range: Positive = (40.0, 75.0)
     speckle: Positive = (0.9, 2.6)
     looks: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=8)]] = (1, 3)
     shadow: NotNegative = (0.0, 1.0)
+    covered_share: Share = 0.0
 
 
 class GenericConfig(Config):

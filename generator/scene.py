@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from data.shards import Sample
 from generator import acquisition, plans, plans_body, plans_ultrasound, ultrasound
+from generator.annotation import move_outlines
 from generator.appearance import Image, Look, draw_look, render
 from generator.config import GeneratorConfig
 from generator.layout import OUTSIDE, Canvas, View, draw_displacement
@@ -70,6 +71,10 @@ def make_sample(config: GeneratorConfig, root_seed: int, index: int) -> Sample:
         look = draw_look(canvas, modality, config, look_rng)
         image, ideal = acquire(render(canvas, look), canvas, look, modality, probe, config, scan_rng)
         grey = display(image, draw_display(config, modality, scan_rng))
+        if probe is not None and scan_rng.random() < config.acquisition.US.covered_share:
+            cover(grey, scan_rng)
+        if config.boundary.enabled and look_rng.random() < config.boundary.margin_share:
+            move_outlines(canvas, look_rng.uniform(*config.boundary.margin) * config.size / 1000)
         label, objects = tabulate(canvas, grey, ideal, config.prompts, prompt_rng)
         if len(objects):
             return Sample(image=grey, label=label, index=index, seed=seed, modality=modality, objects=objects)
@@ -192,3 +197,12 @@ def display(image: Image, how: Display) -> NDArray[np.uint8]:
     if how.inverted:
         unit = 1 - unit
     return (unit * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+
+
+def cover(image: NDArray[np.uint8], rng: np.random.Generator) -> None:
+    """Lay one or two black rectangles over an image (H, W) from its corners; it is changed."""
+    for _ in range(int(rng.integers(1, 3))):
+        high, wide = (round(side * rng.uniform(0.1, 0.42)) for side in image.shape)
+        rows = slice(0, high) if rng.random() < 0.5 else slice(image.shape[0] - high, None)
+        columns = slice(0, wide) if rng.random() < 0.5 else slice(image.shape[1] - wide, None)
+        image[rows, columns] = 0

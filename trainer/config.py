@@ -116,6 +116,9 @@ class Stream(Config):
     largest_first: Share = 0.0
     """Share of steps in which a click alone is asked of the larger of an image's chosen objects, so that it
     means the whole organ; in the others the groups take the objects by turns."""
+    clear_clicks: Share = 0.0
+    """A click inside falls on no other object of less than this share of the area of the one that it means:
+    on something small it means that."""
     min_area: int = Field(default=12, ge=1)
     """Objects of fewer pixels are not asked for."""
     max_share: Share = 0.9

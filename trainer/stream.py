@@ -274,7 +274,9 @@ def prepare(sample: Sample, stream: Stream, change: augment.Augment, rng: np.ran
     if chosen is None:
         return None
     rows, members = chosen
-    points, point_labels, boxes, loose = prompts_after(label, sample.objects, rows, members, drawn, rng)
+    clear = clear_parts(label, sample.objects, rows, stream.clear_clicks)
+    drawn_prompts = prompts_after(label, sample.objects, rows, members, clear, drawn, rng)
+    points, point_labels, boxes, loose = drawn_prompts
     return {
         "images": image[None],
         "sizes": np.array(drawn.size),
@@ -312,18 +314,36 @@ def choose_objects(
     return rows, table[rows]
 
 
+def clear_parts(
+    label: NDArray[np.uint8], objects: Objects, rows: NDArray[np.int64], least: float
+) -> NDArray[np.bool_]:
+    """What a click inside may fall on, (K, 256): of each object all but the small objects that lie in it.
+
+    Small is less than `least` of its area. An object that shows nothing else keeps them.
+    """
+    table = membership(objects.label, objects.parent)
+    area = table @ np.bincount(label.ravel(), minlength=256)
+    members = table[rows]
+    small = members[:, objects.label] & (area < least * area[rows, None])
+    clear = members & ~(small @ table)
+    shown = (clear @ np.bincount(label.ravel(), minlength=256)) > 0
+    return np.where(shown[:, None], clear, members)
+
+
 def prompts_after(
     label: NDArray[np.uint8],
     objects: Objects,
     rows: NDArray[np.int64],
     members: NDArray[np.bool_],
+    clear: NDArray[np.bool_],
     drawn: augment.Draw,
     rng: np.random.Generator,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Clicks and boxes of the chosen objects after augmentation.
 
-    Stored clicks move with the image; those that leave it, or their side of the edge, are dropped. An object
-    left without a first click gets its new centre. Boxes are taken from the new masks.
+    Stored clicks move with the image; those that leave it, their side of the edge or, inside, what is `clear`
+    (:func:`clear_parts`) are dropped. An object left without a first click gets the centre of what is clear.
+    Boxes are taken from the new masks.
 
     Returns
     -------
@@ -336,8 +356,9 @@ def prompts_after(
     height, width = drawn.size
     inside = ((cells >= 0) & (cells < [width, height])).all(-1)
     x, y = np.clip(cells, 0, [label.shape[1] - 1, label.shape[0] - 1]).transpose(2, 0, 1)
-    hit = members[np.arange(len(rows))[:, None], label[y, x]]
-    kinds = np.where(inside & (hit == (kinds == 1)), kinds, -1)
+    each = np.arange(len(rows))[:, None]
+    hit = np.where(kinds == 1, clear[each, label[y, x]], ~members[each, label[y, x]])
+    kinds = np.where(inside & hit, kinds, -1)
     boxes = np.zeros((len(rows), 4), np.float32)
     loose = np.zeros((len(rows), 4), np.float32)
     extent = extents(label)
@@ -346,7 +367,7 @@ def prompts_after(
         boxes[k, :2], boxes[k, 2:] = parts[:, :2].min(0), parts[:, 2:].max(0)
         loose[k] = loose_box(boxes[k], rng, drawn.size)
         if kinds[k, 0] != 1:
-            points[k, 0], kinds[k, 0] = centre_point(members[k][label]), 1
+            points[k, 0], kinds[k, 0] = centre_point(clear[k][label]), 1
     return points, kinds, boxes, loose
 
 

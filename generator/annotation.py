@@ -1,0 +1,56 @@
+"""Outlines as people draw them: a little outside or inside of where the image changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.distance import squared_distance
+from generator.layout import OUTSIDE, Canvas, Region
+
+LARGEST = 0.2
+"""An outline moves by at most that share of the object's largest inner radius."""
+
+
+def move_outlines(canvas: Canvas, by: float) -> None:
+    """Move the outlines of all objects by `by` pixels, outward (> 0) or inward, by less where one is thin.
+
+    An object grows only over what belongs to the same object as itself (or to none), so objects that touch
+    keep their border; it gives back only what shows itself, so what lies in it keeps its place. The image is
+    made before: its edges stay where they are. The canvas is changed.
+    """
+    owners = _owners(canvas.regions)
+    for k, region in enumerate(canvas.regions):
+        if region.is_object:
+            canvas.regions[k] = _moved(canvas.region, region, by, owners)
+
+
+def _owners(regions: list[Region]) -> NDArray[np.uint8]:
+    """By region number (256,), the number of the object that it is or lies in; 0 where in none."""
+    owners = np.zeros(256, np.uint8)
+    owners[OUTSIDE] = OUTSIDE
+    for region in regions:
+        owners[region.number] = region.number if region.is_object else owners[region.parent]
+    return owners
+
+
+def _moved(numbers: NDArray[np.uint8], region: Region, by: float, owners: NDArray[np.uint8]) -> Region:
+    """The region with its outline moved, and the map of region numbers (H, W) with it."""
+    margin = 1 + max(0, int(np.ceil(by)))
+    bottom, right = region.top + region.mask.shape[0], region.left + region.mask.shape[1]
+    top, left = max(0, region.top - margin), max(0, region.left - margin)
+    shown = numbers[top : bottom + margin, left : right + margin]
+    mask = np.zeros(shown.shape, bool)
+    mask[region.top - top : bottom - top, region.left - left : right - left] = region.mask != 0
+    inner = squared_distance(mask, False)
+    squared = min(by * by, LARGEST**2 * float(inner.max()))
+    if by > 0:
+        away = squared_distance(~mask, False)
+        changed = ~mask & (away <= squared) & (owners[shown] == owners[region.parent])
+        shown[changed] = region.number
+        return replace(region, top=top, left=left, mask=(mask | changed).astype(np.uint8))
+    changed = mask & (inner <= squared) & (owners[shown] == region.number)
+    shown[changed] = region.parent
+    return replace(region, top=top, left=left, mask=(mask & ~changed).astype(np.uint8))
