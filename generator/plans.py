@@ -118,9 +118,9 @@ def divide(canvas: Canvas, share: float, families: Sequence[str]) -> None:
         radius = canvas.radius(region.number)
         x, y = canvas.view.to_anatomy(*canvas.middle(region.number))
         for _ in range(6):
-            way, far = turn(canvas), radius * rng.uniform(1.4, 3.5)
+            way, far = turn(canvas), radius * rng.uniform(1.1, 3.2)
             at = x + far * np.cos(way), y + far * np.sin(way)
-            size = radius * rng.uniform(0.4, 1.0)
+            size = radius * rng.uniform(0.15, 1.0)
             if canvas.extend(region.number, pick(canvas, families), at, size, turn(canvas)):
                 break
 

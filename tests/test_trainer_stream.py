@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,10 +14,19 @@ from hypothesis import strategies as st
 from trainer_data import ellipse_sample, write_dataset
 
 from data.console import InputError
-from data.shards import object_masks
+from data.shards import membership, object_masks
 from trainer import augment
 from trainer.config import Augment, Stream, TrainConfig
-from trainer.stream import Batches, Source, collate, epoch_order, loader, prepare, validation_batches
+from trainer.stream import (
+    Batches,
+    Source,
+    clear_parts,
+    collate,
+    epoch_order,
+    loader,
+    prepare,
+    validation_batches,
+)
 
 CONFIG = TrainConfig(
     batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5)
@@ -99,6 +109,37 @@ def test_prompts_fit_the_masks_after_augmentation(seed):
         loose = item["boxes_loose"][k]
         assert (loose >= 0).all()
         assert (loose <= [width, height, width, height]).all()
+
+
+@pytest.mark.parametrize("least", [0.0, 0.15, 1.0])
+def test_clicks_keep_clear_of_small_objects(least):
+    """A click that means an object falls on none in it of less than that share of its area."""
+    stream = Stream(objects_per_image=6, min_area=4, clear_clicks=least)
+    on_others = 0
+    for seed in range(30):
+        sample = ellipse_sample(seed, 48)
+        item = prepare(sample, stream, Augment(affine=0.5), np.random.default_rng(seed))
+        if item is None:
+            continue
+        table = membership(sample.objects.label, sample.objects.parent)
+        area = table @ np.bincount(item["labels"].ravel(), minlength=256)
+        for k, members in enumerate(item["members"]):
+            of_its_own = area[(table == members).all(1)][0]
+            inside = item["point_labels"][k] == 1
+            x, y = np.round(item["points"][k][inside]).astype(int).T
+            assert members[item["labels"][y, x]].all()
+            hit = area[np.searchsorted(sample.objects.label, item["labels"][y, x])]
+            assert (hit >= least * of_its_own).all()
+            on_others += (hit < of_its_own).sum()
+    assert (on_others > 0) == (least < 1)
+
+
+def test_an_object_that_shows_only_small_ones_may_be_clicked_there():
+    label = np.repeat(np.array([[2, 2, 3, 3]], np.uint8), 4, axis=0)
+    table = SimpleNamespace(label=np.array([1, 2, 3], np.uint8), parent=np.array([0, 1, 1], np.uint8))
+    clear = clear_parts(label, table, np.array([0, 1]), 0.9)
+    assert clear[0][[2, 3]].all()
+    assert np.flatnonzero(clear[1]).tolist() == [2]
 
 
 @given(st.integers(0, 500))
