@@ -79,6 +79,8 @@ tiny: $(BIN)/.all ## train the embedded model from nothing (GPU or CPU preset, w
 	$(BIN)/synthfm-train export $(TINY)/train/model.pth --half --out $(TINY)/tiny.pth
 else
 TRAIN_TWO := OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --accelerator cpu --devices 2
+# Outlines beside the edges, black patches over burned-in text, objects in two pieces.
+DRAWN := --set acquisition.US.covered_share=0.12 --set shapes.pieces_share=0.06 --set boundary.margin_share=0.3
 tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/full128 --num 40960 --size 128 --seed 1
 	$(BIN)/synthfm-generate run --out $(TINY)/full256 --num 12288 --size 256 --seed 2
@@ -116,7 +118,13 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/mild256g --preset mild --num 4096 --size 256 --seed 304
 	$(BIN)/synthfm-generate run --out $(TINY)/demo256g --preset demo --num 2048 --size 256 --seed 351
 	$(TRAIN_TWO) --shards $(TINY)/us256g,$(TINY)/full256g,$(TINY)/mild256g,$(TINY)/demo256g --preset tiny_cpu_rest_256 --init-from $(TINY)/train13/model.pth --out $(TINY)/train14
-	$(BIN)/synthfm-train export $(TINY)/train12/model.pth $(TINY)/train14/model.pth $(TINY)/train14/model.pth --half --out $(TINY)/tiny.pth
+	$(BIN)/synthfm-train export $(TINY)/train12/model.pth $(TINY)/train14/model.pth $(TINY)/train14/model.pth --half --out $(TINY)/mean14.pth
+	$(BIN)/synthfm-generate run --out $(TINY)/us256h --preset us --num 8192 --size 256 --seed 432 $(DRAWN)
+	$(BIN)/synthfm-generate run --out $(TINY)/full256h --num 12288 --size 256 --seed 416 $(DRAWN)
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256h --preset mild --num 6144 --size 256 --seed 404 $(DRAWN)
+	$(BIN)/synthfm-generate run --out $(TINY)/demo256h --preset demo --num 2048 --size 256 --seed 451 $(DRAWN)
+	$(TRAIN_TWO) --shards $(TINY)/us256h,$(TINY)/full256h,$(TINY)/mild256h,$(TINY)/demo256h --preset tiny_clear_256 --set accumulate=12 --init-from $(TINY)/mean14.pth --out $(TINY)/train15
+	$(BIN)/synthfm-train export $(TINY)/mean14.pth $(TINY)/train15/model.pth $(TINY)/train15/model.pth --half --out $(TINY)/tiny.pth
 endif
 
 ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full
