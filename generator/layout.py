@@ -180,8 +180,6 @@ class Canvas:
         least
             Share of the shape's own pixels in the frame that must remain; else it is not placed.
         """
-        if isinstance(shape, str):
-            shape = shapes.make(shape, shapes.FAMILIES[shape].draw(self.rng))
         placed = self._place(shape, at, size, angle)
         mask, top, left = outlines.rasterise(placed, self.view.size)
         is_object = bool(self.rng.random() < labelled)
@@ -190,8 +188,10 @@ class Canvas:
         )
 
     def _place(
-        self, shape: Shape, at: tuple[float, float], size: tuple[float, float] | float, angle: float
+        self, shape: Shape | str, at: tuple[float, float], size: tuple[float, float] | float, angle: float
     ) -> Shape:
+        if isinstance(shape, str):
+            shape = shapes.make(shape, shapes.FAMILIES[shape].draw(self.rng))
         view = self.view
         wide, tall = size if isinstance(size, tuple) else (size, size)
         extent = (float(wide * view.scale * view.mirror), float(tall * view.scale))
@@ -260,8 +260,6 @@ class Canvas:
             Whether there was room.
         """
         region = self.regions[number - 1]
-        if isinstance(shape, str):
-            shape = shapes.make(shape, shapes.FAMILIES[shape].draw(self.rng))
         mask, top, left = outlines.rasterise(self._place(shape, at, size, angle), self.view.size)
         full = int(np.count_nonzero(mask))
         if not restrict(mask, self.region, top, left, region.parent, int(self.rng.integers(2, 6))):

@@ -275,8 +275,9 @@ def prepare(sample: Sample, stream: Stream, change: augment.Augment, rng: np.ran
         return None
     rows, members = chosen
     clear = clear_parts(label, sample.objects, rows, stream.clear_clicks)
-    drawn_prompts = prompts_after(label, sample.objects, rows, members, clear, drawn, rng)
-    points, point_labels, boxes, loose = drawn_prompts
+    points, point_labels, boxes, loose = prompts_after(
+        label, sample.objects, rows, members, clear, drawn, rng
+    )
     return {
         "images": image[None],
         "sizes": np.array(drawn.size),
@@ -322,12 +323,11 @@ def clear_parts(
     Small is less than `least` of its area. An object that shows nothing else keeps them.
     """
     table = membership(objects.label, objects.parent)
-    area = table @ np.bincount(label.ravel(), minlength=256)
-    members = table[rows]
+    pixels = np.bincount(label.ravel(), minlength=256)
+    area, members = table @ pixels, table[rows]
     small = members[:, objects.label] & (area < least * area[rows, None])
     clear = members & ~(small @ table)
-    shown = (clear @ np.bincount(label.ravel(), minlength=256)) > 0
-    return np.where(shown[:, None], clear, members)
+    return np.where((clear @ pixels > 0)[:, None], clear, members)
 
 
 def prompts_after(
