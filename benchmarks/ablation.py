@@ -63,7 +63,8 @@ def ablation_table(scores: dict[int, pd.DataFrame]) -> typeset.Grid:
 @click.option("--datasets", default="chaos-ct,msd-hippocampus,hc18,busi", show_default=True)
 @click.option("--prompts", default="box,point1", show_default=True)
 @click.option("--limit", type=int, default=40, show_default=True, help="Cases a dataset.")
-@click.option("--presets", default=",".join(PRESETS), show_default=True)
+@click.option("--presets", default=",".join(PRESETS), show_default=True,
+              help="The generator's, or YAML files; a column is called by the file's name.")
 @click.option("--num", type=int, default=1000, show_default=True, help="Images per preset.")
 @click.option("--size", type=int, default=128, show_default=True, help="Their side in pixels.")
 @click.option("--steps", type=int, default=600, show_default=True, help="Training steps of each model.")
@@ -86,14 +87,16 @@ def main(
     out: Path,
 ) -> None:
     """Run the ablation and print its table."""
-    names = presets.split(",")
+    names = {Path(preset).stem: preset for preset in presets.split(",")}
+    if len(names) < len(presets.split(",")):
+        raise click.UsageError(f"--presets {presets}: two columns of one name")
     scores = {}
     for seed in map(int, seeds.split(",")):
         checkpoints: list[object] = []
-        for name in names:
+        for name, preset in names.items():
             shards, trained = out / f"shards-{name}-{seed}", out / f"train-{name}-{seed}"
             call("generate", "run", "--out", shards, "--num", num, "--size", size, "--seed", seed,
-                 "--preset", name)  # fmt: skip
+                 "--preset", preset)  # fmt: skip
             call("train", "run", "--shards", shards, "--out", trained, "--preset", train_preset,
                  "--steps", steps, "--seed", seed, *train_args.split())  # fmt: skip
             checkpoints += ["--checkpoint", f"{name}={trained / 'model.pth'}"]
