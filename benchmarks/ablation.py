@@ -63,13 +63,18 @@ def ablation_table(scores: dict[int, pd.DataFrame]) -> typeset.Grid:
 @click.option("--datasets", default="chaos-ct,msd-hippocampus,hc18,busi", show_default=True)
 @click.option("--prompts", default="box,point1", show_default=True)
 @click.option("--limit", type=int, default=40, show_default=True, help="Cases a dataset.")
-@click.option("--presets", default=",".join(PRESETS), show_default=True,
-              help="The generator's, or YAML files; a column is called by the file's name.")
+@click.option(
+    "--presets",
+    default=",".join(PRESETS),
+    show_default=True,
+    help="The generator's, or YAML files; a column is called by the file's name.",
+)
 @click.option("--num", type=int, default=1000, show_default=True, help="Images per preset.")
 @click.option("--size", type=int, default=128, show_default=True, help="Their side in pixels.")
 @click.option("--steps", type=int, default=600, show_default=True, help="Training steps of each model.")
 @click.option("--train-preset", default="tiny_cpu", show_default=True)
 @click.option("--train-args", default="", help="Further arguments for synthfm-train run, in one string.")
+@click.option("--embed", help="Train from an embedding cache of this encoder, 'tiny' for one.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds of generator and training, by commas.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/ablation"), show_default=True)
 def main(
@@ -83,6 +88,7 @@ def main(
     steps: int,
     train_preset: str,
     train_args: str,
+    embed: str | None,
     seeds: str,
     out: Path,
 ) -> None:
@@ -91,14 +97,19 @@ def main(
     if len(names) < len(presets.split(",")):
         raise click.UsageError(f"--presets {presets}: two columns of one name")
     scores = {}
+    cached: list[object] = []
     for seed in map(int, seeds.split(",")):
         checkpoints: list[object] = []
         for name, preset in names.items():
             shards, trained = out / f"shards-{name}-{seed}", out / f"train-{name}-{seed}"
             call("generate", "run", "--out", shards, "--num", num, "--size", size, "--seed", seed,
                  "--preset", preset)  # fmt: skip
+            if embed:
+                cache = out / "embeddings"
+                call("train", "embed", "--shards", shards, "--checkpoint", embed, "--out", cache)
+                cached = ["--checkpoint", embed, "--embeddings", cache]
             call("train", "run", "--shards", shards, "--out", trained, "--preset", train_preset,
-                 "--steps", steps, "--seed", seed, *train_args.split())  # fmt: skip
+                 "--steps", steps, "--seed", seed, *cached, *train_args.split())  # fmt: skip
             checkpoints += ["--checkpoint", f"{name}={trained / 'model.pth'}"]
         folder = out / f"eval-{seed}"
         call("eval", "run", *checkpoints, "--method", "none", "--data-root", data_root, "--dataset",

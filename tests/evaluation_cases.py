@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from evaluation.cases import Case, Object
+from evaluation.cases import Case, CaseFailure, Object
+from evaluation.descriptor import Descriptor
 from evaluation.methods.ellipse import inscribed
 
 DESCRIPTOR = """
@@ -62,3 +64,19 @@ def random_tiny(path: Path) -> Path:
 
     models.export(models.build("tiny", image_size=64, seed=1), path)
     return path
+
+
+def descriptor(**keys: Any) -> Descriptor:
+    """Volumes ``NAME.nii.gz`` with label maps ``NAME_label.nii.gz``."""
+    masks = {"file": "{id}_label.nii.gz", "labels": {"liver": 1, "spleen": 2}, **keys.pop("masks", {})}
+    if "structure" in masks:
+        masks.pop("labels")
+    source = {"folder": ".", "image": keys.pop("pattern", "{id:[a-z]+[0-9]*}.nii.gz"), "masks": [masks]}
+    return Descriptor.model_validate(
+        {"name": "test", "title": "t", "modality": "CT", "sources": [source], **keys}
+    )
+
+
+def split(found: Any) -> tuple[list[Case], list[CaseFailure]]:
+    items = list(found)
+    return [i for i in items if isinstance(i, Case)], [i for i in items if isinstance(i, CaseFailure)]

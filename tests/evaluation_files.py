@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -144,3 +145,15 @@ def cut_short(path: Path, part: float = 0.5) -> Path:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
     return path
+
+
+LABEL = blocks((8, 30, 40), [1, 2])
+"""Two structures in the slices 4, 5 and 6."""
+
+
+def write_pair(folder: Path, name: str, label: NDArray, image: NDArray | None = None, **grid: Any) -> NDArray:
+    """A volume and its label map side by side, as `evaluation_cases.descriptor` expects them; the volume."""
+    image = picture_of(label, np.random.default_rng(0)) if image is None else image
+    write_itk(folder / f"{name}.nii.gz", image, **grid)
+    write_itk(folder / f"{name}_label.nii.gz", label, **grid)
+    return image

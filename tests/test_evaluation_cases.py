@@ -1,8 +1,7 @@
-"""Cases: which slices and objects a dataset gives, how they look, and what a bad file costs."""
+"""Cases: which slices and objects a dataset gives, and how they look."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,56 +10,29 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
+from evaluation_cases import descriptor, split
 from evaluation_files import (
+    LABEL,
     blocks,
-    cut_short,
     picture_of,
     write_dicom_seg,
     write_dicom_series,
     write_itk,
+    write_pair,
     write_picture,
 )
-from evaluation_trees import acdc, amos, busi
+from evaluation_trees import acdc, busi
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from data.console import InputError
-from data.folder import Manifest, describe_shard, write_manifest
-from data.prompts import centre_point, tight_box
-from data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter
-from evaluation.cases import Case, CaseFailure, iter_cases, share_out, spread
+from evaluation.cases import iter_cases, share_out, spread
 from evaluation.descriptor import Descriptor, load_descriptor
 from evaluation.schema import Slices
 from evaluation.slicing import choose, to_grey
 
 RNG = np.random.default_rng(0)
-
-
-def descriptor(**keys: Any) -> Descriptor:
-    """Volumes ``NAME.nii.gz`` with label maps ``NAME_label.nii.gz``."""
-    masks = {"file": "{id}_label.nii.gz", "labels": {"liver": 1, "spleen": 2}, **keys.pop("masks", {})}
-    if "structure" in masks:
-        masks.pop("labels")
-    source = {"folder": ".", "image": keys.pop("pattern", "{id:[a-z]+[0-9]*}.nii.gz"), "masks": [masks]}
-    return Descriptor.model_validate(
-        {"name": "test", "title": "t", "modality": "CT", "sources": [source], **keys}
-    )
-
-
-def write_pair(folder: Path, name: str, label: NDArray, image: NDArray | None = None, **grid: Any) -> NDArray:
-    image = picture_of(label, RNG) if image is None else image
-    write_itk(folder / f"{name}.nii.gz", image, **grid)
-    write_itk(folder / f"{name}_label.nii.gz", label, **grid)
-    return image
-
-
-def split(found: Any) -> tuple[list[Case], list[CaseFailure]]:
-    items = list(found)
-    return [i for i in items if isinstance(i, Case)], [i for i in items if isinstance(i, CaseFailure)]
-
-
-LABEL = blocks((8, 30, 40), [1, 2])  # in the slices 4, 5 and 6
 
 
 def test_a_volume_gives_its_slices_with_objects(tmp_path: Path) -> None:
@@ -336,168 +308,6 @@ def test_a_structure_without_its_file_is_reported_where_asked(tmp_path: Path) ->
         assert [failure.reason for failure in failures] == ["no mask file of spleen (spleen)"] * count
 
 
-# --- bad input: each costs itself, the rest goes on ---
-
-
-def check_bad(folder: Path, wanted: Descriptor, file: str, reason: str) -> list[Case]:
-    """A good volume beside the bad one; one failure, of that file, for that reason."""
-    write_pair(folder, "good", LABEL)
-    cases, failures = split(iter_cases(wanted, folder))
-    assert len([case for case in cases if case.volume == "good"]) == 3
-    (failure,) = failures
-    assert Path(failure.file).name == file
-    assert failure.case.startswith("bad")
-    assert reason in failure.reason
-    assert "\n" not in failure.reason
-    return [case for case in cases if case.volume == "bad"]
-
-
-def test_a_truncated_image(tmp_path: Path) -> None:
-    write_pair(tmp_path, "bad", LABEL)
-    cut_short(tmp_path / "bad.nii.gz")
-    assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", "truncated")
-
-
-def test_a_truncated_mask(tmp_path: Path) -> None:
-    write_pair(tmp_path, "bad", LABEL)
-    cut_short(tmp_path / "bad_label.nii.gz")
-    assert not check_bad(tmp_path, descriptor(), "bad_label.nii.gz", "truncated")
-
-
-def test_a_missing_mask(tmp_path: Path) -> None:
-    write_pair(tmp_path, "bad", LABEL)
-    (tmp_path / "bad_label.nii.gz").unlink()
-    assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", "no mask file matches 'bad_label.nii.gz'")
-
-
-@pytest.mark.parametrize(
-    ("label", "grid", "reason"),
-    [
-        (LABEL[:, :-1], {}, "size 8 x 29 x 40 differs from the image's 8 x 30 x 40"),
-        (LABEL, {"spacing": (1.0, 1.0, 2.0)}, "spacing"),
-        (LABEL, {"direction": "RAS"}, "orientation"),
-        (LABEL, {"origin": (0.0, 0.0, 50.0)}, "origin lies 50.0 mm"),
-        (np.zeros_like(LABEL), {}, "the mask is empty"),
-        (np.where(LABEL > 0, 1.5, 0.0), {}, "fractional"),
-        (np.where(LABEL > 0, np.nan, 0.0), {}, "NaN"),
-        (-LABEL.astype(np.int16), {}, "label numbers 0 to 65535"),
-    ],
-)
-def test_a_mask_that_does_not_fit(label: NDArray, grid: dict, reason: str, tmp_path: Path) -> None:
-    write_pair(tmp_path, "bad", LABEL)
-    write_itk(tmp_path / "bad_label.nii.gz", label, **grid)
-    assert not check_bad(tmp_path, descriptor(), "bad_label.nii.gz", reason)
-
-
-def test_geometry_can_be_left_aside(tmp_path: Path) -> None:
-    write_pair(tmp_path, "a", LABEL)
-    write_itk(tmp_path / "a_label.nii.gz", LABEL, spacing=(1.0, 1.0, 2.0))
-    assert len(split(iter_cases(descriptor(geometry="size"), tmp_path))[0]) == 3
-
-
-def test_a_label_that_is_not_in_the_file_costs_its_structure(tmp_path: Path) -> None:
-    write_pair(tmp_path, "bad", np.where(LABEL == 2, 7, LABEL).astype(np.uint8))
-    cases = check_bad(
-        tmp_path, descriptor(), "bad_label.nii.gz", "label 2 (spleen) is not in the file; it holds 0, 1, 7"
-    )
-    assert [[thing.structure for thing in case.objects] for case in cases] == [["liver"]] * 3
-    wanted = descriptor(masks={"absent": "skip"})
-    assert not split(iter_cases(wanted, tmp_path))[1]
-
-
-def test_nan_voxels_cost_their_slices(tmp_path: Path) -> None:
-    image = picture_of(LABEL, RNG, "float32")
-    image[5, 3, 3:6] = np.nan
-    write_pair(tmp_path, "bad", LABEL, image)
-    cases = check_bad(tmp_path, descriptor(modality="MR"), "bad.nii.gz", "3 voxels of the slice are NaN")
-    assert [case.case for case in cases] == ["bad/z004", "bad/z006"]
-    assert cases[0].image.std() > 10  # the rest of the volume sets the grey levels
-
-
-@pytest.mark.parametrize(
-    ("image", "reason"),
-    [
-        (np.full(LABEL.shape, 7, np.int16), "constant (every value is 7)"),
-        (np.full(LABEL.shape, np.nan), "nothing but NaN"),
-    ],
-)
-def test_an_image_without_content(image: NDArray, reason: str, tmp_path: Path) -> None:
-    write_pair(tmp_path, "bad", LABEL, image)
-    assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", reason)
-
-
-def test_a_constant_slice(tmp_path: Path) -> None:
-    image = picture_of(LABEL, RNG)
-    image[4] = -1000
-    write_pair(tmp_path, "bad", LABEL, image)
-    cases = check_bad(tmp_path, descriptor(), "bad.nii.gz", "the slice is constant (every value is -1000)")
-    assert len(cases) == 2
-
-
-def test_a_volume_where_an_image_is_expected_and_the_other_way_round(tmp_path: Path) -> None:
-    write_pair(tmp_path, "volume", LABEL)
-    write_pair(tmp_path, "image", LABEL[5])
-    for dimensions, bad in ((2, "volume"), (3, "image")):
-        cases, (failure,) = split(iter_cases(descriptor(image={"dimensions": dimensions}), tmp_path))
-        assert failure.case == bad
-        assert "expected" in failure.reason
-        assert {case.volume for case in cases} == {"volume", "image"} - {bad}
-
-
-def test_a_4d_file_without_a_frame(tmp_path: Path) -> None:
-    write_itk(tmp_path / "bad.nii.gz", np.stack([LABEL, LABEL]))
-    write_itk(tmp_path / "bad_label.nii.gz", LABEL)
-    check_bad(tmp_path, descriptor(), "bad.nii.gz", "4-D with 2 frames; say which with image.frame")
-
-
-def test_slices_without_their_masks(tmp_path: Path) -> None:
-    label = blocks((6, 30, 40), [1])
-    for patient in ("1", "2"):
-        write_dicom_series(tmp_path / patient / "DICOM_anon", picture_of(label, RNG) + 1000, intercept=-1000)
-        for k, mask in enumerate(label[: 6 if patient == "1" else 5]):
-            write_picture(tmp_path / patient / "Ground" / f"liver_GT_{k:03d}.png", mask * np.uint8(255))
-    wanted = load_descriptor("chaos-ct")
-    cases, (failure,) = split(iter_cases(wanted, tmp_path))
-    assert {case.volume for case in cases} == {"1"}
-    assert failure.reason == "5 mask files for 6 slices; expected one a slice"
-    write_picture(tmp_path / "2" / "Ground" / "liver_GT_005.png", np.zeros((30, 39), np.uint8))
-    _, (failure,) = split(iter_cases(wanted, tmp_path))
-    assert failure.reason == "liver_GT_005.png is 30 x 39, the image's slices are 30 x 40"
-
-
-def test_what_no_reader_foresaw_costs_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import evaluation.cases
-
-    original = evaluation.cases.read_structures
-
-    def broken(entry: Any, *rest: Any, **keys: Any) -> Any:
-        if entry.id == "bad":
-            raise ZeroDivisionError("division\nby zero")
-        return original(entry, *rest, **keys)
-
-    monkeypatch.setattr(evaluation.cases, "read_structures", broken)
-    write_pair(tmp_path, "bad", LABEL)
-    assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", "ZeroDivisionError: division by zero")
-
-
-def test_hidden_files_are_no_data(tmp_path: Path) -> None:
-    write_pair(tmp_path, "a", LABEL)
-    (tmp_path / "._a.nii.gz").write_bytes(b"left behind by another system")
-    cases, failures = split(iter_cases(descriptor(pattern="{id}.nii.gz"), tmp_path))
-    assert {case.volume for case in cases} == {"a"}
-    assert [failure.case for failure in failures] == [
-        "a_label"
-    ]  # as the pattern says: an image without a mask
-
-
-def test_failures_do_not_use_up_the_limit(tmp_path: Path) -> None:
-    amos(tmp_path)
-    cut_short(next(tmp_path.rglob("imagesTr/amos_0001.nii.gz")))
-    cases, failures = split(iter_cases(load_descriptor("amos-ct"), tmp_path, limit=2))
-    assert len(failures) == 1
-    assert len(cases) == 2
-
-
 def test_the_order_is_the_same_every_time(tmp_path: Path) -> None:
     acdc(tmp_path)
     wanted = load_descriptor("acdc")
@@ -509,68 +319,3 @@ def test_the_order_is_the_same_every_time(tmp_path: Path) -> None:
         "patient101/frame01",
         "patient101/frame14",
     ]
-
-
-# --- synthetic shards ---
-
-
-def write_shards(folder: Path, samples: int = 6, per_shard: int = 4) -> Path:
-    """Images with a body (1) that holds an organ (2), and a second organ (3) outside."""
-    folder.mkdir()
-    label = np.zeros((40, 50), np.uint8)
-    label[2:30, 2:30], label[10:20, 10:20], label[5:15, 35:45] = 1, 2, 3
-    masks = [np.isin(label, numbers) for numbers in ([1, 2], [2], [3])]
-    columns: dict[str, Any] = {
-        name: np.zeros((3, *(2 if n == -1 else n for n in row)), dtype)
-        for name, (dtype, row) in OBJECT_COLUMNS.items()
-    }
-    columns["label"], columns["parent"] = np.array([1, 2, 3], np.uint8), np.array([0, 1, 0], np.uint8)
-    columns["family"] = np.array(["body", "blob", "blob"])
-    columns["area"] = np.array([mask.sum() for mask in masks], np.int32)
-    columns["box"] = np.stack([tight_box(mask) for mask in masks])
-    columns["points"] = np.stack([[centre_point(mask), (0, 0)] for mask in masks]).astype(np.int16)
-    columns["point_labels"] = np.array([[1, -1]] * 3, np.int8)
-    infos = []
-    for start in range(0, samples, per_shard):
-        count = min(per_shard, samples - start)
-        path = folder / f"shard-{start:04d}.h5"
-        keys: dict[str, Any] = {"points": 2, "config": "{}", "package_version": "0", "root_seed": 0}
-        with ShardWriter(path, count=count, shape=label.shape, first_index=start, **keys) as writer:
-            for k in range(start, start + count):
-                image = picture_of(label, np.random.default_rng(k), "uint8")
-                writer.append(Sample(image, label, k, k, "CT" if k % 2 else "US", Objects(**columns)))
-        infos.append(describe_shard(path))
-    write_manifest(folder, Manifest({}, "0", 0, samples, per_shard, tuple(infos)))
-    return folder
-
-
-def test_shards_are_a_dataset(tmp_path: Path) -> None:
-    folder = write_shards(tmp_path / "held-out")
-    wanted = load_descriptor(str(folder))
-    cases, failures = split(iter_cases(wanted, tmp_path))
-    assert not failures
-    assert [case.case for case in cases] == [f"{k:08d}" for k in range(6)]
-    assert {case.dataset for case in cases} == {"held-out"}
-    assert [case.modality for case in cases] == ["US", "CT"] * 3
-    things = [(thing.structure, thing.instance, int(thing.mask.sum())) for thing in cases[0].objects]
-    assert things == [("body", 0, 784), ("blob", 0, 100), ("blob", 1, 100)]  # the body holds its organ
-    three = [case.case for case in split(iter_cases(wanted, tmp_path, limit=3))[0]]
-    assert three == ["00000001", "00000003", "00000005"]
-    few = wanted.model_copy(update={"slices": Slices(min_area=200)})
-    assert all(len(case.objects) == 1 for case in split(iter_cases(few, tmp_path))[0])
-
-
-def test_a_damaged_shard_is_reported_and_the_rest_read(tmp_path: Path) -> None:
-    folder = write_shards(tmp_path / "shards")
-    cut_short(folder / "shard-0000.h5")
-    cases, failures = split(iter_cases(load_descriptor(str(folder)), tmp_path))
-    assert [case.case for case in cases] == ["00000004", "00000005"]
-    assert len(failures) == 1
-    assert "truncated" in failures[0].reason
-
-
-def test_a_damaged_manifest_is_an_input_error(tmp_path: Path) -> None:
-    folder = write_shards(tmp_path / "shards")
-    (folder / "manifest.json").write_text(json.dumps({"format": "other"}))
-    with pytest.raises(InputError, match=r"manifest\.json"):
-        load_descriptor(str(folder))

@@ -12,18 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import distance_transform_edt
 from skimage.measure import label as pieces
 
 from data.config import preset_names
 from data.console import InputError
 from data.folder import check_sample
 from data.shards import MODALITIES, object_masks
-from generator import plans, plans_ultrasound, scene
-from generator.annotation import LARGEST, move_outlines
+from generator import scene
 from generator.config import PRESETS, GeneratorConfig, load_config
-from generator.layout import Canvas, View, draw_displacement
-from generator.objects import DETECTABLE, LEAST_CONTRAST, contrast
+from generator.objects import DETECTABLE, LEAST_CONTRAST
 from generator.scene import make_sample
 from generator.shapes import FAMILIES
 
@@ -283,166 +280,6 @@ def test_leaks_carry_an_objects_look_into_its_neighbour():
     assert leaks >= 5
     none = load_config("boundary_only", ["boundary.leak_share=0"], size=128)
     assert not scene.draw_look(canvas, "MR", none, rng).leaks
-
-
-def test_contrast_is_the_difference_over_the_pooled_noise():
-    assert contrast((120.0, 16.0, 100.0, 16.0)) == pytest.approx(5, rel=0.01)
-    assert contrast((100.0, 9.0, 100.0, 25.0)) == 0
-
-
-def canvas_of(size=128, seed=0, **keys):
-    rng = np.random.default_rng(seed)
-    view = View(size / 2, (0.0, 0.0), 0.0, 1, size, draw_displacement(rng, size, 0.0))
-    return Canvas(view=view, rng=rng, **keys)
-
-
-def test_neighbours_share_a_border_or_keep_the_gap():
-    for spacing in (0, 3):
-        canvas = canvas_of(spacing=spacing)
-        first = canvas.put(plans.oval(), (-0.3, 0.0), 0.4)
-        second = canvas.put(plans.oval(), (0.2, 0.0), 0.4)
-        y1, x1 = np.nonzero(canvas.region == first)
-        y2, x2 = np.nonzero(canvas.region == second)
-        nearest = np.sqrt(((y1[:, None] - y2) ** 2 + (x1[:, None] - x2) ** 2).min())
-        assert nearest == 1 if spacing == 0 else spacing < nearest < spacing + 1.5
-
-
-def test_a_region_never_leaves_its_parent():
-    canvas = canvas_of()
-    organ = canvas.put(plans.oval(), (0, 0), 0.5)
-    lesion = canvas.put("star", (0.45, 0), 0.3, parent=organ)
-    inside = canvas.regions[organ - 1]
-    y, x = np.nonzero(canvas.region == lesion)
-    assert lesion
-    assert inside.mask[y - inside.top, x - inside.left].all()
-
-
-def test_a_lesion_that_infiltrates_is_one_object_around_darker_parts():
-    for seed in range(20):
-        canvas = canvas_of()
-        canvas.rng = np.random.default_rng(seed)
-        plans_ultrasound._infiltrating(canvas, (0.0, 0.0), 0.5)
-        lesion, *parts = canvas.regions
-        assert lesion.is_object
-        assert parts
-        assert not any(part.is_object for part in parts)
-        shown = np.isin(canvas.region, [region.number for region in canvas.regions])
-        assert np.count_nonzero(shown) == np.count_nonzero(lesion.mask)
-        assert np.count_nonzero(canvas.region == lesion.number) > 0.1 * np.count_nonzero(shown)
-
-
-def test_objects_in_two_pieces():
-    """With `pieces_share` some objects have a second piece; without it next to none has."""
-    size, found = 128, {0.0: 0, 0.5: 0}
-    for share in found:
-        config = load_config("mild", [f"shapes.pieces_share={share}"], size=size)
-        for seed in range(16):
-            sample = make_sample(config, 3, seed)
-            check_sample(sample)
-            for mask in object_masks(sample.label, sample.objects):
-                areas = np.sort(np.bincount(pieces(mask, connectivity=1).ravel())[1:])
-                found[share] += len(areas) > 1 and areas[-2] > 0.03 * areas[-1]
-    assert found[0.5] > 2 * found[0.0] + 5, found
-
-
-def test_a_second_piece_lies_apart_and_belongs_to_the_region():
-    view = View(60, (0.0, 0.0), 0.0, 1, 128, draw_displacement(np.random.default_rng(0), 128, 0.0))
-    canvas = Canvas(view, np.random.default_rng(0))
-    ground = canvas.put("ellipse", (0, 0), 0.95, tissue="fat", labelled=0)
-    number = canvas.put("ellipse", (-0.4, 0), 0.2, parent=ground)
-    before = np.count_nonzero(canvas.region == number)
-    assert not canvas.extend(number, "ellipse", (3.0, 0), 0.2)  # beyond the frame
-    assert canvas.extend(number, "ellipse", (0.4, 0), 0.2)
-    region, shown = canvas.regions[number - 1], canvas.region == number
-    assert pieces(shown, connectivity=2).max() == 2
-    assert np.count_nonzero(shown) > 1.3 * before
-    height, width = region.mask.shape
-    window = shown[region.top : region.top + height, region.left : region.left + width]
-    assert np.array_equal(window, region.mask != 0)
-    assert np.count_nonzero(window) == np.count_nonzero(shown)
-
-
-def _two_that_touch():
-    """A canvas with two objects that touch, and a lesion in one of them."""
-    canvas = canvas_of()
-    ground = canvas.put("ellipse", (0, 0), 0.9, tissue="fat", labelled=0)
-    canvas.put("ellipse", (0.55, 0), 0.15, parent=ground, tissue="soft", labelled=0)  # no object
-    left = canvas.put("ellipse", (-0.2, 0), 0.4, parent=ground)
-    right = canvas.put("ellipse", (0.2, 0), 0.4, parent=ground)
-    lesion = canvas.put("ellipse", (-0.45, 0), 0.12, parent=left)
-    assert all((left, right, lesion))
-    return canvas, left, right, lesion
-
-
-@pytest.mark.parametrize("by", [3.0, -3.0])
-def test_outlines_move_outward_or_inward(by):
-    canvas, left, right, lesion = _two_that_touch()
-    numbers = (left, right, lesion)
-    before = {n: _shown_with_parts(canvas, n) for n in numbers}
-    soft = next(r.number for r in canvas.regions if r.tissue == "soft")
-    loose = canvas.region == soft
-    move_outlines(canvas, by)
-    assert (canvas.region[loose] == right).any() == (by > 0)  # grown over what is no object
-    after = {n: _shown_with_parts(canvas, n) for n in numbers}
-    for n in numbers:
-        region = canvas.regions[n - 1]
-        height, width = region.mask.shape
-        window = after[n][region.top : region.top + height, region.left : region.left + width]
-        assert np.array_equal(window, region.mask != 0)
-        assert window.sum() == after[n].sum()
-        larger, smaller = (after[n], before[n]) if by > 0 else (before[n], after[n])
-        assert np.all(larger | ~smaller)
-        assert larger.sum() > smaller.sum()
-        moved = larger & ~smaller
-        reach = min(3, LARGEST * distance_transform_edt(before[n]).max())
-        away = distance_transform_edt(~before[n] if by > 0 else before[n])
-        assert away[moved].max() <= reach
-    assert not (after[left] & after[right]).any()  # neighbours keep their border
-    assert np.all(after[left] | ~after[lesion])
-
-
-def _shown_with_parts(canvas, number):
-    """What a region shows, and what lies in it."""
-    inside = {number} | {r.number for r in canvas.regions if r.parent == number}
-    return np.isin(canvas.region, list(inside))
-
-
-def test_outlines_beside_the_edges_leave_the_image():
-    plain = load_config("us", size=128)
-    moved = load_config("us", ["boundary.margin_share=1", "boundary.margin=[10, 14]"], size=128)
-    changed = 0
-    for seed in range(6):
-        one, other = make_sample(plain, 4, seed), make_sample(moved, 4, seed)
-        check_sample(other)
-        assert np.array_equal(one.image, other.image)
-        changed += (one.label != other.label).any()
-    assert changed >= 5
-
-
-def test_black_patches_cover_parts_of_an_image():
-    plain, covered = (
-        load_config("us", [f"acquisition.US.covered_share={share}"], size=128) for share in (0, 1)
-    )
-    for seed in range(6):
-        one, other = make_sample(plain, 4, seed), make_sample(covered, 4, seed)
-        check_sample(other)
-        hidden = one.image != other.image
-        assert hidden.any()
-        assert not other.image[hidden].any()
-
-
-def test_partitions_tile_their_region():
-    canvas = canvas_of()
-    ground = canvas.put(plans.oval(), (0, 0), 0.9, labelled=0.0)
-    cells = canvas.partition(ground, 12, ("soft", "fat"), 1.0)
-    whole = np.count_nonzero(canvas.regions[ground - 1].mask)
-    assert len(cells) >= 8
-    assert np.isin(canvas.region, cells).sum() > 0.85 * whole
-
-
-def test_views_are_inverse_to_themselves():
-    view = View(40.0, (0.2, -0.1), 0.7, -1, 128, np.zeros((2, 33, 33), np.float32))
-    assert view.to_anatomy(*view.to_pixels(0.3, -0.6)) == pytest.approx((0.3, -0.6))
 
 
 @pytest.mark.parametrize("plan", scene.PLANS)

@@ -10,7 +10,7 @@ from segment_anything import SamPredictor
 from data.shards import object_masks
 from generator.config import load_config
 from generator.scene import make_sample
-from trainer import decode, models
+from trainer import checkpoints, decode, models
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +19,15 @@ def tiny():
 
 
 def test_they_are_small_and_plain():
-    assert models.SHIPPED.stat().st_size <= 20e6
-    weights = torch.load(models.SHIPPED, map_location="cpu", weights_only=True)
+    assert checkpoints.SHIPPED.stat().st_size <= 20e6
+    weights = torch.load(checkpoints.SHIPPED, map_location="cpu", weights_only=True)
     assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float16}
     encoder = [v.numel() for k, v in weights.items() if k.startswith("image_encoder.")]
     assert sum(encoder) <= 6e6
 
 
 def test_the_card_lies_beside_them():
-    assert "Commands" in models.SHIPPED.with_suffix(".md").read_text()
+    assert "Commands" in checkpoints.SHIPPED.with_suffix(".md").read_text()
 
 
 def test_they_segment_images_they_have_not_seen(tiny):

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from data.console import InputError
 from data.shards import PARTIAL
-from trainer import models
+from trainer import checkpoints
 
 OPSET = 17
 FORMATS = ("pth", "safetensors", "onnx")
@@ -96,7 +96,7 @@ def export(sam: Sam, path: Path, half: bool = False) -> list[Path]:
         weights = {
             key: value.half() if value.is_floating_point() else value for key, value in weights.items()
         }
-    models.write_atomically(weights, path)
+    checkpoints.write_atomically(weights, path)
     return [path]
 
 

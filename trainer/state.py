@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from data.console import InputError
 from data.folder import MANIFEST, read_manifest
-from trainer import models
+from trainer import checkpoints
 
 STATE = "state.pt"
 MODEL = "model.pth"
@@ -78,7 +78,7 @@ def describe(inputs: Any) -> dict[str, Any]:
         described[name] = [[str(folder), _hash(Path(folder) / MANIFEST)] for folder in folders]
     for name in ("checkpoint", "init_from"):
         path = getattr(inputs, name)
-        path = models.SHIPPED if path == "tiny" else path
+        path = checkpoints.SHIPPED if path == "tiny" else path
         described[name] = None if path is None else [str(path), _hash(Path(path))]
     described["embeddings"] = inputs.embeddings
     return described
@@ -91,7 +91,7 @@ def _hash(path: Path) -> str:
 def write(out: Path, run: dict[str, Any], parts: Parts, position: Position) -> None:
     """Write the state atomically; an older one stays whole until the new one is."""
     head = {"format": FORMAT, "run": json.dumps(run), "position": asdict(position)}
-    models.write_atomically(head | parts.state_dict(), out / STATE)
+    checkpoints.write_atomically(head | parts.state_dict(), out / STATE)
 
 
 def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
@@ -106,7 +106,7 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     path = out / STATE
     if not path.is_file():
         return Position()
-    content = models.read_file(path)
+    content = checkpoints.read_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a training state of this version; choose another --out, or --fresh")
     differences = list(_differences(json.loads(content["run"]), run))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data.console import InputError
 from evaluation.methods import Method, Predicted, Unavailable
 from evaluation.prompting import Prompt
-from trainer import decode, models
+from trainer import checkpoints, decode, models
 from trainer.zoom import look_again
 
 BATCH = 64
@@ -114,7 +114,7 @@ def open_checkpoint(name: str, checkpoint: str, *, device: str, multimask: str, 
     """
     from evaluation.methods import sam2
 
-    weights = models.read_weights(checkpoint)
+    weights = checkpoints.read_weights(checkpoint)
     if sam2.is_sam2(weights):
         if zoom:
             raise InputError(f"zoom:{checkpoint}: a SAM 2 checkpoint; zoom takes those of SAM's format")

@@ -1,0 +1,186 @@
+"""Bad input of a dataset: each file costs itself, the rest goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluation_cases import descriptor, split
+from evaluation_files import (
+    LABEL,
+    blocks,
+    cut_short,
+    picture_of,
+    write_dicom_series,
+    write_itk,
+    write_pair,
+    write_picture,
+)
+from evaluation_trees import amos
+from numpy.typing import NDArray
+
+from evaluation.cases import Case, iter_cases
+from evaluation.descriptor import Descriptor, load_descriptor
+
+RNG = np.random.default_rng(0)
+
+
+def check_bad(folder: Path, wanted: Descriptor, file: str, reason: str) -> list[Case]:
+    """A good volume beside the bad one; one failure, of that file, for that reason."""
+    write_pair(folder, "good", LABEL)
+    cases, failures = split(iter_cases(wanted, folder))
+    assert len([case for case in cases if case.volume == "good"]) == 3
+    (failure,) = failures
+    assert Path(failure.file).name == file
+    assert failure.case.startswith("bad")
+    assert reason in failure.reason
+    assert "\n" not in failure.reason
+    return [case for case in cases if case.volume == "bad"]
+
+
+def test_a_truncated_image(tmp_path: Path) -> None:
+    write_pair(tmp_path, "bad", LABEL)
+    cut_short(tmp_path / "bad.nii.gz")
+    assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", "truncated")
+
+
+def test_a_truncated_mask(tmp_path: Path) -> None:
+    write_pair(tmp_path, "bad", LABEL)
+    cut_short(tmp_path / "bad_label.nii.gz")
+    assert not check_bad(tmp_path, descriptor(), "bad_label.nii.gz", "truncated")
+
+
+def test_a_missing_mask(tmp_path: Path) -> None:
+    write_pair(tmp_path, "bad", LABEL)
+    (tmp_path / "bad_label.nii.gz").unlink()
+    assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", "no mask file matches 'bad_label.nii.gz'")
+
+
+@pytest.mark.parametrize(
+    ("label", "grid", "reason"),
+    [
+        (LABEL[:, :-1], {}, "size 8 x 29 x 40 differs from the image's 8 x 30 x 40"),
+        (LABEL, {"spacing": (1.0, 1.0, 2.0)}, "spacing"),
+        (LABEL, {"direction": "RAS"}, "orientation"),
+        (LABEL, {"origin": (0.0, 0.0, 50.0)}, "origin lies 50.0 mm"),
+        (np.zeros_like(LABEL), {}, "the mask is empty"),
+        (np.where(LABEL > 0, 1.5, 0.0), {}, "fractional"),
+        (np.where(LABEL > 0, np.nan, 0.0), {}, "NaN"),
+        (-LABEL.astype(np.int16), {}, "label numbers 0 to 65535"),
+    ],
+)
+def test_a_mask_that_does_not_fit(label: NDArray, grid: dict, reason: str, tmp_path: Path) -> None:
+    write_pair(tmp_path, "bad", LABEL)
+    write_itk(tmp_path / "bad_label.nii.gz", label, **grid)
+    assert not check_bad(tmp_path, descriptor(), "bad_label.nii.gz", reason)
+
+
+def test_geometry_can_be_left_aside(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", LABEL)
+    write_itk(tmp_path / "a_label.nii.gz", LABEL, spacing=(1.0, 1.0, 2.0))
+    assert len(split(iter_cases(descriptor(geometry="size"), tmp_path))[0]) == 3
+
+
+def test_a_label_that_is_not_in_the_file_costs_its_structure(tmp_path: Path) -> None:
+    write_pair(tmp_path, "bad", np.where(LABEL == 2, 7, LABEL).astype(np.uint8))
+    cases = check_bad(
+        tmp_path, descriptor(), "bad_label.nii.gz", "label 2 (spleen) is not in the file; it holds 0, 1, 7"
+    )
+    assert [[thing.structure for thing in case.objects] for case in cases] == [["liver"]] * 3
+    wanted = descriptor(masks={"absent": "skip"})
+    assert not split(iter_cases(wanted, tmp_path))[1]
+
+
+def test_nan_voxels_cost_their_slices(tmp_path: Path) -> None:
+    image = picture_of(LABEL, RNG, "float32")
+    image[5, 3, 3:6] = np.nan
+    write_pair(tmp_path, "bad", LABEL, image)
+    cases = check_bad(tmp_path, descriptor(modality="MR"), "bad.nii.gz", "3 voxels of the slice are NaN")
+    assert [case.case for case in cases] == ["bad/z004", "bad/z006"]
+    assert cases[0].image.std() > 10  # the rest of the volume sets the grey levels
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (np.full(LABEL.shape, 7, np.int16), "constant (every value is 7)"),
+        (np.full(LABEL.shape, np.nan), "nothing but NaN"),
+    ],
+)
+def test_an_image_without_content(image: NDArray, reason: str, tmp_path: Path) -> None:
+    write_pair(tmp_path, "bad", LABEL, image)
+    assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", reason)
+
+
+def test_a_constant_slice(tmp_path: Path) -> None:
+    image = picture_of(LABEL, RNG)
+    image[4] = -1000
+    write_pair(tmp_path, "bad", LABEL, image)
+    cases = check_bad(tmp_path, descriptor(), "bad.nii.gz", "the slice is constant (every value is -1000)")
+    assert len(cases) == 2
+
+
+def test_a_volume_where_an_image_is_expected_and_the_other_way_round(tmp_path: Path) -> None:
+    write_pair(tmp_path, "volume", LABEL)
+    write_pair(tmp_path, "image", LABEL[5])
+    for dimensions, bad in ((2, "volume"), (3, "image")):
+        cases, (failure,) = split(iter_cases(descriptor(image={"dimensions": dimensions}), tmp_path))
+        assert failure.case == bad
+        assert "expected" in failure.reason
+        assert {case.volume for case in cases} == {"volume", "image"} - {bad}
+
+
+def test_a_4d_file_without_a_frame(tmp_path: Path) -> None:
+    write_itk(tmp_path / "bad.nii.gz", np.stack([LABEL, LABEL]))
+    write_itk(tmp_path / "bad_label.nii.gz", LABEL)
+    check_bad(tmp_path, descriptor(), "bad.nii.gz", "4-D with 2 frames; say which with image.frame")
+
+
+def test_slices_without_their_masks(tmp_path: Path) -> None:
+    label = blocks((6, 30, 40), [1])
+    for patient in ("1", "2"):
+        write_dicom_series(tmp_path / patient / "DICOM_anon", picture_of(label, RNG) + 1000, intercept=-1000)
+        for k, mask in enumerate(label[: 6 if patient == "1" else 5]):
+            write_picture(tmp_path / patient / "Ground" / f"liver_GT_{k:03d}.png", mask * np.uint8(255))
+    wanted = load_descriptor("chaos-ct")
+    cases, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert {case.volume for case in cases} == {"1"}
+    assert failure.reason == "5 mask files for 6 slices; expected one a slice"
+    write_picture(tmp_path / "2" / "Ground" / "liver_GT_005.png", np.zeros((30, 39), np.uint8))
+    _, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert failure.reason == "liver_GT_005.png is 30 x 39, the image's slices are 30 x 40"
+
+
+def test_what_no_reader_foresaw_costs_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import evaluation.cases
+
+    original = evaluation.cases.read_structures
+
+    def broken(entry: Any, *rest: Any, **keys: Any) -> Any:
+        if entry.id == "bad":
+            raise ZeroDivisionError("division\nby zero")
+        return original(entry, *rest, **keys)
+
+    monkeypatch.setattr(evaluation.cases, "read_structures", broken)
+    write_pair(tmp_path, "bad", LABEL)
+    assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", "ZeroDivisionError: division by zero")
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", LABEL)
+    (tmp_path / "._a.nii.gz").write_bytes(b"left behind by another system")
+    cases, failures = split(iter_cases(descriptor(pattern="{id}.nii.gz"), tmp_path))
+    assert {case.volume for case in cases} == {"a"}
+    assert [failure.case for failure in failures] == [
+        "a_label"
+    ]  # as the pattern says: an image without a mask
+
+
+def test_failures_do_not_use_up_the_limit(tmp_path: Path) -> None:
+    amos(tmp_path)
+    cut_short(next(tmp_path.rglob("imagesTr/amos_0001.nii.gz")))
+    cases, failures = split(iter_cases(load_descriptor("amos-ct"), tmp_path, limit=2))
+    assert len(failures) == 1
+    assert len(cases) == 2

@@ -1,0 +1,179 @@
+"""What stops a run: it says why, and what there was stays whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from trainer_data import write_dataset
+from trainer_runs import CONFIG, changed, rows, run
+
+from data.console import Failed, InputError
+from data.shards import Shard
+from trainer import checkpoints, loop, models, state
+from trainer.config import Stream
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+        ),
+    ],
+)
+def test_out_of_memory_says_which_setting_to_lower(shards, tmp_path, monkeypatch, error):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(loop.Step, "forward", broken)
+    with pytest.raises(Failed, match=r"out of memory: raise accumulate \(now 1\)"):
+        run(CONFIG, shards, tmp_path / "a")
+    with pytest.raises(
+        Failed, match=r"accumulate \(now 4\) takes a batch of 4 one by one already: lower str"
+    ):
+        run(changed(CONFIG, accumulate=4), shards, tmp_path / "b")
+
+
+def test_another_runtime_error_is_not_taken_for_want_of_memory(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.Step, "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("a defect")))
+    with pytest.raises(RuntimeError, match="a defect"):
+        run(CONFIG, shards, tmp_path)
+
+
+def test_another_config_in_the_same_folder_is_refused(shards, finished):
+    with pytest.raises(InputError, match=r"other settings \(batch: 4 there, 2 now\)"):
+        run(changed(CONFIG, batch=2), shards, finished)
+
+
+def test_a_missing_compiler_is_said(shards, tmp_path):
+    arguments = [
+        "--preset",
+        "tiny_cpu",
+        "--set",
+        "compile=true",
+        "--set",
+        "image_size=32",
+        "--accelerator",
+        "cpu",
+    ]
+    result = subprocess.run(
+        [sys.executable, "-m", "trainer.cli", "run", "--shards", shards, *arguments, "--out", str(tmp_path)],
+        env=os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert re.search(r"^Error: compile: .*compiler.*; compile=false", result.stderr, re.M)
+    assert "Traceback" not in result.stderr
+
+
+def breaking(monkeypatch, broken, after):
+    """After a number of passes the loss of those is NaN whose batch `broken` says so of."""
+    forward = loop.Step.forward
+    calls = []
+
+    def wrapped(self, batch, plans):
+        loss, parts = forward(self, batch, plans)
+        calls.append(batch.index.tolist())
+        return (loss * float("nan") if len(calls) > after and broken(batch) else loss), parts
+
+    monkeypatch.setattr(loop.Step, "forward", wrapped)
+    return calls
+
+
+def test_loss_that_is_no_number_names_the_sample_and_keeps_the_state(shards, tmp_path, monkeypatch):
+    culprits = []
+
+    def broken(batch):
+        culprits[:] = culprits or batch.index.tolist()[1:2]
+        return culprits[0] in batch.index
+
+    breaking(monkeypatch, broken, after=5)
+    with pytest.raises(Failed) as caught:
+        run(changed(CONFIG, accumulate=2), shards, tmp_path)
+    shard = next(p for p in sorted(Path(shards).glob("*.h5")) if culprits[0] in Shard(p).index)
+    assert f"loss is nan at step 2 (sample {culprits[0]} of {shard}); the last good" in str(caught.value)
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert content["position"]["step"] == 2
+    assert all(torch.isfinite(v).all() for v in content["model"].values())
+
+
+def test_loss_that_no_sample_alone_breaks_lists_them_all(shards, tmp_path, monkeypatch):
+    calls = breaking(monkeypatch, lambda batch: len(batch.index) > 1, after=0)
+    with pytest.raises(Failed) as caught:
+        run(CONFIG, shards, tmp_path)
+    assert f"loss is nan at step 0 (samples {calls[0]}); no state is saved yet: lower" in str(caught.value)
+
+
+def test_gradient_that_is_no_number_stops_before_the_weights(shards, tmp_path, monkeypatch):
+    clip = loop.clip
+    calls = []
+
+    def broken(fabric, module, optimizer, largest):
+        calls.append(1)
+        if len(calls) == 4:
+            next(p for p in module.parameters() if p.grad is not None).grad[:] = float("inf")
+        return clip(fabric, module, optimizer, largest)
+
+    monkeypatch.setattr(loop, "clip", broken)
+    with pytest.raises(Failed, match=r"gradient norm is inf at step 3 \(samples \[.*the last good state is"):
+        run(CONFIG, shards, tmp_path)
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert content["position"]["step"] == 2
+    assert all(torch.isfinite(v).all() for v in checkpoints.read_weights(tmp_path / "model.pth").values())
+
+
+def test_bad_shard_is_counted_or_stops_a_strict_run(tmp_path):
+    folder = write_dataset(tmp_path / "bad", num=16, size=32)
+    path = folder / "shard-00001.h5"
+    path.write_bytes(path.read_bytes()[:3000])
+    config = changed(CONFIG, steps=2, stream=Stream(objects_per_image=2, val_images=0))
+    run(config, str(folder), tmp_path / "a")
+    assert int(rows(tmp_path / "a" / "log.csv")[-1]["skipped"]) > 0
+    with pytest.raises(InputError, match=r"shard-00001.*--strict"):
+        run(config, str(folder), tmp_path / "b", strict=True)
+
+
+FULL = """
+import resource, signal, sys, torch
+from pathlib import Path
+from trainer import models
+sam = models.build("tiny", image_size=32)
+path = Path(sys.argv[1])
+models.export(sam, path)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+try:
+    models.export(sam, path)
+except OSError as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes here")
+def test_a_disk_that_fills_leaves_the_old_checkpoint_whole(tmp_path):
+    path = tmp_path / "model.pth"
+    result = subprocess.run(
+        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=120
+    )
+    assert "refused:" in result.stdout, result.stderr
+    assert models.load(path)[1] == "tiny"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pth"]
+
+
+def test_frozen_encoder_without_weights_is_an_error(shards, tmp_path):
+    with pytest.raises(InputError, match="frozen encoder needs its weights"):
+        run(changed(CONFIG, freeze=("encoder",)), shards, tmp_path)
+    assert not (tmp_path / state.STATE).exists()

@@ -1,0 +1,167 @@
+"""Killed, signalled and resumed: a run ends with the bits of one that was left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+from lightning_fabric.plugins import MixedPrecision
+from trainer_data import dying
+from trainer_runs import CONFIG, assert_same_run, changed, rows, run
+
+from data.console import Failed
+from trainer import loop, models, optim, state
+from trainer.config import Optim
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_killed_run_ends_with_the_same_bits(shards, finished, tmp_path, monkeypatch, at):
+    draw = loop.draw_plans
+
+    def dies(config, seed, step):
+        if step == at:
+            raise Killed
+        return draw(config, seed, step)
+
+    monkeypatch.setattr(loop, "draw_plans", dies)
+    with pytest.raises(Killed):
+        run(CONFIG, shards, tmp_path)
+    monkeypatch.undo()
+    run(CONFIG, shards, tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_killed_run_with_muon_ends_with_the_same_bits(shards, tmp_path, monkeypatch):
+    config = changed(CONFIG, optim=Optim(kind="muon", warmup=2, ema=0.9).model_dump())
+    run(config, shards, tmp_path / "whole")
+    monkeypatch.setattr(loop, "clip", dying(loop.clip, Killed, at=4))
+    with pytest.raises(Killed):
+        run(config, shards, tmp_path / "killed")
+    monkeypatch.undo()
+    run(config, shards, tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    state_ = torch.load(tmp_path / "whole" / "state.pt", weights_only=True)["optimizer"]["state"]
+    assert any("momentum" in values for values in state_.values())
+
+
+def signalling(function, number, at=1):
+    """The function, which at its n-th call sends this process a signal once it is done."""
+    calls = []
+
+    def wrapped(*args, **options):
+        result = function(*args, **options)
+        calls.append(1)
+        if len(calls) == at:
+            os.kill(os.getpid(), number)
+        return result
+
+    return wrapped
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("owner", "name", "at", "step"),
+    [
+        (torch.optim.AdamW, "step", 3, 3),
+        (loop, "draw_plans", 2, 2),
+        (loop, "validate", 1, 2),
+        (torch, "save", 2, 2),  # the first writes model.pth
+    ],
+)
+def test_an_interruption_waits_for_the_end_of_the_step(
+    shards, finished, tmp_path, monkeypatch, owner, name, at, step, number
+):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(owner, name, signalling(getattr(owner, name), number, at))
+    with pytest.raises(Failed, match=f"interrupted after step {step}; the same command goes on"):
+        run(CONFIG, shards, tmp_path)
+    assert signal.getsignal(number) is before
+    monkeypatch.undo()
+    assert len(rows(tmp_path / "log.csv")) == step
+    run(CONFIG, shards, tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_second_ctrl_c_interrupts_at_once(shards, tmp_path, monkeypatch):
+    twice = signalling(signalling(loop.validate, signal.SIGINT), signal.SIGINT)
+    monkeypatch.setattr(loop, "validate", twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(CONFIG, shards, tmp_path)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_a_signal_after_the_last_step_does_not_fail_the_run(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "validate", signalling(loop.validate, signal.SIGTERM, at=2))
+    assert run(CONFIG, shards, tmp_path).is_file()
+
+
+def test_a_run_outside_the_main_thread(shards, tmp_path):
+    thread = threading.Thread(target=run, args=(changed(CONFIG, steps=1), shards, tmp_path))
+    thread.start()
+    thread.join(120)
+    assert (tmp_path / "state.pt").is_file()
+
+
+def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
+    """Fabric offers fp16 on GPUs only; its plugin and scaler run here too."""
+
+    def parts(scale):
+        sam = models.build("tiny", image_size=32)
+        plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
+        plugin.scaler.scale(torch.ones(1))  # the scale is set at its first use
+        return state.Parts(sam, optim.make_optimizer(sam, CONFIG), None, plugin)
+
+    state.write(tmp_path, {"config": 1}, parts(128.0), state.Position(step=3))
+    resumed = parts(2.0)
+    assert state.resume(tmp_path, {"config": 1}, resumed).step == 3
+    assert resumed.precision.scaler.get_scale() == 128.0
+
+
+@pytest.mark.parametrize(
+    ("number", "devices", "group"),
+    [
+        (signal.SIGTERM, 1, False),
+        (signal.SIGTERM, 1, True),
+        (signal.SIGINT, 1, True),
+        (signal.SIGTERM, 2, False),
+        (signal.SIGTERM, 2, True),
+        (signal.SIGINT, 2, True),
+    ],
+)
+def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
+    """Terminals and `timeout` signal all processes, the loader's too; others only the one they know."""
+    command = [sys.executable, "-m", "trainer.cli", "run", "--shards", shards, "--train-encoder"]
+    command += ["--out", str(tmp_path), "--set", "image_size=32", "--steps", "100000", "--set", "log_every=1"]
+    # A step needs more batches than the workers have read ahead.
+    command += ["--accelerator", "cpu", "--devices", str(devices), "--batch", "64", "--set", "accumulate=16"]
+    with open(tmp_path / "stderr", "w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "log.csv").is_file() or len(rows(tmp_path / "log.csv")) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        (os.killpg if group else os.kill)(process.pid, number)
+        assert process.wait(60) == 1
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    text = (tmp_path / "stderr").read_text(encoding="utf-8")
+    assert text.count("the same command goes on") == 1
+    assert "Traceback" not in text
+    step = torch.load(tmp_path / "state.pt", weights_only=True)["position"]["step"]
+    assert step == len(rows(tmp_path / "log.csv"))
