@@ -72,6 +72,7 @@ class GenericPlans(Weights):
     crop: Weight = 0.12
     abdomen: Weight = 0.05
     head: Weight = 0.05
+    chest: Weight = 0.0
 
 
 class CTPlans(Weights):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.shards import Sample
-from generator import acquisition, plans, plans_body, plans_ultrasound, ultrasound
+from generator import acquisition, plans, plans_body, plans_projection, plans_ultrasound, ultrasound
 from generator.annotation import move_outlines
 from generator.appearance import Image, Look, draw_look, render
 from generator.config import GeneratorConfig
@@ -23,7 +23,8 @@ PLANS: dict[str, Callable[[Canvas], None]] = {
     "free": plans.free,
     "tiles": plans.tiles,
     "crop": plans.crop,
-    "radiograph": plans.radiograph,
+    "radiograph": plans_projection.radiograph,
+    "chest": plans_projection.chest,
     "abdomen": plans_body.abdomen,
     "thorax": plans_body.thorax,
     "cardiac": plans_body.cardiac,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
@@ -9,8 +11,9 @@ from skimage.measure import label as pieces
 
 from data.folder import check_sample
 from data.shards import object_masks
-from generator import plans, plans_ultrasound
+from generator import plans, plans_projection, plans_ultrasound
 from generator.annotation import LARGEST, move_outlines
+from generator.appearance import draw_look, render
 from generator.config import load_config
 from generator.layout import Canvas, View, draw_displacement
 from generator.objects import contrast
@@ -175,3 +178,32 @@ def test_partitions_tile_their_region():
 def test_views_are_inverse_to_themselves():
     view = View(40.0, (0.2, -0.1), 0.7, -1, 128, np.zeros((2, 33, 33), np.float32))
     assert view.to_anatomy(*view.to_pixels(0.3, -0.6)) == pytest.approx((0.3, -0.6))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_chest_has_two_lungs_with_the_heart_between(seed):
+    canvas = canvas_of(192, seed)
+    plans_projection.chest(canvas)
+    lungs = [region for region in canvas.regions if region.family == "lung"]
+    spots = np.zeros((192, 192), bool)
+    for region in lungs:
+        height, width = region.mask.shape
+        spots[region.top : region.top + height, region.left : region.left + width] |= region.mask > 0
+    found = pieces(spots)
+    assert found.max() == 2  # one object of two pieces, or two objects
+    middles = [np.argwhere(found == k)[:, 1].mean() for k in (1, 2)]
+    heart = canvas.middle(2)[0]
+    assert min(middles) < heart < max(middles)
+    assert abs(np.log((found == 1).sum() / (found == 2).sum())) < np.log(3)
+
+
+def test_densities_of_a_projection_add_to_what_they_cross():
+    canvas = canvas_of(192, 3)
+    plans_projection.chest(canvas)
+    look = draw_look(canvas, "generic", load_config("xr"), np.random.default_rng(3))
+    without = replace(canvas, overlays=[])
+    without.region = canvas.region
+    added = render(canvas, look) - render(without, look)
+    assert added.min() > -1e-4
+    inside = np.isin(canvas.region, [region.number for region in canvas.regions if region.family == "lung"])
+    assert (added[inside] > 0.01).mean() > 0.2

@@ -181,8 +181,8 @@ def test_presets_make_sound_samples(preset):
         assert {s.modality for s in samples} == {preset.upper()}
 
 
-def test_the_eight_presets_are_there():
-    wanted = {"full", "shape_only", "boundary_only", "neither", "ct", "mr", "us", "demo"}
+def test_the_nine_presets_are_there():
+    wanted = {"full", "shape_only", "boundary_only", "neither", "ct", "mr", "us", "xr", "demo"}
     assert set(preset_names(PRESETS)) >= wanted
 
 

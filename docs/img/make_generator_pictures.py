@@ -47,7 +47,7 @@ def samples(config: GeneratorConfig, columns: int, rows: int, seed: int = 11) ->
 
 if __name__ == "__main__":
     families().save(HERE / "generator_families.png", optimize=True)
-    pictures = [("full", 4, 4), ("ct", 4, 3), ("mr", 4, 3), ("us", 4, 3)]
+    pictures = [("full", 4, 4), ("ct", 4, 3), ("mr", 4, 3), ("us", 4, 3), ("xr", 4, 3)]
     pictures += [(name, 4, 2) for name in ("shape_only", "boundary_only", "neither")]
     for preset, columns, rows in pictures:
         picture = samples(load_config(preset, size=128), columns, rows).quantize(128)
