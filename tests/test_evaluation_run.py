@@ -296,11 +296,11 @@ def test_another_checkpoint_under_the_same_name_is_refused(tmp_path):
 
 
 def test_another_embedded_checkpoint_is_refused(tmp_path, monkeypatch):
-    from trainer import models
+    from trainer import checkpoints, models
 
     root, descriptor = disc_folder(tmp_path, count=1)
     weights = random_tiny(tmp_path / "shipped.pth")
-    monkeypatch.setattr(models, "SHIPPED", weights)
+    monkeypatch.setattr(checkpoints, "SHIPPED", weights)
     arguments = (["checkpoint:tiny"], [str(descriptor)], root, EvalConfig(prompts=("box",)), tmp_path / "out")
     evaluate(*arguments)
     evaluate(*arguments)
