@@ -97,7 +97,8 @@ def main(
     if len(names) < len(presets.split(",")):
         raise click.UsageError(f"--presets {presets}: two columns of one name")
     scores = {}
-    cached: list[object] = []
+    cache = out / "embeddings"
+    cached: list[object] = ["--checkpoint", embed, "--embeddings", cache] if embed else []
     for seed in map(int, seeds.split(",")):
         checkpoints: list[object] = []
         for name, preset in names.items():
@@ -105,9 +106,7 @@ def main(
             call("generate", "run", "--out", shards, "--num", num, "--size", size, "--seed", seed,
                  "--preset", preset)  # fmt: skip
             if embed:
-                cache = out / "embeddings"
                 call("train", "embed", "--shards", shards, "--checkpoint", embed, "--out", cache)
-                cached = ["--checkpoint", embed, "--embeddings", cache]
             call("train", "run", "--shards", shards, "--out", trained, "--preset", train_preset,
                  "--steps", steps, "--seed", seed, *cached, *train_args.split())  # fmt: skip
             checkpoints += ["--checkpoint", f"{name}={trained / 'model.pth'}"]

@@ -198,9 +198,15 @@ class Canvas:
         turn = view.angle + view.mirror * angle
         return outlines.place(shape, view.to_pixels(*at), extent, turn, view.deform)
 
-    def overlay(self, shape: Shape, density: float) -> None:
-        """Add the density of a shape in anatomical coordinates to all that lies in its projection."""
-        mask, top, left = outlines.rasterise(self._place(shape, (0, 0), 1, 0.0), self.view.size)
+    def overlay(
+        self,
+        shape: Shape,
+        density: float,
+        at: tuple[float, float] = (0.0, 0.0),
+        size: tuple[float, float] | float = 1.0,
+    ) -> None:
+        """Add a shape's density to all that lies in its projection; `at` and `size` as in :meth:`put`."""
+        mask, top, left = outlines.rasterise(self._place(shape, at, size, 0.0), self.view.size)
         if mask.size:
             self.overlays.append(Overlay(mask, top, left, density))
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicSpline
 
 from generator.kernels import extent, fill_contours, fill_field, transformed, widened
 
@@ -83,6 +84,16 @@ def ribbons(path: Contour, radius: NDArray) -> Parts:
 
 
 _CAP_COS, _CAP_SIN = np.cos(np.linspace(1.2, -1.2, 5)), np.sin(np.linspace(1.2, -1.2, 5))
+
+
+def smooth(nodes: ArrayLike, count: int, closed: bool = False) -> Contour:
+    """A smooth curve (count, 2) through control nodes (n, 2), by cubic interpolation; `closed` or open."""
+    through = np.asarray(nodes, float)
+    if closed:
+        through = np.concatenate([through, through[:1]])
+    ends = "periodic" if closed else "not-a-knot"
+    spline = CubicSpline(np.linspace(0, 1, len(through)), through, axis=0, bc_type=ends)
+    return spline(np.linspace(0, 1, count, endpoint=not closed))  # type: ignore[no-any-return]
 
 
 def rotation(angle: float) -> NDArray[np.float64]:

@@ -7,8 +7,6 @@ before or behind it: ribs, vessels, breasts, wires.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.interpolate import CubicSpline
 
 from generator import outlines, shapes
 from generator.layout import Canvas
@@ -105,8 +103,8 @@ def chest(canvas: Canvas) -> None:
     canvas.put(heart, near(canvas, 0.14, dome - 0.25), (rng.uniform(0.34, 0.5), rng.uniform(0.28, 0.4)),
                rng.uniform(0.2, 0.9), parent=body, tissue="organ", labelled=0.6)  # fmt: skip
     middle = np.stack([rng.normal(0, 0.025, 6), np.linspace(-1.3, 1.3, 6)], 1)
-    canvas.put(tube_along(_through(middle), rng.uniform(0.1, 0.2)), (0, 0), 1, parent=body, tissue="organ",
-               labelled=0.1)  # fmt: skip
+    between = tube_along(outlines.smooth(middle, 48), rng.uniform(0.1, 0.2))
+    canvas.put(between, (0, 0), 1, parent=body, tissue="organ", labelled=0.1)
     canvas.put(oval(), near(canvas, 0.12, dome - 0.62, 0.03), rng.uniform(0.08, 0.16), parent=body,
                tissue="organ", labelled=0.0)  # fmt: skip
     if chance(canvas, 0.4):
@@ -130,17 +128,6 @@ def chest(canvas: Canvas) -> None:
     _before_and_behind(canvas, wide, dome)
 
 
-def _through(points: ArrayLike, count: int = 48, closed: bool = False) -> outlines.Contour:
-    """A smooth curve through points (n, 2): cubic interpolation, (count, 2)."""
-    nodes = np.asarray(points, float)
-    if closed:
-        nodes = np.concatenate([nodes, nodes[:1]])
-    spline = CubicSpline(
-        np.linspace(0, 1, len(nodes)), nodes, axis=0, bc_type="periodic" if closed else "not-a-knot"
-    )
-    return spline(np.linspace(0, 1, count, endpoint=not closed))  # type: ignore[no-any-return]
-
-
 def _lung(canvas: Canvas, side: int, wide: float, dome: float) -> Shape:
     """A lung as the rib cage bounds it, from the apex to below the diaphragm, which is in front of it."""
     rng = canvas.rng
@@ -148,7 +135,7 @@ def _lung(canvas: Canvas, side: int, wide: float, dome: float) -> Shape:
     across = np.array([0.32, 0.6, 0.82, 0.96, 1.0, 0.97, 0.6, 0.05, 0.02, 0.12, 0.16])
     down = np.array([0.0, 0.06, 0.22, 0.5, 0.78, 0.97, 1.02, 0.9, 0.55, 0.25, 0.07])
     nodes = np.stack([side * wide * across, top + (low - top) * down], 1) + rng.normal(0, 0.012, (11, 2))
-    return outlines.from_parts("lung", [[_through(nodes, 96, closed=True)]])
+    return outlines.from_parts("lung", [[outlines.smooth(nodes, 96, closed=True)]])
 
 
 def _cage(canvas: Canvas, wide: float) -> None:
@@ -164,9 +151,8 @@ def _cage(canvas: Canvas, wide: float) -> None:
             x = side * (0.08 + (reach - 0.08) * np.sin(t * np.pi / 2))
             behind = np.stack([x, y + steep * t**2 - 0.1 * np.sin(t * np.pi)], 1)
             canvas.overlay(tube_along(behind, half), density)
-            canvas.overlay(
-                tube_along(np.add(behind, [0, 0.85 * half]), 0.25 * half), 0.5 * density
-            )  # lower margin
+            margin = np.add(behind, [0, 0.85 * half])  # the lower one is denser
+            canvas.overlay(tube_along(margin, 0.25 * half), 0.5 * density)
             x = side * (reach - (reach - 0.28) * t**1.4)
             canvas.overlay(
                 tube_along(np.stack([x, y + steep + (0.1 + steep) * t], 1), 1.2 * half), front * 0.6 * density
@@ -174,11 +160,11 @@ def _cage(canvas: Canvas, wide: float) -> None:
     for side in (-1, 1):
         y, tilt = rng.uniform(-0.85, -0.6), rng.normal(0.12, 0.08)
         clavicle = np.array([[side * 0.1, y], [side * 0.4, y - 0.4 * tilt], [side * (wide + 0.1), y - tilt]])
-        canvas.overlay(tube_along(_through(clavicle), rng.uniform(0.025, 0.045)), 1.4 * density)
+        canvas.overlay(tube_along(outlines.smooth(clavicle, 48), rng.uniform(0.025, 0.045)), 1.4 * density)
         if chance(canvas, 0.6):
             blade = np.array([[0.72, -0.7], [1.1, -0.5], [0.95, 0.05], [0.82, 0.12], [0.7, -0.25]])
-            shape = outlines.from_parts("blade", [[_through(blade * [side * wide / 0.85, 1], closed=True)]])
-            canvas.overlay(shape, rng.uniform(0.2, 0.9) * density)
+            outline = outlines.smooth(blade * [side * wide / 0.85, 1], 48, closed=True)
+            canvas.overlay(outlines.from_parts("blade", [[outline]]), rng.uniform(0.2, 0.9) * density)
     spine, bodies = rng.uniform(0.3, 1.5) * density, rng.uniform(0.1, 0.16)
     canvas.overlay(tube_along(np.array([[0, -1.4], [0, 0], [0, 1.4]]), 0.09), spine)
     for y in np.arange(-1.3, 1.3, bodies):
@@ -190,8 +176,8 @@ def _lung_markings(canvas: Canvas, dome: float) -> None:
     rng = canvas.rng
     density = np.exp(rng.uniform(np.log(0.02), np.log(0.1)))
     for side in (-1, 1):
-        hilum = np.array(near(canvas, side * 0.2, dome - 0.5, 0.03))
-        canvas.overlay(_placed(shapes.make("ellipse", {"aspect": 1.0}), hilum, 0.08), 1.5 * density)
+        hilum = near(canvas, side * 0.2, dome - 0.5, 0.03)
+        canvas.overlay(shapes.make("ellipse", {"aspect": 1.0}), 1.5 * density, hilum, 0.08)
         for _ in range(int(rng.integers(5, 14))):
             way, length = rng.uniform(-1.3, 1.3), rng.uniform(0.2, 0.6)
             t = np.linspace(0, 1, 16)
@@ -211,21 +197,17 @@ def _before_and_behind(canvas: Canvas, wide: float, dome: float) -> None:
     for side in (-1, 1):
         if breast:
             at = near(canvas, side * 0.5, dome - 0.1)
-            canvas.overlay(_placed(oval(), at, rng.uniform(0.25, 0.4)), breast)
+            canvas.overlay(oval(), breast, at, rng.uniform(0.25, 0.4))
         if chance(canvas, 0.15):
             at = near(canvas, side * 0.5 * wide, rng.uniform(-0.5, dome), 0.08)
             blob = shapes.make("star", shapes.FAMILIES["star"].draw(rng))
-            canvas.overlay(_placed(blob, at, rng.uniform(0.1, 0.35)), rng.uniform(0.04, 0.25))
+            size, density = rng.uniform(0.1, 0.35), rng.uniform(0.04, 0.25)
+            canvas.overlay(blob, density, at, size)
     for _ in range(int(rng.poisson(0.5))):
         wire = np.cumsum(rng.normal(0, 0.3, (5, 2)), axis=0) + rng.uniform(-0.6, 0.6, 2)
-        canvas.overlay(tube_along(_through(wire), rng.uniform(0.006, 0.015)), rng.uniform(0.1, 0.5))
+        canvas.overlay(
+            tube_along(outlines.smooth(wire, 48), rng.uniform(0.006, 0.015)), rng.uniform(0.1, 0.5)
+        )
     if chance(canvas, 0.1):
         at = near(canvas, 0.5 * wide, -0.45)
-        canvas.overlay(_placed(oval(3), at, (0.12, 0.09)), rng.uniform(0.2, 0.6))
-
-
-def _placed(shape: Shape, at: ArrayLike, size: tuple[float, float] | float) -> Shape:
-    """A shape at its place in anatomical coordinates, as overlays are."""
-    x, y = np.asarray(at, float)
-    wide, tall = size if isinstance(size, tuple) else (size, size)
-    return outlines.place(shape, (float(x), float(y)), (float(wide), float(tall)))
+        canvas.overlay(oval(3), rng.uniform(0.2, 0.6), at, (0.12, 0.09))

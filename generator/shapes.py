@@ -12,10 +12,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
 
 from generator.filters import upsample
-from generator.outlines import Contour, Parts, Shape, angles, from_parts, polar, ribbon, ribbons, rotation
+from generator.outlines import (
+    Contour,
+    Parts,
+    Shape,
+    angles,
+    from_parts,
+    polar,
+    ribbon,
+    ribbons,
+    rotation,
+    smooth,
+)
 
 Parameters = dict[str, Any]
 
@@ -150,12 +160,6 @@ def crescent(half_angle: float, thickness: float, blunt: float, lean: float, cou
     return [[contour - [contour[:, 0].mean(), 0.0]]]
 
 
-def _smooth_path(nodes: NDArray, count: int) -> Contour:
-    """A smooth curve through control nodes, (count, 2), by cubic interpolation."""
-    at = np.linspace(0, 1, len(nodes))
-    return CubicSpline(at, nodes, axis=0)(np.linspace(0, 1, count))
-
-
 def draw_tube(rng: np.random.Generator) -> Parameters:
     heading = np.cumsum(rng.normal(0, 0.75, 4))
     nodes = np.concatenate([[[0, 0]], np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1), axis=0)])
@@ -171,7 +175,7 @@ def tube(nodes: NDArray, radius: float, swelling: ArrayLike, count: int = 49) ->
     """A tube of varying radius along a spline through `nodes` (bowel, vessel, bile duct)."""
     t = np.linspace(0, 1, count)
     waves = np.stack([np.sin(np.pi * (k + 1) * t + k) for k in range(len(np.asarray(swelling)))])
-    return ribbons(_smooth_path(nodes, count), radius * np.exp(np.asarray(swelling) @ waves))
+    return ribbons(smooth(nodes, count), radius * np.exp(np.asarray(swelling) @ waves))
 
 
 def draw_tree(rng: np.random.Generator) -> Parameters:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
 import torch
+import trainer_runs
 from trainer_data import dying, write_dataset
+from trainer_runs import changed, rows, run
 
 from trainer import decode, loop, losses, models
-from trainer.config import Augment, Loss, Optim, Prompting, Stream, TrainConfig
+from trainer.config import Prompting, Stream, TrainConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
-CONFIG = TrainConfig(
-    model="tiny",
+CONFIG = changed(
+    trainer_runs.CONFIG,
     image_size=64,
-    freeze=(),
-    steps=4,
     batch=8,
-    precision="32",
-    log_every=1,
     validate_every=4,
-    stream=Stream(objects_per_image=2, val_images=3, val_share=0.2, workers=2),
-    prompts=Prompting(interactive=0.5, rounds_max=3),
-    augment=Augment(affine=0.3, gamma=0.3, noise=0.3),
-    optim=Optim(warmup=2, ema=0.9),
-    loss=Loss(kind="dice_ce", scale=2),
+    save_every=TrainConfig.model_fields["save_every"].default,
+    stream=Stream(objects_per_image=2, val_images=3, val_share=0.2, workers=2).model_dump(),
+    prompts=Prompting(interactive=0.5, rounds_max=3).model_dump(),
 )
 
 
@@ -36,15 +30,10 @@ def shards(tmp_path_factory):
     return str(write_dataset(tmp_path_factory.mktemp("gpu") / "a", num=40, size=64))
 
 
-def changed(**keys):
-    return TrainConfig.model_validate(CONFIG.model_dump() | keys)
-
-
 def train(config, shards, out, accelerator):
     """The losses of a run, step by step."""
-    loop.train(config, loop.Inputs((shards,)), out, accelerator=accelerator, devices=1, progress=False)
-    with open(out / "log.csv", newline="", encoding="utf-8") as handle:
-        return [float(row["loss"]) for row in csv.DictReader(handle) if row.get("loss")]
+    run(config, shards, out, accelerator=accelerator)
+    return [float(row["loss"]) for row in rows(out / "log.csv") if row.get("loss")]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +79,7 @@ def test_corrective_clicks_are_those_of_the_cpu():
 )
 def test_losses_are_those_of_the_cpu(shards, reference, tmp_path, keys, tolerance):
     """Muon's steps are others: there the first loss alone is the same."""
-    found = train(changed(**keys), shards, tmp_path, "cuda")
+    found = train(changed(CONFIG, **keys), shards, tmp_path, "cuda")
     compared = slice(1) if "optim" in keys else slice(None)
     assert np.allclose(found[compared], reference[compared], rtol=tolerance)
     assert np.isfinite(found).all()
@@ -98,7 +87,7 @@ def test_losses_are_those_of_the_cpu(shards, reference, tmp_path, keys, toleranc
 
 def test_a_killed_run_goes_on(shards, tmp_path, monkeypatch):
     """It ends where an uninterrupted one does, but for rounding: sums on a GPU have no fixed order."""
-    config = changed(precision="16", save_every=2)  # the scale of the gradients is part of the state
+    config = changed(CONFIG, precision="16", save_every=2)  # the scale of the gradients is part of the state
     whole = train(config, shards, tmp_path / "whole", "cuda")
     monkeypatch.setattr(loop, "clip", dying(loop.clip, KeyboardInterrupt, at=4))
     with pytest.raises(KeyboardInterrupt):

@@ -126,9 +126,8 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
     try:
         with open(path, "wb") as handle:
             torch.save(dict(content), handle)
-    except (
-        RuntimeError
-    ) as error:  # torch closes its archive after a full disk, and hides the reason with that
+    except RuntimeError as error:
+        # torch closes its archive after a full disk, and hides the reason with that
         if isinstance(error.__context__, OSError):
             raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from error
         raise
