@@ -22,7 +22,7 @@ PROMPTS ?= box,point1
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-generate generate train eval demo tiny ablation weights test lint format bench clean
+.PHONY: help setup setup-generate generate train eval demo app tiny ablation weights test lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -67,6 +67,14 @@ demo: $(BIN)/.all ## all three, small: generate, train tiny's decoder, evaluate 
 	  --dataset $(DEMO)/held-out$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) --prompts box,box_loose,point1 --limit 60
 	@echo "Pictures: $(DEMO)/samples.png and $(DEMO)/eval; tables: $(DEMO)/eval/table.md"
 
+# Synthetic images, the real sets where they are there, and files of one's own; classical methods beside the checkpoint.
+APP := $(or $(OUT),runs/app)
+app: $(BIN)/.all ## a page to try a checkpoint by hand, on sets or one's own images: CHECKPOINT= DATA= DATASETS=
+	$(BIN)/synthfm-generate run --out $(APP)/synthetic --num 40 --seed 7
+	$(BIN)/synthfm-eval app --checkpoint $(CHECKPOINT) \
+	  --method $(if $(filter tiny,$(CHECKPOINT)),zoom:tiny$(comma))ellipse,grabcut,random_walker,region_growing \
+	  --dataset $(APP)/synthetic$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) $(ARGS)
+
 # The embedded model from nothing, as data/weights/tiny.md tells it; stopped and started again, it goes on.
 TINY := $(or $(OUT),runs/tiny)
 ifneq ($(shell nvidia-smi -L 2>/dev/null),)
@@ -79,6 +87,8 @@ tiny: $(BIN)/.all ## train the embedded model from nothing (GPU or CPU preset, w
 	$(BIN)/synthfm-train export $(TINY)/train/model.pth --half --out $(TINY)/tiny.pth
 else
 TRAIN_TWO := OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --accelerator cpu --devices 2
+# A stage made on a GPU: its large batches in parts, and no more processes than there are cores.
+SMALL := --set accumulate=12 --set stream.workers=0
 # Outlines beside the edges, black patches over burned-in text, objects in two pieces.
 DRAWN := --set acquisition.US.covered_share=0.12 --set shapes.pieces_share=0.06 --set boundary.margin_share=0.3
 tiny: $(BIN)/.all
@@ -112,7 +122,7 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/full256f --num 16384 --size 256 --seed 216
 	$(BIN)/synthfm-generate run --out $(TINY)/mild256f --preset mild --num 10240 --size 256 --seed 204
 	$(BIN)/synthfm-generate run --out $(TINY)/demo256f --preset demo --num 4096 --size 256 --seed 251
-	$(TRAIN_TWO) --shards $(TINY)/us256f,$(TINY)/full256f,$(TINY)/mild256f,$(TINY)/demo256f --preset tiny_look_256 --set accumulate=12 --init-from $(TINY)/train12/model.pth --out $(TINY)/train13
+	$(TRAIN_TWO) --shards $(TINY)/us256f,$(TINY)/full256f,$(TINY)/mild256f,$(TINY)/demo256f --preset tiny_look_256 $(SMALL) --init-from $(TINY)/train12/model.pth --out $(TINY)/train13
 	$(BIN)/synthfm-generate run --out $(TINY)/us256g --preset us --num 4096 --size 256 --seed 332
 	$(BIN)/synthfm-generate run --out $(TINY)/full256g --num 8192 --size 256 --seed 316
 	$(BIN)/synthfm-generate run --out $(TINY)/mild256g --preset mild --num 4096 --size 256 --seed 304
@@ -123,7 +133,7 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/full256h --num 12288 --size 256 --seed 416 $(DRAWN)
 	$(BIN)/synthfm-generate run --out $(TINY)/mild256h --preset mild --num 6144 --size 256 --seed 404 $(DRAWN)
 	$(BIN)/synthfm-generate run --out $(TINY)/demo256h --preset demo --num 2048 --size 256 --seed 451 $(DRAWN)
-	$(TRAIN_TWO) --shards $(TINY)/us256h,$(TINY)/full256h,$(TINY)/mild256h,$(TINY)/demo256h --preset tiny_clear_256 --set accumulate=12 --init-from $(TINY)/mean14.pth --out $(TINY)/train15
+	$(TRAIN_TWO) --shards $(TINY)/us256h,$(TINY)/full256h,$(TINY)/mild256h,$(TINY)/demo256h --preset tiny_clear_256 $(SMALL) --init-from $(TINY)/mean14.pth --out $(TINY)/train15
 	$(BIN)/synthfm-train export $(TINY)/mean14.pth $(TINY)/train15/model.pth $(TINY)/train15/model.pth --half --out $(TINY)/tiny.pth
 endif
 

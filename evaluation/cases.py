@@ -225,13 +225,13 @@ def _slice_cases(
     descriptor: Descriptor, entry: Entry, volume: Volume, structures: Structures, share: int | None
 ) -> Iterator[Case | CaseFailure]:
     """Cut a volume into slices and keep those, and the objects in them, that the descriptor asks for."""
-    view = view_of(volume, descriptor)
+    view = view_of(volume, descriptor.orientation, descriptor.slices.plane)
     image = view.slices(volume.array)
     layers = [view.slices(layer) for layer in structures.layers()]
     kept = structures.bits()
     areas = slice_areas(layers, [bit for bit, _, _ in kept])
     chosen = choose(areas, descriptor.slices, whole=volume.flat)
-    levels = grey_levels(volume, descriptor)
+    levels = grey_levels(volume, descriptor.modality, descriptor.intensity)
     positions = np.flatnonzero(chosen.any(1))
     if share is not None and len(positions):
         positions = positions[spread(len(positions), share)]

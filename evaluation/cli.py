@@ -149,6 +149,59 @@ def report(folder: Path, baseline: str | None) -> None:
     click.echo(f"{folder / PAGE}, figures/; all tables: table.md, table.tex, table.csv, tables/")
 
 
+@main.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=_split,
+              help="As for 'run'. Without it and --method: 'tiny', with one look and with two.")  # fmt: skip
+@click.option("--method", "methods", multiple=True, callback=_split, help="As for 'run'.")
+@click.option("--data-root", type=click.Path(path_type=Path), default=Path("."), show_default=True,
+              help="Folder under which the datasets lie.")  # fmt: skip
+@click.option("--dataset", "datasets", multiple=True, callback=_split, help="As for 'run'; none are needed.")
+@click.option("--limit", type=click.IntRange(min=1), default=40, show_default=True, help="Cases a dataset.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; beyond 127.0.0.1 all who reach it may use it.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True,
+              help="0 takes any that is free.")  # fmt: skip
+@click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page.")
+def app(
+    files: tuple[Path, ...],
+    checkpoints: tuple[str, ...],
+    methods: tuple[str, ...],
+    data_root: Path,
+    datasets: tuple[str, ...],
+    limit: int,
+    device: str,
+    host: str,
+    port: int,
+    browser: bool,
+) -> None:
+    """Try methods by hand in the browser: clicks and boxes on FILES, on datasets, or on files opened there.
+
+    The page is served to this machine alone (--host says otherwise) and sends nothing anywhere else.
+    """
+    from evaluation.app.server import serve
+    from evaluation.session import build_methods, load_datasets
+
+    specs = [_checkpoint_spec(item) for item in checkpoints] + list(methods)
+    built = build_methods(specs or ["checkpoint:tiny", "zoom:tiny"], device=device, multimask="auto")
+    serve(
+        built,
+        load_datasets(datasets, data_root) if datasets else [],
+        data_root,
+        files,
+        limit=limit,
+        host=host,
+        port=port,
+        browser=browser,
+        say=click.echo,
+    )
+
+
 @main.command("methods")
 def list_methods() -> None:
     """List the methods and the prompt settings."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.schema import Descriptor, Slices
+from evaluation.schema import Intensity, Modality, Slices
 from evaluation.volume import Volume, radiological
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -66,13 +66,13 @@ def acquisition_axis(spacing: tuple[float, float, float]) -> int:
     return int(np.argmax(spacing))
 
 
-def view_of(volume: Volume, descriptor: Descriptor) -> View:
-    """The view of a volume that a descriptor asks for."""
-    turn = descriptor.orientation == "radiological" and not volume.flat
+def view_of(volume: Volume, orientation: str, plane: str) -> View:
+    """The view of a volume, `orientation` and `plane` as descriptors name them."""
+    turn = orientation == "radiological" and not volume.flat
     order = radiological(volume, volume.array)[1] if turn else (0, 1, 2)
     axis = order.index(0)
-    if not volume.flat and descriptor.slices.plane != "auto":
-        axis = PLANES.index(descriptor.slices.plane)
+    if not volume.flat and plane != "auto":
+        axis = PLANES.index(plane)
     elif not volume.flat and volume.spacing is not None:
         axis = order.index(acquisition_axis(volume.spacing))
     if volume.spacing is None:
@@ -125,15 +125,14 @@ def bad_slice(values: NDArray) -> str | None:
     return None
 
 
-def grey_levels(volume: Volume, descriptor: Descriptor) -> tuple[float, float]:
+def grey_levels(volume: Volume, modality: Modality, intensity: Intensity) -> tuple[float, float]:
     """The values that become black (0) and white (255)."""
-    intensity = descriptor.intensity
     given = intensity.window or intensity.percentiles or intensity.as_is
     if intensity.as_is or (
-        not given and volume.array.dtype == np.uint8 and descriptor.modality in ("US", "XR", "generic")
+        not given and volume.array.dtype == np.uint8 and modality in ("US", "XR", "generic")
     ):
         return 0.0, 255.0
-    if intensity.window or (not given and descriptor.modality == "CT"):
+    if intensity.window or (not given and modality == "CT"):
         return intensity.window or (-160.0, 240.0)
     values = volume.array.ravel()
     values = values[:: max(1, values.size // 4_000_000)]  # a percentile needs no more

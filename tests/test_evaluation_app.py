@@ -1,0 +1,419 @@
+"""The page to try methods by hand: its server, its command, and the page in a real browser."""
+
+import base64
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from evaluation_cases import disc_case, disc_folder, random_tiny
+from evaluation_files import blocks, cut_short, picture_of, write_dicom_series, write_itk, write_picture
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from skimage.draw import polygon2mask
+from werkzeug.serving import make_server
+
+from evaluation.app.asking import Asked, Asker
+from evaluation.app.pictures import Library
+from evaluation.app.server import make_app, outline
+from evaluation.cli import main
+from evaluation.methods import build
+from evaluation.run import ask, case_prompts
+from evaluation.session import load_datasets
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory):
+    weights = random_tiny(tmp_path_factory.mktemp("app") / "rand.pth")
+    return [
+        build(spec)
+        for spec in (f"rand=checkpoint:{weights}", f"zoom:{weights}", "ellipse", "grabcut", "chan_vese")
+    ]
+
+
+@pytest.fixture
+def library(tmp_path):
+    root, descriptor = disc_folder(tmp_path / "sets")
+    return Library(load_datasets([str(descriptor)], root), root, limit=3)
+
+
+@pytest.fixture
+def sent(tmp_path):
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def client(library, methods, sent):
+    return make_app(library, Asker(methods), sent).test_client()
+
+
+def post(client, path, code=200, **body):
+    reply = client.post(path, json=body)
+    assert reply.status_code == code, reply.get_data(as_text=True)
+    return reply.get_json()
+
+
+def send(client, *paths, code=200):
+    files = [(io.BytesIO(path.read_bytes()), path.name) for path in paths]
+    reply = client.post("/api/files", data={"files": files})
+    assert reply.status_code == code, reply.get_data(as_text=True)
+    return reply.get_json()
+
+
+def pixels(client, **body):
+    reply = client.post("/api/mask.png", json=body)
+    assert reply.status_code == 200, reply.get_data(as_text=True)
+    return np.asarray(Image.open(io.BytesIO(reply.data))) > 127
+
+
+def shown(reply):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(reply["png"].partition(",")[2]))))
+
+
+def test_sets_and_their_cases_are_listed_and_shown(client, library):
+    start = client.get("/api/start").get_json()
+    assert [item["name"] for item in start["datasets"]] == ["discs"]
+    assert start["methods"] == ["rand", "rand-zoom", "ellipse", "grabcut", "chan_vese"]
+    found = client.get("/api/datasets/discs").get_json()
+    assert found["problems"] == []
+    cases = library.datasets["discs"].cases
+    assert [item["title"] for item in found["cases"]] == [case.case for case in cases]
+    assert len(cases) == 3
+    reply = post(client, "/api/show", image=found["cases"][1]["image"])
+    np.testing.assert_array_equal(shown(reply), cases[1].image)
+    assert [item["structure"] for item in reply["references"]] == ["disc"]
+
+
+@pytest.mark.parametrize("name", ["rand", "rand-zoom"])
+def test_clicks_are_answered_as_the_evaluation_has_them_answered(client, library, methods, name):
+    case = library.datasets["discs"].cases[0]
+    method = next(item for item in methods if item.name == name)
+    _, answers = ask(method, case, case_prompts(case, ["clicks:4", "box"], seed=3))
+    for answer in answers:
+        prompt = answer.prompt
+        clicks = [[int(x), int(y), int(k)] for (x, y), k in zip(prompt.points, prompt.labels, strict=True)]
+        box = None if prompt.box is None else prompt.box.tolist()
+        body = {"image": "case/discs/0", "method": name, "clicks": clicks, "box": box}
+        np.testing.assert_array_equal(pixels(client, **body), answer.predicted.mask)
+        reply = post(client, "/api/ask", **body)
+        assert reply["iou"] == pytest.approx(answer.predicted.iou, abs=1e-5)
+        assert reply["pixels"] == answer.predicted.mask.sum()
+    assert len(answers) == 5
+
+
+def test_an_image_is_encoded_once_and_rounds_are_kept(library):
+    case = disc_case()
+
+    class Counting:
+        name = "counting"
+        encoded = predicted = 0
+
+        def accepts(self, setting):
+            return True
+
+        def encode(self, image):
+            self.encoded += 1
+            return image
+
+        def predict(self, encoded, prompts):
+            from evaluation.methods import Predicted
+
+            self.predicted += len(prompts)
+            return [Predicted(encoded > 0, memory=len(prompt.points)) for prompt in prompts]
+
+    method = Counting()
+    asker = Asker([method])
+    clicks = ((5, 5, 1), (6, 5, 0), (7, 5, 1))
+    for count in (1, 2, 3, 2):  # the last is an undo
+        asker.ask("counting", "a", case.image, Asked(clicks[:count]))
+    assert (method.encoded, method.predicted) == (1, 3)
+    asker.ask("counting", "b", case.image, Asked(clicks, (1, 1, 9, 9)))  # another image: all rounds anew
+    assert (method.encoded, method.predicted) == (2, 7)
+
+
+def test_dice_is_that_of_the_reference_met_best(client, library):
+    case = library.datasets["discs"].cases[0]
+    (item,) = case.objects
+    rows, columns = np.nonzero(item.mask)
+    box = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+    body = {"image": "case/discs/0", "method": "ellipse", "box": box}
+    mask = pixels(client, **body)
+    reply = post(client, "/api/ask", **body)
+    assert reply["structure"] == "disc"
+    assert reply["dsc"] == pytest.approx(2 * (mask & item.mask).sum() / (mask.sum() + item.mask.sum()))
+
+
+@given(arrays(bool, (9, 11)))
+def test_outlines_hold_the_mask(mask):
+    drawn = np.zeros(mask.shape, int)
+    for line in outline(mask):
+        # A polygon over pixel centres; one inside another is a hole, as the canvas's even-odd rule fills it.
+        drawn += polygon2mask(mask.shape, np.array(line).reshape(-1, 2)[:, ::-1] - 0.5)
+    np.testing.assert_array_equal(drawn % 2 == 1, mask)
+
+
+def test_an_own_volume_is_shown_slice_by_slice(client, tmp_path):
+    label = blocks((5, 30, 40), [1, 2])
+    image = picture_of(label, np.random.default_rng(0))
+    opened = send(client, write_itk(tmp_path / "my scan.nii.gz", image, (1.0, 1.0, 3.0)))
+    assert opened["title"] == "my scan.nii.gz"
+    first = post(client, "/api/show", image=opened["image"])
+    assert (first["slices"], first["slice"], first["frames"]) == (5, 2, 1)
+    assert (first["width"], first["height"]) == (40, 30)
+    low, high = float(image.min()), float(image.max())
+    assert first["span"] == [low, high]
+    wide = post(client, "/api/show", image=opened["image"], slice=3, levels=[low, high])
+    expected = np.rint((image[3].astype(float) - low) / (high - low) * 255)
+    np.testing.assert_allclose(shown(wide), expected, atol=1)
+    side = post(client, "/api/show", image=opened["image"], plane="sagittal")
+    assert (side["slices"], side["width"], side["height"]) == (40, 30, 5)
+    reply = post(client, "/api/ask", image=opened["image"], slice=3, method="ellipse", box=[2, 2, 11, 11])
+    assert reply["dsc"] is None
+    assert reply["mm2"] == pytest.approx(reply["pixels"])
+
+
+def test_hounsfield_units_open_in_the_window_of_soft_tissue(client, tmp_path):
+    values = np.linspace(-1000, 900, 5 * 20 * 30).reshape(5, 20, 30).astype(np.int16)
+    opened = send(client, write_itk(tmp_path / "ct.mha", values))
+    assert post(client, "/api/show", image=opened["image"])["levels"] == [-160, 240]
+
+
+def test_files_that_belong_together_are_sent_together(client, tmp_path):
+    volume = picture_of(blocks((4, 24, 32), [1]), np.random.default_rng(1))
+    series = write_dicom_series(tmp_path / "series", volume)
+    opened = send(client, *series)
+    reply = post(client, "/api/show", image=opened["image"])
+    assert (reply["slices"], reply["width"], reply["height"]) == (4, 32, 24)
+    head = write_itk(tmp_path / "pair.mhd", volume)
+    voxels = next(path for path in tmp_path.glob("pair.*") if path != head)
+    opened = send(client, voxels, head)
+    assert post(client, "/api/show", image=opened["image"])["slices"] == 4
+
+
+def test_frames_of_a_cine_are_told_apart(client, tmp_path):
+    cine = np.random.default_rng(2).integers(0, 200, (3, 4, 20, 24)).astype(np.int16)
+    opened = send(client, write_itk(tmp_path / "cine.nii.gz", cine))
+    levels = [0, 255]
+    for frame in (2, 0):
+        reply = post(client, "/api/show", image=opened["image"], frame=frame, slice=1, levels=levels)
+        assert reply["frames"] == 3
+        np.testing.assert_array_equal(shown(reply), cine[frame, 1])
+    assert "frame 3 does not exist" in post(client, "/api/show", 400, image=opened["image"], frame=3)["error"]
+
+
+def test_files_opened_before_can_be_shown_again(client, tmp_path):
+    volume = picture_of(blocks((4, 24, 32), [1]), np.random.default_rng(3))
+    scan = send(client, write_itk(tmp_path / "scan.nii.gz", volume))["image"]
+    before = post(client, "/api/show", image=scan)
+    other = send(client, write_picture(tmp_path / "other.png", volume[0].astype(np.uint8)))["image"]
+    assert post(client, "/api/show", image=other)["slices"] == 1
+    assert post(client, "/api/show", image=scan) == before
+    start = client.get("/api/start").get_json()
+    assert [item["title"] for item in start["files"]] == ["scan.nii.gz", "other.png"]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_not_kept(client, tmp_path, sent):
+    (tmp_path / "notes.txt").write_text("no image")
+    assert "notes.txt: unknown kind of file" in send(client, tmp_path / "notes.txt", code=400)["error"]
+    scan = write_itk(tmp_path / "scan.nii.gz", np.arange(4 * 9 * 9, dtype=np.int16).reshape(4, 9, 9))
+    assert send(client, cut_short(scan), code=400)["error"].startswith("scan.nii.gz: ")
+    assert "no file" in client.post("/api/files", data={}).get_json()["error"]
+    assert not list(sent.iterdir())
+
+
+def test_a_name_cannot_lead_out_of_the_folder(client, tmp_path, sent):
+    reply = client.post("/api/files", data={"files": [(io.BytesIO(b"x"), "../../outside.png")]})
+    assert reply.status_code == 400
+    assert not list(tmp_path.rglob("outside.png"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clicks": [[500, 3, 1]]}, "lies outside of the image"),
+        ({"clicks": [[-1, 3, 1]]}, "lies outside of the image"),
+        ({"clicks": [[3, 3, 2]]}, "clicks.0.2"),
+        ({"box": [9, 9, 4, 20]}, "is no box"),
+        ({"box": [float("nan"), 0, 4, 4]}, "is no box"),
+        ({}, "no prompt"),
+        ({"method": "nobody", "clicks": [[3, 3, 1]]}, "no method 'nobody'"),
+        ({"method": "ellipse", "clicks": [[3, 3, 1]]}, "needs a box"),
+        ({"method": "chan_vese", "clicks": [[3, 3, 1], [9, 9, 0]]}, "takes no such prompt"),
+        ({"image": "case/discs/99", "clicks": [[3, 3, 1]]}, "no such image"),
+        ({"image": "case/../1", "clicks": [[3, 3, 1]]}, "no such image"),
+        ({"levels": [5, 5], "clicks": [[3, 3, 1]]}, "black must be below"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_question_is_answered_in_one_line(client, change, message):
+    body = {"image": "case/discs/0", "method": "rand", **change}
+    error = post(client, "/api/ask", 400, **body)["error"]
+    assert message in error
+    assert "\n" not in error
+
+
+def test_other_sites_are_turned_away(client):
+    assert client.get("/", headers={"Host": "evil.example:8000"}).status_code == 403
+    body = {"image": "case/discs/0"}
+    assert client.post("/api/show", json=body, headers={"Origin": "http://evil.example"}).status_code == 403
+    assert client.post("/api/show", json=body, headers={"Origin": "http://localhost"}).status_code == 200
+
+
+def test_the_command_serves_until_it_is_interrupted(tmp_path):
+    scan = write_itk(tmp_path / "scan.nii.gz", picture_of(blocks((3, 30, 40), [1]), np.random.default_rng(4)))
+    command = [
+        sys.executable,
+        "-m",
+        "evaluation.cli",
+        "app",
+        str(scan),
+        "--method",
+        "ellipse",
+        "--port",
+        "0",
+        "--no-browser",
+    ]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        address = process.stdout.readline().split()[0]
+        with urlopen(address, timeout=60) as reply:
+            assert b"SynthFM" in reply.read()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (0, "")
+    assert not list(tmp_path.glob("synthfm-app-*"))
+
+
+def test_a_port_that_is_taken_and_a_file_that_is_missing_are_named(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(main, ["app", "--method", "ellipse", "--port", str(port), "--no-browser"])
+    assert done.exit_code == 2
+    assert done.output == f"Error: --port {port}: in use; choose another, or 0 for any that is free\n"
+    done = CliRunner().invoke(main, ["app", str(tmp_path / "no.png"), "--method", "ellipse", "--no-browser"])
+    assert done.exit_code == 2
+    assert "no.png: no such file" in done.output
+
+
+@pytest.fixture
+def page(library, methods, sent):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here to run the page in")
+    from playwright.sync_api import sync_playwright
+
+    server = make_server("127.0.0.1", 0, make_app(library, Asker(methods), sent), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            page = chromium.new_page(viewport={"width": 1200, "height": 900})
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            page.wait_for_function("state.shown !== null")
+            yield page
+            chromium.close()
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def results(page):
+    page.wait_for_function("!asking")
+    return [[cell.inner_text() for cell in row.locator("td").all()] for row in page.locator("tbody tr").all()]
+
+
+def on_screen(page, x, y):
+    """Where a pixel's centre lies on the page."""
+    edge = page.locator("#canvas").bounding_box()
+    width, height = page.evaluate("[state.shown.width, state.shown.height]")
+    return edge["x"] + (x + 0.5) * edge["width"] / width, edge["y"] + (y + 0.5) * edge["height"] / height
+
+
+def test_the_page_in_a_browser(page, library, methods, tmp_path):
+    case = library.datasets["discs"].cases[0]
+    (item,) = case.objects
+    rows, columns = np.nonzero(item.mask)
+    x0, y0, x1, y1 = columns.min(), rows.min(), columns.max(), rows.max()
+    # A box around the disc, for two methods.
+    page.check("#methods input[value=ellipse]")
+    page.mouse.move(*on_screen(page, x0, y0))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, x1, y1), steps=4)
+    page.mouse.up()
+    first, second = results(page)
+    assert page.evaluate("box()") == [x0, y0, x1 + 1, y1 + 1]
+    assert [first[0].strip(), second[0].strip()] == ["rand", "ellipse"]
+    assert second[1].endswith("(disc)")
+    assert float(second[1].split()[0]) > 0.95
+    # The mask is drawn where it is: inside of the ellipse the canvas is not the image's grey any more.
+    grey = """([x, y]) => {
+      const zoom = canvas.width / state.shown.width;
+      const [red, green, blue] = pen.getImageData((x + 0.5) * zoom, (y + 0.5) * zoom, 1, 1).data;
+      return red === green && green === blue;
+    }"""
+    page.uncheck("#methods input[value=rand]")
+    results(page)
+    inside, outside = [int((x0 + x1) // 2), int((y0 + y1) // 2)], [1, 1]
+    assert page.evaluate(grey, inside) is False
+    assert page.evaluate(grey, outside) is True
+    # What is saved is the mask that is shown.
+    with page.expect_download() as download:
+        page.click("text=Save mask")
+    download.value.save_as(tmp_path / "mask.png")
+    assert download.value.suggested_filename.endswith("_ellipse.png")
+    saved = np.asarray(Image.open(tmp_path / "mask.png")) > 127
+    assert saved.shape == item.mask.shape
+    assert 2 * (saved & item.mask).sum() / (saved.sum() + item.mask.sum()) == pytest.approx(
+        float(second[1].split()[0]), abs=1e-3
+    )
+    # Clicks: object, then background with the right button; undo takes the last away; Escape all.
+    page.check("#methods input[value=rand]")
+    page.keyboard.press("Escape")
+    assert results(page) == []
+    page.mouse.click(*on_screen(page, *inside))
+    page.mouse.click(*on_screen(page, *outside), button="right")
+    assert len(results(page)) == 2
+    assert page.evaluate("clicks()") == [[*inside, 1], [*outside, 0]]
+    page.keyboard.press("Control+z")
+    assert "needs a box" in results(page)[1][1]
+    assert page.evaluate("clicks()") == [[*inside, 1]]
+
+
+def test_own_files_in_a_browser(page, tmp_path):
+    volume = picture_of(blocks((5, 30, 40), [1]), np.random.default_rng(5))
+    scan = write_itk(tmp_path / "scan.nii.gz", volume)
+    page.set_input_files("#files", str(scan))
+    page.wait_for_function("state.image.startsWith('file/') && state.shown.slices === 5")
+    assert page.is_visible("#slice")
+    page.mouse.move(*on_screen(page, 5, 5))
+    page.mouse.wheel(0, 100)
+    page.wait_for_function("state.shown.slice === 3")
+    page.fill("#low", "40")
+    page.fill("#high", "60")
+    page.press("#high", "Enter")
+    page.wait_for_function("state.shown.levels[1] === 60")
+    assert page.evaluate("state.shown.slice") == 3
+    (tmp_path / "broken.nii.gz").write_bytes(scan.read_bytes()[:60])
+    page.set_input_files("#files", str(tmp_path / "broken.nii.gz"))
+    page.wait_for_function("document.getElementById('status').classList.contains('bad')")
+    assert page.inner_text("#status").startswith("broken.nii.gz: ")
+    assert page.evaluate("state.shown.slices") == 5  # what was open still is
