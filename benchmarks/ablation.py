@@ -38,7 +38,7 @@ def call(program: str, *arguments: object) -> None:
 def ablation_table(scores: dict[int, pd.DataFrame]) -> typeset.Grid:
     """Modality rows by preset columns: mean DSC, its standard deviation over seeds, and the interval.
 
-    An object's DSC is averaged over the seeds before the volumes are resampled, so that the interval is
+    An object's DSC is averaged over the seeds before the patients are resampled, so that the interval is
     about the data, and the standard deviation about the training.
 
     Parameters
@@ -46,7 +46,7 @@ def ablation_table(scores: dict[int, pd.DataFrame]) -> typeset.Grid:
     scores
         ``scores.csv`` of each seed, with the presets as methods.
     """
-    keys = [*tables.OBJECT, "modality", "volume", "unit", "method", "round"]
+    keys = [*tables.OBJECT, "modality", tables.PATIENT, "unit", "method", "round"]
     pooled = pd.concat(scores.values()).groupby(keys, sort=False)["dsc"].mean().reset_index()
     table = tables.by_modality(pooled)
     seeds = pd.concat([tables.by_modality(part) for part in scores.values()])
@@ -119,7 +119,8 @@ def main(
         f"\n{num} images of {size} pixels and {steps} steps for each preset, seeds {seeds}. "
         "Mean DSC over structures"
         + (" ± standard deviation over seeds" if np.size(list(scores)) > 1 else "")
-        + " [95 % bootstrap interval, volumes resampled]. Best in bold, second underlined.\n"
+        + " [95 % bootstrap interval, patients resampled; a set of one patient counts as exact]. "
+        "Best in bold, second underlined.\n"
     )
     write_atomically(out / "ablation.md", text)
     write_atomically(

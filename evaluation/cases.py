@@ -60,6 +60,8 @@ class Case:
         y coronal, x sagittal) and the slice; for a 2-D image its own name.
     volume
         The volume (or image) it was cut from.
+    patient
+        Whose it is; images of one patient are not independent. The volume, where the dataset does not say.
     slice
         Position along the slice axis of the volume as shown, from 0.
     image
@@ -74,6 +76,7 @@ class Case:
     modality: str
     case: str
     volume: str
+    patient: str
     slice: int
     image: NDArray[np.uint8]
     spacing: tuple[float, float] | None
@@ -256,6 +259,7 @@ def _slice_cases(
             modality=descriptor.modality,
             case=name,
             volume=entry.id,
+            patient=entry.patient,
             slice=k,
             image=to_grey(image[k], levels),
             spacing=view.spacing,

@@ -71,7 +71,7 @@ def _config(preset: str, overrides: tuple[str, ...], prompts: tuple[str, ...], *
               help="A SAM-format checkpoint (or 'tiny', the embedded one); repeat for several.")  # fmt: skip
 @_data_options
 @click.option("--method", "methods", multiple=True, callback=_split, default=("ellipse",), show_default=True,
-              help="Classical methods, zoom:FILE, masks:DIR; see 'methods'. 'none' for none.")  # fmt: skip
+              help="As 'methods' lists them, zoom:FILE or medsam:FILE say; 'none' for none.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--baseline", help="Method that the others are tested against.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
@@ -213,8 +213,9 @@ def list_methods() -> None:
         click.echo(f"  {name:<16}{text}")
     click.echo(f"  {'masks:DIR':<16}masks saved by another system, see 'synthfm-eval prompts'")
     click.echo(f"  {'zoom:FILE':<16}a SAM-format checkpoint that looks again, at the square around its mask")
+    click.echo(f"  {'medsam:FILE':<16}MedSAM's checkpoint, prepared as its own program does; boxes alone")
     click.echo("models (--checkpoint [NAME=]FILE)")
-    click.echo(f"  {'SAM format':<16}SynthFM, SAM, MedSAM, MobileSAM; 'tiny' is the embedded one")
+    click.echo(f"  {'SAM format':<16}SynthFM, SAM, MobileSAM; 'tiny' is the embedded one")
     click.echo(f"  {'SAM 2':<16}its own checkpoints, with the optional package sam2")
     click.echo("prompt settings (--prompts)")
     for name, (text, _) in SETTINGS.items():

@@ -88,7 +88,9 @@ def clicks(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
             means, bands, turns = [], [], []
             for turn, group in part.groupby("round"):
                 drawn = statistics.bootstrap_means(
-                    group["dsc"].to_numpy(float), group["volume"].to_numpy(str), np.random.default_rng(0)
+                    group["dsc"].to_numpy(float),
+                    group[tables.PATIENT].to_numpy(str),
+                    np.random.default_rng(0),
                 )
                 turns.append(turn)
                 means.append(group["dsc"].mean())

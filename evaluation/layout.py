@@ -30,6 +30,8 @@ class Entry:
     ----------
     id
         Readable and unique in the dataset.
+    patient
+        Whose it is, unique in the dataset; the id without its frame, where the descriptor does not say.
     image
         The file, or the folder of a DICOM series.
     groups
@@ -45,6 +47,7 @@ class Entry:
     """
 
     id: str
+    patient: str
     image: Path
     groups: Groups
     masks: tuple[MaskFile, ...]
@@ -72,7 +75,16 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
                     continue
                 seen.add(entry_id)
                 yield Entry(
-                    entry_id, path, groups, tuple(chosen), tuple(source.masks), frame, table.get(path.name)
+                    entry_id,
+                    fill(source.patient, groups)
+                    if source.patient
+                    else _entry_id(source, groups, path, None, descriptor),
+                    path,
+                    groups,
+                    tuple(chosen),
+                    tuple(source.masks),
+                    frame,
+                    table.get(path.name),
                 )
 
 

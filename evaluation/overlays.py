@@ -70,7 +70,7 @@ class Gallery:
         if name in kept and name not in others:
             folder.mkdir(parents=True, exist_ok=True)
             partial = folder / (name + PARTIAL)
-            panels(case, by_method).save(partial, format="PNG")
+            panels(case, by_method).save(partial, format="PNG", compress_level=1)
             partial.replace(folder / name)
         for gone in set(others) - kept:
             (folder / gone).unlink()

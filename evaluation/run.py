@@ -246,6 +246,7 @@ def score_answers(
             modality=case.modality,
             case=case.case,
             volume=case.volume,
+            patient=case.patient,
             slice=case.slice,
             structure=answer.object.structure,
             instance=answer.object.instance,

@@ -139,12 +139,16 @@ class Source(Config):
     """Pattern of the images: a file, or the folder of a DICOM series."""
     id: Pattern | None = None
     """Readable name of a volume or image from the pattern's groups; by default all, joined by ``/``."""
+    patient: Pattern | None = None
+    """Whose it is, from the pattern's groups, where a patient has several images or volumes; by default each
+    is a patient of its own. Intervals and tests resample patients."""
     masks: list[Masks] = pydantic.Field(min_length=1)
 
     @pydantic.model_validator(mode="after")
     def _groups_bound(self) -> Source:
         known = group_names(self.image)
-        for key, text in [("id", self.id), *(("masks.select", masks.select) for masks in self.masks)]:
+        texts = [("id", self.id), ("patient", self.patient)]
+        for key, text in [*texts, *(("masks.select", masks.select) for masks in self.masks)]:
             unknown = group_names(text or "") - known
             if unknown:
                 names = ", ".join(sorted(known)) or "none"

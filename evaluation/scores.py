@@ -31,7 +31,7 @@ class Row:
 
     Attributes
     ----------
-    dataset, modality, case, volume, slice
+    dataset, modality, case, volume, patient, slice
         As in :class:`evaluation.cases.Case`.
     structure, instance
         The object; its number among those of the same structure in the case.
@@ -59,6 +59,7 @@ class Row:
     modality: str
     case: str
     volume: str
+    patient: str
     slice: int
     structure: str
     instance: int
@@ -214,7 +215,7 @@ def read_scores(folder: str | Path) -> pd.DataFrame:
     path = path / SCORES if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the output folder of 'synthfm-eval run'")
-    text = ["dataset", "modality", "case", "volume", "structure", "prompt", "method", "unit"]
+    text = ["dataset", "modality", "case", "volume", "patient", "structure", "prompt", "method", "unit"]
     numbers = [name for name in COLUMNS if name not in text]
     try:
         # Strings are kept as they are: a structure called "NA" is no missing value.

@@ -1,6 +1,7 @@
-"""Intervals and tests for scores that come in clusters: slices of a volume are not independent.
+"""Intervals and tests for scores that come in clusters: slices and organs of a patient are not independent.
 
-The unit of both the bootstrap and the test is the volume (for 2-D datasets the image).
+The unit of both the bootstrap and the test is the patient (the volume or image, where a dataset does not
+say more).
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ Values = NDArray[np.float64]
 
 
 def bootstrap_means(
-    values: Values, clusters: NDArray, rng: np.random.Generator, resamples: int = RESAMPLES
+    values: Values,
+    clusters: NDArray,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    *,
+    rows: NDArray | None = None,
 ) -> Values:
     """Means of resampled data, float64 (resamples,): whole clusters are drawn with replacement.
 
@@ -25,15 +31,22 @@ def bootstrap_means(
         (N,) scores.
     clusters
         (N,) the cluster of each, any sortable type.
+    rows
+        (N,) the row of a table that each belongs to: the mean over the rows of the mean of each, where one
+        draw of the clusters serves all rows. A row of which a draw holds nothing does not count in it.
 
     References
     ----------
     Field and Welsh (2007), Bootstrapping clustered data. J. R. Stat. Soc. B 69(3).
     """
-    _, place = np.unique(clusters, return_inverse=True)
-    sums, counts = np.bincount(place, values), np.bincount(place)
-    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
-    return (drawn @ sums) / (drawn @ counts)
+    names, place = np.unique(clusters, return_inverse=True)
+    kinds, row = np.unique(np.zeros(len(values)) if rows is None else rows, return_inverse=True)
+    sums, counts = np.zeros((2, len(names), len(kinds)))
+    np.add.at(sums, (place, row), values)
+    np.add.at(counts, (place, row), 1)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nanmean((drawn @ sums) / (drawn @ counts), axis=1))
 
 
 def interval(means: Values, level: float = 0.95) -> tuple[float, float]:

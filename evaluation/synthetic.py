@@ -56,7 +56,7 @@ def _shard(descriptor: Descriptor, path: Path, positions: list[int]) -> Iterator
                 continue
             kept = limit_objects(objects, descriptor.slices.max_objects, name)
             if kept:
-                yield Case(descriptor.name, sample.modality, name, name, 0, sample.image, None, kept)
+                yield Case(descriptor.name, sample.modality, name, name, name, 0, sample.image, None, kept)
 
 
 def _objects(sample: Sample, min_area: int) -> list[Object]:

@@ -16,6 +16,8 @@ OBJECT = ["dataset", "case", "structure", "instance", "prompt"]
 """What names one object under one prompt setting."""
 ROW = ["prompt", "dataset", "structure"]
 """What names one row of the tables."""
+PATIENT = "patient"
+"""The column of what is independent: the unit of intervals and tests."""
 METRICS = {"dsc": "DSC", "surface_dice": "surface Dice", "hd95": "HD95", "iou": "IoU"}
 HIGHER_IS_BETTER = {"dsc": True, "surface_dice": True, "iou": True, "hd95": False}
 
@@ -66,9 +68,9 @@ def summarise(
     Returns
     -------
     pandas.DataFrame
-        :data:`ROW`, ``modality`` (several joined by +), ``method``, ``n`` (objects), ``volumes``, ``mean``,
-        ``sd``, ``low`` and ``high`` (95 % bootstrap interval, NaN with a single volume), ``unit``, ``p`` and
-        ``p_holm`` (against the baseline; Holm's correction over all tests of this table).
+        :data:`ROW`, ``modality`` (several joined by +), ``method``, ``n`` (objects), ``patients``,
+        ``mean``, ``sd``, ``low`` and ``high`` (95 % bootstrap interval, NaN with a single patient),
+        ``unit``, ``p`` and ``p_holm`` (against the baseline; Holm's correction over all tests of this table).
 
     Raises
     ------
@@ -88,44 +90,41 @@ def summarise(
             part = group[group["method"] == method]
             if part.empty:
                 continue
-            values, clusters = part[metric].to_numpy(float), part["volume"].to_numpy(str)
-            means = _resampled(part, metric, np.random.default_rng(seed))
-            volumes = len(np.unique(clusters))
-            low, high = statistics.interval(means) if volumes > 1 else (np.nan, np.nan)
+            values, clusters = part[metric].to_numpy(float), part[PATIENT].to_numpy(str)
+            means = statistics.bootstrap_means(values, clusters, np.random.default_rng(seed))
+            patients = len(np.unique(clusters))
+            low, high = statistics.interval(means) if patients > 1 else (np.nan, np.nan)
             p = np.nan
             if reference is not None and method != baseline and len(reference):
                 own = _paired(group, method, metric).loc[reference.index]
                 p = statistics.paired_test(
                     own["value"].to_numpy(float),
                     reference["value"].to_numpy(float),
-                    reference["volume"].to_numpy(str),
+                    reference[PATIENT].to_numpy(str),
                 )
             lines.append(
                 dict(zip(ROW, key, strict=True))
                 | {"modality": "+".join(dict.fromkeys(part["modality"]))}
-                | {"method": method, "n": len(part), "volumes": volumes, "mean": values.mean()}
+                | {"method": method, "n": len(part), "patients": patients, "mean": values.mean()}
                 | {"sd": values.std(ddof=1) if len(values) > 1 else np.nan, "low": low, "high": high}
                 | {"unit": part["unit"].iloc[0] if metric == "hd95" else "", "p": p}
             )
     table = pd.DataFrame(lines)
     table["p_holm"] = statistics.holm(table["p"].tolist())
-    return table.astype({"n": int, "volumes": int})
-
-
-def _resampled(rows: pd.DataFrame, metric: str, rng: np.random.Generator) -> statistics.Values:
-    return statistics.bootstrap_means(rows[metric].to_numpy(float), rows["volume"].to_numpy(str), rng)
+    return table.astype({"n": int, "patients": int})
 
 
 def _paired(group: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     part = group[group["method"] == method].set_index(OBJECT)
-    return pd.DataFrame({"value": part[metric], "volume": part["volume"]})
+    return pd.DataFrame({"value": part[metric], PATIENT: part[PATIENT]})
 
 
 def by_modality(scores: pd.DataFrame, metric: str = "dsc", *, seed: int = 0) -> pd.DataFrame:
     """Mean over the rows (dataset x structure) of each modality: every structure weighs the same.
 
-    ``all`` is the mean over all rows. The interval resamples the volumes of each row; a row with one volume
-    adds nothing to its width. HD95 is averaged where all rows have one unit.
+    ``all`` is the mean over all rows. The interval resamples the patients of each dataset, with all their
+    structures; a dataset of one patient adds nothing to its width. HD95 is averaged where all rows have one
+    unit.
 
     Returns
     -------
@@ -144,14 +143,20 @@ def by_modality(scores: pd.DataFrame, metric: str = "dsc", *, seed: int = 0) -> 
                 part = here[here["method"] == method]
                 if part.empty:
                     continue
-                groups = [group for _, group in part.groupby(["dataset", "structure"], sort=False)]
-                rng = np.random.default_rng(seed)
-                means = np.mean([_resampled(group, metric, rng) for group in groups], axis=0)
-                low, high = statistics.interval(means) if np.ptp(means) > 0 else (np.nan, np.nan)
+                rng, means = np.random.default_rng(seed), np.zeros(statistics.RESAMPLES)
+                each = part.groupby(["dataset", "structure"], sort=False)[metric].mean()
+                for dataset, group in part.groupby("dataset", sort=False):
+                    drawn = statistics.bootstrap_means(
+                        group[metric].to_numpy(float),
+                        group[PATIENT].to_numpy(str),
+                        rng,
+                        rows=group["structure"].to_numpy(str),
+                    )
+                    means += drawn * (len(each[dataset]) / len(each))
+                low, high = statistics.interval(means) if np.ptp(means) > 1e-12 else (np.nan, np.nan)
                 lines.append(
-                    {"prompt": prompt, "modality": modality, "method": method, "rows": len(groups)}
-                    | {"n": len(part), "mean": np.mean([group[metric].mean() for group in groups])}
-                    | {"low": low, "high": high}
+                    {"prompt": prompt, "modality": modality, "method": method, "rows": len(each)}
+                    | {"n": len(part), "mean": each.mean(), "low": low, "high": high}
                 )
     return pd.DataFrame(lines)
 

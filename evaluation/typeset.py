@@ -45,13 +45,13 @@ def grids(summary: pd.DataFrame, metric: str = "dsc") -> Iterator[Grid]:
         methods = list(dict.fromkeys(part["method"]))
         rows = []
         for (dataset, structure), line in part.groupby(["dataset", "structure"], sort=False):
-            count, volumes = int(line["n"].iloc[0]), int(line["volumes"].iloc[0])
+            count, patients = int(line["n"].iloc[0]), int(line["patients"].iloc[0])
             unit = f" ({line['unit'].iloc[0]})" if metric == "hd95" else ""
-            labels = [str(dataset), f"{structure}{unit}", f"{count} / {volumes}"]
+            labels = [str(dataset), f"{structure}{unit}", f"{count} / {patients}"]
             rows.append((labels, _cells(line, methods, metric)))
         title = f"{METRICS[metric]}, prompt {prompt}"
         decimals = 1 if metric == "hd95" else 3
-        yield Grid(title, ["dataset", "structure", "objects / volumes"], methods, rows, decimals)
+        yield Grid(title, ["dataset", "structure", "objects / patients"], methods, rows, decimals)
 
 
 def modality_grid(table: pd.DataFrame, metric: str = "dsc") -> Grid:
@@ -136,12 +136,12 @@ def markdown(grid: Grid) -> str:
 def note(baseline: str | None) -> str:
     """What a table's marks mean, in one sentence each."""
     text = (
-        "Mean ± standard deviation over objects [95 % bootstrap interval, volumes resampled; none with one "
-        "volume]. Best in bold, second underlined."
+        "Mean ± standard deviation over objects [95 % bootstrap interval, patients resampled; none with one "
+        "patient]. Best in bold, second underlined."
     )
     if baseline is not None:
         text += (
-            f" * differs from {baseline}: paired Wilcoxon test on volume means, Holm-corrected over the "
+            f" * differs from {baseline}: paired Wilcoxon test on patients' means, Holm-corrected over the "
             f"table, p < {SIGNIFICANT:g}."
         )
     return text

@@ -55,7 +55,7 @@ def disc_case(number: int = 0, *, spacing: tuple[float, float] | None = None, se
         other = np.zeros_like(mask)
         other[48:56, 50:64] = True
         objects.append(Object("bar", other))
-    return Case("discs", "US", f"p{number}", f"p{number}", 0, image, spacing, tuple(objects))
+    return Case("discs", "US", f"p{number}", f"p{number}", f"p{number}", 0, image, spacing, tuple(objects))
 
 
 def random_tiny(path: Path) -> Path:

@@ -60,6 +60,16 @@ def test_a_miniature_of_the_public_layout_is_read(tree: str, tmp_path: Path) -> 
             assert np.mean(case.image[thing.mask] > np.median(outside)) > 0.97
 
 
+@pytest.mark.parametrize(
+    ("tree", "patients"), [("acdc", 2), ("camus (NIfTI)", 1), ("chaos-mr", 1), ("hc18", 2)]
+)
+def test_images_of_one_patient_are_known_as_such(tree: str, patients: int, tmp_path: Path) -> None:
+    name, build, _ = TREES[tree]
+    build(tmp_path)
+    cases = cases_of(name, tmp_path)
+    assert len({case.patient for case in cases}) == patients < len({case.volume for case in cases})
+
+
 def test_the_structures_that_matter_are_covered() -> None:
     wanted = "liver, spleen, left kidney, right kidney, gallbladder, stomach, pancreas, aorta, bladder"
     wanted += ", left ventricle, right ventricle, myocardium, left atrium, prostate, hippocampus, fetal head"

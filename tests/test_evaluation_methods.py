@@ -74,6 +74,18 @@ def test_negative_clicks_are_kept_out_and_positive_ones_in(name):
     assert all(found.mask[y, x] for x, y in prompt.positives)
 
 
+def test_grabcut_fills_a_small_object_of_low_contrast():
+    # In few pixels the cut is cheapest around the certain seeds: it shrank to them.
+    rng = np.random.default_rng(0)
+    ys, xs = np.mgrid[:48, :48]
+    mask = (ys - 22.0) ** 2 / 64 + (xs - 25.0) ** 2 / 49 < 1
+    image = np.clip(110 + 28 * mask + rng.normal(0, 12, mask.shape), 0, 255).astype(np.uint8)
+    method = methods.build("grabcut")
+    prompt = make_prompt(mask, ("set", "a", "x", "box_loose"), 0)
+    (found,) = method.predict(method.encode(image), [prompt])
+    assert score(found.mask, mask, None, 1).dsc > 0.85
+
+
 def test_a_large_image_is_worked_on_small_and_brought_back_in_place():
     case = disc_case(3)
     image = np.kron(case.image, np.ones((9, 9), np.uint8))  # 540 x 648
@@ -113,6 +125,43 @@ def test_a_batch_gives_each_prompt_what_sam_predictor_gives_it_alone(checkpoint)
         best = iou.argmax()
         assert answer.predicted.iou == pytest.approx(iou[best], abs=1e-5)
         assert (answer.predicted.mask != masks[best]).mean() < 1e-3
+
+
+def test_medsam_is_given_what_its_own_program_gives_it(checkpoint):
+    import torch
+    from skimage.transform import resize
+
+    from trainer import models
+
+    # Written after MedSAM's program: stretched, scaled to 0..1, the box along with it, probabilities resized.
+    case = disc_case(0, second=True)
+    height, width = case.image.shape
+    method = methods.build(f"medsam:{checkpoint}")
+    assert [name for name in SETTINGS if method.accepts(name)] == ["box", "box_loose"]
+    sam = models.load(checkpoint)[0].eval()
+    side = sam.image_encoder.img_size
+    square = resize(case.image, (side, side), order=3, preserve_range=True, anti_aliasing=True).astype(
+        np.uint8
+    )
+    square = (square - square.min()) / (square.max() - square.min())
+    with torch.no_grad():
+        features = sam.image_encoder(torch.tensor(square).float().expand(1, 3, side, side))
+        for answer in predict(method, case, "box"):
+            box = answer.prompt.box / np.array([width, height, width, height]) * side
+            boxes = torch.tensor(box).float()[None]
+            sparse, dense = sam.prompt_encoder(points=None, boxes=boxes, masks=None)
+            logits, _ = sam.mask_decoder(
+                image_embeddings=features,
+                image_pe=sam.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=False,
+            )
+            shares = torch.nn.functional.interpolate(torch.sigmoid(logits), (height, width), mode="bilinear")
+            expected = shares[0, 0].numpy() > 0.5
+            assert 0 < expected.sum() < expected.size
+            assert (answer.predicted.mask != expected).mean() < 1e-3
+            assert answer.predicted.iou is None
 
 
 def test_previous_logits_are_fed_back_with_the_next_click(checkpoint):

@@ -25,7 +25,14 @@ def rows(method="a", *, dataset="ct", structure="liver", volumes=6, slices=3, ds
             lines.append(
                 dict.fromkeys(COLUMNS, 0)
                 | {"dataset": dataset, "modality": dataset.upper()[:2], "case": f"v{volume}/z{k}"}
-                | {"volume": f"v{volume}", "slice": k, "structure": structure, "prompt": prompt, "round": 1}
+                | {
+                    "volume": f"v{volume}",
+                    "patient": f"p{volume}",
+                    "slice": k,
+                    "structure": structure,
+                    "prompt": prompt,
+                    "round": 1,
+                }
                 | {"clicks": 1, "method": method, "dsc": value, "iou": value / (2 - value), "unit": "mm"}
                 | {"hd95": 10 * (1 - value), "surface_dice": value, "tolerance": 2.0}
                 | {"predicted_iou": value**2, "reference_pixels": 100, "predicted_pixels": 100}
@@ -46,16 +53,18 @@ def test_means_counts_and_spread_are_pandas():
     scores = two()
     line = tables.summarise(scores).set_index("method").loc["a"]
     values = scores["dsc"][scores["method"] == "a"]
-    assert (line["n"], line["volumes"]) == (18, 6)
+    assert (line["n"], line["patients"]) == (18, 6)
     assert line["mean"] == pytest.approx(values.mean())
     assert line["sd"] == pytest.approx(values.std())
     assert line["low"] < line["mean"] < line["high"]
 
 
-def test_the_interval_is_that_of_whole_volumes():
-    # Slices of a volume that are copies of each other add no information: the interval must not shrink.
+def test_the_interval_is_that_of_whole_patients():
+    # Images of a patient that are copies of each other add no information: the interval must not shrink.
     one = rows(slices=1, volumes=12)
-    copies = pd.concat([one.assign(case=one["case"] + f"/{k}") for k in range(20)])
+    copies = pd.concat(
+        [one.assign(case=one["case"] + f"/{k}", volume=one["volume"] + f"-{k}") for k in range(20)]
+    )
     narrow, same = (tables.summarise(table).iloc[0] for table in (one, copies))
     assert same["high"] - same["low"] == pytest.approx(narrow["high"] - narrow["low"], rel=0.01)
 
@@ -70,18 +79,19 @@ def test_the_bootstrap_interval_covers_the_mean_of_a_normal_sample():
     assert 175 < hits < 200
 
 
-def test_one_volume_has_no_interval():
-    line = tables.summarise(rows(volumes=1)).iloc[0]
+def test_one_patient_has_no_interval():
+    line = tables.summarise(rows().assign(patient="p")).iloc[0]
     assert np.isnan(line["low"])
     assert np.isnan(line["high"])
 
 
-def test_the_paired_test_is_scipys_on_volume_means():
+def test_the_paired_test_is_scipys_on_patients_means():
     from scipy.stats import wilcoxon
 
     scores = two()
+    scores["patient"] = scores["volume"].str[-1].astype(int).mod(3)  # two volumes of each
     summary = tables.summarise(scores, baseline="b").set_index("method")
-    means = scores.groupby(["method", "volume"])["dsc"].mean().unstack(0)
+    means = scores.groupby(["method", "patient"])["dsc"].mean().unstack(0)
     assert summary.loc["a", "p"] == pytest.approx(wilcoxon(means["a"] - means["b"]).pvalue)
     assert np.isnan(summary.loc["b", "p"])
 
@@ -139,6 +149,32 @@ def test_modalities_weigh_structures_alike():
     assert table.loc["all", "mean"] == pytest.approx((0.9 + 0.5 + 0.2) / 3)
 
 
+def test_organs_of_a_patient_are_drawn_together():
+    # Of organs that all score as their patient does, the mean is as uncertain as that of one.
+    organs = [rows(structure=name, slices=1, volumes=15) for name in ("liver", "spleen", "kidney", "aorta")]
+    one, four = (tables.by_modality(pd.concat(parts)).iloc[0] for parts in (organs[:1], organs))
+    assert four["high"] - four["low"] == pytest.approx(one["high"] - one["low"])
+    assert four["mean"] == pytest.approx(one["mean"])
+
+
+def test_an_organ_that_few_patients_have_counts_in_the_draws_that_hold_one():
+    rare = rows(structure="tumour", slices=1, volumes=1, dsc=0.4, spread=0)
+    table = tables.by_modality(pd.concat([rows(slices=1, volumes=8, dsc=0.8, spread=0), rare])).iloc[0]
+    assert table["mean"] == pytest.approx(0.6)
+    assert table["low"] == pytest.approx(0.6)
+    assert table["high"] == pytest.approx(0.8)  # of draws without that patient
+
+
+def test_the_star_is_of_the_corrected_test():
+    parts = [
+        two(structure=f"s{k}", volumes=6, slices=1) for k in range(12)
+    ]  # the least p of six pairs is 0.031
+    summary = tables.summarise(pd.concat(parts), baseline="b")
+    assert (summary.loc[summary["method"] == "a", "p"] < 0.05).any()
+    (grid,) = typeset.grids(summary)
+    assert not any(cell.differs for _, cells in grid.rows for cell in cells)
+
+
 def test_stacked_slices_weigh_by_area():
     scores = rows(volumes=1, slices=2)
     scores["reference_pixels"] = [10, 190]
@@ -147,6 +183,11 @@ def test_stacked_slices_weigh_by_area():
     (line,) = tables.stacked(scores).to_dict("records")
     assert line["dsc"] == pytest.approx(2 * 180 / (200 + 220))
     assert line["coverage"] == pytest.approx(0.5)
+
+
+def test_each_object_has_a_stack_of_its_own():
+    scores = pd.concat([rows(volumes=1, instance=1), rows(volumes=1, instance=2, dsc=0.3)])
+    assert len(tables.stacked(scores)) == 2
 
 
 def test_two_dimensional_images_have_no_stack():

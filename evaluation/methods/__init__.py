@@ -66,7 +66,7 @@ CLASSICAL = {
 }
 """Method name (and module in this folder) to what it does."""
 
-MODELS = ("checkpoint", "zoom")
+MODELS = ("checkpoint", "zoom", "medsam")
 """Kinds of method that are opened from a checkpoint."""
 
 
@@ -77,8 +77,8 @@ def build(spec: str, *, device: str = "cpu", multimask: str = "auto") -> Method:
     ----------
     spec
         A name of :data:`CLASSICAL`; ``checkpoint:FILE`` for a SAM or SAM 2 checkpoint; ``zoom:FILE`` for a
-        SAM one that looks twice; ``masks:DIR`` for masks saved by another system. ``NAME=`` before it gives
-        the name of its column.
+        SAM one that looks twice; ``medsam:FILE`` for MedSAM's; ``masks:DIR`` for masks saved by another
+        system. ``NAME=`` before it gives the name of its column.
     device
         Where models run.
     multimask
@@ -92,6 +92,10 @@ def build(spec: str, *, device: str = "cpu", multimask: str = "auto") -> Method:
         If it needs a package that is not installed.
     """
     name, kind, argument = parse(spec)
+    if kind == "medsam":
+        from evaluation.methods import medsam
+
+        return medsam.open_checkpoint(name, argument, device=device)
     if kind in MODELS:
         from evaluation.methods import sam
 
@@ -122,6 +126,6 @@ def parse(spec: str) -> tuple[str, str, str]:
     if kind in CLASSICAL and not argument:
         return given or kind, kind, ""
     raise InputError(
-        f"unknown method {spec!r}; choose among {', '.join(CLASSICAL)}, zoom:FILE and masks:DIR; "
-        "models are given with --checkpoint [NAME=]FILE"
+        f"unknown method {spec!r}; choose among {', '.join(CLASSICAL)}, zoom:FILE, medsam:FILE and "
+        "masks:DIR; models are given with --checkpoint [NAME=]FILE"
     )

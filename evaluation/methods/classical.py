@@ -79,10 +79,17 @@ class Classical:
     """A function of a :class:`Local` behind the method protocol."""
 
     def __init__(
-        self, name: str, segment: Callable[[Local], Mask], *, negatives: bool = True, side: int = SIDE
+        self,
+        name: str,
+        segment: Callable[[Local], Mask],
+        *,
+        negatives: bool = True,
+        side: int = SIDE,
+        enlarge: bool = False,
     ) -> None:
         self.name = name
         self._side = side
+        self._enlarge = enlarge
         self._segment = segment
         self._negatives = negatives
 
@@ -93,16 +100,28 @@ class Classical:
         return image
 
     def predict(self, encoded: NDArray[np.uint8], prompts: Sequence[Prompt]) -> list[Predicted]:
-        return [Predicted(in_window(encoded, prompt, self._segment, self._side)) for prompt in prompts]
+        return [
+            Predicted(in_window(encoded, prompt, self._segment, self._side, self._enlarge))
+            for prompt in prompts
+        ]
 
 
 def in_window(
-    image: NDArray[np.uint8], prompt: Prompt, segment: Callable[[Local], Mask], side: int = SIDE
+    image: NDArray[np.uint8],
+    prompt: Prompt,
+    segment: Callable[[Local], Mask],
+    side: int = SIDE,
+    enlarge: bool = False,
 ) -> Mask:
-    """Segment in the window of a prompt and bring the mask back to the image, bool (H, W)."""
+    """Segment in the window of a prompt and bring the mask back to the image, bool (H, W).
+
+    A window whose longest side is more than `side` pixels is reduced to that; with `enlarge` a smaller one is
+    brought up to it.
+    """
     x0, y0, x1, y1 = window(prompt, image.shape)
     height, width = y1 - y0, x1 - x0
-    factor = min(1.0, side / max(height, width))
+    factor = side / max(height, width)
+    factor = factor if enlarge else min(1.0, factor)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     scale = np.array([size[0] / width, size[1] / height])
     crop = Image.fromarray(image[y0:y1, x0:x1]).resize(size, Image.Resampling.BILINEAR)

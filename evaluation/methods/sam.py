@@ -1,4 +1,4 @@
-"""SAM-format checkpoints: SynthFM, SAM, MedSAM, MobileSAM, `tiny`."""
+"""SAM-format checkpoints: SynthFM, SAM, MobileSAM, `tiny`."""
 
 from __future__ import annotations
 
