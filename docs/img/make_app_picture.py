@@ -1,4 +1,4 @@
-"""Makes the picture of the page of ``make app`` in README: ``python docs/img/make_app_picture.py`` (needs Chromium).
+"""Makes the picture of the page in README: ``python docs/img/make_app_picture.py`` (needs Chromium).
 
 A synthetic image, for the reason given in ``make_model_picture.py``.
 """
