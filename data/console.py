@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +22,18 @@ def check_jobs(jobs: int) -> None:
     """Raise :class:`InputError` unless `jobs` is -1 (one a core) or a number of workers."""
     if jobs == 0 or jobs < -1:
         raise InputError(f"--jobs {jobs}: a number from 1, or -1 for one a core")
+
+
+class NamedPath(click.Path):
+    """A path; an empty one, as from a variable that is not set, is not the current folder."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "":
+            self.fail("is empty", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Group(click.Group):

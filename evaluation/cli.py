@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from data import console
-from data.console import Failed, InputError
+from data.console import Failed, InputError, NamedPath
 
 
 @click.group(cls=console.Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,15 +22,18 @@ def main(verbose: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _split(_: Any, __: Any, values: tuple[str, ...]) -> tuple[str, ...]:
+def _split(_: Any, option: Any, values: tuple[str, ...]) -> tuple[str, ...]:
     """Options that may be repeated and may hold several, separated by commas."""
-    return tuple(part for value in values for part in value.split(",") if part)
+    parts = tuple(part for value in values for part in value.split(",") if part)
+    if values and not parts:  # as from a variable that is not set
+        raise InputError(f"{option.opts[0]} is given, but empty")
+    return parts
 
 
 _data = [
     click.option(
         "--data-root",
-        type=click.Path(path_type=Path),
+        type=NamedPath(),
         default=Path("."),
         show_default=True,
         help="Folder under which the datasets lie.",
@@ -72,7 +75,7 @@ def _config(preset: str, overrides: tuple[str, ...], prompts: tuple[str, ...], *
 @_data_options
 @click.option("--method", "methods", multiple=True, callback=_split, default=("ellipse",), show_default=True,
               help="As 'methods' lists them, zoom:FILE or medsam:FILE say; 'none' for none.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--out", type=NamedPath(), required=True, help="Folder of the run.")
 @click.option("--baseline", help="Method that the others are tested against.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--jobs", type=int, default=-1, show_default=True, help="Threads for the scores; -1 for all.")
@@ -122,7 +125,7 @@ def _checkpoint_spec(item: str) -> str:
 
 @main.command()
 @_data_options
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--out", type=NamedPath(), required=True, help="Folder to write.")
 def prompts(data_root: Path, datasets: tuple[str, ...], out: Path, **settings: Any) -> None:
     """Export the prompts as JSON and the images as PNG, for any other system.
 
@@ -138,7 +141,7 @@ def prompts(data_root: Path, datasets: tuple[str, ...], out: Path, **settings: A
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=NamedPath())
 @click.option("--baseline", help="Method that the others are tested against (paired Wilcoxon, Holm).")
 def report(folder: Path, baseline: str | None) -> None:
     """Make every table and figure, and one HTML page, from FOLDER/scores.csv."""
@@ -150,11 +153,11 @@ def report(folder: Path, baseline: str | None) -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=NamedPath())
 @click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=_split,
               help="As for 'run'. Without it and --method: 'tiny', with one look and with two.")  # fmt: skip
 @click.option("--method", "methods", multiple=True, callback=_split, help="As for 'run'.")
-@click.option("--data-root", type=click.Path(path_type=Path), default=Path("."), show_default=True,
+@click.option("--data-root", type=NamedPath(), default=Path("."), show_default=True,
               help="Folder under which the datasets lie.")  # fmt: skip
 @click.option("--dataset", "datasets", multiple=True, callback=_split, help="As for 'run'; none are needed.")
 @click.option("--limit", type=click.IntRange(min=1), default=40, show_default=True, help="Cases a dataset.")
@@ -225,7 +228,7 @@ def list_methods() -> None:
 
 @main.command("datasets")
 @click.argument("name", required=False)
-@click.option("--data-root", type=click.Path(path_type=Path), default=Path("."), show_default=True,
+@click.option("--data-root", type=NamedPath(), default=Path("."), show_default=True,
               help="Folder under which the datasets lie.")  # fmt: skip
 def list_datasets(name: str | None, data_root: Path) -> None:
     """List the datasets and what of them is under the data root; with NAME, how to get it."""

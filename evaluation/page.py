@@ -109,7 +109,10 @@ def chosen_overlays(gallery: Path, medians: Mapping[str, float]) -> list[tuple[s
     """
     found = []
     for folder in sorted({path.parent for path in gallery.glob("*/*/*/*.png")}):
-        pictures = overlays.choose(folder, medians[folder.relative_to(gallery).as_posix()])
+        group = folder.relative_to(gallery).as_posix()
+        if group not in medians:  # of rows that are no longer among the scores
+            continue
+        pictures = overlays.choose(folder, medians[group])
         labelled = [(f"{label}, DSC {path.name[:5]}", embedded(path)) for label, path in pictures.items()]
         if labelled:
             found.append((" / ".join(folder.relative_to(gallery).parts), labelled))

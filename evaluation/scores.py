@@ -180,6 +180,9 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); give another --out") from error
+    if before != settings and not _has_rows(folder / SCORES):  # nothing was scored: nothing is mixed
+        write_atomically(path, json.dumps(settings, indent=1) + "\n")
+        return
     for key in {**before, **settings}:
         old, new = before.get(key), settings.get(key)
         if old != new:
@@ -187,6 +190,13 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
                 f"{folder}: holds scores made with {key} = {_brief(_differing(old, new))}, now it is "
                 f"{_brief(_differing(new, old))}; give another --out, or the settings of before to go on"
             )
+
+
+def _has_rows(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, encoding="utf-8") as handle:
+        return bool(handle.readline() and handle.readline())
 
 
 def _differing(value: Any, other: Any) -> Any:

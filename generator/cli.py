@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from data.console import Failed, Group
+from data.console import Failed, Group, NamedPath
 
 # Before NumPy is loaded: one thread a process, also where no worker process is started.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-IMAGE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = NamedPath(file_okay=False)
+IMAGE = NamedPath(dir_okay=False)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

@@ -112,6 +112,8 @@ WRONG = {
     "baseline": (["--baseline", "sam"], "ellipse"),
     "device": (["--checkpoint", "rand", "--device", "quantum"], "quantum"),
     "jobs": (["--jobs", "0"], "--jobs 0"),
+    "no dataset": (["--dataset", ""], "--dataset is given, but empty"),
+    "no prompts": (["--prompts", ","], "--prompts is given, but empty"),
 }
 
 
@@ -126,6 +128,17 @@ def test_a_wrong_argument_is_one_clear_line_and_leaves_nothing(discs, tmp_path, 
     assert message in text
     assert len(text.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_folder_is_not_the_current_one(discs, tmp_path, monkeypatch):
+    root, descriptor, _ = discs
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(
+        main, ["run", "--data-root", str(root), "--dataset", str(descriptor), "--out", ""]
+    )
+    assert result.exit_code == 2
+    assert "'--out': is empty" in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_datasets_and_methods_are_listed(discs):

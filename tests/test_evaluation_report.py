@@ -322,6 +322,16 @@ def test_the_page_is_whole_in_itself(report):
     assert "<c>" not in text
 
 
+def test_pictures_of_rows_that_are_gone_are_left_out(report, tmp_path):
+    folder = tmp_path / "a"
+    shutil.copytree(report[0], folder)
+    picture = folder / "overlays" / "gone" / "liver" / "box" / "0.500__a.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"")
+    write_report(read_scores(folder), folder)
+    assert "gone" not in (folder / PAGE).read_text()
+
+
 def test_every_figure_is_there(report):
     names = {path.stem.split("-")[0] for path in (report[0] / "figures").glob("*.png")}
     assert names == {"clicks", "structures", "scatter", "calibration"}

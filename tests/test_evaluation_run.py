@@ -194,8 +194,16 @@ def test_other_settings_are_refused_and_named(discs):
         go(discs, Oracle("m"), CONFIG.model_copy(update={"seed": 1}))
 
 
+def test_settings_under_which_nothing_was_scored_bind_nobody(tmp_path):
+    claim(tmp_path, {"prompts": ["point1"]})
+    ScoresFile(tmp_path).close()
+    claim(tmp_path, {"prompts": ["box"]})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"prompts": ["box"]}
+
+
 def test_of_several_definitions_the_one_that_differs_is_named(tmp_path):
     claim(tmp_path, {"descriptors": {"a": "0" * 64, "b": "1" * 64, "c": "2" * 64}})
+    (tmp_path / "scores.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match=r'descriptors = \{"c": "2+"\}, now it is \{"c": "3+"\};'):
         claim(tmp_path, {"descriptors": {"a": "0" * 64, "b": "1" * 64, "c": "3" * 64}})
 

@@ -11,6 +11,7 @@ import torch
 from trainer_data import write_dataset
 from trainer_runs import CONFIG, changed, numbers, rows, run
 
+from data.console import InputError
 from trainer import checkpoints, loop, models
 from trainer.config import PromptMix
 from trainer.tiny import TinyEncoder
@@ -34,6 +35,23 @@ def test_a_finished_run_is_not_run_again(shards, finished):
     before = (finished / "log.csv").read_bytes()
     run(CONFIG, shards, finished)
     assert (finished / "log.csv").read_bytes() == before
+
+
+def test_a_damaged_table_is_named_and_a_torn_last_line_dropped(shards, finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    text = (out / "log.csv").read_text()
+    (out / "log.csv").write_text(text + "5,20,0.")
+    run(CONFIG, shards, out)
+    assert (out / "log.csv").read_text() == text
+    for damaged, line in (
+        (text.replace("\n2,", "\nx,"), "line 3 is damaged"),
+        ("step,what\n" + text, "not this run's"),
+    ):
+        (out / "log.csv").write_text(damaged)
+        with pytest.raises(InputError, match=rf"log\.csv: {line}"):
+            run(CONFIG, shards, out)
+        assert (out / "log.csv").read_text() == damaged
 
 
 def test_accumulation_gives_the_same_losses(shards, finished, tmp_path):

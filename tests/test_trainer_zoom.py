@@ -84,10 +84,33 @@ def test_predict_gives_what_the_evaluation_gets():
         assert ours.iou == theirs.iou
 
 
-@pytest.mark.parametrize("prompt", [{}, {"points": [[1, 2]]}, {"labels": [1], "box": [1, 2, 3, 4]}])
-def test_an_incomplete_prompt_is_an_error(sam, prompt):
-    with pytest.raises(ValueError, match=r"prompt|together"):
-        zoom.predict(sam, np.zeros((9, 9), np.uint8), **prompt)
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ({}, "no prompt"),
+        ({"points": np.zeros((0, 2)), "labels": []}, "no prompt"),
+        ({"points": [[1, 2]]}, "go together"),
+        ({"labels": [1], "box": [1, 2, 3, 4]}, "go together"),
+        ({"points": [[1, 2]], "labels": [1, 0]}, r"expected \(N, 2\) and \(N,\)"),
+        ({"points": [1, 2], "labels": [1]}, r"expected \(N, 2\)"),
+        ({"points": [[1, 2]], "labels": [2]}, "1 for object, 0 for background"),
+        ({"points": [[9, 2]], "labels": [1]}, "not all in the image, 9 x 5"),
+        ({"points": [[1, np.nan]], "labels": [1]}, "not all in the image"),
+        ({"box": [1, 2, 3]}, "four numbers"),
+        ({"box": [3, 2, 1, 4]}, "holds nothing of the image"),
+        ({"box": [3, 2, 3, 4]}, "holds nothing of the image"),
+        ({"box": [9, 2, 12, 4]}, "holds nothing of the image"),
+        ({"box": [1, 2, np.nan, 4]}, "holds nothing of the image"),
+    ],
+)
+def test_a_prompt_that_is_none_of_the_image_is_an_error(sam, prompt, message):
+    with pytest.raises(ValueError, match=message):
+        zoom.predict(sam, np.zeros((5, 9), np.uint8), **prompt)
+
+
+def test_an_image_without_pixels_is_an_error(sam):
+    with pytest.raises(ValueError, match=r"image is uint8 \(0, 9\)"):
+        decode.encode_image(sam, np.zeros((0, 9), np.uint8))
 
 
 def test_an_object_as_large_as_the_image_is_not_looked_at_again(sam):

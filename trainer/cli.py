@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from data.console import Group, InputError
+from data.console import Group, InputError, NamedPath
 
 _FREEZE = ("encoder", "prompt_encoder", "decoder")
 
@@ -30,9 +30,7 @@ def _folders(values: tuple[str, ...]) -> tuple[str, ...]:
 @click.option(
     "--val", multiple=True, help="Validation folder(s). Without it a share of --shards is held out."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder."
-)
+@click.option("--out", type=NamedPath(file_okay=False), required=True, help="The run's folder.")
 @click.option("--preset", default="default", show_default=True, help="A preset's name, or a YAML file.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; repeatable."
@@ -121,9 +119,7 @@ def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:
     "--shards", multiple=True, required=True, help="Dataset folder(s); repeat, or separate by commas."
 )
 @click.option("--checkpoint", default="tiny", show_default=True, help="Whose encoder.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cache's folder."
-)
+@click.option("--out", type=NamedPath(file_okay=False), required=True, help="The cache's folder.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images at a time.")
 @click.option("--dry-run", is_flag=True, help="Only say how much disk it takes.")
 def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_run: bool) -> None:
@@ -145,7 +141,7 @@ def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_r
 
 @main.command()
 @click.argument("checkpoints", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True,
+@click.option("--out", type=NamedPath(dir_okay=False), required=True,
               help="The file; its suffix says the format: .pth, .safetensors or .onnx.")  # fmt: skip
 @click.option("--half", is_flag=True, help="Half precision: half the size.")
 def export(checkpoints: tuple[str, ...], out: Path, half: bool) -> None:
@@ -163,7 +159,7 @@ def export(checkpoints: tuple[str, ...], out: Path, half: bool) -> None:
 
 @main.command()
 @click.option("--model", required=True, help="vit_b, vit_l or vit_h.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/weights"),
+@click.option("--out", type=NamedPath(file_okay=False), default=Path("runs/weights"),
               show_default=True, help="The folder.")  # fmt: skip
 @click.option("--base-url", help="Another server that holds the same files.")
 def weights(model: str, out: Path, base_url: str | None) -> None:

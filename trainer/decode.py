@@ -103,7 +103,8 @@ def encode_image(sam: Sam, image: NDArray[np.uint8]) -> Embedding:
     image
         uint8, (H, W) grey or (H, W, 3) RGB; grey is given to the model as three equal channels.
     """
-    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+    grey = image.ndim == 2
+    if image.dtype != np.uint8 or not (grey or image.shape[2:] == (3,)) or 0 in image.shape:
         raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W) or (H, W, 3)")
     resized = ResizeLongestSide(sam.image_encoder.img_size).apply_image(image)
     tensor = (

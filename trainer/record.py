@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import io
 import json
 import platform
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from data.console import InputError
 from data.folder import write_atomically
 from trainer.validate import Scores
 
@@ -111,15 +113,27 @@ class Record:
 
 
 def _reopen(path: Path, columns: tuple[str, ...], step: int) -> Path:
-    """Keep the rows up to `step` of a table that an interrupted run has left."""
-    kept: list[dict[str, str]] = []
+    """Keep the rows up to `step` of a table that an interrupted run has left.
+
+    Raises
+    ------
+    InputError
+        If the file is another table, or a row but the last, which may have been cut short, is none of it.
+    """
+    kept: list[list[str]] = []
     if step and path.is_file():
         with open(path, newline="", encoding="utf-8") as handle:
-            kept = [row for row in csv.DictReader(handle) if int(row["step"]) <= step]
-    with open(path, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, columns)
-        writer.writeheader()
-        writer.writerows(kept)
+            head, *lines = [*csv.reader(handle)] or [[]]
+        if tuple(head) != columns:
+            raise InputError(f"{path}: not this run's table ({','.join(columns)}); move it away to go on")
+        for number, line in enumerate(lines, start=2):
+            if len(line) == len(columns) and line[0].isdecimal():
+                kept += [line] * (int(line[0]) <= step)
+            elif number <= len(lines):
+                raise InputError(f"{path}: line {number} is damaged; mend it or remove it to go on")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *kept])
+    write_atomically(path, text.getvalue())
     return path
 
 
@@ -127,6 +141,6 @@ def _append(
     path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]] | list[Mapping[str, float]]
 ) -> None:
     with open(path, "a", newline="", encoding="utf-8") as handle:
-        csv.DictWriter(handle, columns).writerows(
+        csv.DictWriter(handle, columns, lineterminator="\n").writerows(
             {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
         )

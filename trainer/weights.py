@@ -73,6 +73,8 @@ def download(model: str, out: Path, base_url: str = BASE_URL) -> Path:
 
 
 def _fetch(url: str, target: Path) -> None:
+    if not url.startswith(("http://", "https://", "file://")):
+        raise InputError(f"--base-url {url}: no address; write it with https:// before it")
     try:
         with urllib.request.urlopen(url, timeout=60) as answer, open(target, "wb") as handle:
             size = int(answer.headers.get("Content-Length") or 0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
@@ -55,9 +55,9 @@ class Look:
 def predict(
     sam: Sam,
     image: NDArray[np.uint8],
-    points: NDArray | None = None,
-    labels: NDArray | None = None,
-    box: NDArray | None = None,
+    points: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    box: ArrayLike | None = None,
 ) -> Look:
     """A mask for one prompt, in two looks; one click alone gets the best of three masks at the first.
 
@@ -75,18 +75,47 @@ def predict(
     Raises
     ------
     ValueError
-        If there is no prompt, or points come without labels.
+        If there is no prompt, it has another shape, or it lies outside of the image.
     """
-    if points is None and box is None:
+    clicks, marks = _clicks(points, labels, image.shape[:2])
+    corners = None if box is None else _box(box, image.shape[:2])
+    if not len(clicks) and corners is None:
         raise ValueError("no prompt: give points or a box")
+    coords, kinds = decode.pack_points([clicks], [marks], [corners])
+    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds)
+    first = found.best(decode.is_ambiguous(clicks, corners))
+    return look_again(sam, image, first, coords[0], kinds[0])
+
+
+def _clicks(
+    points: ArrayLike | None, labels: ArrayLike | None, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Clicks (N, 2) and their labels (N,), checked."""
     if (points is None) != (labels is None):
         raise ValueError("points and labels go together")
-    clicks = np.zeros((0, 2)) if points is None else np.asarray(points)
-    marks = np.zeros(0) if labels is None else np.asarray(labels)
-    coords, kinds = decode.pack_points([clicks], [marks], [None if box is None else np.asarray(box)])
-    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds)
-    first = found.best(decode.is_ambiguous(clicks, box))
-    return look_again(sam, image, first, coords[0], kinds[0])
+    if points is None:
+        return np.zeros((0, 2)), np.zeros(0, np.int64)
+    clicks, marks = np.asarray(points, np.float64), np.asarray(labels)
+    if clicks.ndim != 2 or clicks.shape[1] != 2 or marks.shape != clicks.shape[:1]:
+        raise ValueError(f"points {clicks.shape} and labels {marks.shape}: expected (N, 2) and (N,)")
+    if not np.isin(marks, (0, 1)).all():
+        raise ValueError(f"labels {marks.tolist()}: expected 1 for object, 0 for background")
+    height, width = shape
+    if not ((clicks >= -0.5) & (clicks <= [width - 0.5, height - 0.5])).all():  # NaN is neither
+        raise ValueError(f"points {clicks.tolist()} are not all in the image, {width} x {height}")
+    return clicks, marks.astype(np.int64)
+
+
+def _box(box: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """A box XYXY, checked; it may reach beyond the image, but not lie there."""
+    corners = np.asarray(box, np.float64)
+    if corners.shape != (4,):
+        raise ValueError(f"box {corners.shape}: expected four numbers, XYXY")
+    height, width = shape
+    x0, y0, x1, y1 = corners
+    if not (x0 < x1 and y0 < y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
+        raise ValueError(f"box {corners.tolist()} holds nothing of the image, {width} x {height} (XYXY)")
+    return corners
 
 
 @torch.no_grad()
