@@ -42,6 +42,18 @@ class Step(nn.Module):
         self.config = config
         self.criterion = losses.MaskLoss(config.loss.kind)
 
+    def train(self, mode: bool = True) -> Step:
+        """As of any module, but frozen parts stay in evaluation mode.
+
+        In training mode MobileSAM's encoder would normalise by the batch and move its running statistics,
+        which are no parameters and so are not frozen with them.
+        """
+        super().train(mode)
+        for part in (self.sam.image_encoder, self.sam.prompt_encoder, self.sam.mask_decoder):
+            if not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        return self
+
     def forward(self, batch: Batch, plans: Sequence[Plan]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss over groups and rounds, and its parts."""
         features = self.encode(batch)

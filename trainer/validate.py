@@ -48,20 +48,23 @@ def validate(sam: Sam, batches: Iterable[Batch], device: torch.device) -> tuple[
     """Score a model; returns the scores and up to four overlay pictures, uint8 (H, W, 3)."""
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     pictures: list[NDArray[np.uint8]] = []
-    was_training = sam.training
+    modes = {module: module.training for module in sam.modules()}  # frozen parts are not in training mode
     sam.eval()
-    for batch in batches:
-        batch = batch.to(device)
-        targets = batch.masks()[0] > 0.5
-        features = decode.encode(sam, fit_to_input(batch.images, sam.image_encoder.img_size))
-        for name, setting in SETTINGS.items():
-            masks = _predict(sam, features, batch, setting)
-            overlap = (masks & targets).sum((1, 2)).double()
-            dice = 2 * overlap / (masks.sum((1, 2)) + targets.sum((1, 2)))
-            values[name, batch.modality[0]] += dice.tolist()
-            if name == "box" and len(pictures) < 4:
-                pictures.append(overlay(batch.images[0, 0], targets[0], masks[0]))
-    sam.train(was_training)
+    try:
+        for batch in batches:
+            batch = batch.to(device)
+            targets = batch.masks()[0] > 0.5
+            features = decode.encode(sam, fit_to_input(batch.images, sam.image_encoder.img_size))
+            for name, setting in SETTINGS.items():
+                masks = _predict(sam, features, batch, setting)
+                overlap = (masks & targets).sum((1, 2)).double()
+                dice = 2 * overlap / (masks.sum((1, 2)) + targets.sum((1, 2)))
+                values[name, batch.modality[0]] += dice.tolist()
+                if name == "box" and len(pictures) < 4:
+                    pictures.append(overlay(batch.images[0, 0], targets[0], masks[0]))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     every = [value for group in values.values() for value in group]
     scores = Scores(
         dice={key: float(np.mean(group)) for key, group in values.items()},
