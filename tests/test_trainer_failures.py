@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from trainer_data import write_dataset
 from trainer_runs import CONFIG, changed, rows, run
 
@@ -133,6 +135,44 @@ def test_gradient_that_is_no_number_stops_before_the_weights(shards, tmp_path, m
     content = torch.load(tmp_path / "state.pt", weights_only=True)
     assert content["position"]["step"] == 2
     assert all(torch.isfinite(v).all() for v in checkpoints.read_weights(tmp_path / "model.pth").values())
+
+
+def test_half_precision_without_a_gpu_is_refused(shards, tmp_path):
+    with pytest.raises(InputError, match="precision: 16 needs a GPU; on a CPU take bf16 or 32"):
+        run(changed(CONFIG, precision="16"), shards, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("infinite", [2, 1000])
+def test_gradients_that_fp16_cannot_hold_are_skipped_for_a_while(shards, tmp_path, monkeypatch, infinite):
+    """Fabric offers fp16 on GPUs only; its plugin and scaler run here too."""
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    monkeypatch.setattr(
+        loop, "make_fabric", lambda *_: Fabric(accelerator="cpu", devices=1, plugins=[plugin])
+    )
+    prepare, calls = loop.prepare, []
+
+    def overflowing(sam, config):
+        def scaled(grad):
+            calls.append(1)
+            return grad * float("inf") if len(calls) <= infinite else grad
+
+        prepare(sam, config).mask_decoder.iou_token.weight.register_hook(scaled)
+        return sam
+
+    monkeypatch.setattr(loop, "prepare", overflowing)
+    monkeypatch.setattr(loop, "OVERFLOWS", 2)
+    config = changed(
+        CONFIG, precision="16", steps=3, batch=1, stream={"objects_per_image": 2, "val_images": 0}
+    )
+    if infinite > config.steps:
+        with pytest.raises(Failed, match=r"gradient norm is (inf|nan) at step 2 .*precision=32"):
+            run(config, shards, tmp_path)
+        return
+    run(config, shards, tmp_path)
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert content["precision"]["scale"] == 65536 / 2**infinite
+    assert all(torch.isfinite(v).all() for v in content["model"].values())
 
 
 def test_bad_shard_is_counted_or_stops_a_strict_run(tmp_path):

@@ -32,6 +32,8 @@ from trainer.validate import validate
 
 log = logging.getLogger("synthfm.train")
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+OVERFLOWS = 20
+"""Steps in a row whose gradient fp16 may skip: its scale, 65536 at first, is halved by each."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def train(
     Failed
         If the loss or its gradient is no number, the memory does not suffice, or SIGINT or SIGTERM stops it.
     """
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=PRECISION[config.precision])  # type: ignore[arg-type]
+    fabric = make_fabric(config, devices, accelerator)
     fabric.launch()
     sam = build_model(config, inputs)
     source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
@@ -95,6 +97,7 @@ def train(
     batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
     first, last = position.step * config.accumulate, config.steps * config.accumulate
     meter = Meter(config, fabric.is_global_zero and progress, position.step)
+    overflows = 0
     try:
         with Interruption() as interruption:
             with shielded():
@@ -107,8 +110,9 @@ def train(
                     fabric.barrier()  # the first process to end would take the others with it, unheard
                     raise no_number("loss", passed.loss, suspects, position, out)
                 norm = clip(fabric, module, optimizer, config.optim.clip)
-                # The scaler of fp16 skips such a step and lowers its scale.
-                if config.precision != "16" and not math.isfinite(float(norm)):
+                overflows = 0 if math.isfinite(float(norm)) else overflows + 1
+                # The scaler of fp16 skips such a step and lowers its scale; that must help in the end.
+                if overflows > (OVERFLOWS if config.precision == "16" else 0):
                     raise no_number("gradient norm", norm, passed.samples(), position, out)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -186,6 +190,29 @@ class Pass:
                 if not math.isfinite(float(loss)):
                     return f" (sample {number} of {holder(source, number)})"
         return self.samples() if any(broken) else ""
+
+
+def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fabric:
+    """The devices of a run, before it has started its processes.
+
+    Raises
+    ------
+    InputError
+        If they do not exist here, or the precision is none of theirs.
+    """
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--accelerator {accelerator}: choose auto, cpu or cuda")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if accelerator == "cuda" and not count:
+        raise InputError("--accelerator cuda: PyTorch finds no GPU here; cpu trains without")
+    if devices != "auto" and (not isinstance(devices, int) or devices < 1):
+        raise InputError(f"--devices {devices}: a number from 1, or auto")
+    if isinstance(devices, int) and accelerator != "cpu" and 0 < count < devices:
+        raise InputError(f"--devices {devices}: there are {count} GPUs here")
+    if config.precision == "16" and (accelerator == "cpu" or not count):
+        # Fabric would take bf16 on a CPU, and the loop would leave it to a scaler that is not there.
+        raise InputError("precision: 16 needs a GPU; on a CPU take bf16 or 32")
+    return Fabric(accelerator=accelerator, devices=devices, precision=PRECISION[config.precision])  # type: ignore[arg-type]
 
 
 def gradients(
