@@ -84,6 +84,36 @@ def test_held_out_samples_are_not_trained_on(folder):
         assert not set(train) & set(held)
 
 
+def test_a_shard_that_goes_bad_moves_no_held_out_sample(tmp_path):
+    folder = write_dataset(tmp_path / "a", num=24, size=32, per_shard=8)
+    before = Source([folder], val_share=0.25, val_most=100)
+    path = before.paths[0]
+    path.write_bytes(path.read_bytes()[:2000])
+    after = Source([folder], val_share=0.25, val_most=100)
+    assert len(after) == 18
+    for name in ("held_out", "training"):
+        for ours, theirs in zip(getattr(after, name), getattr(before, name), strict=True):
+            assert ours.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize("other", [{"num": 4, "size": 64}, {"num": 8, "size": 32}])
+def test_a_shard_that_is_not_the_manifests_is_reported(tmp_path, other):
+    folder = write_dataset(tmp_path / "a", num=16, size=64, per_shard=8)
+    (strange,) = write_dataset(tmp_path / "b", **other).glob("*.h5")
+    strange.replace(folder / "shard-00001.h5")
+    source = Source([folder], val_share=0.2, val_most=100)
+    assert len(source.held_out[1])
+    batches = [Batches(source, CONFIG)[step] for step in range(3)]
+    found = "shard-00001.h5: holds {num} images of {size}x{size} where the dataset has 8 of 64x64".format(
+        **other
+    )
+    problems = [problem for batch in batches for problem in batch.problems]
+    assert problems
+    assert all(found in problem for problem in problems)
+    with pytest.raises(InputError, match=r"shard-00001.*--strict"):
+        list(validation_batches(source, CONFIG, strict=True))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000))
 def test_prompts_fit_the_masks_after_augmentation(seed):

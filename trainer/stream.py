@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.console import InputError
 from data.distance import extents
-from data.folder import shard_paths
+from data.folder import read_manifest, shard_paths
 from data.prompts import centre_point, loose_box
 from data.shards import Objects, Sample, Shard, membership
 from trainer import augment
@@ -109,16 +110,22 @@ class Source:
     """
 
     def __init__(self, folders: Sequence[str | Path], val_share: float = 0.0, val_most: int = 0) -> None:
-        self.paths = shard_paths(folders)
-        heads = [_head(path) for path in self.paths]
-        shapes = {shape for _, shape in heads if shape}
+        self.paths: list[Path] = []
+        counts: list[int] = []
+        shapes: set[tuple[int, int]] = set()
+        for folder in folders:
+            paths = shard_paths([folder])
+            shapes.update(_first_shape(paths))
+            self.paths += paths
+            # Not the shards' own: one that goes bad between two starts would draw another held-out share.
+            counts += [line.count for line in read_manifest(folder).shards]
         if len(shapes) > 1:
             text = ", ".join(f"{height}x{width}" for height, width in sorted(shapes))
             raise InputError(f"{', '.join(map(str, folders))}: shards of different image sizes ({text})")
         if not shapes:
             raise InputError(f"{', '.join(map(str, folders))}: no shard can be read")
         self.shape = shapes.pop()
-        self.counts = np.array([count for count, _ in heads])
+        self.counts = np.array(counts)
         total = int(self.counts.sum())
         shuffled = np.random.default_rng(20250408).permutation(total)
         held = np.zeros(total, bool)
@@ -129,14 +136,30 @@ class Source:
     def __len__(self) -> int:
         return int(sum(len(rows) for rows in self.training))
 
+    def open(self, path: Path) -> Shard:
+        """One of the shards.
 
-def _head(path: Path) -> tuple[int, tuple[int, int] | None]:
-    """Samples and image size of a shard; an unreadable one is left for the stream to report."""
-    try:
-        with Shard(path) as shard:
-            return len(shard), shard.shape
-    except InputError:
-        return 1, None
+        Raises
+        ------
+        InputError
+            If it cannot be read, or is not the one of which the dataset's manifest tells.
+        """
+        shard = Shard(path)
+        found, wanted = (len(shard), *shard.shape), (int(self.counts[self.paths.index(path)]), *self.shape)
+        if found != wanted:
+            shard.close()
+            raise InputError(
+                "{}: holds {} images of {}x{} where the dataset has {} of {}x{}".format(path, *found, *wanted)
+            )
+        return shard
+
+
+def _first_shape(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Image size of a dataset, from its first shard that can be read; the others the stream will report."""
+    for path in paths:
+        with suppress(InputError), Shard(path) as shard:
+            return [shard.shape]
+    return []
 
 
 def _split(chosen: NDArray[np.bool_], counts: NDArray) -> list[NDArray[np.int64]]:
@@ -231,7 +254,7 @@ class Batches(Dataset):
         if path not in self._open:
             if len(self._open) > self.config.stream.window:
                 self._open.popitem(last=False)[1].close()
-            self._open[path] = Shard(path)
+            self._open[path] = self.source.open(path)
         self._open.move_to_end(path)
         return self._open[path]
 
@@ -394,7 +417,7 @@ def validation_batches(source: Source, config: TrainConfig, strict: bool) -> Ite
     """
     plain = augment.Augment(flip=0, rotate90=0)
     for path, positions in zip(source.paths, source.held_out, strict=True):
-        for found in _held_out(path, positions):
+        for found in _held_out(source, path, positions):
             if isinstance(found, InputError):
                 if strict:
                     raise InputError(f"{found} (--strict)") from found
@@ -405,12 +428,12 @@ def validation_batches(source: Source, config: TrainConfig, strict: bool) -> Ite
                 yield collate([item])
 
 
-def _held_out(path: Path, positions: NDArray[np.int64]) -> Iterator[Sample | InputError]:
+def _held_out(source: Source, path: Path, positions: NDArray[np.int64]) -> Iterator[Sample | InputError]:
     """Samples of a shard; in the place of one that cannot be read what is wrong, or of all if none can."""
     if not len(positions):
         return
     try:
-        shard = Shard(path)
+        shard = source.open(path)
     except InputError as error:
         yield error
         return
