@@ -15,9 +15,16 @@ from data.console import InputError
 
 
 class Config(pydantic.BaseModel):
-    """Base of every config: frozen, and an unknown key is an error."""
+    """Base of every config: frozen, and an unknown key or a number that is not finite is an error."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def rising(span: tuple[float, float]) -> tuple[float, float]:
+    """A span as it is; an error for pydantic to report where its end lies below its start."""
+    if span[0] > span[1]:
+        raise ValueError(f"a range rises from low to high, not from {span[0]} to {span[1]}")
+    return span
 
 
 ConfigT = TypeVar("ConfigT", bound=pydantic.BaseModel)

@@ -15,26 +15,18 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from data.config import Config, load_preset
+from data.config import Config, load_preset, rising
 
 PRESETS = Path(__file__).parent / "presets"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
-
-
-def _rising(span: tuple[float, float]) -> tuple[float, float]:
-    if span[0] > span[1]:
-        raise ValueError(f"a range rises from low to high, not from {span[0]} to {span[1]}")
-    return span
-
-
-Span = Annotated[tuple[float, float], pydantic.AfterValidator(_rising)]
+Span = Annotated[tuple[float, float], pydantic.AfterValidator(rising)]
 Positive = Annotated[
-    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], pydantic.AfterValidator(_rising)
+    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], pydantic.AfterValidator(rising)
 ]
 NotNegative = Annotated[
-    tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], pydantic.AfterValidator(_rising)
+    tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], pydantic.AfterValidator(rising)
 ]
 
 

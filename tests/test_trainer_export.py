@@ -315,3 +315,29 @@ def test_precision_is_taken_as_yaml_reads_it(tmp_path, precision):
 def test_other_precisions_are_refused():
     with pytest.raises(InputError, match=r"precision.*'32', 'bf16' or '16'"):
         load_config("default", ["precision=64"])
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("prompts.groups=7", r"objects_per_image \(6\) must be at least prompts.groups \(7\)"),
+        ("augment.zoom=[0,1]", r"augment.zoom.*greater than 0"),
+        ("augment.zoom=[2,1]", r"augment.zoom.*rises from low to high"),
+        ("augment.zoom=[1,.inf]", r"augment.zoom.*finite"),
+        ("augment.coarseness=[0.5,2]", r"augment.coarseness.*greater than or equal to 1"),
+        ("augment.coarseness=[3,2]", r"augment.coarseness.*rises from low to high"),
+        ("optim.lr=.inf", r"optim.lr.*finite"),
+        ("prompts.mix.point=.inf", r"prompts.mix.point.*finite"),
+        ("stream.balance=.nan", r"stream.balance.*finite"),
+        (f"seed={2**64}", r"seed.*less than"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(override, wanted):
+    with pytest.raises(InputError, match=wanted):
+        load_config("default", [override])
+
+
+@pytest.mark.parametrize("size", [0, -32, 16, 40])
+def test_sizes_that_tiny_cannot_have_are_refused(size):
+    with pytest.raises(InputError, match=f"multiple of 16 from 32, got {size}"):
+        models.build("tiny", image_size=size)

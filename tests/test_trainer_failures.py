@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from trainer_data import write_dataset
@@ -19,6 +20,7 @@ from trainer_runs import CONFIG, changed, rows, run
 from data.console import Failed, InputError
 from data.shards import Shard
 from trainer import checkpoints, loop, models, state
+from trainer.cli import main
 from trainer.config import Stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -141,6 +143,27 @@ def test_half_precision_without_a_gpu_is_refused(shards, tmp_path):
     with pytest.raises(InputError, match="precision: 16 needs a GPU; on a CPU take bf16 or 32"):
         run(changed(CONFIG, precision="16"), shards, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--devices", "0"], "--devices 0: a number from 1, or auto"),
+        (["--devices", "-1"], "--devices -1: a number from 1, or auto"),
+        (["--devices", "foo"], "--devices foo: a number from 1, or auto"),
+        (["--accelerator", "foo"], "--accelerator foo: choose auto, cpu or cuda"),
+        pytest.param(
+            ["--accelerator", "cuda"],
+            "--accelerator cuda: PyTorch finds no GPU here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(shards, tmp_path, options, wanted):
+    arguments = ["run", "--shards", shards, "--train-encoder", "--out", str(tmp_path), *options]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr.startswith(f"Error: {wanted}")) == (2, True), result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("infinite", [2, 1000])

@@ -252,6 +252,13 @@ def test_each_intensity_change_does_what_its_name_says(kind):
     )
 
 
+def test_an_image_smaller_than_the_factor_is_sampled_down_to_a_pixel():
+    change = Augment(flip=0, rotate90=0, low_resolution=1, coarseness=(200, 300))
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (24, 40)).astype(np.uint8)
+    assert np.ptp(augment.apply_image(values, augment.draw(change, values.shape, rng), rng)[:, 10:14]) < 3
+
+
 def test_bad_shard_is_replaced_and_reported(tmp_path):
     folder = write_dataset(tmp_path / "a", num=16, per_shard=8)
     source = Source([folder])
@@ -310,7 +317,9 @@ def test_images_without_objects_are_passed_over(tmp_path):
     batch = Batches(Source([folder, empty]), CONFIG)[0]
     assert (batch.masks().sum((2, 3)) > 0).all()
     assert not batch.problems
-    with pytest.raises(InputError, match="no sample holds an object"):
+    with pytest.raises(
+        InputError, match=r"no sample holds an object of 12 .*stream.min_area.* 0.9 .*stream.max_share"
+    ):
         Batches(Source([empty]), CONFIG)[0]
 
 

@@ -166,6 +166,7 @@ def _smooth_field(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[n
 def _low_resolution(values: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     """Sampled at every `factor`-th pixel after a blur of half that, then linearly back to the grid."""
     height, width = values.shape
+    factor = min(factor, height, width)  # one pixel is left at least
     small = ndimage.zoom(
         ndimage.gaussian_filter(values, factor / 2.5), 1 / factor, order=1, grid_mode=True, mode="nearest"
     )

@@ -94,7 +94,7 @@ def run(
     if checkpoint is None and init_from is None and config.model == "tiny" and "encoder" in config.freeze:
         checkpoint = "tiny"
     inputs = Inputs(_folders(shards), _folders(val), checkpoint, init_from, embeddings)
-    count = int(devices) if devices.isdigit() else devices
+    count = int(devices) if devices.isdecimal() else devices
     path = train(config, inputs, out, devices=count, accelerator=accelerator, strict=strict)
     text = f"{path}: opens in segment_anything ({config.model})" if config.model != "tiny" else str(path)
     rank_zero_only(click.echo)(text)

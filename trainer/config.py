@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from data.config import Config, load_preset
+from data.config import Config, load_preset, rising
 
 PRESETS = Path(__file__).parent / "presets"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(gt=0)]
+Coarse = Annotated[float, Field(ge=1)]
 Part = Literal["encoder", "prompt_encoder", "decoder"]
 Depth = Annotated[int, Field(ge=1, le=16)]
 
@@ -86,7 +88,7 @@ class Augment(Config):
     flip: Share = 0.5
     rotate90: Share = 0.5
     affine: Share = 0.0
-    zoom: tuple[float, float] = (0.7, 1.5)
+    zoom: Annotated[tuple[Factor, Factor], pydantic.AfterValidator(rising)] = (0.7, 1.5)
     """Magnification under `affine`."""
     angle: float = Field(default=25.0, ge=0)
     """Largest rotation under `affine`, degrees."""
@@ -99,7 +101,7 @@ class Augment(Config):
     blur: Share = 0.0
     low_resolution: Share = 0.0
     """Sampled down and up again."""
-    coarseness: tuple[float, float] = (1.3, 3.0)
+    coarseness: Annotated[tuple[Coarse, Coarse], pydantic.AfterValidator(rising)] = (1.3, 3.0)
     """Factor of `low_resolution`."""
     shade: Share = 0.0
     """A smooth field of gain, factors up to 3.3 or 1/3.3."""
@@ -171,7 +173,7 @@ class TrainConfig(Config):
     """Parts in which a step's images go through the model, to save memory."""
     precision: Literal["32", "bf16", "16"] = "bf16"
     compile: bool = False
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**64)
     log_every: int = Field(default=20, ge=1)
     validate_every: int = Field(default=1000, ge=1)
     save_every: int = Field(default=500, ge=1)
@@ -193,6 +195,16 @@ class TrainConfig(Config):
     def _divisible(self) -> TrainConfig:
         if self.batch % self.accumulate:
             raise ValueError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _an_object_for_each_group(self) -> TrainConfig:
+        objects, groups = self.stream.objects_per_image, self.prompts.groups
+        if objects < groups:
+            raise ValueError(
+                f"stream.objects_per_image ({objects}) must be at least prompts.groups ({groups}): each "
+                "group has objects of its own"
+            )
         return self
 
 

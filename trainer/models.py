@@ -185,7 +185,9 @@ def _input_size(name: str, image_size: int | None, weights: StateDict | None) ->
         if image_size not in (None, 1024):
             raise InputError(f"{name} has an input of 1024 pixels; only tiny can have another ({image_size})")
         return 1024
-    size = image_size or (int(weights[_SIZE_KEY]) if weights is not None else 256)
+    size = image_size
+    if size is None:
+        size = int(weights[_SIZE_KEY]) if weights is not None else 256
     if size < 2 * STRIDE or size % STRIDE:
         raise InputError(f"the input size must be a multiple of {STRIDE} from {2 * STRIDE}, got {size}")
     return size

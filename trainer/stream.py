@@ -239,7 +239,12 @@ class Batches(Dataset):
                 continue
             if item is not None:
                 return item | {"features": features, "problems": problems}
-        reason = problems[-1] if problems else "no sample holds an object of stream.min_area pixels or more"
+        stream = self.config.stream
+        none = (
+            f"no sample holds an object of {stream.min_area} pixels or more (stream.min_area) that covers at "
+            f"most {stream.max_share:g} of the image (stream.max_share)"
+        )
+        reason = problems[-1] if problems else none
         raise InputError(f"{_TRIES} samples in a row cannot be used: {reason}")
 
     def _locate(self, position: int) -> tuple[Path, int]:
