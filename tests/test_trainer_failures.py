@@ -236,6 +236,23 @@ def test_a_disk_that_fills_leaves_the_old_checkpoint_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model.pth"]
 
 
+def test_starting_over_does_not_mind_that_another_process_was_faster(tmp_path, monkeypatch):
+    (tmp_path / "tensorboard").mkdir()
+    names = [state.STATE, "log.csv", "tensorboard/events.out.tfevents.1", "own.txt"]
+    for name in names:
+        (tmp_path / name).touch()
+    unlink = Path.unlink
+
+    def beaten(path, missing_ok=False):
+        if path.exists():
+            os.unlink(path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", beaten)
+    state.discard(tmp_path)
+    assert [name for name in names if (tmp_path / name).exists()] == ["own.txt"]
+
+
 def test_frozen_encoder_without_weights_is_an_error(shards, tmp_path):
     with pytest.raises(InputError, match="frozen encoder needs its weights"):
         run(changed(CONFIG, freeze=("encoder",)), shards, tmp_path)

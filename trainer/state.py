@@ -131,8 +131,8 @@ def _differences(old: Any, new: Any, key: str = "") -> Any:
 
 
 def discard(out: Path) -> None:
-    """Remove what an earlier run has left in `out`, and nothing else."""
+    """Remove what an earlier run has left in `out`, and nothing else; other processes may be at it too."""
     for name in (STATE, MODEL, "log.csv", "val.csv", "config.json"):
         (out / name).unlink(missing_ok=True)
     for path in (out / "tensorboard").glob("events.out.tfevents.*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
