@@ -209,6 +209,57 @@ def test_bad_shard_is_counted_or_stops_a_strict_run(tmp_path):
         run(config, str(folder), tmp_path / "b", strict=True)
 
 
+def in_the_way(name):
+    """A folder where the run writes a file."""
+    return lambda _, out: (out / name).mkdir(parents=True)
+
+
+def lose_shard(folder, _):
+    path = folder / "shard-00001.h5"
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "code", "wanted"),
+    [
+        ("batch=3", None, 2, r"batch \(3\) must be a multiple of processes x accumulate \(2\)"),
+        ("--strict", lose_shard, 2, r"\S*00001.h5: .*\(--strict\)"),
+        ("stream.min_area=2000", None, 2, r"50 samples in a row cannot be used: .*stream.min_area"),
+        ("steps=4", in_the_way("log.csv"), 2, r"\S*/log.csv: Is a directory"),
+        ("steps=4", in_the_way("model.pth.partial"), 2, r"\S*model.pth.partial: Is a directory"),
+        ("validate_every=9", in_the_way("state.pt.partial"), 2, r"\S*state.pt.partial: Is a directory"),
+        ("optim.lr=1e30", None, 1, r"the (loss|gradient norm) is \S+ at step \d+ \(samples? .*precision=32"),
+    ],
+)
+def test_two_processes_fail_with_one_line(tmp_path, options, before, code, wanted):
+    """The first process says what went wrong on whichever of them, with the exit code that one would have."""
+    shards, out = write_dataset(tmp_path / "a", num=16, size=32), tmp_path / "out"
+    if before is not None:
+        before(shards, out)
+    settings = [
+        "image_size=32",
+        "precision=32",
+        "stream.workers=0",
+        "stream.val_images=2",
+        "steps=4",
+        "batch=4",
+    ]
+    settings += ["save_every=1", "validate_every=2", "log_every=4", "optim.warmup=0"]
+    settings += [options] if "=" in options else []
+    command = [sys.executable, "-m", "trainer.cli", "run", "--shards", str(shards), "--out", str(out)]
+    command += ["--train-encoder", "--accelerator", "cpu", "--devices", "2"]
+    command += [part for setting in settings for part in ("--set", setting)]
+    command += [] if "=" in options else [options]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    lines = [line for line in result.stderr.splitlines() if "Error" in line]
+    assert len(lines) == 1, result.stderr
+    assert re.match(f"Error: {wanted}", lines[0])
+    assert result.returncode == code
+    assert "Traceback" not in result.stderr
+    if options == "batch=3":
+        assert not out.exists()
+
+
 FULL = """
 import resource, signal, sys, torch
 from pathlib import Path

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -30,6 +31,7 @@ from trainer.step import Step
 from trainer.stream import Batch, Batches, Source, loader, validation_batches
 from trainer.validate import validate
 
+T = TypeVar("T")
 log = logging.getLogger("synthfm.train")
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 OVERFLOWS = 20
@@ -80,60 +82,61 @@ def train(
     """
     fabric = make_fabric(config, devices, accelerator)
     fabric.launch()
-    sam = build_model(config, inputs)
-    source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
-    held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
-    cache = open_cache(config, inputs, sam)
-    sam.to(fabric.device)  # before the state is loaded: the optimiser's goes where the weights are
-    optimizer = make_optimizer(sam, config)
-    average = moving_average(sam, config.optim.ema)
-    parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
-    run = {"config": config.model_dump(mode="json"), "inputs": state.describe(inputs)}
-    position = state.resume(out, run, parts)
+    with together(fabric):
+        ready = set_up(fabric, config, inputs, out)
+    sam, average, position, batches = ready.parts.sam, ready.parts.average, ready.position, ready.batches
     step = Step(compiled(sam, config), config).train()
-    module, optimizer = fabric.setup(step, optimizer)
-    record = Record(out, position.step, run) if fabric.is_global_zero else None
+    module, optimizer = fabric.setup(step, ready.parts.optimizer)
+    with together(fabric):
+        record = Record(out, position.step, ready.run) if fabric.is_global_zero else None
 
-    batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
     first, last = position.step * config.accumulate, config.steps * config.accumulate
     meter = Meter(config, fabric.is_global_zero and progress, position.step)
     overflows = 0
     try:
         with Interruption() as interruption:
             with shielded():
-                stream = iter(loader(batches, first, last, pin=fabric.device.type == "cuda"))
+                read = iter(loader(batches, first, last, pin=fabric.device.type == "cuda"))
+            with together(fabric):  # where no sample will do, all processes find that here
+                stream = itertools.chain(list(itertools.islice(read, 1)), read)
             while position.step < config.steps and not exhausted(config, position):
                 lr = set_learning_rate(optimizer, config, position.step)
                 passed = gradients(fabric, module, config, meter, stream, position, strict, interruption)
                 if not math.isfinite(float(passed.loss)):
-                    suspects = passed.suspects(fabric, step, config, position, source)
-                    fabric.barrier()  # the first process to end would take the others with it, unheard
-                    raise no_number("loss", passed.loss, suspects, position, out)
+                    suspects = gather(fabric, passed.suspects(fabric, step, config, position, batches.source))
+                    named = next(filter(None, suspects), "")
+                    raise ended(fabric, no_number("loss", passed.loss, named, position, out))
                 norm = clip(fabric, module, optimizer, config.optim.clip)
                 overflows = 0 if math.isfinite(float(norm)) else overflows + 1
                 # The scaler of fp16 skips such a step and lowers its scale; that must help in the end.
                 if overflows > (OVERFLOWS if config.precision == "16" else 0):
-                    raise no_number("gradient norm", norm, passed.samples(), position, out)
+                    numbers = [number for part in gather(fabric, passed.numbers()) for number in part]
+                    raise ended(fabric, no_number("gradient norm", norm, samples(numbers), position, out))
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if average is not None:
                     average.update_parameters(sam)
                 position.step += 1
-                meter.update(passed.loss, passed.logs, lr, norm, position.skipped, record)
+                row = meter.update(passed.loss, passed.logs, lr, norm, position.skipped)
+                if row is not None:
+                    with together(fabric):
+                        if record is not None:
+                            record.log(row)
                 if position.step % config.validate_every == 0 or position.step == config.steps:
                     candidate = average.module if average is not None else sam
-                    if judge(fabric, candidate, held_out, config, position, record, out, strict):
+                    if judge(fabric, candidate, ready.held_out, config, position, record, out, strict):
                         break
                 if position.step % config.save_every == 0:
-                    save(fabric, out, run, parts, position)
+                    save(fabric, out, ready)
                 stop = passed.asked if fabric.world_size > 1 else interruption.asked
                 if stop and position.step < config.steps:
-                    save(fabric, out, run, parts, position)
-                    raise interrupted(fabric, position)
+                    save(fabric, out, ready)
+                    text = f"interrupted after step {position.step}; the same command goes on from there"
+                    raise ended(fabric, Failed(text))
             if exhausted(config, position):
                 text = "no better for %d validations: stopped at step %d"
                 log.info(text, config.patience, position.step)
-            save(fabric, out, run, parts, position)
+            save(fabric, out, ready)
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise Failed(memory_hint(config, fabric.world_size)) from error
@@ -148,6 +151,79 @@ def train(
         if record is not None:
             record.close()
     return out / state.MODEL
+
+
+class Ready(NamedTuple):
+    """What a run trains, on what, and from where it goes on.
+
+    Attributes
+    ----------
+    parts
+        The model, its optimiser and moving average, as the state in the run's folder has them.
+    batches
+        This process's share of the stream.
+    held_out
+        Whose held-out samples are validated on.
+    position
+        Where the run goes on.
+    run
+        Config and inputs, by which a run knows itself again.
+    """
+
+    parts: state.Parts
+    batches: Batches
+    held_out: Source
+    position: state.Position
+    run: dict[str, Any]
+
+
+def set_up(fabric: Fabric, config: TrainConfig, inputs: Inputs, out: Path) -> Ready:
+    """Open all inputs and the state in `out`; no process waits for another, and no file is written."""
+    sam = build_model(config, inputs)
+    source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
+    held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
+    cache = open_cache(config, inputs, sam)
+    batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
+    sam.to(fabric.device)  # before the state is loaded: the optimiser's goes where the weights are
+    optimizer = make_optimizer(sam, config)
+    average = moving_average(sam, config.optim.ema)
+    parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
+    run = {"config": config.model_dump(mode="json"), "inputs": state.describe(inputs)}
+    return Ready(parts, batches, held_out, state.resume(out, run, parts), run)
+
+
+@contextmanager
+def together(fabric: Fabric) -> Iterator[None]:
+    """What goes wrong within on one process ends all of them, with one line of the first process.
+
+    Else the others would wait for that one, and then fail in their own words. All processes must come here.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except (InputError, Failed, OSError) as caught:
+        if fabric.world_size == 1:
+            raise
+        error = caught
+    for first in filter(None, gather(fabric, error)):
+        raise ended(fabric, first)
+
+
+def gather(fabric: Fabric, value: T) -> list[T]:
+    """Every process's value, on each of them."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def ended(fabric: Fabric, error: Exception) -> BaseException:
+    """How a process ends where all of them do; the first one speaks for all.
+
+    The others end without an error, for which Fabric would kill the first.
+    """
+    return error if fabric.is_global_zero else SystemExit(0)
 
 
 @dataclass(frozen=True)
@@ -170,9 +246,9 @@ class Pass:
     batches: list[Batch]
     losses: list[Tensor]
 
-    def samples(self) -> str:
+    def numbers(self) -> list[int]:
         """The numbers of this process's samples."""
-        return f" (samples {[number for batch in self.batches for number in batch.index.tolist()]})"
+        return [number for batch in self.batches for number in batch.index.tolist()]
 
     def suspects(
         self, fabric: Fabric, step: Step, config: TrainConfig, position: state.Position, source: Source
@@ -189,7 +265,12 @@ class Pass:
                     loss, _ = step(only(batch, row).to(fabric.device), plans)
                 if not math.isfinite(float(loss)):
                     return f" (sample {number} of {holder(source, number)})"
-        return self.samples() if any(broken) else ""
+        return samples(self.numbers()) if any(broken) else ""
+
+
+def samples(numbers: Sequence[int]) -> str:
+    """The samples of a step, for a message."""
+    return f" (samples {list(numbers)})"
 
 
 def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fabric:
@@ -233,7 +314,7 @@ def gradients(
     skipped = 0
     for part in range(config.accumulate):
         batch = meter.wait(stream)
-        skipped += report(batch, strict)
+        skipped += len(batch.problems)
         with fabric.no_backward_sync(module, enabled=part + 1 < config.accumulate):  # type: ignore[arg-type]
             loss, logs = module(batch.to(fabric.device), plans)
             fabric.backward(loss / config.accumulate)
@@ -245,6 +326,9 @@ def gradients(
     if fabric.world_size > 1:  # a NaN, a skipped sample or a signal anywhere then counts everywhere
         shared = fabric.all_reduce(shared, reduce_op="sum")  # type: ignore[assignment]
     skipped, asked = (int(count) for count in shared[-2:].tolist())
+    if skipped:
+        with together(fabric):
+            report([problem for batch in batches for problem in batch.problems], strict)
     position.skipped += skipped
     loss, *values = (shared[:-2] / fabric.world_size).unbind()
     return Pass(loss, dict(zip(logs, values, strict=True)), asked > 0, batches, losses)
@@ -258,16 +342,6 @@ def no_number(name: str, value: Tensor, samples: str, position: state.Position, 
         f"the {name} is {float(value)} at step {position.step}{samples}; {kept}: lower optim.lr, or try "
         "precision=32"
     )
-
-
-def interrupted(fabric: Fabric, position: state.Position) -> BaseException:
-    """How a process ends that was asked to; the first one speaks for all.
-
-    The others end without an error, for which Fabric would kill the first.
-    """
-    if not fabric.is_global_zero:
-        return SystemExit(0)
-    return Failed(f"interrupted after step {position.step}; the same command goes on from there")
 
 
 def only(batch: Batch, row: int) -> Batch:
@@ -341,13 +415,12 @@ def open_cache(config: TrainConfig, inputs: Inputs, sam: Sam) -> Cache | None:
     return Cache(inputs.embeddings, encoder_hash(sam), inputs.shards)
 
 
-def report(batch: Batch, strict: bool) -> int:
-    """Say what was wrong with samples that were replaced; returns how many."""
-    for problem in batch.problems:
+def report(problems: Sequence[str], strict: bool) -> None:
+    """Say what was wrong with samples that were replaced; with `strict` that is an :class:`InputError`."""
+    for problem in problems:
         if strict:
             raise InputError(f"{problem} (--strict)")
         log.warning("skipped: %s", problem)
-    return len(batch.problems)
 
 
 def judge(
@@ -361,27 +434,25 @@ def judge(
     strict: bool,
 ) -> bool:
     """Validate, export the best model so far; returns whether to stop early."""
-    stop = False
-    if record is not None:
-        scores, pictures = validate(sam, validation_batches(held_out, config, strict), fabric.device)
-        if scores.dice:
-            record.validation(position.step, scores, pictures)
-            settings: dict[str, list[tuple[float, int]]] = {}
-            for (setting, _), dice in scores.dice.items():
-                settings.setdefault(setting, []).append((dice, scores.objects[setting, _]))
-            text = "  ".join(
-                f"{name} {sum(d * n for d, n in values) / sum(n for _, n in values):.3f}"
-                for name, values in settings.items()
-            )
-            tqdm.write(f"step {position.step}: Dice {scores.mean:.4f}  ({text})")
-        better = not scores.dice or scores.mean > position.best
-        if better:
-            position.best, position.stale = (scores.mean if scores.dice else position.best), 0
-            models.export(sam, out / state.MODEL)
-        else:
-            position.stale += 1
-        stop = exhausted(config, position)
-    return bool(fabric.broadcast(stop))
+    with together(fabric):
+        if record is not None:
+            scores, pictures = validate(sam, validation_batches(held_out, config, strict), fabric.device)
+            if scores.dice:
+                record.validation(position.step, scores, pictures)
+                settings: dict[str, list[tuple[float, int]]] = {}
+                for (setting, _), dice in scores.dice.items():
+                    settings.setdefault(setting, []).append((dice, scores.objects[setting, _]))
+                text = "  ".join(
+                    f"{name} {sum(d * n for d, n in values) / sum(n for _, n in values):.3f}"
+                    for name, values in settings.items()
+                )
+                tqdm.write(f"step {position.step}: Dice {scores.mean:.4f}  ({text})")
+            if not scores.dice or scores.mean > position.best:
+                position.best, position.stale = (scores.mean if scores.dice else position.best), 0
+                models.export(sam, out / state.MODEL)
+            else:
+                position.stale += 1
+    return bool(fabric.broadcast(exhausted(config, position)))
 
 
 def exhausted(config: TrainConfig, position: state.Position) -> bool:
@@ -389,11 +460,11 @@ def exhausted(config: TrainConfig, position: state.Position) -> bool:
     return bool(config.patience and position.stale >= config.patience)
 
 
-def save(fabric: Fabric, out: Path, run: dict, parts: state.Parts, position: state.Position) -> None:
+def save(fabric: Fabric, out: Path, ready: Ready) -> None:
     """Write the training state, on the first process."""
-    if fabric.is_global_zero:
-        state.write(out, run, parts, position)
-    fabric.barrier()
+    with together(fabric):
+        if fabric.is_global_zero:
+            state.write(out, ready.run, ready.parts, ready.position)
 
 
 def memory_hint(config: TrainConfig, processes: int) -> str:

@@ -10,7 +10,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from trainer.config import TrainConfig
-from trainer.record import Record
 from trainer.stream import Batch
 
 
@@ -59,26 +58,24 @@ class Meter:
         lr: float,
         norm: Tensor,
         skipped: int,
-        record: Record | None,
-    ) -> None:
-        """Count a step; every `log_every` steps write a row of means since the last."""
+    ) -> dict[str, float] | None:
+        """Count a step; every `log_every` steps the log's row: means since the last. None between them."""
         self.bar.update()
         self.steps += 1
         for name, value in {"loss": loss, "grad_norm": norm, **parts}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.detach()
         self.step += 1
         if self.step % self.config.log_every and self.step != self.config.steps:
-            return
+            return None
         seconds = max(time.perf_counter() - self.began, 1e-9)
         speed, share = self.steps * self.config.batch / seconds, self.waited / seconds
         means = {name: float(value) / self.steps for name, value in self.sums.items()}
         self.bar.set_postfix_str(f"loss {means['loss']:.3f}, {speed:.1f} img/s, wait {100 * share:.0f} %")
-        if record is not None:
-            record.log(
-                {"step": self.step, "images": self.step * self.config.batch, **means, "lr": lr}
-                | {"images_per_s": speed, "wait_share": share, "skipped": skipped}
-            )
         self._start()
+        return {
+            "step": self.step, "images": self.step * self.config.batch, **means, "lr": lr,
+            "images_per_s": speed, "wait_share": share, "skipped": skipped,
+        }  # fmt: skip
 
     def close(self) -> None:
         """End the bar."""
