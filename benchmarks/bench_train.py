@@ -45,13 +45,14 @@ class Fed:
     def run(self, config: TrainConfig, steps: int) -> None:
         """Time `steps` steps."""
         device = next(self.step.parameters()).device
+        dtype = torch.float16 if config.precision == "16" else torch.bfloat16
         synchronise(device)
         began = time.perf_counter()
         for _ in range(steps):
             before = time.perf_counter()
             batch = next(self.batches)
             self.waited += time.perf_counter() - before
-            with torch.autocast(device.type, torch.bfloat16):
+            with torch.autocast(device.type, dtype, enabled=config.precision != "32"):
                 loss, _ = self.step(batch.to(device), draw_plans(config.prompts, 0, self.number))
             loss.backward()
             self.optimizer.step()
@@ -145,11 +146,10 @@ def cached(config: TrainConfig, source: Source, shards: str, steps: int) -> None
     frozen = load_config("decoder_cpu", ["stream.val_share=0"]).model_copy(
         update={"image_size": config.image_size}
     )
-    sam = models.build("tiny", image_size=config.image_size)
-    sam.image_encoder.requires_grad_(False)
+    sam = loop.prepare(models.build("tiny", image_size=config.image_size), frozen)
     with tempfile.TemporaryDirectory() as folder:
         embeddings.embed(sam, [shards], Path(folder), progress=False)
-        cache = embeddings.Cache(folder, embeddings.encoder_hash(sam), [shards])
+        cache = embeddings.Cache(folder, embeddings.encoder_hash(sam), [shards], frozen.stream.window)
         batches = Batches(source, frozen, cache=cache)
         report("embeddings in memory", "embeddings in files", compare(
             frozen,

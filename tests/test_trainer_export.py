@@ -21,7 +21,7 @@ from trainer_data import write_dataset
 
 from data.console import Failed, InputError
 from data.folder import read_manifest
-from trainer import decode, embeddings, loop, models, weights
+from trainer import decode, embeddings, loop, models, state, weights
 from trainer.cli import main
 from trainer.config import PRESETS, load_config
 from trainer.export import export
@@ -184,6 +184,23 @@ def test_cache_holds_what_the_encoder_says(sam, checkpoint, shards, tmp_path):
         embeddings.Cache(out, embeddings.encoder_hash(other), [shards])
     with pytest.raises(InputError, match="another encoder"):
         embeddings.embed(other, [shards], out)
+
+
+def test_a_cache_holds_no_more_files_open_than_the_window(sam, shards, tmp_path):
+    embeddings.embed(sam, [shards], tmp_path, progress=False)
+    cache = embeddings.Cache(tmp_path, embeddings.encoder_hash(sam), [shards], window=1)
+    for path in sorted(shards.glob("*.h5")) * 2:
+        cache.read(path, 0)
+        assert len(cache._open) == 1
+
+
+def test_inputs_are_known_by_the_first_digits_of_their_hash(checkpoint, shards):
+    described = state.describe(loop.Inputs((str(shards),), checkpoint=str(checkpoint)))
+    manifest, weights_ = (
+        hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (shards / "manifest.json", checkpoint)
+    )
+    assert described["shards"] == [[str(shards), manifest]]
+    assert described["checkpoint"] == [str(checkpoint), weights_]
 
 
 def test_a_damaged_cache_is_named(sam, shards, tmp_path):

@@ -15,7 +15,7 @@ from trainer_data import ellipse_sample, write_dataset
 
 from data.console import InputError
 from data.shards import membership, object_masks
-from trainer import augment
+from trainer import augment, stream
 from trainer.config import Augment, Stream, TrainConfig
 from trainer.stream import (
     Batches,
@@ -269,6 +269,20 @@ def test_bad_shard_is_replaced_and_reported(tmp_path):
     assert problems
     assert all(path.name in problem for problem in problems)
     assert all((batch.index < 8).all() for batch in batches)
+
+
+def test_a_replaced_sample_is_of_the_same_epoch(tmp_path, monkeypatch):
+    """Else the order of another epoch is drawn for it, and the current one's again after it."""
+    folder = write_dataset(tmp_path / "a", num=16, size=32, per_shard=8)
+    path = Source([folder]).paths[1]
+    path.write_bytes(path.read_bytes()[:2000])
+    drawn = []
+    monkeypatch.setattr(stream, "epoch_order", lambda *args: drawn.append(args[2]) or epoch_order(*args))
+    batches = Batches(Source([folder]), CONFIG)
+    read = [batches[step] for step in range(8)]
+    assert sum(len(batch.problems) for batch in read) > 10
+    assert drawn == [0, 1]
+    assert [batches[step].index.tolist() for step in range(8)] == [batch.index.tolist() for batch in read]
 
 
 def test_corrupted_image_inside_a_shard_is_reported(tmp_path):

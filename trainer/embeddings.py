@@ -31,7 +31,6 @@ from data.shards import PARTIAL, Shard, fixed_text, read_text
 from trainer import decode
 
 FORMAT = "synthfm-embeddings"
-_OPEN = 16
 
 
 def encoder_hash(sam: Sam) -> str:
@@ -225,6 +224,8 @@ class Cache:
         The :func:`encoder_hash` that it must fit.
     folders
         The dataset folders that are trained on.
+    window
+        Most files that are open at once: those of `stream.window` shards are read by turns.
 
     Raises
     ------
@@ -232,7 +233,8 @@ class Cache:
         If a shard is not in the cache or another encoder made it.
     """
 
-    def __init__(self, folder: str | Path, own: str, folders: Sequence[str | Path]) -> None:
+    def __init__(self, folder: str | Path, own: str, folders: Sequence[str | Path], window: int = 16) -> None:
+        self._window = window
         self._files = {path: Path(folder) / name for path, (name, _) in _plan(folders).items()}
         self._open: OrderedDict[Path, h5py.Dataset] = OrderedDict()  # finding one takes longer than a row
         for source, path in self._files.items():
@@ -256,7 +258,7 @@ class Cache:
 
     def _features(self, path: Path) -> h5py.Dataset:
         if path not in self._open:
-            if len(self._open) >= _OPEN:
+            if len(self._open) >= self._window:
                 self._open.popitem(last=False)[1].file.close()
             self._open[path] = _open_cache(path)["features"]
         self._open.move_to_end(path)

@@ -412,7 +412,7 @@ def open_cache(config: TrainConfig, inputs: Inputs, sam: Sam) -> Cache | None:
     if changes:
         off = ", ".join(f"augment.{name}=0" for name in changes)
         raise InputError(f"--embeddings: images are encoded as they are; set {off}")
-    return Cache(inputs.embeddings, encoder_hash(sam), inputs.shards)
+    return Cache(inputs.embeddings, encoder_hash(sam), inputs.shards, config.stream.window)
 
 
 def report(problems: Sequence[str], strict: bool) -> None:

@@ -7,7 +7,6 @@ stream to keep.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from data.console import InputError
-from data.folder import MANIFEST, read_manifest
+from data.folder import MANIFEST, read_manifest, sha256
 from trainer import checkpoints
 
 STATE = "state.pt"
@@ -75,17 +74,17 @@ def describe(inputs: Any) -> dict[str, Any]:
         folders = getattr(inputs, name)
         for folder in folders:
             read_manifest(folder)
-        described[name] = [[str(folder), _hash(Path(folder) / MANIFEST)] for folder in folders]
+        described[name] = [[str(folder), _digits(Path(folder) / MANIFEST)] for folder in folders]
     for name in ("checkpoint", "init_from"):
         path = getattr(inputs, name)
         path = checkpoints.SHIPPED if path == "tiny" else path
-        described[name] = None if path is None else [str(path), _hash(Path(path))]
+        described[name] = None if path is None else [str(path), _digits(Path(path))]
     described["embeddings"] = inputs.embeddings
     return described
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _digits(path: Path) -> str:
+    return sha256(path)[:16]
 
 
 def write(out: Path, run: dict[str, Any], parts: Parts, position: Position) -> None:

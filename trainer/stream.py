@@ -227,7 +227,10 @@ class Batches(Dataset):
         problems: list[str] = []
         for attempt in range(_TRIES):
             rng = np.random.default_rng([self.config.seed, position, attempt, 2])
-            place = position if attempt == 0 else int(rng.integers(1 << 40))
+            place = position
+            if attempt:  # from the same epoch: the order of another would have to be drawn for it, and again
+                count = len(self.source)
+                place = position - position % count + int(rng.integers(count))
             path, row = self._locate(place)
             try:
                 shard = self._shard(path)
