@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from segment_anything.utils.transforms import ResizeLongestSide
 from torch import nn
+from torch.nn import functional as F
 from trainer_data import ellipse_sample
 from trainer_runs import CONFIG, changed
 
-from trainer import loop, models
+from data.prompts import tight_box
+from data.shards import Sample, object_masks
+from trainer import decode, loop, losses, models
 from trainer.config import Augment, Stream
 from trainer.prompting import Plan
 from trainer.step import Step
@@ -56,3 +60,119 @@ def test_a_frozen_encoder_keeps_its_statistics(frozen, monkeypatch):
     assert sam.mask_decoder.training
     step(batch, [Plan("box")])
     assert torch.equal(before, norm.running_mean) == frozen
+
+
+def step_of(size=96, **loss):
+    """A step of `tiny` at some input size; the loss's settings."""
+    config = changed(CONFIG, image_size=size, loss={"kind": "dice", **loss})
+    return Step(models.build("tiny", image_size=size), config)
+
+
+def answering(monkeypatch, answer):
+    """Put `answer(number of the call)`, logits, in the place of the decoder's; returns what it is asked."""
+    asked = []
+
+    def decoded(sam, features, coords, kinds, logits, **_):
+        asked.append((coords, kinds, logits))
+        count, side = len(logits if coords is None else coords), 4 * features.shape[-1]
+        masks = answer(len(asked) - 1).expand(count, 4, side, side).clone()
+        weights = sum(p.sum() for p in sam.mask_decoder.parameters())
+        return masks + 0 * weights, torch.tensor([0.3, 0.1, 0.9, 0.2]).expand(count, 4)
+
+    monkeypatch.setattr(decode, "decode", decoded)
+    return asked
+
+
+@pytest.mark.parametrize(("height", "size"), [(41, 96), (45, 96), (41, 32), (47, 48), (55, 80), (64, 96)])
+def test_what_is_image_and_what_is_padding_is_sams(height, size):
+    batch = batch_of(1, 64)
+    batch.images, batch.sizes = batch.images[..., :height, :], torch.tensor([[height, 64]])
+    images, sizes = step_of(size)._input(batch)
+    expected = ResizeLongestSide.get_preprocess_shape(height, 64, size)
+    assert (tuple(images.shape[-2:]), tuple(sizes[0].tolist())) == (expected, expected)
+
+
+def wide(index, height=41, width=64):
+    """The middle rows of a square sample, with the object table of what is left in them."""
+    whole = ellipse_sample(index, width, most=1)
+    first = (width - height) // 2
+    rows = slice(first, first + height)
+    image, label = whole.image[rows], whole.label[rows]
+    table = whole.objects
+    table.points[..., 1] -= first
+    table.box[:] = [tight_box(mask) for mask in object_masks(label, table)]
+    return Sample(image, label, whole.index, whole.seed, whole.modality, table)
+
+
+@pytest.mark.parametrize("kind", ["box", "point"])
+def test_prompts_of_images_that_are_not_square_lie_on_the_targets(kind, monkeypatch):
+    stream = Stream(objects_per_image=1, min_area=4)
+    items = [prepare(wide(i), stream, PLAIN, np.random.default_rng(i)) for i in range(4)]
+    batch, step, targets = collate([item for item in items if item]), step_of(96), []
+    asked = answering(monkeypatch, lambda _: torch.zeros(1))
+    objective = losses.objective
+    monkeypatch.setattr(losses, "objective", lambda *args: targets.append(args[2]) or objective(*args))
+    step(batch, [Plan(kind, positives=int(kind == "point"))])
+    ((coords, kinds, _),) = asked
+    assert len(coords) > 2
+    for target, row, labels in zip(targets[0], coords, kinds, strict=True):
+        cells = 96 / len(target)
+        if kind == "point":
+            x, y = ((row[labels == 1][0] + 0.5) / cells).long().tolist()
+            assert target[y, x] > 0.5
+        else:
+            box = torch.tensor(tight_box((target > 0.5).numpy()), dtype=torch.float32) * cells
+            torch.testing.assert_close(row[labels >= 2].flatten(), box, rtol=0, atol=cells)
+
+
+def test_a_corrective_click_falls_on_what_was_missed(monkeypatch):
+    """With nothing found, that is the object: in pixels of the input, four times as fine as the masks."""
+    batch, size = batch_of(3, 32, objects=1), 96
+    asked = answering(monkeypatch, lambda _: torch.full((1,), -9.0))
+    step_of(size)(batch, [Plan("box", rounds=2)])
+    (_, first, _), (coords, kinds, _) = asked
+    assert (first.shape[1], kinds.shape[1]) == (2, 3)
+    assert (kinds == 1).sum() == len(coords)
+    masks = F.interpolate(batch.masks(), (size, size))[:, 0]
+    x, y = coords[kinds == 1].round().long().unbind(1)
+    assert masks[torch.arange(len(masks)), y, x].all()
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_further_rounds_count_less(decay, monkeypatch):
+    batch = batch_of()
+    answering(monkeypatch, lambda _: torch.zeros(1))
+    one, three = (step_of(32, round_decay=decay)(batch, [Plan("box", rounds=n)])[0] for n in (1, 3))
+    assert float((three / one).detach()) == pytest.approx((1 + decay + decay**2) / 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "multimask", "shown"), [("point", 0.5, 2), ("box", 0.5, 0), ("point", 0.0, 0)]
+)
+def test_after_one_click_the_best_of_three_is_shown(kind, multimask, shown, monkeypatch):
+    """And so corrected by the second click, after which the prompt is no longer ambiguous."""
+    asked = answering(monkeypatch, lambda n: torch.arange(4.0)[None, :, None, None] + 10 * n)
+    plan = Plan(kind, positives=int(kind == "point"), rounds=3)
+    step_of(32, multimask=multimask)(batch_of(), [plan])
+    assert [float(memory.unique()) for _, _, memory in asked[1:]] == [shown, 10]
+
+
+def test_a_coarse_mask_prompt_shows_the_object(monkeypatch):
+    batch = batch_of(3, 32, objects=1)
+    asked = answering(monkeypatch, lambda _: torch.zeros(1))
+    for seed in range(4):
+        step_of(128)(batch, [Plan("mask", seed=seed)])
+        coords, _, logits = asked[-1]
+        assert coords is None
+        assert (losses.iou(logits, batch.masks()[:, 0]) > 0.5).all()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_cached_embeddings_have_the_type_that_the_encoder_would_give(enabled):
+    batch, step = batch_of(), step_of(32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        encoded = step.encode(batch)
+        batch.features = encoded.detach().half()
+        cached = step.encode(batch)
+    assert cached.dtype == encoded.dtype == (torch.bfloat16 if enabled else torch.float32)
+    torch.testing.assert_close(cached, encoded, rtol=1e-2, atol=1e-2)

@@ -77,13 +77,17 @@ class Step(nn.Module):
     def encode(self, batch: Batch) -> Tensor:
         """Embeddings (B, C, h, w), from the cache where the batch brings them."""
         if batch.features is not None:
-            return batch.features.float()
+            # Of the type that the encoder would give: what is as large as the image takes it from there.
+            device = batch.features.device.type
+            mixed = torch.is_autocast_enabled(device)
+            return batch.features.to(torch.get_autocast_dtype(device) if mixed else torch.float32)
         return self._encoded(*self._input(batch))
 
     def _input(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (B, 1, h, w) at the model's input size, and (B, 2), what of each is not padding."""
         size = self.sam.image_encoder.img_size
-        sizes = torch.round(batch.sizes * (size / max(batch.images.shape[-2:]))).long()
+        scale = size / max(batch.images.shape[-2:])
+        sizes = (batch.sizes * scale + 0.5).floor().long()  # as SAM rounds: a half goes up
         return fit_to_input(batch.images, size), sizes
 
     def _encoded(self, images: Tensor, sizes: Tensor) -> Tensor:
