@@ -6,17 +6,20 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from trainer_data import write_dataset
-from trainer_runs import CONFIG, changed, numbers, rows, run
+from trainer_runs import CONFIG, assert_equal, changed, numbers, rows, run
 
 from data.console import InputError
-from trainer import checkpoints, loop, models
+from data.shards import Shard
+from trainer import checkpoints, embeddings, loop, models
 from trainer.config import PromptMix
 from trainer.tiny import TinyEncoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+NONE_HELD = CONFIG.stream.model_dump() | {"val_images": 0}
 
 
 def test_a_run_leaves_what_it_promises(finished):
@@ -95,7 +98,7 @@ def test_two_processes_give_the_log_of_one(tmp_path):
         augment={},
         prompts={"interactive": 0.0},
         optim={"warmup": 2, "lr": 1e-4},
-        stream=CONFIG.stream.model_dump() | {"val_images": 0},
+        stream=NONE_HELD,
     )
     script = tmp_path / "ddp.py"
     script.write_text(DDP, encoding="utf-8")
@@ -148,6 +151,46 @@ def test_frozen_parts_stay(shards, finished, tmp_path):
         assert same or key.startswith("mask_decoder"), key
         if key == "mask_decoder.iou_token.weight":
             assert not same
+
+
+def test_the_average_is_validated_on_the_folder_given_and_exported(shards, tmp_path, monkeypatch):
+    val = write_dataset(tmp_path / "val", num=2, size=32, seed=5)
+    validated, validate = [], loop.validate
+
+    def noted(sam, batches, device):
+        batches = list(batches)
+        weights = {key: value.clone() for key, value in sam.state_dict().items()}
+        validated.append((weights, torch.cat([batch.images[:, 0] for batch in batches])))
+        return validate(sam, batches, device)
+
+    monkeypatch.setattr(loop, "validate", noted)
+    inputs = loop.Inputs((shards,), (str(val),))
+    out = tmp_path / "out"
+    loop.train(changed(CONFIG, steps=2), inputs, out, accelerator="cpu", devices=1, progress=False)
+    ((weights, images),) = validated
+    content = torch.load(out / "state.pt", weights_only=True)
+    exported = checkpoints.read_weights(out / "model.pth")
+    assert_equal(weights, content["ema"])
+    assert_equal(exported, content["ema"])
+    name = "image_encoder.stem.0.weight"
+    assert not torch.equal(exported[name], content["model"][name])
+    with Shard(val / "shard-00000.h5") as shard:
+        assert np.array_equal(images, [sample.image for sample in shard])
+
+
+def test_a_cached_run_has_the_log_of_one_that_encodes(shards, finished, tmp_path):
+    """But for the cache's float16."""
+    augment = {"flip": 0.0, "rotate90": 0.0}
+    config = changed(CONFIG, freeze=("encoder",), augment=augment, steps=3, stream=NONE_HELD, log_every=1)
+    checkpoint = str(finished / "model.pth")
+    embeddings.embed(models.load(checkpoint)[0], [shards], tmp_path / "cache", progress=False)
+    logs = []
+    for cache in (None, str(tmp_path / "cache")):
+        out = tmp_path / str(cache is None)
+        inputs = loop.Inputs((shards,), checkpoint=checkpoint, embeddings=cache)
+        loop.train(config, inputs, out, accelerator="cpu", devices=1, progress=False)
+        logs.append(numbers(out / "log.csv"))
+    assert logs[1] == pytest.approx(logs[0], rel=1e-3)
 
 
 def test_early_stop(shards, tmp_path, monkeypatch):

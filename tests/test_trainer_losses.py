@@ -42,6 +42,14 @@ def test_dice_equals_the_formula():
     torch.testing.assert_close(losses.MaskLoss("dice")(logits, target), expected)
 
 
+def test_focal_loss_counts_twenty_times_beside_dice():
+    logits, target = torch.randn(3, 8, 8), (torch.rand(3, 8, 8) > 0.5).float()
+    right = torch.where(target > 0, logits.sigmoid(), 1 - logits.sigmoid())
+    focal = (-((1 - right) ** 2) * right.log()).mean((1, 2))
+    expected = losses.MaskLoss("dice")(logits, target) + 20 * focal
+    torch.testing.assert_close(losses.MaskLoss("dice_focal")(logits, target), expected)
+
+
 def test_only_the_best_of_three_masks_learns():
     target = square()
     logits = torch.stack([torch.zeros(1, 16, 16), -4 * (target - 0.5), 4 * (target - 0.5), target * 0], 1)

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from trainer import models, optim
@@ -104,3 +105,34 @@ def test_which_weights_are_matrices():
     )
     plain = sum(p.numel() for name, p in sam.named_parameters() if name not in matrices)
     assert plain < 0.03 * sum(p.numel() for p in sam.parameters())
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
+    sam = models.build("tiny", image_size=32)
+    settings = Optim(lr=2.0, encoder_lr=0.25, warmup=10, final=0.1)
+    config = TrainConfig(model="tiny", freeze=(), steps=110, optim=settings)
+    optimizer = optim.make_optimizer(sam, config)
+    encoder = set(sam.image_encoder.parameters())
+    for step, share in ((0, 0.1), (4, 0.5), (10, 1.0), (35, 0.8682), (60, 0.55), (110, 0.1), (200, 0.1)):
+        rate = optim.set_learning_rate(optimizer, config, step)
+        assert rate == pytest.approx(2 * share, rel=1e-4)
+        for group in optimizer.param_groups:
+            assert group["lr"] == pytest.approx(rate * (0.25 if group["params"][0] in encoder else 1))
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_the_optimiser_has_the_settings_of_the_config(kind):
+    config = TrainConfig(model="tiny", freeze=(), optim=Optim(kind=kind, beta2=0.9, weight_decay=0.3))
+    groups = optim.make_optimizer(models.build("tiny", image_size=32), config).param_groups
+    assert all(group["betas"] == (0.9, 0.9) for group in groups)
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.3}
+
+
+@pytest.mark.parametrize(("largest", "left"), [(0.5, 0.5), (20.0, 5.0), (0.0, 5.0)])
+def test_gradients_are_clipped_to_the_norm_asked_for(largest, left):
+    module = nn.Linear(2, 1, bias=False)
+    module.weight.grad = torch.tensor([[3.0, 4.0]])
+    fabric = Fabric(accelerator="cpu", devices=1)
+    module, optimizer = fabric.setup(module, torch.optim.SGD(module.parameters(), lr=1))
+    assert float(optim.clip(fabric, module, optimizer, largest)) == pytest.approx(5)
+    assert float(module.weight.grad.norm()) == pytest.approx(left, rel=1e-4)
