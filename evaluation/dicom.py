@@ -19,6 +19,9 @@ TAGS = [
     "ImageOrientationPatient",
     "SOPClassUID",
 ]
+UNEVEN = 1.5
+"""A gap between slices so many times the others (or so small a part of them) does not come from rounding or
+from an uneven table: a slice is missing, or one is too many."""
 
 
 def read_series(folder: Path) -> Volume:
@@ -31,8 +34,8 @@ def read_series(folder: Path) -> Volume:
     Raises
     ------
     Unreadable
-        If there is no series or more than one, a slice is damaged, of another size or orientation, or two
-        slices lie at the same position.
+        If there is no series or more than one, a slice is damaged, of another size or orientation, two slices
+        lie at the same position, or one is missing between two others.
     """
     paths = [
         path
@@ -93,6 +96,15 @@ def _by_position(headers: list[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
         k = int(np.argmin(gaps))
         pair = [headers[order[k]][0].name, headers[order[k + 1]][0].name]
         raise Unreadable(f"{pair[0]} and {pair[1]} lie at the same position; expected one image a slice")
+    if len(gaps):
+        usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the lower median: of two gaps the smaller
+        k = int(np.argmax(np.abs(np.log(gaps / usual))))
+        if max(gaps[k] / usual, usual / gaps[k]) >= UNEVEN:
+            pair = [headers[order[k]][0].name, headers[order[k + 1]][0].name]
+            raise Unreadable(
+                f"{pair[0]} and {pair[1]} lie {gaps[k]:.4g} mm apart, the other slices {usual:.4g} mm; "
+                "expected even spacing (is a slice missing?)"
+            )
     return [headers[k] for k in order]
 
 

@@ -107,6 +107,18 @@ def write_dicom_series(
     return paths
 
 
+def edit_dicom(path: Path, **elements: Any) -> Path:
+    """Set elements of a DICOM file; None takes one out."""
+    file = pydicom.dcmread(path)
+    for keyword, value in elements.items():
+        if value is not None:
+            setattr(file, keyword, value)
+        elif keyword in file:
+            delattr(file, keyword)
+    file.save_as(path)
+    return path
+
+
 def write_dicom_seg(path: Path, series: list[Path], segments: dict[str, NDArray[np.bool_]]) -> Path:
     """Write a DICOM-SEG object of masks (Z, Y, X) over the files of a series, with highdicom."""
     import highdicom as hd

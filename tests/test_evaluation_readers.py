@@ -11,6 +11,7 @@ import tifffile
 from evaluation_files import (
     blocks,
     cut_short,
+    edit_dicom,
     picture_of,
     write_dicom_seg,
     write_dicom_series,
@@ -186,6 +187,41 @@ def test_two_images_at_one_position_are_refused(tmp_path: Path) -> None:
     (tmp_path / "s" / "copy.dcm").write_bytes(paths[1].read_bytes())
     with pytest.raises(Unreadable, match="same position"):
         read_volume(tmp_path / "s")
+
+
+@pytest.mark.parametrize("missing", [[1], [3], [10], [4, 5]], ids=str)
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_series_without_one_of_its_slices_is_refused(
+    tmp_path: Path, missing: list[int], descending: bool
+) -> None:
+    paths = write_dicom_series(tmp_path / "s", np.zeros((12, 5, 6)), descending=descending)
+    for k in missing:
+        paths[k].unlink()
+    pair = [paths[missing[0] - 1].name, paths[missing[-1] + 1].name][:: -1 if descending else 1]
+    with pytest.raises(Unreadable) as error:
+        read_volume(tmp_path / "s")
+    apart = 5 * (len(missing) + 1)
+    assert f"{pair[0]} and {pair[1]} lie {apart} mm apart, the other slices 5 mm" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("depths", "fits"),
+    [
+        ([0, 5, 15], False),  # two gaps: the larger is the odd one
+        ([0, 10, 20, 25, 30, 40, 50], False),  # one slice too many
+        ([0, 5, 10.1, 14.9, 20], True),  # rounded, or a table that is not quite even
+        ([0, 5, 10, 17, 24], True),  # spaced so on purpose
+    ],
+)
+def test_slices_may_be_spaced_a_little_unevenly(tmp_path: Path, depths: list[float], fits: bool) -> None:
+    paths = write_dicom_series(tmp_path / "s", np.arange(len(depths) * 30).reshape(-1, 5, 6))
+    for path, depth in zip(paths, depths, strict=True):
+        edit_dicom(path, ImagePositionPatient=[0, 0, depth])
+    if fits:
+        assert read_volume(tmp_path / "s").array.shape == (len(depths), 5, 6)
+    else:
+        with pytest.raises(Unreadable, match="expected even spacing"):
+            read_volume(tmp_path / "s")
 
 
 def test_two_series_in_a_folder_are_refused(tmp_path: Path) -> None:
