@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ TAGS = [
     "SeriesInstanceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "PixelSpacing",
     "SOPClassUID",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]
 UNEVEN = 1.5
 """A gap between slices so many times the others (or so small a part of them) does not come from rounding or
@@ -52,22 +55,95 @@ def read_series(folder: Path) -> Volume:
     if len(series) > 1:
         raise Unreadable(f"{len(series)} DICOM series in one folder; expected one")
     if len(headers) == 1:
-        return replace(read_file(headers[0][0]), files=(headers[0][0].name,))
-    headers = _by_position(headers)
-    paths = [path for path, _ in headers]
+        return read_file(headers[0][0])
+    frames = [frame for path, header in headers for frame in _frames(path, header)]
+    if len(frames) > len(headers):
+        raise Unreadable(f"{len(headers)} multi-frame files in one folder; expected one")
+    paths = [headers[k][0] for k in _grid(frames).order]
     return replace(_read_itk_series(paths), files=tuple(path.name for path in paths))
 
 
 def read_file(path: Path) -> Volume:
-    """Read one DICOM file: a slice, a projection image or a multi-frame object."""
-    header = _header(path)
+    """Read one DICOM file: a slice, a projection image or a multi-frame object.
+
+    Frames that have a position in the patient become slices in the order of their positions; others (a cine)
+    stay in the file's order.
+    """
+    frames = _frames(path, _header(path))
     try:
         volume = from_itk(simpleitk().ReadImage(str(path)))
     except RuntimeError as error:
         raise Unreadable(f"cannot be read as DICOM: {itk_reason(error)}") from error
-    if "ImagePositionPatient" not in header:  # a projection: ITK's default geometry means nothing
-        volume = replace(volume, direction=None, origin=None)
-    return volume
+    volume = replace(volume, files=(path.name,) * len(volume.array))
+    if all(frame.position is None for frame in frames):  # a projection: ITK's default geometry means nothing
+        return replace(volume, direction=None, origin=None)
+    if len(frames) == 1:
+        return volume
+    if len(frames) != len(volume.array):
+        raise Unreadable(f"holds {len(volume.array)} frames, its header describes {len(frames)}")
+    grid = _grid(frames)
+    pixel = frames[0].pixel
+    return Volume(
+        volume.array[grid.order],
+        None if pixel is None else (grid.gap, float(pixel[0]), float(pixel[1])),
+        grid.direction,
+        grid.origin,
+        files=tuple(frames[k].name for k in grid.order),
+    )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A plane of a volume: a file of a series, or a frame of a multi-frame file.
+
+    Attributes
+    ----------
+    name
+        What it is called in a reason; sorts as the file (and the frame in it) does.
+    position
+        ImagePositionPatient, the centre of the first voxel, mm, LPS; None where the header does not say.
+    axes
+        ImageOrientationPatient, the directions of x and y, (6,).
+    pixel
+        PixelSpacing, mm (y, x).
+    """
+
+    name: str
+    position: NDArray | None
+    axes: NDArray | None
+    pixel: NDArray | None
+
+
+def _frames(path: Path, header: Any) -> list[_Frame]:
+    """The planes that a file's header describes; one, if it says nothing of each."""
+    count = len(header.get("PerFrameFunctionalGroupsSequence") or [None])
+    return [
+        _Frame(
+            f"{path.name} frame {k + 1}" if count > 1 else path.name,
+            _numbers(_macro(header, k, "PlanePositionSequence"), "ImagePositionPatient", 3),
+            _numbers(_macro(header, k, "PlaneOrientationSequence"), "ImageOrientationPatient", 6),
+            _numbers(_macro(header, k, "PixelMeasuresSequence"), "PixelSpacing", 2),
+        )
+        for k in range(count)
+    ]
+
+
+def _macro(header: Any, k: int, name: str) -> Any:
+    """Where frame k's elements of a kind stand: its own functional group, that of all, or the header."""
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
+    for groups in (*per_frame[k : k + 1], *(header.get("SharedFunctionalGroupsSequence") or [])):
+        if groups.get(name):
+            return groups[name][0]
+    return header
+
+
+def _numbers(elements: Any, keyword: str, count: int) -> NDArray | None:
+    """An element's numbers; None if it is absent or has not so many."""
+    try:
+        numbers = np.atleast_1d(np.array(elements.get(keyword), float))
+    except (ValueError, TypeError):
+        return None
+    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
 
 
 def _header(path: Path) -> Any:
@@ -79,33 +155,67 @@ def _header(path: Path) -> Any:
         raise Unreadable(f"{path.name} cannot be read as DICOM: {error}") from error
 
 
-def _by_position(headers: list[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
-    for path, header in headers:
-        if "ImagePositionPatient" not in header or "ImageOrientationPatient" not in header:
+@dataclass(frozen=True)
+class _Grid:
+    """Planes in the order of their positions, on the even grid from the first to the last.
+
+    Attributes
+    ----------
+    order
+        Indices of the planes along their normal.
+    gap
+        mm from plane to plane.
+    direction, origin
+        As in :class:`Volume`.
+    """
+
+    order: list[int]
+    gap: float
+    direction: NDArray
+    origin: NDArray
+
+
+def _grid(frames: list[_Frame]) -> _Grid:
+    """The grid of two planes or more.
+
+    Raises
+    ------
+    Unreadable
+        If one has no position or another orientation, two have the same position, or one is missing.
+    """
+    planes = []
+    for frame in frames:
+        if frame.position is None or frame.axes is None:
             raise Unreadable(
-                f"{path.name} has no ImagePositionPatient or ImageOrientationPatient to order the slices by"
+                f"{frame.name} has no ImagePositionPatient or ImageOrientationPatient to order the slices by"
             )
-    axes = np.array([header.ImageOrientationPatient for _, header in headers], float)
+        planes.append((frame.position, frame.axes))
+    positions, axes = (np.array(values) for values in zip(*planes, strict=True))
     if not np.allclose(axes, axes[0], atol=1e-3):
         raise Unreadable("the slices have different orientations (ImageOrientationPatient)")
-    normal = np.cross(axes[0, :3], axes[0, 3:])
-    depths = np.array([np.dot(normal, np.array(header.ImagePositionPatient, float)) for _, header in headers])
+    direction = np.column_stack([axes[0, :3], axes[0, 3:], np.cross(axes[0, :3], axes[0, 3:])])
+    depths = positions @ direction[:, 2]
     order = np.argsort(depths, kind="stable")
     gaps = np.diff(depths[order])
     if (gaps < 1e-3).any():
-        k = int(np.argmin(gaps))
-        pair = [headers[order[k]][0].name, headers[order[k + 1]][0].name]
-        raise Unreadable(f"{pair[0]} and {pair[1]} lie at the same position; expected one image a slice")
-    if len(gaps):
-        usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the lower median: of two gaps the smaller
-        k = int(np.argmax(np.abs(np.log(gaps / usual))))
-        if max(gaps[k] / usual, usual / gaps[k]) >= UNEVEN:
-            pair = [headers[order[k]][0].name, headers[order[k + 1]][0].name]
-            raise Unreadable(
-                f"{pair[0]} and {pair[1]} lie {gaps[k]:.4g} mm apart, the other slices {usual:.4g} mm; "
-                "expected even spacing (is a slice missing?)"
-            )
-    return [headers[k] for k in order]
+        first, second = _neighbours(frames, order, int(np.argmin(gaps)))
+        raise Unreadable(f"{first} and {second} lie at the same position; expected one image a slice")
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the lower median: of two gaps the smaller
+    k = int(np.argmax(np.abs(np.log(gaps / usual))))
+    if max(gaps[k] / usual, usual / gaps[k]) >= UNEVEN:
+        first, second = _neighbours(frames, order, k)
+        raise Unreadable(
+            f"{first} and {second} lie {gaps[k]:.4g} mm apart, the other slices {usual:.4g} mm; "
+            "expected even spacing (is a slice missing?)"
+        )
+    span = positions[order[-1]] - positions[order[0]]  # its length, not its depth: a gantry may be tilted
+    gap = float(np.linalg.norm(span)) / len(gaps)
+    return _Grid(order.tolist(), gap, direction, positions[order[0]])
+
+
+def _neighbours(frames: list[_Frame], order: NDArray, k: int) -> tuple[str, str]:
+    """Names of the planes on both sides of gap k."""
+    return frames[order[k]].name, frames[order[k + 1]].name
 
 
 def _read_itk_series(paths: list[Path]) -> Volume:

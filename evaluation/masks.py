@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -231,7 +231,7 @@ def _stack(files: list[MaskFile], image: Volume) -> Volume:
             size, expected = (" x ".join(map(str, array.shape[1:])) for array in (picture, image.array))
             raise Unreadable(f"{file.path.name} is {size}, the image's slices are {expected}")
         stacked[position] = picture[0]
-    return Volume(stacked)
+    return replace(image, array=stacked)  # a picture lies as the slice that it was drawn on
 
 
 def _numbers(values: list[int | str], present: NDArray) -> list[int]:

@@ -29,7 +29,7 @@ class Volume:
     flat
         Whether the file holds a 2-D image.
     files
-        DICOM series: names of the slices' files, in the order of the slices.
+        DICOM: names of the slices' files (and frames in them), in the order of the slices.
     """
 
     array: NDArray
@@ -75,12 +75,19 @@ def radiological(volume: Volume, array: NDArray) -> tuple[NDArray, tuple[int, in
 def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
     """What differs between an image's and a mask's grid, None if nothing does.
 
-    Spacings may differ by 1 %, directions by 0.01 in any component, origins by half a voxel.
+    Spacings may differ by 1 %, directions by 0.01 in any component, origins by half a voxel. Of two 3-D files
+    both or neither have a direction: one alone says which way round it lies, and the other may lie otherwise.
     """
     if image.array.shape != mask.array.shape:
         return f"size {_size(mask)} differs from the image's {_size(image)}"
     if not strict:
         return None
+    if (image.direction is None) != (mask.direction is None) and not (image.flat or mask.flat):
+        which = ("mask", "image") if mask.direction is None else ("image", "mask")
+        return (
+            f"the {which[0]} does not say how it lies in the patient, the {which[1]} does; if their voxels "
+            "correspond as they are stored, say geometry: size"
+        )
     if image.spacing is not None and mask.spacing is not None:
         if not np.allclose(image.spacing, mask.spacing, rtol=0.01):
             return f"spacing {_mm(mask.spacing)} differs from the image's {_mm(image.spacing)}"

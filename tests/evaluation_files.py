@@ -119,6 +119,37 @@ def edit_dicom(path: Path, **elements: Any) -> Path:
     return path
 
 
+def write_enhanced(path: Path, series: list[Path], order: list[int]) -> Path:
+    """Join the files of a CT series to one multi-frame object, with highdicom, in an order of frames."""
+    import highdicom as hd
+
+    required = {"KVP": "120", "PatientPosition": "HFS", "PositionReferenceIndicator": ""}
+    required |= {"Manufacturer": "test", "ManufacturerModelName": "test", "SoftwareVersions": "1"}
+    required |= {"DeviceSerialNumber": "1", "RescaleType": "HU", "WindowCenter": 40, "WindowWidth": 400}
+    required |= dict.fromkeys(("StudyDate", "ContentDate", "AcquisitionDate"), "20200101")
+    required |= dict.fromkeys(("StudyTime", "ContentTime", "AcquisitionTime"), "000000")
+    files = [pydicom.dcmread(file) for file in series]
+    for file in files:
+        file.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        for keyword, value in required.items():
+            setattr(file, keyword, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(
+        files,
+        series_instance_uid=generate_uid(),
+        series_number=3,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+    )
+    groups = list(enhanced.PerFrameFunctionalGroupsSequence)
+    positions = [group.PlanePositionSequence[0].ImagePositionPatient for group in groups]
+    chosen = [positions.index(files[k].ImagePositionPatient) for k in order]
+    enhanced.PerFrameFunctionalGroupsSequence = [groups[k] for k in chosen]
+    enhanced.PixelData = enhanced.pixel_array[chosen].tobytes()
+    enhanced.save_as(path)
+    return path
+
+
 def write_dicom_seg(path: Path, series: list[Path], segments: dict[str, NDArray[np.bool_]]) -> Path:
     """Write a DICOM-SEG object of masks (Z, Y, X) over the files of a series, with highdicom."""
     import highdicom as hd

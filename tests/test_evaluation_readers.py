@@ -15,6 +15,7 @@ from evaluation_files import (
     picture_of,
     write_dicom_seg,
     write_dicom_series,
+    write_enhanced,
     write_itk,
     write_picture,
 )
@@ -22,7 +23,7 @@ from evaluation_files import (
 from evaluation.dicom import read_segments
 from evaluation.masks import fill_outline
 from evaluation.readers import count_frames, read_volume
-from evaluation.volume import Unreadable, radiological, same_grid
+from evaluation.volume import Unreadable, Volume, radiological, same_grid
 
 ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 
@@ -249,6 +250,51 @@ def test_dicom_seg_lies_on_its_image(tmp_path: Path, descending: bool) -> None:
     np.testing.assert_array_equal(masks["spleen"], expected == 2)
 
 
+FRAMES = pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]], ids=str)
+
+
+@FRAMES
+def test_frames_are_ordered_by_position_and_keep_their_geometry(tmp_path: Path, order: list[int]) -> None:
+    series = write_dicom_series(tmp_path / "s", ARRAY, spacing=(3.0, 0.75, 0.5), slope=2.0, intercept=-9.0)
+    for k, path in enumerate(series):  # coronal, from the back to the front
+        edit_dicom(path, ImageOrientationPatient=[1, 0, 0, 0, 0, -1], ImagePositionPatient=[10, -3 * k, 30])
+    volume = read_volume(write_enhanced(tmp_path / "e.dcm", series, order))
+    np.testing.assert_array_equal(volume.array, 2 * ARRAY[::-1] - 9)
+    assert volume.spacing == pytest.approx((3.0, 0.75, 0.5))
+    np.testing.assert_allclose(volume.direction, [[1, 0, 0], [0, 0, 1], [0, -1, 0]])
+    np.testing.assert_allclose(volume.origin, [10, -9, 30])
+    assert sorted(volume.files) == [volume.files[3 - k] for k in order]  # the names tell the file's order
+    same = read_volume(tmp_path / "s")
+    np.testing.assert_array_equal(volume.array, same.array)
+    assert same_grid(volume, same, strict=True) is None
+
+
+@FRAMES
+def test_dicom_seg_lies_on_a_multi_frame_image(tmp_path: Path, order: list[int]) -> None:
+    label = blocks((4, 20, 30), [1, 2])
+    series = write_dicom_series(tmp_path / "s", picture_of(label, np.random.default_rng(0)))
+    path = write_enhanced(tmp_path / "e.dcm", series, order)
+    seg = write_dicom_seg(tmp_path / "seg.dcm", [path], {"liver": label[order] == 1})
+    image = read_volume(path)
+    np.testing.assert_array_equal(read_segments(seg, image)["liver"], label == 1)
+
+
+def test_frames_without_positions_stay_as_they_are(tmp_path: Path) -> None:
+    path = write_dicom_series(tmp_path / "s", ARRAY.reshape(1, 20, 6))[0]
+    edit_dicom(path, Rows=5, NumberOfFrames=4, ImagePositionPatient=None, ImageOrientationPatient=None)
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, ARRAY)
+    assert volume.direction is None
+    assert len(read_volume(tmp_path / "s").files) == 4
+
+
+def test_a_multi_frame_image_without_one_of_its_slices_is_refused(tmp_path: Path) -> None:
+    series = write_dicom_series(tmp_path / "s", np.zeros((6, 5, 6)))
+    path = write_enhanced(tmp_path / "e.dcm", series[:2] + series[3:], [0, 3, 1, 2, 4])
+    with pytest.raises(Unreadable, match=r"e.dcm frame 3 and e.dcm frame 4 lie 10 mm apart"):
+        read_volume(path)
+
+
 def test_dicom_seg_of_another_image_is_refused(tmp_path: Path) -> None:
     label = blocks((5, 20, 30), [1])
     series = write_dicom_series(tmp_path / "s", label)
@@ -342,6 +388,12 @@ def test_grids_that_differ_are_told_apart(tmp_path: Path) -> None:
     assert "orientation" in (same_grid(image, turned, strict=True) or "")
     moved = read_volume(write_itk(tmp_path / "m.nii.gz", ARRAY, (1.0, 1.0, 3.0), origin=(0.0, 4.0, 0.0)))
     assert "4.0 mm" in (same_grid(image, moved, strict=True) or "")
+    bare = Volume(ARRAY)  # an array without a word on how it lies
+    assert "the mask does not say how it lies" in (same_grid(image, bare, strict=True) or "")
+    assert "the image does not say how it lies" in (same_grid(bare, image, strict=True) or "")
+    assert same_grid(image, bare, strict=False) is None
+    slices = read_volume(write_itk(tmp_path / "1.nii.gz", ARRAY[:1])), Volume(ARRAY[:1], flat=True)
+    assert same_grid(*slices, strict=True) is None
     small = read_volume(write_itk(tmp_path / "x.nii.gz", ARRAY[:, :-1], (1.0, 1.0, 3.0)))
     assert "4 x 4 x 6 differs from the image's 4 x 5 x 6" in (same_grid(image, small, strict=False) or "")
 
