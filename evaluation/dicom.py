@@ -18,10 +18,14 @@ TAGS = [
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
+    "ImagerPixelSpacing",
+    "SequenceOfUltrasoundRegions",
     "SOPClassUID",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
+CENTIMETRES = 3
+"""Physical units of an ultrasound region, (0018,6024) and (0018,6026); others are of Doppler and time."""
 UNEVEN = 1.5
 """A gap between slices so many times the others (or so small a part of them) does not come from rounding or
 from an uneven table: a slice is missing, or one is too many."""
@@ -59,8 +63,9 @@ def read_series(folder: Path) -> Volume:
     frames = [frame for path, header in headers for frame in _frames(path, header)]
     if len(frames) > len(headers):
         raise Unreadable(f"{len(headers)} multi-frame files in one folder; expected one")
-    paths = [headers[k][0] for k in _grid(frames).order]
-    return replace(_read_itk_series(paths), files=tuple(path.name for path in paths))
+    grid = _grid(frames)
+    volume = _read_itk_series([headers[k][0] for k in grid.order])
+    return _placed(volume.array, frames, grid)
 
 
 def read_file(path: Path) -> Volume:
@@ -74,7 +79,12 @@ def read_file(path: Path) -> Volume:
         volume = from_itk(simpleitk().ReadImage(str(path)))
     except RuntimeError as error:
         raise Unreadable(f"cannot be read as DICOM: {itk_reason(error)}") from error
-    volume = replace(volume, files=(path.name,) * len(volume.array))
+    pixel, depth = frames[0].pixel, (volume.spacing or (1.0,))[0]
+    volume = replace(
+        volume,
+        spacing=None if pixel is None else (depth, *pixel),
+        files=(path.name,) * len(volume.array),
+    )
     if all(frame.position is None for frame in frames):  # a projection: ITK's default geometry means nothing
         return replace(volume, direction=None, origin=None)
     if len(frames) == 1:
@@ -82,14 +92,7 @@ def read_file(path: Path) -> Volume:
     if len(frames) != len(volume.array):
         raise Unreadable(f"holds {len(volume.array)} frames, its header describes {len(frames)}")
     grid = _grid(frames)
-    pixel = frames[0].pixel
-    return Volume(
-        volume.array[grid.order],
-        None if pixel is None else (grid.gap, float(pixel[0]), float(pixel[1])),
-        grid.direction,
-        grid.origin,
-        files=tuple(frames[k].name for k in grid.order),
-    )
+    return _placed(volume.array[grid.order], frames, grid)
 
 
 @dataclass(frozen=True)
@@ -105,13 +108,13 @@ class _Frame:
     axes
         ImageOrientationPatient, the directions of x and y, (6,).
     pixel
-        PixelSpacing, mm (y, x).
+        mm (y, x); None where the header does not say.
     """
 
     name: str
     position: NDArray | None
     axes: NDArray | None
-    pixel: NDArray | None
+    pixel: tuple[float, float] | None
 
 
 def _frames(path: Path, header: Any) -> list[_Frame]:
@@ -122,7 +125,7 @@ def _frames(path: Path, header: Any) -> list[_Frame]:
             f"{path.name} frame {k + 1}" if count > 1 else path.name,
             _numbers(_macro(header, k, "PlanePositionSequence"), "ImagePositionPatient", 3),
             _numbers(_macro(header, k, "PlaneOrientationSequence"), "ImageOrientationPatient", 6),
-            _numbers(_macro(header, k, "PixelMeasuresSequence"), "PixelSpacing", 2),
+            _pixel(_macro(header, k, "PixelMeasuresSequence")),
         )
         for k in range(count)
     ]
@@ -153,6 +156,25 @@ def _header(path: Path) -> Any:
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
     except Exception as error:  # pydicom lets struct, EOF and value errors through
         raise Unreadable(f"{path.name} cannot be read as DICOM: {error}") from error
+
+
+def _pixel(elements: Any) -> tuple[float, float] | None:
+    """Size of a pixel, mm (y, x): PixelSpacing; or ImagerPixelSpacing, of projections; or what the ultrasound
+    regions say, if those in centimetres agree.
+    """
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        numbers = _numbers(elements, keyword, 2)
+        if numbers is not None and (numbers > 0).all():
+            return float(numbers[0]), float(numbers[1])
+    sizes = {
+        (abs(10 * float(region.PhysicalDeltaY)), abs(10 * float(region.PhysicalDeltaX)))
+        for region in elements.get("SequenceOfUltrasoundRegions") or []
+        if region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == CENTIMETRES
+        and region.get("PhysicalDeltaX")
+        and region.get("PhysicalDeltaY")
+    }
+    agree = sizes and np.allclose(list(sizes), next(iter(sizes)), rtol=0.01)
+    return next(iter(sizes)) if agree else None
 
 
 @dataclass(frozen=True)
@@ -211,6 +233,18 @@ def _grid(frames: list[_Frame]) -> _Grid:
     span = positions[order[-1]] - positions[order[0]]  # its length, not its depth: a gantry may be tilted
     gap = float(np.linalg.norm(span)) / len(gaps)
     return _Grid(order.tolist(), gap, direction, positions[order[0]])
+
+
+def _placed(array: NDArray, frames: list[_Frame], grid: _Grid) -> Volume:
+    """Slices (Z, Y, X) in the grid's order as a volume."""
+    pixel = frames[0].pixel
+    return Volume(
+        array,
+        None if pixel is None else (grid.gap, *pixel),
+        grid.direction,
+        grid.origin,
+        files=tuple(frames[k].name for k in grid.order),
+    )
 
 
 def _neighbours(frames: list[_Frame], order: NDArray, k: int) -> tuple[str, str]:

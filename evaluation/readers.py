@@ -6,6 +6,8 @@ Every reader returns a :class:`~evaluation.volume.Volume`, slices first, or rais
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,12 +102,30 @@ def _read_itk(path: Path, frame: int | None) -> Volume:
     except RuntimeError as error:
         raise Unreadable(f"cannot be read: {itk_reason(error)}") from error
     volume = from_itk(image, frame)
+    if not _states_spacing(path):
+        volume = replace(volume, spacing=None)
     if lost is not None:
         size = volume.array.size
         frames = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() // size
         read = frame if frame is not None and frames > 1 else 0  # a 3-D file has no frame to choose
         volume.array.reshape(-1)[lost[lost // size == read] % size] = np.nan
     return volume
+
+
+def _states_spacing(path: Path) -> bool:
+    """Whether a MetaImage's or NRRD's header says how large a voxel is: ITK makes 1 mm of silence."""
+    suffix = suffix_of(path)
+    with open(path, "rb") as handle:
+        text = handle.read(1 << 16)
+    if suffix in (".mha", ".mhd"):  # ElementDataFile is the last line
+        return (
+            re.search(rb"^\s*Element(Spacing|Size)\s*[=:]", text.split(b"ElementDataFile")[0], re.M)
+            is not None
+        )
+    if suffix in (".nrrd", ".nhdr"):  # an empty line ends it; an axis of unknown spacing is nan
+        header = re.split(rb"\r?\n\r?\n", text)[0]
+        return re.search(rb"^(spacings|space directions):(?!=).*\d", header, re.M | re.I) is not None
+    return True
 
 
 def itk_reason(error: Exception) -> str:

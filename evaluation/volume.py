@@ -88,16 +88,16 @@ def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
             f"the {which[0]} does not say how it lies in the patient, the {which[1]} does; if their voxels "
             "correspond as they are stored, say geometry: size"
         )
-    if image.spacing is not None and mask.spacing is not None:
-        if not np.allclose(image.spacing, mask.spacing, rtol=0.01):
-            return f"spacing {_mm(mask.spacing)} differs from the image's {_mm(image.spacing)}"
-        if image.direction is not None and mask.direction is not None:
-            if not np.allclose(image.direction, mask.direction, atol=0.01):
-                return "orientation (direction cosines) differs from the image's"
-            if image.origin is not None and mask.origin is not None:
-                shift = image.direction.T @ (mask.origin - image.origin)
-                if (np.abs(shift) > 0.5 * np.array(image.spacing[::-1])).any():
-                    return f"origin lies {np.linalg.norm(shift):.1f} mm from the image's"
+    own, other = image.spacing, mask.spacing
+    if own is not None and other is not None and not np.allclose(own, other, rtol=0.01):
+        return f"spacing {_mm(other)} differs from the image's {_mm(own)}"
+    if image.direction is not None and mask.direction is not None:
+        if not np.allclose(image.direction, mask.direction, atol=0.01):
+            return "orientation (direction cosines) differs from the image's"
+        if image.origin is not None and mask.origin is not None and image.spacing is not None:
+            shift = image.direction.T @ (mask.origin - image.origin)
+            if (np.abs(shift) > 0.5 * np.array(image.spacing[::-1])).any():
+                return f"origin lies {np.linalg.norm(shift):.1f} mm from the image's"
     return None
 
 

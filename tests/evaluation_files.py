@@ -107,11 +107,20 @@ def write_dicom_series(
     return paths
 
 
+def _item(elements: dict[str, Any]) -> pydicom.Dataset:
+    item = pydicom.Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return item
+
+
 def edit_dicom(path: Path, **elements: Any) -> Path:
-    """Set elements of a DICOM file; None takes one out."""
+    """Set elements of a DICOM file, dictionaries as items of a sequence; None takes one out."""
     file = pydicom.dcmread(path)
     for keyword, value in elements.items():
-        if value is not None:
+        if isinstance(value, list) and isinstance(value[0], dict):
+            setattr(file, keyword, [_item(elements) for elements in value])
+        elif value is not None:
             setattr(file, keyword, value)
         elif keyword in file:
             delattr(file, keyword)

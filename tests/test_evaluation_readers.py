@@ -183,6 +183,83 @@ def test_a_picture_that_is_none_is_told_in_plain_words(tmp_path: Path, suffix: s
     assert str(error.value) == f"cannot be read as a picture: damaged, or no {suffix} file"
 
 
+REGION = {"PhysicalDeltaX": 0.02, "PhysicalDeltaY": 0.03}
+REGION |= dict.fromkeys(("PhysicalUnitsXDirection", "PhysicalUnitsYDirection"), 3)  # cm
+PERCENT = {**REGION, "PhysicalUnitsXDirection": 1, "PhysicalUnitsYDirection": 1}
+DOPPLER = {
+    **REGION,
+    "PhysicalUnitsXDirection": 4,
+    "PhysicalUnitsYDirection": 7,
+    "PhysicalDeltaX": 0.5,
+}  # s, cm/s
+
+
+@pytest.mark.parametrize(
+    ("elements", "spacing"),
+    [
+        ({}, None),
+        ({"ImagerPixelSpacing": [0.3, 0.2]}, (0.3, 0.2)),
+        ({"ImagerPixelSpacing": [0.3, 0.2], "PixelSpacing": [0.4, 0.5]}, (0.4, 0.5)),
+        ({"PixelSpacing": [0, 0]}, None),
+        ({"SequenceOfUltrasoundRegions": [REGION]}, (0.3, 0.2)),
+        ({"SequenceOfUltrasoundRegions": [REGION, REGION, DOPPLER]}, (0.3, 0.2)),
+        ({"SequenceOfUltrasoundRegions": [REGION, {**REGION, "PhysicalDeltaY": 0.02}]}, None),
+        ({"SequenceOfUltrasoundRegions": [DOPPLER]}, None),
+        ({"SequenceOfUltrasoundRegions": [PERCENT]}, None),
+    ],
+)
+def test_a_projection_has_the_spacing_that_its_header_says(
+    tmp_path: Path, elements: dict, spacing: tuple[float, float] | None
+) -> None:
+    path = write_dicom_series(tmp_path / "s", ARRAY[:1])[0]
+    nowhere = {"PixelSpacing": None, "ImagePositionPatient": None, "ImageOrientationPatient": None}
+    edit_dicom(path, **{**nowhere, **elements})
+    volume = read_volume(path)
+    assert volume.direction is None
+    assert volume.origin is None
+    assert (volume.spacing and volume.spacing[1:]) == (spacing and pytest.approx(spacing))
+
+
+def test_a_series_without_pixel_spacing_has_none(tmp_path: Path) -> None:
+    for path in write_dicom_series(tmp_path / "s", ARRAY):
+        edit_dicom(path, PixelSpacing=None)
+    volume = read_volume(tmp_path / "s")
+    assert volume.spacing is None
+    np.testing.assert_array_equal(volume.direction, np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "spacing"),
+    [
+        ("v.mhd", "", None),
+        ("v.mhd", "ElementSpacing = 2 3 4\n", (4, 3, 2)),
+        ("v.mhd", "ElementSize = 2 3 4\n", (4, 3, 2)),
+        ("v.nhdr", "", None),
+        ("v.nhdr", "spacings: nan nan nan\n", None),
+        ("v.nhdr", "spacings: 2 3 4\n", (4, 3, 2)),
+        ("v.nhdr", "space dimension: 3\nspace directions: (2,0,0) (0,3,0) (0,0,4)\n", (4, 3, 2)),
+    ],
+)
+def test_spacing_that_a_header_does_not_state_is_unknown(
+    tmp_path: Path, name: str, line: str, spacing: tuple[float, ...] | None
+) -> None:
+    ARRAY.tofile(tmp_path / "v.raw")
+    if name == "v.mhd":
+        text = f"ObjectType = Image\nNDims = 3\nDimSize = 6 5 4\n{line}ElementType = MET_SHORT\n"
+        text += "ElementDataFile = v.raw\n"
+    else:
+        text = f"NRRD0004\ntype: short\ndimension: 3\nsizes: 6 5 4\n{line}endian: little\nencoding: raw\n"
+        text += "data file: v.raw\n"
+    (tmp_path / name).write_text(text)
+    volume = read_volume(tmp_path / name)
+    np.testing.assert_array_equal(volume.array, ARRAY)
+    assert volume.spacing == spacing
+    if spacing is None:  # what else is known still counts
+        assert "orientation" in (
+            same_grid(volume, Volume(ARRAY, direction=np.diag([-1, -1, 1])), strict=True) or ""
+        )
+
+
 def test_two_images_at_one_position_are_refused(tmp_path: Path) -> None:
     paths = write_dicom_series(tmp_path / "s", ARRAY)
     (tmp_path / "s" / "copy.dcm").write_bytes(paths[1].read_bytes())
