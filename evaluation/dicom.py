@@ -34,9 +34,9 @@ from an uneven table: a slice is missing, or one is too many."""
 def read_series(folder: Path) -> Volume:
     """Read the one DICOM series in a folder, slices ordered by ImagePositionPatient along the slice normal.
 
-    Rescale slope and intercept are applied. ITK turns MONOCHROME1 (large values are dark) into MONOCHROME2 by
-    complementing the stored values, so that large is bright here always. Other files in the folder are left
-    alone.
+    Rescale slope and intercept are applied, each slice's own; values with fractions are float32. ITK turns
+    MONOCHROME1 (large values are dark) into MONOCHROME2 by complementing the stored values, so that large is
+    bright here always. Other files in the folder are left alone.
 
     Raises
     ------
@@ -64,8 +64,7 @@ def read_series(folder: Path) -> Volume:
     if len(frames) > len(headers):
         raise Unreadable(f"{len(headers)} multi-frame files in one folder; expected one")
     grid = _grid(frames)
-    volume = _read_itk_series([headers[k][0] for k in grid.order])
-    return _placed(volume.array, frames, grid)
+    return _placed(_read_slices([headers[k][0] for k in grid.order]), frames, grid)
 
 
 def read_file(path: Path) -> Volume:
@@ -75,10 +74,9 @@ def read_file(path: Path) -> Volume:
     stay in the file's order.
     """
     frames = _frames(path, _header(path))
-    try:
-        volume = from_itk(simpleitk().ReadImage(str(path)))
-    except RuntimeError as error:
-        raise Unreadable(f"cannot be read as DICOM: {itk_reason(error)}") from error
+    volume = _read_itk(path)
+    if len({frame.rescale for frame in frames}) > 1:
+        volume = replace(volume, array=_rescaled(path, frames))
     pixel, depth = frames[0].pixel, (volume.spacing or (1.0,))[0]
     volume = replace(
         volume,
@@ -109,12 +107,15 @@ class _Frame:
         ImageOrientationPatient, the directions of x and y, (6,).
     pixel
         mm (y, x); None where the header does not say.
+    rescale
+        Slope and intercept of its functional group.
     """
 
     name: str
     position: NDArray | None
     axes: NDArray | None
     pixel: tuple[float, float] | None
+    rescale: tuple[float, float]
 
 
 def _frames(path: Path, header: Any) -> list[_Frame]:
@@ -126,6 +127,7 @@ def _frames(path: Path, header: Any) -> list[_Frame]:
             _numbers(_macro(header, k, "PlanePositionSequence"), "ImagePositionPatient", 3),
             _numbers(_macro(header, k, "PlaneOrientationSequence"), "ImageOrientationPatient", 6),
             _pixel(_macro(header, k, "PixelMeasuresSequence")),
+            _rescale(_macro(header, k, "PixelValueTransformationSequence")),
         )
         for k in range(count)
     ]
@@ -175,6 +177,11 @@ def _pixel(elements: Any) -> tuple[float, float] | None:
     }
     agree = sizes and np.allclose(list(sizes), next(iter(sizes)), rtol=0.01)
     return next(iter(sizes)) if agree else None
+
+
+def _rescale(elements: Any) -> tuple[float, float]:
+    slope, intercept = (_numbers(elements, f"Rescale{name}", 1) for name in ("Slope", "Intercept"))
+    return 1.0 if slope is None else float(slope[0]), 0.0 if intercept is None else float(intercept[0])
 
 
 @dataclass(frozen=True)
@@ -252,19 +259,53 @@ def _neighbours(frames: list[_Frame], order: NDArray, k: int) -> tuple[str, str]
     return frames[order[k]].name, frames[order[k + 1]].name
 
 
-def _read_itk_series(paths: list[Path]) -> Volume:
-    sitk = simpleitk()
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(path) for path in paths])
+def _read_itk(path: Path) -> Volume:
+    """A file as ITK reads it; values with fractions in single precision."""
     try:
-        return from_itk(reader.Execute())
+        volume = from_itk(simpleitk().ReadImage(str(path)))
     except RuntimeError as error:
-        for path in paths:  # which slice was it?
-            try:
-                sitk.ReadImage(str(path))
-            except RuntimeError as single:
-                raise Unreadable(f"{path.name} cannot be read as DICOM: {itk_reason(single)}") from error
-        raise Unreadable(f"the slices do not make a volume: {itk_reason(error)}") from error
+        raise Unreadable(f"cannot be read as DICOM: {itk_reason(error)}") from error
+    return replace(volume, array=volume.array.astype(np.float32)) if _fractional(volume.array) else volume
+
+
+def _fractional(array: NDArray) -> bool:
+    return array.dtype.kind == "f"
+
+
+def _read_slices(paths: list[Path]) -> NDArray:
+    """The files of a series as (Z, Y, X), in a type that holds the values of all.
+
+    One by one: ITK's reader of a series takes the type for all from the first, and slopes may change (PET).
+    """
+    slices: list[NDArray] = []
+    for path in paths:
+        try:
+            slices.append(_read_itk(path).array)
+            if slices[-1].shape != slices[0].shape:
+                sizes = [" x ".join(map(str, array.shape[1:])) for array in (slices[-1], slices[0])]
+                raise Unreadable(f"is {sizes[0]}, the first slice is {sizes[1]}")
+        except Unreadable as error:
+            raise Unreadable(f"{path.name} {error}") from error
+    dtype = np.float32 if any(map(_fractional, slices)) else np.result_type(*slices)
+    return np.concatenate(slices, dtype=dtype, casting="same_kind")
+
+
+def _rescaled(path: Path, frames: list[_Frame]) -> NDArray:
+    """Frames (Z, Y, X), float32, of a file whose slope or intercept changes: ITK applies the first to all."""
+    import pydicom
+
+    try:
+        file = pydicom.dcmread(path)
+        stored = file.pixel_array
+    except Exception as error:  # pydicom and its decoders raise many kinds
+        reason = " ".join(str(error).split())
+        raise Unreadable(
+            f"slope or intercept changes from frame to frame; cannot be read: {reason}"
+        ) from error
+    if file.PhotometricInterpretation == "MONOCHROME1":  # as ITK turns it
+        stored = ~stored if file.PixelRepresentation else 2**file.BitsStored - 1 - stored
+    slopes, intercepts = np.array([frame.rescale for frame in frames], np.float32).T[..., None, None]
+    return slopes * stored + intercepts
 
 
 def is_segmentation(path: Path) -> bool:

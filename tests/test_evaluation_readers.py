@@ -133,6 +133,54 @@ def test_a_dicom_series_is_ordered_by_position_with_slope_and_intercept(tmp_path
     assert volume.spacing == pytest.approx((5.0, 1.0, 1.0))
 
 
+RESCALED = pytest.mark.parametrize(
+    ("slopes", "dtype"),
+    [
+        ([1, 0.5, 0.0013, 2.25], np.float32),
+        ([0.0013, 0.5, 1, 2.25], np.float32),
+        ([1, 2, 4, 100], np.int32),
+        ([0.5, 0.5, 0.5, 0.5], np.float32),
+    ],
+    ids=str,
+)
+
+
+@RESCALED
+@pytest.mark.parametrize("frames", [False, True])
+def test_slopes_that_change_from_slice_to_slice(
+    tmp_path: Path, slopes: list[float], dtype: type, frames: bool
+) -> None:
+    paths = write_dicom_series(tmp_path / "s", np.full((4, 5, 6), 30000))
+    for k, (path, slope) in enumerate(zip(paths, slopes, strict=True)):
+        edit_dicom(path, RescaleSlope=slope, RescaleIntercept=-k)
+    source = write_enhanced(tmp_path / "e.dcm", paths, [2, 0, 3, 1]) if frames else tmp_path / "s"
+    array = read_volume(source).array
+    expected = [30000 * slope - k for k, slope in enumerate(slopes)]
+    np.testing.assert_allclose(array[:, 2, 3], expected, rtol=1e-6)
+    assert array.dtype == (np.float32 if frames else dtype)
+    assert read_volume(paths[1]).array.dtype == (np.int32 if slopes[1] == 2 else np.float32)
+
+
+@pytest.mark.parametrize(("signed", "bits"), [(0, 12), (0, 16), (1, 16)])
+def test_frames_with_slopes_of_their_own_are_turned_where_dark_is_large(
+    tmp_path: Path, signed: int, bits: int
+) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY)
+    for k, path in enumerate(paths):
+        edit_dicom(path, RescaleSlope=k + 1, PixelRepresentation=signed, BitsStored=bits, HighBit=bits - 1)
+    path = write_enhanced(tmp_path / "e.dcm", paths, [1, 0, 2, 3])
+    for file in (path, *paths):
+        edit_dicom(file, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read_volume(path).array, read_volume(tmp_path / "s").array)
+
+
+def test_a_slice_of_another_size_is_named(tmp_path: Path) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY)
+    edit_dicom(paths[2], Rows=3, Columns=10)
+    with pytest.raises(Unreadable, match=r"i0002,0000b.dcm is 3 x 10, the first slice is 5 x 6"):
+        read_volume(tmp_path / "s")
+
+
 def test_monochrome1_comes_out_bright_where_it_should(tmp_path: Path) -> None:
     write_dicom_series(tmp_path / "s", ARRAY, photometric="MONOCHROME1")
     for path in (tmp_path / "s", tmp_path / "s" / "i0000,0000b.dcm"):
