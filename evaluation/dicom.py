@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.patterns import natural
-from evaluation.readers import from_itk, is_dicom, itk_reason
+from evaluation.readers import from_itk, grey, is_dicom, itk_reason
 from evaluation.volume import Unreadable, Volume, simpleitk
 
 TAGS = [
@@ -31,7 +31,7 @@ UNEVEN = 1.5
 from an uneven table: a slice is missing, or one is too many."""
 
 
-def read_series(folder: Path) -> Volume:
+def read_series(folder: Path, *, mask: bool = False) -> Volume:
     """Read the one DICOM series in a folder, slices ordered by ImagePositionPatient along the slice normal.
 
     Rescale slope and intercept are applied, each slice's own; values with fractions are float32. ITK turns
@@ -59,22 +59,22 @@ def read_series(folder: Path) -> Volume:
     if len(series) > 1:
         raise Unreadable(f"{len(series)} DICOM series in one folder; expected one")
     if len(headers) == 1:
-        return read_file(headers[0][0])
+        return read_file(headers[0][0], mask=mask)
     frames = [frame for path, header in headers for frame in _frames(path, header)]
     if len(frames) > len(headers):
         raise Unreadable(f"{len(headers)} multi-frame files in one folder; expected one")
     grid = _grid(frames)
-    return _placed(_read_slices([headers[k][0] for k in grid.order]), frames, grid)
+    return _placed(_read_slices([headers[k][0] for k in grid.order], mask), frames, grid)
 
 
-def read_file(path: Path) -> Volume:
+def read_file(path: Path, *, mask: bool = False) -> Volume:
     """Read one DICOM file: a slice, a projection image or a multi-frame object.
 
     Frames that have a position in the patient become slices in the order of their positions; others (a cine)
-    stay in the file's order.
+    stay in the file's order. Colours become grey, in a mask as those of a picture do (`mask`).
     """
     frames = _frames(path, _header(path))
-    volume = _read_itk(path)
+    volume = _read_itk(path, mask)
     if len({frame.rescale for frame in frames}) > 1:
         volume = replace(volume, array=_rescaled(path, frames))
     pixel, depth = frames[0].pixel, (volume.spacing or (1.0,))[0]
@@ -259,20 +259,37 @@ def _neighbours(frames: list[_Frame], order: NDArray, k: int) -> tuple[str, str]
     return frames[order[k]].name, frames[order[k + 1]].name
 
 
-def _read_itk(path: Path) -> Volume:
-    """A file as ITK reads it; values with fractions in single precision."""
+def _read_itk(path: Path, mask: bool) -> Volume:
+    """A file as ITK reads it (YBR and palettes as RGB), in grey; what has fractions in single precision."""
+    sitk = simpleitk()
     try:
-        volume = from_itk(simpleitk().ReadImage(str(path)))
+        image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise Unreadable(f"cannot be read as DICOM: {itk_reason(error)}") from error
+    if image.GetNumberOfComponentsPerPixel() == 1:
+        volume = from_itk(image)
+    else:
+        pixels = sitk.GetArrayFromImage(image)
+        numbers = _palette_numbers(path) if mask else None
+        volume = replace(from_itk(image, 0), array=grey(pixels, mask) if numbers is None else numbers)
     return replace(volume, array=volume.array.astype(np.float32)) if _fractional(volume.array) else volume
+
+
+def _palette_numbers(path: Path) -> NDArray | None:
+    """The stored numbers (Z, Y, X) of a file with a palette, None for other colours."""
+    import pydicom
+
+    file = pydicom.dcmread(path)
+    if file.PhotometricInterpretation != "PALETTE COLOR":
+        return None
+    return np.reshape(file.pixel_array, (-1, file.Rows, file.Columns))
 
 
 def _fractional(array: NDArray) -> bool:
     return array.dtype.kind == "f"
 
 
-def _read_slices(paths: list[Path]) -> NDArray:
+def _read_slices(paths: list[Path], mask: bool) -> NDArray:
     """The files of a series as (Z, Y, X), in a type that holds the values of all.
 
     One by one: ITK's reader of a series takes the type for all from the first, and slopes may change (PET).
@@ -280,7 +297,7 @@ def _read_slices(paths: list[Path]) -> NDArray:
     slices: list[NDArray] = []
     for path in paths:
         try:
-            slices.append(_read_itk(path).array)
+            slices.append(_read_itk(path, mask).array)
             if slices[-1].shape != slices[0].shape:
                 sizes = [" x ".join(map(str, array.shape[1:])) for array in (slices[-1], slices[0])]
                 raise Unreadable(f"is {sizes[0]}, the first slice is {sizes[1]}")

@@ -69,7 +69,7 @@ def _read(
     if path.is_dir():
         from evaluation.dicom import read_series
 
-        return read_series(path)
+        return read_series(path, mask=mask)
     if not path.is_file():
         raise Unreadable("no such file")
     if path.stat().st_size == 0:
@@ -83,7 +83,7 @@ def _read(
     if is_dicom(path):
         from evaluation.dicom import read_file
 
-        return read_file(path)
+        return read_file(path, mask=mask)
     known = ", ".join((*VOLUME_SUFFIXES, ".dcm", *PICTURE_SUFFIXES, *ARRAY_SUFFIXES))
     raise Unreadable(f"unknown kind of file ({suffix or 'no suffix'}); expected one of {known}")
 
@@ -164,7 +164,7 @@ def from_itk(image: sitk.Image, frame: int | None = None) -> Volume:
 
 
 def count_frames(path: Path, *, key: str | None = None, axes: str | None = None) -> int:
-    """Frames (time points or channels) of a file, 1 for one that is not 4-D.
+    """Frames (time points or channels) of a file, 1 for one that is not 4-D; DICOM's are slices.
 
     Raises
     ------
@@ -175,6 +175,8 @@ def count_frames(path: Path, *, key: str | None = None, axes: str | None = None)
         return _frames(_read_array(path, key), axes, "tc")
     if suffix_of(path) in PICTURE_SUFFIXES:
         return _frames(*_open_picture(path, axes, mask=False), "t")
+    if path.is_dir() or (path.is_file() and is_dicom(path)):
+        return 1
     reader = simpleitk().ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -226,7 +228,7 @@ def _read_pixels(path: Path, mask: bool) -> NDArray:
 def _read_picture(path: Path, axes: str | None, frame: int | None, mask: bool) -> Volume:
     array, axes = _open_picture(path, axes, mask)
     if "c" in axes and array.ndim == len(axes):
-        array = _grey(np.moveaxis(array, axes.index("c"), -1), mask)
+        array = grey(np.moveaxis(array, axes.index("c"), -1), mask)
         axes = axes.replace("c", "")
     return _shaped(array, axes, frame)
 
@@ -241,8 +243,8 @@ def _read_tiff(path: Path) -> tuple[NDArray, str]:
         return series.asarray(), "".join(names.get(axis, "z") for axis in series.axes)
 
 
-def _grey(array: NDArray, mask: bool) -> NDArray:
-    """Colours to one value: luminance (ITU-R BT.601) of an image, the largest channel of a mask; no alpha."""
+def grey(array: NDArray, mask: bool) -> NDArray:
+    """Colours (..., C) to one value: luminance (ITU-R BT.601), or the largest channel of a mask; no alpha."""
     colours = [array[..., k] for k in range(1 if array.shape[-1] == 2 else min(3, array.shape[-1]))]
     if all(np.array_equal(colours[0], other) for other in colours[1:]):
         return np.ascontiguousarray(colours[0])

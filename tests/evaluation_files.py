@@ -120,6 +120,8 @@ def edit_dicom(path: Path, **elements: Any) -> Path:
     for keyword, value in elements.items():
         if isinstance(value, list) and isinstance(value[0], dict):
             setattr(file, keyword, [_item(elements) for elements in value])
+        elif isinstance(value, pydicom.DataElement):  # where the keyword does not tell the type
+            file.add(value)
         elif value is not None:
             setattr(file, keyword, value)
         elif keyword in file:

@@ -19,6 +19,7 @@ from evaluation_files import (
     write_itk,
     write_picture,
 )
+from pydicom import DataElement
 
 from evaluation.dicom import read_segments
 from evaluation.masks import fill_outline
@@ -229,6 +230,66 @@ def test_a_picture_that_is_none_is_told_in_plain_words(tmp_path: Path, suffix: s
     with pytest.raises(Unreadable) as error:
         read_volume(tmp_path / f"v{suffix}")
     assert str(error.value) == f"cannot be read as a picture: damaged, or no {suffix} file"
+
+
+COLOURS = np.zeros((2, 4, 6, 3), np.uint8)
+COLOURS[1, 1, 2], COLOURS[0, 2, 3] = (255, 0, 0), (10, 10, 10)
+
+
+def write_colour(path: Path, stored: np.ndarray, photometric: str = "RGB", **elements: object) -> Path:
+    """A secondary capture without a position: stored (Y, X[, C]), or frames of it."""
+    samples = stored.shape[-1] if stored.shape[-1] == 3 else 1
+    shape = stored.shape[: -1 if samples == 3 else None]
+    (source,) = write_dicom_series(path.parent / "source", np.zeros((1, *shape[-2:])))
+    frames = {"NumberOfFrames": len(stored)} if len(shape) == 3 else {}
+    depth = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}
+    colour = {"SamplesPerPixel": samples, "PhotometricInterpretation": photometric, "PlanarConfiguration": 0}
+    gone = dict.fromkeys(
+        ("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept")
+    )
+    edit_dicom(source, **frames, **depth, **colour, **gone, PixelData=stored.tobytes(), **elements)
+    return source.rename(path)
+
+
+def test_dicom_colours_are_grey_as_a_pictures_are(tmp_path: Path) -> None:
+    still = read_volume(write_colour(tmp_path / "still.dcm", COLOURS[1]))
+    assert still.flat
+    for frame, of_picture in ((0, 10), (1, 76)):
+        path = write_picture(tmp_path / f"{frame}.png", COLOURS[frame])
+        assert read_volume(path).array.max() == of_picture
+    cine = write_colour(tmp_path / "cine" / "cine.dcm", COLOURS)
+    volume, mask = read_volume(cine), read_volume(cine.parent, mask=True)
+    for frame in range(2):
+        picture = tmp_path / f"{frame}.png"
+        np.testing.assert_array_equal(volume.array[frame], read_volume(picture).array[0])
+        np.testing.assert_array_equal(mask.array[frame], read_volume(picture, mask=True).array[0])
+    np.testing.assert_array_equal(still.array[0], volume.array[1])
+    assert volume.array.dtype == np.uint8
+    assert mask.array.max() == 255
+    assert count_frames(cine) == count_frames(cine.parent) == 1
+
+
+def test_ybr_is_grey_by_its_luminance(tmp_path: Path) -> None:
+    stored = np.full((4, 6, 3), 128, np.uint8)
+    stored[1, 2] = (76, 85, 255)  # red
+    volume = read_volume(write_colour(tmp_path / "y.dcm", stored, "YBR_FULL"))
+    np.testing.assert_allclose(volume.array[0], stored[..., 0], atol=1)
+
+
+def test_a_dicom_palette_is_numbers_in_a_mask_and_colours_in_an_image(tmp_path: Path) -> None:
+    numbers = np.array([[0, 1, 1, 2], [2, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
+    table: dict[str, object] = {}
+    for name, values in (("Red", (0, 200)), ("Green", (0, 0, 100)), ("Blue", ())):
+        key = f"{name}PaletteColorLookupTable"
+        entries = np.zeros(256, "<u2")
+        entries[: len(values)] = np.array(values) * 257
+        table[f"{key}Descriptor"] = DataElement(f"{key}Descriptor", "US", [256, 0, 16])
+        table[f"{key}Data"] = DataElement(f"{key}Data", "OW", entries.tobytes())
+    path = write_colour(tmp_path / "p.dcm", numbers, "PALETTE COLOR", **table)
+    np.testing.assert_array_equal(read_volume(path, mask=True).array[0], numbers)
+    assert (
+        read_volume(path).array[0, 0, 1] // (257 if read_volume(path).array.dtype == np.uint16 else 1) == 60
+    )
 
 
 REGION = {"PhysicalDeltaX": 0.02, "PhysicalDeltaY": 0.03}
