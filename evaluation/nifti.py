@@ -1,4 +1,4 @@
-"""What ITK reads from a NIfTI file without a word: missing voxels and NaN, both as zeros."""
+"""What ITK reads from a NIfTI or Analyze file without a word: missing voxels and NaN, both as zeros."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from evaluation.volume import Unreadable
 
 
 def check_nifti(path: Path) -> NDArray[np.int64] | None:
-    """Check that a NIfTI file is whole, and find its voxels that are no numbers.
+    """Check that a NIfTI file or a pair (also Analyze) is whole, and find its voxels that are no numbers.
+
+    Parameters
+    ----------
+    path
+        ``.nii``, ``.nii.gz``, or the ``.hdr`` of a pair.
 
     Returns
     -------
@@ -25,10 +30,12 @@ def check_nifti(path: Path) -> NDArray[np.int64] | None:
     Unreadable
         If the file is truncated, its compression is damaged, or it is not NIfTI.
     """
+    pair = path.suffix.lower() == ".hdr"
+    source = _image_of(path) if pair else path
     try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as handle:
-            header = handle.read(540)
-            expected, dtype, offset = nifti_layout(header)
+        with gzip.open(source) if source.name.lower().endswith(".gz") else open(source, "rb") as handle:
+            header = b"" if pair else handle.read(540)
+            expected, dtype, offset = nifti_layout(path.read_bytes()[:540] if pair else header)
             if dtype is None:  # integers: their number is all there is to check
                 length = len(header)
                 while part := handle.read(1 << 22):
@@ -42,18 +49,27 @@ def check_nifti(path: Path) -> NDArray[np.int64] | None:
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(f"truncated or damaged gzip file ({error})") from error
     if length < expected:
-        raise Unreadable(f"truncated: {length} bytes where its header announces {expected}")
+        cut = f"{source.name} is truncated" if pair else "truncated"
+        raise Unreadable(f"{cut}: {length} bytes where its header announces {expected}")
     return bad if len(bad) else None
 
 
+def _image_of(header: Path) -> Path:
+    """The file with the voxels that belongs to a ``.hdr``."""
+    for suffix in (".img", ".img.gz", ".IMG"):
+        if header.with_suffix(suffix).is_file():
+            return header.with_suffix(suffix)
+    raise Unreadable(f"no {header.with_suffix('.img').name} with its voxels beside it")
+
+
 def nifti_layout(header: bytes) -> tuple[int, np.dtype | None, int]:
-    """Layout of an (uncompressed) single-file NIfTI image from its first 540 bytes.
+    """Layout of an (uncompressed) NIfTI or Analyze image from the first 540 bytes of its header.
 
     Returns
     -------
     (length, dtype, offset)
-        Bytes of the whole file; type of the voxels if they are floating-point numbers, else None; where they
-        begin.
+        Bytes of the whole file (of a pair, of the ``.img``); type of the voxels if they are floating-point
+        numbers, else None; where they begin.
 
     Raises
     ------

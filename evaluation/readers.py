@@ -96,7 +96,7 @@ def is_dicom(path: Path) -> bool:
 
 def _read_itk(path: Path, frame: int | None) -> Volume:
     sitk = simpleitk()
-    lost = check_nifti(path) if suffix_of(path) in (".nii", ".nii.gz") else None
+    lost = check_nifti(path) if suffix_of(path) in (".nii", ".nii.gz", ".hdr") else None
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:

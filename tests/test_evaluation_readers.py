@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import h5py
@@ -29,7 +30,7 @@ from evaluation.volume import Unreadable, Volume, radiological, same_grid
 ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr"])
 def test_volumes_keep_values_and_geometry(tmp_path: Path, suffix: str) -> None:
     volume = read_volume(
         write_itk(tmp_path / f"v{suffix}", ARRAY, (0.5, 0.75, 3.0), origin=(10.0, -20.0, 30.0))
@@ -189,7 +190,7 @@ def test_monochrome1_comes_out_bright_where_it_should(tmp_path: Path) -> None:
         assert array[0, 0, 0] > array[-1, -1, -1]
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd", ".hdr"])
 @pytest.mark.parametrize("frame", [None, 1])
 def test_nan_voxels_stay_nan(tmp_path: Path, suffix: str, frame: int | None) -> None:
     values = ARRAY.astype("float32")
@@ -544,6 +545,25 @@ def test_a_truncated_file_is_never_read_as_whole(tmp_path: Path, suffix: str, pa
     read_volume(path)
     cut_short(path, part)
     with pytest.raises(Unreadable):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("kind", ["<i2", "<f4"])
+@pytest.mark.parametrize("suffix", [".img", ".img.gz"])
+def test_a_header_without_all_of_its_voxels_is_never_read_as_whole(
+    tmp_path: Path, kind: str, suffix: str
+) -> None:
+    path = write_itk(tmp_path / "v.hdr", ARRAY.astype(kind))
+    image = tmp_path / f"v{suffix}"
+    if suffix == ".img.gz":
+        image.write_bytes(gzip.compress((tmp_path / "v.img").read_bytes()))
+        (tmp_path / "v.img").unlink()
+    np.testing.assert_array_equal(read_volume(path).array, ARRAY)
+    cut_short(image, 0.4)
+    with pytest.raises(Unreadable, match="truncated"):
+        read_volume(path)
+    image.unlink()
+    with pytest.raises(Unreadable, match=r"no v\.img with its voxels"):
         read_volume(path)
 
 
