@@ -21,9 +21,14 @@ TAGS = [
     "ImagerPixelSpacing",
     "SequenceOfUltrasoundRegions",
     "SOPClassUID",
+    "SeriesDescription",
+    "Modality",
+    "Rows",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
+CONTOURS = "1.2.840.10008.5.1.4.1.1.481.3"
+"""SOP class of an RTSTRUCT."""
 CENTIMETRES = 3
 """Physical units of an ultrasound region, (0018,6024) and (0018,6026); others are of Doppler and time."""
 UNEVEN = 1.5
@@ -55,11 +60,14 @@ def read_series(folder: Path, *, mask: bool = False) -> Volume:
     for path, header in headers:
         if "SeriesInstanceUID" not in header:
             raise Unreadable(f"{path.name} has no SeriesInstanceUID: truncated, or no image")
-    series = {str(header.get("SeriesInstanceUID", "")) for _, header in headers}
-    if len(series) > 1:
-        raise Unreadable(f"{len(series)} DICOM series in one folder; expected one")
+    _check_one_series([header for _, header in headers])
     if len(headers) == 1:
         return read_file(headers[0][0], mask=mask)
+    for path, header in headers:
+        try:
+            _check_pixels(header)
+        except Unreadable as error:
+            raise Unreadable(f"{path.name} {error}") from error
     frames = [frame for path, header in headers for frame in _frames(path, header)]
     if len(frames) > len(headers):
         raise Unreadable(f"{len(headers)} multi-frame files in one folder; expected one")
@@ -73,7 +81,9 @@ def read_file(path: Path, *, mask: bool = False) -> Volume:
     Frames that have a position in the patient become slices in the order of their positions; others (a cine)
     stay in the file's order. Colours become grey, in a mask as those of a picture do (`mask`).
     """
-    frames = _frames(path, _header(path))
+    header = _header(path)
+    _check_pixels(header)
+    frames = _frames(path, header)
     volume = _read_itk(path, mask)
     if len({frame.rescale for frame in frames}) > 1:
         volume = replace(volume, array=_rescaled(path, frames))
@@ -91,6 +101,34 @@ def read_file(path: Path, *, mask: bool = False) -> Volume:
         raise Unreadable(f"holds {len(volume.array)} frames, its header describes {len(frames)}")
     grid = _grid(frames)
     return _placed(volume.array[grid.order], frames, grid)
+
+
+def _check_one_series(headers: list[Any]) -> None:
+    series: dict[str, list[Any]] = {}
+    for header in headers:
+        series.setdefault(str(header.SeriesInstanceUID), []).append(header)
+    if len(series) > 1:
+        shown = [
+            f"{of[0].get('SeriesDescription') or of[0].get('Modality') or 'unnamed'} "
+            f"({len(of)} file{'' if len(of) == 1 else 's'})"
+            for of in series.values()
+        ]
+        more = ", ..." if len(shown) > 8 else ""
+        raise Unreadable(
+            f"{len(series)} DICOM series in one folder; expected one: {', '.join(shown[:8])}{more}"
+        )
+
+
+def _check_pixels(header: Any) -> None:
+    if "Rows" in header:
+        return
+    kind = header.get("SOPClassUID")
+    if kind == CONTOURS:
+        raise Unreadable(
+            "holds contours (RTSTRUCT), which are not supported; "
+            "expected an image, or masks as DICOM-SEG or a label map (NIfTI, say)"
+        )
+    raise Unreadable(f"holds no pixels ({kind.name if kind else 'of no class'}): truncated, or no image")
 
 
 @dataclass(frozen=True)
@@ -156,6 +194,8 @@ def _header(path: Path) -> Any:
 
     try:
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+    except pydicom.errors.InvalidDicomError as error:
+        raise Unreadable(f"{path.name} is no DICOM file: the mark DICM at byte 128 is missing") from error
     except Exception as error:  # pydicom lets struct, EOF and value errors through
         raise Unreadable(f"{path.name} cannot be read as DICOM: {error}") from error
 

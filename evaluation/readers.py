@@ -80,7 +80,7 @@ def _read(
         return _shaped(_read_array(path, key), axes, frame)
     if suffix in VOLUME_SUFFIXES:
         return _read_itk(path, frame)
-    if is_dicom(path):
+    if suffix == ".dcm" or is_dicom(path):
         from evaluation.dicom import read_file
 
         return read_file(path, mask=mask)

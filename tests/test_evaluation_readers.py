@@ -412,12 +412,42 @@ def test_slices_may_be_spaced_a_little_unevenly(tmp_path: Path, depths: list[flo
             read_volume(tmp_path / "s")
 
 
-def test_two_series_in_a_folder_are_refused(tmp_path: Path) -> None:
-    write_dicom_series(tmp_path / "s", ARRAY)
+def test_two_series_in_a_folder_are_refused_and_listed(tmp_path: Path) -> None:
+    for path in write_dicom_series(tmp_path / "s", ARRAY):
+        edit_dicom(path, SeriesDescription="T1 axial")
     other = write_dicom_series(tmp_path / "t", ARRAY)
     (tmp_path / "s" / "other.dcm").write_bytes(other[0].read_bytes())
-    with pytest.raises(Unreadable, match="2 DICOM series"):
+    with pytest.raises(Unreadable) as error:
         read_volume(tmp_path / "s")
+    assert str(error.value) == "2 DICOM series in one folder; expected one: T1 axial (4 files), CT (1 file)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (
+            "1.2.840.10008.5.1.4.1.1.481.3",
+            r"holds contours \(RTSTRUCT\), which are not supported; .*DICOM-SEG",
+        ),
+        ("1.2.840.10008.5.1.4.1.1.88.11", r"holds no pixels \(Basic Text SR Storage\)"),
+    ],
+)
+@pytest.mark.parametrize("folder", [False, True])
+def test_dicom_without_pixels_is_told_for_what_it_is(
+    tmp_path: Path, kind: str, reason: str, folder: bool
+) -> None:
+    first, second = write_dicom_series(tmp_path / "s", ARRAY[:2])
+    edit_dicom(second, Rows=None, Columns=None, PixelData=None, SOPClassUID=kind)
+    with pytest.raises(Unreadable, match=f"{second.name} {reason}" if folder else f"^{reason}"):
+        read_volume(tmp_path / "s" if folder else second)
+    assert read_volume(first).flat
+
+
+def test_a_file_without_the_mark_of_dicom_is_told_so(tmp_path: Path) -> None:
+    (path,) = write_dicom_series(tmp_path / "s", ARRAY[:1])
+    path.write_bytes(path.read_bytes()[132:])
+    with pytest.raises(Unreadable, match="is no DICOM file: the mark DICM"):
+        read_volume(path)
 
 
 @pytest.mark.parametrize("descending", [False, True])
