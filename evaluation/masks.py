@@ -99,17 +99,25 @@ def read_structures(entry: Entry, image: Volume, *, strict: bool) -> Structures:
         What could be read; what could not is in `problems`, and the rest stands.
     """
     structures = Structures(image.array.shape)
+    incomplete: set[str] = set()
     for kind in entry.wanted:
+        lost: list[str] = []
         files = [mask for mask in entry.masks if mask.kind is kind]
         if not files:
             structures.problems.append((entry.image, f"no mask file matches {fill_known(kind, entry)!r}"))
+            lost += kind.names()
         elif kind.per_slice:
-            _guard(structures, files[0].path.parent, kind, files, image, entry, strict)
+            if not _guard(structures, files[0].path.parent, kind, files, image, entry, strict):
+                lost += kind.names()
         else:
-            usable = [_guard(structures, file.path, kind, [file], image, entry, strict) for file in files]
-            if kind.structure is not None and kind.instances == "union" and not all(usable):
-                structures.remove(kind.structure)  # a union that lacks a part is not the reference
-            _report_missing_files(structures, kind, files)
+            for file in files:
+                if not _guard(structures, file.path, kind, [file], image, entry, strict):
+                    lost += _names(file)
+            lost += _report_missing_files(structures, kind, files)
+        if kind.instances == "union":
+            incomplete.update(lost)
+    for structure in incomplete:  # whichever entries its parts come from: without one it is not the reference
+        structures.remove(structure)
     return structures
 
 
@@ -146,13 +154,22 @@ def _guard(
     return True
 
 
-def _report_missing_files(structures: Structures, kind: Masks, files: list[MaskFile]) -> None:
+def _names(file: MaskFile) -> list[str]:
+    """The structures that a mask file is to hold."""
+    if file.kind.structures is not None:
+        return [file.kind.structures[file.groups["structure"]]]
+    return file.kind.names()
+
+
+def _report_missing_files(structures: Structures, kind: Masks, files: list[MaskFile]) -> list[str]:
+    """Report each file that is missing where every structure has its own; the structures' names."""
     if kind.structures is None or kind.absent == "skip":
-        return
+        return []
     there = {file.groups.get("structure") for file in files}
-    for value, name in kind.structures.items():
-        if value not in there:
-            structures.problems.append((files[0].path.parent, f"no mask file of {name} ({value})"))
+    missing = {value: name for value, name in kind.structures.items() if value not in there}
+    for value, name in missing.items():
+        structures.problems.append((files[0].path.parent, f"no mask file of {name} ({value})"))
+    return list(missing.values())
 
 
 Found = Iterator[tuple[str, NDArray[np.bool_], int | None]]
@@ -180,7 +197,7 @@ def _read(
     if kind.labels is not None:
         _add_labels(kind, volume.array, path, structures)
         return
-    name = kind.structure or (kind.structures or {})[files[0].groups["structure"]]
+    (name,) = _names(files[0])
     mask = volume.array > _threshold(kind, path)
     if kind.outline:
         mask = fill_outline(mask)
@@ -262,7 +279,7 @@ def _add_labels(kind: Masks, array: NDArray, path: Path, structures: Structures)
     size = int(array.max()) + 1
     present = np.flatnonzero(sum(np.bincount(part.ravel(), minlength=size) for part in array))
     if not present.any():
-        raise Unreadable("the mask is empty: no label but 0")
+        raise _Empty("the mask is empty: no label but 0")
     wanted = {name: _numbers(values, present) for name, values in (kind.labels or {}).items()}
     structures.add_labels(array, {name: numbers for name, numbers in wanted.items() if numbers})
     shown = ", ".join(map(str, present[:12])) + (", ..." if len(present) > 12 else "")

@@ -153,6 +153,108 @@ def test_slices_without_their_masks(tmp_path: Path) -> None:
     assert failure.reason == "liver_GT_005.png is 30 x 39, the image's slices are 30 x 40"
 
 
+def source(image: str, *masks: dict[str, Any], **keys: Any) -> Descriptor:
+    """A descriptor of ultrasound images, or of what `keys` say, with these entries of masks."""
+    sources = [{"folder": ".", "image": image, "masks": list(masks)}]
+    return Descriptor.model_validate(
+        {"name": "test", "title": "t", "modality": "US", "sources": sources, **keys}
+    )
+
+
+def spoil(path: Path, how: str) -> None:
+    """Make a mask file truncated, missing or empty."""
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        cut_short(path)
+    elif path.suffix == ".png":
+        write_picture(path, np.zeros((30, 40), np.uint8))
+    else:
+        write_itk(path, np.zeros_like(LABEL))
+
+
+ENTRIES = {
+    "of one structure": [
+        {"file": "{id}_left.png", "structure": "lungs"},
+        {"file": "{id}_right.png", "structure": "lungs"},
+    ],
+    "of one label": [
+        {"file": "{id}_left.png", "labels": {"lungs": 1}},
+        {"file": "{id}_right.png", "labels": {"lungs": 2}},
+    ],
+    "of a value each": [{"file": "{id}_{structure}.png", "structures": {"left": "lungs", "right": "lungs"}}],
+}
+"""One structure in two files, a lung in each."""
+
+
+@pytest.mark.parametrize("entries", ENTRIES)
+@pytest.mark.parametrize("how", ["truncated", "missing", "empty"])
+def test_a_structure_that_lacks_a_part_is_no_reference(how: str, entries: str, tmp_path: Path) -> None:
+    label = blocks((30, 40), [1, 2])
+    for name in ("bad", "good"):
+        write_picture(tmp_path / f"{name}.png", picture_of(label, RNG, "uint8"))
+        for number, side in ((1, "left"), (2, "right")):
+            write_picture(tmp_path / f"{name}_{side}.png", label * (label == number))
+    wanted = source("{id:[a-z]+}.png", *ENTRIES[entries])
+    whole, _ = split(iter_cases(wanted, tmp_path))
+    assert [case.objects[0].mask.sum() for case in whole] == [162, 162]
+    spoil(tmp_path / "bad_left.png", how)
+    cases, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert failure.case == "bad"
+    assert {case.case: case.objects[0].mask.sum() for case in cases} == (
+        {"bad": 81, "good": 162} if how == "empty" else {"good": 162}  # an empty part is a part
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "absent", "rest"),
+    [
+        ("truncated", "report", {"spleen"}),
+        ("missing", "report", {"spleen"}),
+        ("truncated", "skip", {"spleen"}),
+        ("missing", "skip", {"left lung", "spleen"}),
+    ],
+)
+def test_a_lobe_that_is_lost_costs_its_lung(how: str, absent: str, rest: set[str], tmp_path: Path) -> None:
+    label = blocks((8, 30, 40), [1, 2, 3])
+    write_itk(tmp_path / "s1" / "ct.nii.gz", picture_of(label, RNG))
+    for number, name in enumerate(("lobe_upper", "lobe_lower", "spleen"), start=1):
+        write_itk(tmp_path / "s1" / f"{name}.nii.gz", (label == number).astype(np.uint8))
+    spoil(tmp_path / "s1" / "lobe_upper.nii.gz", how)
+    structures = {"lobe_upper": "left lung", "lobe_lower": "left lung", "spleen": "spleen"}
+    masks = {"file": "{id}/{structure}.nii.gz", "structures": structures, "absent": absent}
+    cases, failures = split(iter_cases(source("{id}/ct.nii.gz", masks, modality="CT"), tmp_path))
+    assert len(failures) == (0 if (how, absent) == ("missing", "skip") else 1)
+    assert {thing.structure for case in cases for thing in case.objects} == rest
+
+
+def test_a_part_drawn_slice_by_slice_that_lacks_a_slice_costs_its_structure(tmp_path: Path) -> None:
+    write_itk(tmp_path / "a.nii.gz", picture_of(LABEL, RNG))
+    for number, side in ((1, "left"), (2, "right")):
+        for k, layer in enumerate(LABEL):
+            write_picture(tmp_path / side / f"{k}.png", (layer == number) * np.uint8(255))
+    masks = [
+        {"file": f"{side}/{{k}}.png", "structure": "lungs", "per_slice": True} for side in ("left", "right")
+    ]
+    wanted = source("{id:a}.nii.gz", *masks, modality="CT")
+    assert len(split(iter_cases(wanted, tmp_path))[0]) == 3
+    (tmp_path / "left" / "3.png").unlink()
+    cases, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert (cases, failure.reason) == ([], "7 mask files for 8 slices; expected one a slice")
+
+
+def test_an_unusable_part_costs_no_objects_that_are_kept_apart(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1, 2])
+    write_picture(tmp_path / "a.png", picture_of(label, RNG, "uint8"))
+    for number in (1, 2):
+        write_picture(tmp_path / f"a_{number}.png", label * (label == number))
+    cut_short(tmp_path / "a_1.png")
+    masks = {"file": "{id}_{number}.png", "structure": "nodule", "instances": "files"}
+    (case,), (failure,) = split(iter_cases(source("{id:a}.png", masks), tmp_path))
+    assert Path(failure.file).name == "a_1.png"
+    assert [thing.mask.sum() for thing in case.objects] == [81]
+
+
 def test_what_no_reader_foresaw_costs_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import evaluation.cases
 
