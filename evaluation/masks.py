@@ -15,8 +15,8 @@ from scipy import ndimage
 from data.prompts import depth, tight_box
 from evaluation.layout import Entry, MaskFile
 from evaluation.patterns import fill, natural
-from evaluation.readers import read_volume, suffix_of
-from evaluation.schema import Masks
+from evaluation.readers import PICTURE_SUFFIXES, Colours, colour_names, read_volume, suffix_of
+from evaluation.schema import COLOUR, Masks
 from evaluation.volume import Unreadable, Volume, same_grid
 
 
@@ -188,7 +188,9 @@ def _read(
             polygon_mask(path, image.array.shape[1:], fill(kind.select or "", entry.groups))[None]
         )
     else:
-        volume = _stack(files, image) if kind.per_slice else _one(path, kind, entry)
+        if kind.colours and suffix_of(path) not in PICTURE_SUFFIXES:
+            raise Unreadable("is no picture; only pictures have colours as labels")
+        volume = _stack(files, image, kind) if kind.per_slice else _one(path, kind, entry)
     problem = same_grid(image, volume, strict=strict)
     if problem:
         raise Unreadable(problem)
@@ -215,7 +217,14 @@ def _read(
 def _one(path: Path, kind: Masks, entry: Entry) -> Volume:
     """A mask file; a 4-D one is cut to the image's frame."""
     frame = entry.frame if isinstance(entry.frame, int) else None  # a 3-D file has none to choose
-    return read_volume(path, key=kind.key, axes=kind.axes, frame=frame, mask=True)
+    return read_volume(path, key=kind.key, axes=kind.axes, frame=frame, mask=True, colours=_colours(kind))
+
+
+def _colours(kind: Masks) -> Colours:
+    """What a picture's colours are: labels told apart by colour must not become one number."""
+    if kind.labels is None:
+        return "any"
+    return "number" if kind.colours else "refuse"
 
 
 def _is_segmentation(path: Path) -> bool:
@@ -230,7 +239,7 @@ def _threshold(kind: Masks, path: Path) -> float:
     return 127 if suffix_of(path) in (".jpg", ".jpeg") else 0
 
 
-def _stack(files: list[MaskFile], image: Volume) -> Volume:
+def _stack(files: list[MaskFile], image: Volume, kind: Masks) -> Volume:
     """One picture a slice to a volume, in the order of the image's own files where it has them."""
     if len(files) != len(image.array):
         raise Unreadable(f"{len(files)} mask files for {len(image.array)} slices; expected one a slice")
@@ -238,29 +247,45 @@ def _stack(files: list[MaskFile], image: Volume) -> Volume:
     by_name = sorted(
         range(len(image.array)), key=lambda k: natural(image.files[k]) if image.files else [(0, k, "")]
     )
-    stacked = np.zeros(image.array.shape, np.uint8)
+    pictures: dict[int, NDArray] = {}
     for position, file in zip(by_name, ordered, strict=True):
         try:
-            picture = read_volume(file.path, mask=True).array
+            picture = read_volume(file.path, mask=True, colours=_colours(kind)).array
         except Unreadable as error:
             raise Unreadable(f"{file.path.name} {error}") from error
         if picture.shape[0] != 1 or picture.shape[1:] != image.array.shape[1:]:
             size, expected = (" x ".join(map(str, array.shape[1:])) for array in (picture, image.array))
             raise Unreadable(f"{file.path.name} is {size}, the image's slices are {expected}")
-        stacked[position] = picture[0]
+        pictures[position] = picture[0]
+    stacked = np.stack([pictures[position] for position in sorted(pictures)])  # of the widest type among them
     return replace(image, array=stacked)  # a picture lies as the slice that it was drawn on
 
 
 def _numbers(values: list[int | str], present: NDArray) -> list[int]:
-    """The label numbers of `present` that a descriptor's values (numbers and ranges) name."""
+    """The label numbers of `present` that a descriptor's values (numbers, ranges and colours) name."""
     chosen: list[int] = []
     for value in values:
+        if isinstance(value, str) and COLOUR.fullmatch(value):
+            value = int(value[1:], 16)
         if isinstance(value, str) and ".." in value:
             low, high = (int(end) for end in value.split(".."))
             chosen += [int(number) for number in present if low <= number <= high]
         elif isinstance(value, int) and value in present:
             chosen.append(value)
     return chosen
+
+
+def _labels_of(array: NDArray, colours: bool) -> tuple[NDArray, NDArray]:
+    """The labels in a label map, sorted, and the map: of colours (they are many) their places among those."""
+    if colours:
+        present, places = np.unique(array, return_inverse=True)
+        return present, places.reshape(array.shape).astype(np.int32)
+    if array.min() < 0 or array.max() > 65535:
+        raise Unreadable(
+            f"holds values from {array.min()} to {array.max()}, expected label numbers 0 to 65535"
+        )
+    size = int(array.max()) + 1
+    return np.flatnonzero(sum(np.bincount(part.ravel(), minlength=size) for part in array)), array
 
 
 def _add_labels(kind: Masks, array: NDArray, path: Path, structures: Structures) -> None:
@@ -272,17 +297,16 @@ def _add_labels(kind: Masks, array: NDArray, path: Path, structures: Structures)
         array = rounded.astype(np.int32)
     elif array.dtype.kind == "b":
         array = array.astype(np.uint8)
-    if array.min() < 0 or array.max() > 65535:
-        raise Unreadable(
-            f"holds values from {array.min()} to {array.max()}, expected label numbers 0 to 65535"
-        )
-    size = int(array.max()) + 1
-    present = np.flatnonzero(sum(np.bincount(part.ravel(), minlength=size) for part in array))
+    present, array = _labels_of(array, kind.colours)
     if not present.any():
-        raise _Empty("the mask is empty: no label but 0")
+        raise _Empty(f"the mask is empty: no label but {'black' if kind.colours else 0}")
     wanted = {name: _numbers(values, present) for name, values in (kind.labels or {}).items()}
-    structures.add_labels(array, {name: numbers for name, numbers in wanted.items() if numbers})
+    found = {name: numbers for name, numbers in wanted.items() if numbers}
+    if kind.colours:  # their places among those present, which the array holds
+        found = {name: np.searchsorted(present, numbers).tolist() for name, numbers in found.items()}
+    structures.add_labels(array, found)
     shown = ", ".join(map(str, present[:12])) + (", ..." if len(present) > 12 else "")
+    shown = colour_names(present) if kind.colours else shown
     for name, numbers in wanted.items():
         if not numbers and kind.absent == "report":
             asked = ", ".join(map(str, (kind.labels or {})[name]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 ARRAY_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".mat")
+
+Colours = Literal["any", "refuse", "number"]
+"""What a mask's colours are: the largest channel, an error, or numbers 0xRRGGBB (those of a palette too)."""
 
 
 def suffix_of(path: Path) -> str:
@@ -38,6 +41,7 @@ def read_volume(
     axes: str | None = None,
     frame: int | None = None,
     mask: bool = False,
+    colours: Colours = "any",
 ) -> Volume:
     """Read any supported file, or the folder of a DICOM series.
 
@@ -50,7 +54,7 @@ def read_volume(
     frame
         Index on the time or channel axis of a 4-D file.
     mask
-        Colour pictures become "any channel" instead of luminance; of a palette the numbers are kept.
+        Colour pictures become what `colours` says instead of luminance; of a palette the numbers are kept.
 
     Raises
     ------
@@ -58,13 +62,19 @@ def read_volume(
         If the file is missing, damaged, of an unknown kind or of unexpected dimensions.
     """
     try:
-        return _read(path, suffix_of(path), key, axes, frame, mask)
+        return _read(path, suffix_of(path), key, axes, frame, mask, colours)
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror or error}") from error
 
 
 def _read(
-    path: Path, suffix: str, key: str | None, axes: str | None, frame: int | None, mask: bool
+    path: Path,
+    suffix: str,
+    key: str | None,
+    axes: str | None,
+    frame: int | None,
+    mask: bool,
+    colours: Colours,
 ) -> Volume:
     if path.is_dir():
         from evaluation.dicom import read_series
@@ -75,7 +85,7 @@ def _read(
     if path.stat().st_size == 0:
         raise Unreadable("the file is empty")
     if suffix in PICTURE_SUFFIXES:
-        return _read_picture(path, axes, frame, mask)
+        return _read_picture(path, axes, frame, mask, colours)
     if suffix in ARRAY_SUFFIXES:
         return _shaped(_read_array(path, key), axes, frame)
     if suffix in VOLUME_SUFFIXES:
@@ -225,10 +235,12 @@ def _read_pixels(path: Path, mask: bool) -> NDArray:
     return np.asarray(io.imread(path))
 
 
-def _read_picture(path: Path, axes: str | None, frame: int | None, mask: bool) -> Volume:
-    array, axes = _open_picture(path, axes, mask)
+def _read_picture(path: Path, axes: str | None, frame: int | None, mask: bool, colours: Colours) -> Volume:
+    array, axes = _open_picture(path, axes, mask and colours != "number")
+    if "c" not in axes and colours == "number":
+        array, axes = array[..., None], f"{axes}c"
     if "c" in axes and array.ndim == len(axes):
-        array = grey(np.moveaxis(array, axes.index("c"), -1), mask)
+        array = grey(np.moveaxis(array, axes.index("c"), -1), mask, colours)
         axes = axes.replace("c", "")
     return _shaped(array, axes, frame)
 
@@ -243,15 +255,42 @@ def _read_tiff(path: Path) -> tuple[NDArray, str]:
         return series.asarray(), "".join(names.get(axis, "z") for axis in series.axes)
 
 
-def grey(array: NDArray, mask: bool) -> NDArray:
-    """Colours (..., C) to one value: luminance (ITU-R BT.601), or the largest channel of a mask; no alpha."""
-    colours = [array[..., k] for k in range(1 if array.shape[-1] == 2 else min(3, array.shape[-1]))]
-    if all(np.array_equal(colours[0], other) for other in colours[1:]):
-        return np.ascontiguousarray(colours[0])
+def grey(array: NDArray, mask: bool, colours: Colours = "any") -> NDArray:
+    """Colours (..., C) to one value without alpha.
+
+    Luminance (ITU-R BT.601) of an image, of a mask what `colours` says.
+    """
+    channels = [array[..., k] for k in range(1 if array.shape[-1] == 2 else min(3, array.shape[-1]))]
+    if mask and colours == "number":
+        return _colour_numbers(channels)
+    if all(np.array_equal(channels[0], other) for other in channels[1:]):
+        return np.ascontiguousarray(channels[0])
+    if mask and colours == "refuse":
+        held = np.unique(_colour_numbers(channels))
+        raise Unreadable(f'holds colours, {colour_names(held)}; give colours as labels: "#ff0000"')
     if mask:
-        return np.maximum.reduce(colours)
-    grey = sum(weight * colour for weight, colour in zip((0.299, 0.587, 0.114), colours, strict=True))
+        return np.maximum.reduce(channels)
+    grey = sum(weight * channel for weight, channel in zip((0.299, 0.587, 0.114), channels, strict=True))
     return np.rint(grey).astype(array.dtype) if array.dtype.kind in "ui" else np.asarray(grey)
+
+
+def _colour_numbers(channels: list[NDArray]) -> NDArray[np.int32]:
+    """One or three channels to numbers 0xRRGGBB."""
+    if channels[0].dtype == bool:
+        channels = [channel * np.uint8(255) for channel in channels]
+    if channels[0].dtype != np.uint8:
+        raise Unreadable(f"holds colours of {channels[0].dtype}, expected 8 bits a channel")
+    red, green, blue = (channel.astype(np.int32) for channel in channels * (3 // len(channels)))
+    return red << 16 | green << 8 | blue
+
+
+def colour_names(numbers: NDArray, most: int = 6) -> str:
+    """The first colours of a list as people write them.
+
+    >>> colour_names(np.array([0, 0xFF8000]))
+    '#000000, #ff8000'
+    """
+    return ", ".join(f"#{number:06x}" for number in numbers[:most]) + (", ..." if len(numbers) > most else "")
 
 
 def _read_array(path: Path, key: str | None) -> NDArray:

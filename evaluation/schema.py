@@ -18,16 +18,22 @@ def _pattern(value: str) -> str:
     return value
 
 
+COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
 def _label(value: object) -> object:
-    """Label numbers: 3, [1, 2] or "55..70" (a range, both ends included)."""
+    """Label numbers: 3, [1, 2] or "55..70" (a range, both ends included); or colours: "#ff0000"."""
     values = value if isinstance(value, list) else [value]
     if not values:
         raise ValueError("write at least one label number")
     for item in values:
         if isinstance(item, bool) or not isinstance(item, (int, str)):
             raise ValueError(
-                "write a label number, a list of them, a range as 55..70, or a DICOM-SEG segment's label"
+                "write a label number, a list of them, a range as 55..70, a colour in quotes as "
+                "'#ff0000', or a DICOM-SEG segment's label"
             )
+        if isinstance(item, str) and re.fullmatch("#[0-9a-fA-F]*", item) and not COLOUR.fullmatch(item):
+            raise ValueError("write a colour as '#ff0000': two hexadecimal digits for red, green and blue")
         if isinstance(item, int) and item < 0:
             raise ValueError("label numbers count from 0")
         if isinstance(item, str) and re.fullmatch(r"\s*[+-]?[0-9.]*[0-9]\s*", item) and ".." not in item:
@@ -94,7 +100,7 @@ class Masks(Array):
 
     file: Pattern
     labels: Annotated[dict[Name, Labels], pydantic.Field(min_length=1)] | None = None
-    """Multi-label file: structure to label number(s)."""
+    """Multi-label file: structure to label number(s), or to colours of a picture."""
     structure: Name | None = None
     """The file holds one structure: its name."""
     structures: Annotated[dict[str, Name], pydantic.Field(min_length=1)] | None = None
@@ -121,7 +127,17 @@ class Masks(Array):
             raise ValueError("give exactly one of labels, structure, structures")
         if self.structures is not None and "structure" not in group_names(self.file):
             raise ValueError("'structures' needs a group {structure} in 'file'")
+        if self.colours and not all(COLOUR.fullmatch(str(value)) for value in self._values()):
+            raise ValueError("labels: give colours or numbers, not both")
         return self
+
+    def _values(self) -> list[int | str]:
+        return [value for values in (self.labels or {}).values() for value in values]
+
+    @property
+    def colours(self) -> bool:
+        """Whether the labels are colours."""
+        return any(COLOUR.fullmatch(str(value)) for value in self._values())
 
     def names(self) -> list[str]:
         """The structures, in the descriptor's order."""

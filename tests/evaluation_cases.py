@@ -77,6 +77,14 @@ def descriptor(**keys: Any) -> Descriptor:
     )
 
 
+def source(image: str, *masks: dict[str, Any], **keys: Any) -> Descriptor:
+    """A descriptor of ultrasound images, or of what `keys` say, with these entries of masks."""
+    sources = [{"folder": ".", "image": image, "masks": list(masks)}]
+    return Descriptor.model_validate(
+        {"name": "test", "title": "t", "modality": "US", "sources": sources, **keys}
+    )
+
+
 def split(found: Any) -> tuple[list[Case], list[CaseFailure]]:
     items = list(found)
     return [i for i in items if isinstance(i, Case)], [i for i in items if isinstance(i, CaseFailure)]

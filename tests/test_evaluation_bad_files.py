@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_cases import descriptor, split
+from evaluation_cases import descriptor, source, split
 from evaluation_files import (
     LABEL,
     blocks,
@@ -93,6 +93,40 @@ def test_a_label_that_is_not_in_the_file_costs_its_structure(tmp_path: Path) -> 
     assert not split(iter_cases(wanted, tmp_path))[1]
 
 
+def test_colours_are_no_label_numbers(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1, 2])
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)[label]
+    write_picture(tmp_path / "a.png", picture_of(label, RNG, "uint8"))
+    write_picture(tmp_path / "a_m.png", colours)
+    wanted = source("{id:a}.png", {"file": "{id}_m.png", "labels": {"liver": 255}})
+    cases, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert not cases
+    assert failure.reason.startswith("holds colours, #000000, #00ff00, #ff0000; give colours as labels")
+    many = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+    write_picture(tmp_path / "a_m.png", many)
+    _, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert failure.reason.count("#") == 7
+    write_picture(tmp_path / "a_m.png", np.repeat(label[..., None], 3, axis=-1) * np.uint8(100))
+    wanted = source("{id:a}.png", {"file": "{id}_m.png", "labels": {"liver": 100}})
+    assert not split(iter_cases(wanted, tmp_path))[1]  # grey: its channels are alike
+
+
+def test_a_file_without_colours_where_colours_are_labels(tmp_path: Path) -> None:
+    write_pair(tmp_path, "bad", LABEL)
+    wanted = descriptor(masks={"labels": {"liver": "#ff0000"}})
+    cases, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert not cases
+    assert failure.reason == "is no picture; only pictures have colours as labels"
+    wanted = source("{id:b}.png", {"file": "{id}_m.png", "labels": {"liver": "#ff0000", "spleen": "#010101"}})
+    write_picture(tmp_path / "b.png", picture_of(LABEL[5], RNG, "uint8"))
+    write_picture(tmp_path / "b_m.png", LABEL[5])
+    (case,), (failure,) = split(iter_cases(wanted, tmp_path))
+    assert failure.reason == "label #ff0000 (liver) is not in the file; it holds #000000, #010101, #020202"
+    assert [thing.structure for thing in case.objects] == ["spleen"]
+    write_picture(tmp_path / "b_m.png", LABEL[5].astype(np.uint16))
+    assert "8 bits a channel" in split(iter_cases(wanted, tmp_path))[1][0].reason
+
+
 def test_nan_voxels_cost_their_slices(tmp_path: Path) -> None:
     image = picture_of(LABEL, RNG, "float32")
     image[5, 3, 3:6] = np.nan
@@ -151,14 +185,6 @@ def test_slices_without_their_masks(tmp_path: Path) -> None:
     write_picture(tmp_path / "2" / "Ground" / "liver_GT_005.png", np.zeros((30, 39), np.uint8))
     _, (failure,) = split(iter_cases(wanted, tmp_path))
     assert failure.reason == "liver_GT_005.png is 30 x 39, the image's slices are 30 x 40"
-
-
-def source(image: str, *masks: dict[str, Any], **keys: Any) -> Descriptor:
-    """A descriptor of ultrasound images, or of what `keys` say, with these entries of masks."""
-    sources = [{"folder": ".", "image": image, "masks": list(masks)}]
-    return Descriptor.model_validate(
-        {"name": "test", "title": "t", "modality": "US", "sources": sources, **keys}
-    )
 
 
 def spoil(path: Path, how: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
-from evaluation_cases import descriptor, split
+from evaluation_cases import descriptor, source, split
 from evaluation_files import (
     LABEL,
     blocks,
@@ -25,6 +25,7 @@ from evaluation_trees import acdc, busi
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from data.console import InputError
 from evaluation.cases import iter_cases, share_out, spread
@@ -306,6 +307,56 @@ def test_a_structure_without_its_file_is_reported_where_asked(tmp_path: Path) ->
         cases, failures = split(iter_cases(wanted, tmp_path))
         assert len(cases) == 3
         assert [failure.reason for failure in failures] == ["no mask file of spleen (spleen)"] * count
+
+
+COLOURS = np.array([(0, 0, 0), (255, 0, 0), (255, 128, 0), (9, 9, 9)], np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_labels_may_be_colours(mode: str, tmp_path: Path) -> None:
+    label = blocks((30, 40), [1, 2, 3])
+    write_picture(tmp_path / "a.png", picture_of(label, RNG, "uint8"))
+    if mode == "P":
+        picture = Image.fromarray(label)
+        picture.putpalette(COLOURS.tobytes())
+    else:
+        picture = Image.fromarray(COLOURS[label]).convert(mode)
+    picture.save(tmp_path / "a_m.png")
+    labels = {"liver": "#FF0000", "kidneys": ["#ff8000", "#090909"]}
+    (case,), failures = split(
+        iter_cases(source("{id:a}.png", {"file": "{id}_m.png", "labels": labels}), tmp_path)
+    )
+    assert not failures
+    assert [thing.structure for thing in case.objects] == ["liver", "kidneys"]
+    np.testing.assert_array_equal(case.objects[0].mask, label == 1)
+    np.testing.assert_array_equal(case.objects[1].mask, label > 1)
+
+
+def test_the_colours_of_one_structure_are_all_its_mask(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1, 2])
+    write_picture(tmp_path / "a.png", picture_of(label, RNG, "uint8"))
+    write_picture(tmp_path / "a_m.png", COLOURS[label])
+    (case,), _ = split(
+        iter_cases(source("{id:a}.png", {"file": "{id}_m.png", "structure": "lesion"}), tmp_path)
+    )
+    np.testing.assert_array_equal(case.objects[0].mask, label > 0)
+
+
+@pytest.mark.parametrize("labels", [{"liver": "#ff0000", "spleen": "#ff8000"}, {"liver": 256, "spleen": 300}])
+def test_slices_as_pictures_keep_their_labels(labels: dict[str, Any], tmp_path: Path) -> None:
+    write_itk(tmp_path / "a.nii.gz", picture_of(LABEL, RNG))
+    for k, layer in enumerate(LABEL):
+        numbers = np.array([0, 256, 300], np.uint16)
+        write_picture(
+            tmp_path / "m" / f"{k}.png", (COLOURS if "#ff0000" in labels.values() else numbers)[layer]
+        )
+    masks = {"file": "m/{k}.png", "labels": labels, "per_slice": True}
+    cases, failures = split(iter_cases(source("{id:a}.nii.gz", masks, modality="CT"), tmp_path))
+    assert not failures
+    assert len(cases) == 3
+    for case in cases:
+        for number, thing in enumerate(case.objects, start=1):
+            np.testing.assert_array_equal(thing.mask, LABEL[case.slice] == number)
 
 
 def test_the_order_is_the_same_every_time(tmp_path: Path) -> None:

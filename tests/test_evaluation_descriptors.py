@@ -144,6 +144,18 @@ def test_the_example_in_the_docs_is_a_descriptor(tmp_path: Path) -> None:
     assert (case.case, case.spacing, len(case.objects)) == ("7/left", (0.2, 0.2), 2)
 
 
+def test_the_example_of_colours_in_the_docs_is_a_descriptor(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    (tmp_path / "colours.yaml").write_text(text.split("```yaml\n")[2].split("```")[0])
+    label = blocks((30, 40), [1, 2, 3])
+    folder = tmp_path / "laparoscopy"
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255), (0, 255, 255)], np.uint8)
+    write_picture(folder / "images" / "7.png", picture_of(label, np.random.default_rng(0), "uint8"))
+    write_picture(folder / "masks" / "7.png", colours[label])
+    (case,) = cases_of(str(tmp_path / "colours.yaml"), tmp_path)
+    assert {thing.structure: thing.mask.sum() for thing in case.objects} == {"liver": 81, "kidneys": 162}
+
+
 def _masks(**keys: Any) -> dict[str, Any]:
     return {"sources": [{"folder": ".", "image": "{id}.png", "masks": [{"file": "m/{id}.png", **keys}]}]}
 
@@ -164,6 +176,9 @@ def _masks(**keys: Any) -> dict[str, Any]:
         (_masks(labels={"b": [1, -2]}), "labels.b.*count from 0"),
         (_masks(labels={"b": "1"}), "labels.b.*without quotes"),
         (_masks(labels={"b": "-1.5"}), "labels.b.*without quotes"),
+        (_masks(labels={"b": None}), "labels.b.*a colour in quotes"),
+        (_masks(labels={"b": "#ff00"}), "labels.b.*write a colour as '#ff0000'"),
+        (_masks(labels={"b": "#ff0000", "c": 1}), "colours or numbers, not both"),
         (_masks(labels={"": 1}), "the structure's name"),
         (_masks(structure=""), "structure.*the structure's name"),
         (_masks(structures={}), "structures.*at least 1"),
