@@ -197,16 +197,24 @@ def _read(
     if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
         raise Unreadable("the mask holds NaN or infinite values")
     if kind.labels is not None:
-        _add_labels(kind, volume.array, path, structures)
+        yield from _labelled(kind, volume.array, path, structures)
         return
     (name,) = _names(files[0])
     mask = volume.array > _threshold(kind, path)
+    if mask.any():
+        yield from _objects(kind, name, mask)
+    elif kind.absent == "report":
+        raise _Empty(f"the mask of {name} is empty")
+
+
+def _objects(kind: Masks, name: str, mask: NDArray[np.bool_]) -> Found:
+    """The objects that a structure's mask in one file makes."""
     if kind.outline:
-        mask = fill_outline(mask)
-    if not mask.any():
-        if kind.absent == "report":
-            raise _Empty(f"the mask of {name} is empty")
-    elif kind.instances == "components":
+        try:
+            mask = fill_outline(mask)
+        except Unreadable as error:
+            raise Unreadable(f"{name}: {error}") from error
+    if kind.instances == "components":
         numbered, count = ndimage.label(mask, ndimage.generate_binary_structure(3, 3))
         for k in range(1, count + 1):
             yield name, numbered == k, None
@@ -288,8 +296,8 @@ def _labels_of(array: NDArray, colours: bool) -> tuple[NDArray, NDArray]:
     return np.flatnonzero(sum(np.bincount(part.ravel(), minlength=size) for part in array)), array
 
 
-def _add_labels(kind: Masks, array: NDArray, path: Path, structures: Structures) -> None:
-    """Add the structures of a multi-label file."""
+def _labelled(kind: Masks, array: NDArray, path: Path, structures: Structures) -> Found:
+    """The structures of a multi-label file; those that are as drawn are added at once, the others come."""
     if array.dtype.kind == "f":
         rounded = np.rint(array)
         if not np.allclose(array, rounded, atol=1e-3):
@@ -304,7 +312,11 @@ def _add_labels(kind: Masks, array: NDArray, path: Path, structures: Structures)
     found = {name: numbers for name, numbers in wanted.items() if numbers}
     if kind.colours:  # their places among those present, which the array holds
         found = {name: np.searchsorted(present, numbers).tolist() for name, numbers in found.items()}
-    structures.add_labels(array, found)
+    if kind.instances == "union" and not kind.outline:
+        structures.add_labels(array, found)
+    else:
+        for name, numbers in found.items():
+            yield from _objects(kind, name, np.isin(array, numbers))
     shown = ", ".join(map(str, present[:12])) + (", ..." if len(present) > 12 else "")
     shown = colour_names(present) if kind.colours else shown
     for name, numbers in wanted.items():
@@ -321,7 +333,7 @@ def _segments(kind: Masks, path: Path, image: Volume, structures: Structures) ->
         chosen = [masks[value] for value in values if value in masks]
         mask = np.any(chosen, axis=0) if chosen else np.zeros(0, bool)
         if mask.any():
-            yield structure, mask, 0
+            yield from _objects(kind, structure, mask)
         elif kind.absent == "report":
             wanted = ", ".join(map(str, values))
             shown = ", ".join(str(key) for key in masks)

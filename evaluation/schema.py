@@ -108,12 +108,12 @@ class Masks(Array):
     per_slice: bool = False
     """One file a slice of the volume, paired in the natural order of the file names on both sides."""
     outline: bool = False
-    """The mask draws the outline only: it is closed and filled."""
+    """The mask (each label) draws the outline only: it is closed and filled."""
     threshold: float | None = None
-    """A pixel is inside above this value; by default 0, and 127 for JPEG."""
+    """One structure a file: a pixel is inside above this value; by default 0, and 127 for JPEG."""
     instances: Literal["union", "files", "components"] = "union"
     """Several masks of one structure in an image: their union is the object; each file is one; each connected
-    component is one."""
+    component of a file (and label) is one."""
     select: str | None = None
     """XML polygons: the text of the ``image`` element of the entry that belongs to the image: ``{image}``."""
     absent: Literal["report", "skip"] = "report"
@@ -127,6 +127,8 @@ class Masks(Array):
             raise ValueError("give exactly one of labels, structure, structures")
         if self.structures is not None and "structure" not in group_names(self.file):
             raise ValueError("'structures' needs a group {structure} in 'file'")
+        if self.labels is not None and self.threshold is not None:
+            raise ValueError("threshold goes with structure or structures; labels are exact numbers")
         if self.colours and not all(COLOUR.fullmatch(str(value)) for value in self._values()):
             raise ValueError("labels: give colours or numbers, not both")
         return self

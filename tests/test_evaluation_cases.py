@@ -285,6 +285,65 @@ def test_several_masks_of_an_image_are_united_or_kept_apart(tmp_path: Path) -> N
     ]
 
 
+ONE_LESION = {"structure": "lesion"}
+AS_LABELS = {"labels": {"lesion": 7, "cyst": 9}}
+
+
+@pytest.mark.parametrize("naming", [ONE_LESION, AS_LABELS])
+def test_components_touch_at_corners_too(naming: dict[str, Any], tmp_path: Path) -> None:
+    """Two blocks that meet in one corner of a voxel are one object, a third is another."""
+    label = np.zeros((8, 30, 40), np.uint8)
+    label[2:4, 2:10, 2:10] = label[4:6, 10:18, 10:18] = 7
+    label[2:4, 20:28, 30:38] = 7
+    write_itk(tmp_path / "a.nii.gz", picture_of(label, RNG))
+    write_itk(tmp_path / "a_m.nii.gz", label)
+    masks = {"file": "{id}_m.nii.gz", "instances": "components", "absent": "skip", **naming}
+    cases, failures = split(iter_cases(source("{id:a}.nii.gz", masks, modality="CT"), tmp_path))
+    assert not failures
+    found = {
+        (thing.structure, thing.instance, thing.volume_voxels) for case in cases for thing in case.objects
+    }
+    assert found == {("lesion", 0, 256), ("lesion", 1, 128)}
+
+
+def test_labels_in_several_files_are_united_or_kept_apart(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1, 2])
+    write_picture(tmp_path / "a.png", picture_of(label, RNG, "uint8"))
+    for number in (1, 2):
+        write_picture(tmp_path / f"a_{number}.png", (label == number) * np.uint8(7))
+    for instances, areas in (("union", [162]), ("files", [81, 81])):
+        masks = {"file": "{id}_{k}.png", "labels": {"lesion": 7}, "instances": instances}
+        (case,), _ = split(iter_cases(source("{id:a}.png", masks), tmp_path))
+        assert [thing.mask.sum() for thing in case.objects] == areas
+
+
+@pytest.mark.parametrize("naming", [ONE_LESION, AS_LABELS])
+def test_an_outline_is_filled(naming: dict[str, Any], tmp_path: Path) -> None:
+    outline = np.zeros((40, 50), np.uint8)
+    outline[5:25, 5:35] = 7
+    outline[6:24, 6:34] = 0
+    write_picture(tmp_path / "a.png", picture_of(outline, RNG, "uint8"))
+    write_picture(tmp_path / "a_m.png", outline)
+    masks = {"file": "{id}_m.png", "outline": True, "absent": "skip", **naming}
+    (case,), failures = split(iter_cases(source("{id:a}.png", masks), tmp_path))
+    assert not failures
+    assert [thing.mask.sum() for thing in case.objects] == [20 * 30]
+    outline[5:25, 20:35] = 0
+    write_picture(tmp_path / "a_m.png", outline)
+    cases, (failure,) = split(iter_cases(source("{id:a}.png", masks), tmp_path))
+    assert (cases, failure.reason) == ([], "lesion: the outline is not closed: nothing to fill")
+
+
+def test_the_segments_of_dicom_seg_fall_into_components(tmp_path: Path) -> None:
+    label = blocks((6, 30, 40), [1, 1])
+    series = write_dicom_series(tmp_path / "a", picture_of(label, RNG))
+    write_dicom_seg(tmp_path / "a_m.dcm", series, {"lesion": label == 1})
+    masks = {"file": "{id}_m.dcm", "labels": {"lesion": "lesion"}, "instances": "components"}
+    cases, failures = split(iter_cases(source("{id:a}", masks, modality="CT"), tmp_path))
+    assert not failures
+    assert {len(case.objects) for case in cases} == {2}
+
+
 def test_an_empty_part_of_a_union_is_reported_and_the_rest_is_the_object(tmp_path: Path) -> None:
     busi(tmp_path)
     part = next(tmp_path.rglob("benign (10)_mask_1.png"))

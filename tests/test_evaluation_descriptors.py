@@ -179,6 +179,7 @@ def _masks(**keys: Any) -> dict[str, Any]:
         (_masks(labels={"b": None}), "labels.b.*a colour in quotes"),
         (_masks(labels={"b": "#ff00"}), "labels.b.*write a colour as '#ff0000'"),
         (_masks(labels={"b": "#ff0000", "c": 1}), "colours or numbers, not both"),
+        (_masks(labels={"b": 1}, threshold=100), "threshold goes with structure"),
         (_masks(labels={"": 1}), "the structure's name"),
         (_masks(structure=""), "structure.*the structure's name"),
         (_masks(structures={}), "structures.*at least 1"),
