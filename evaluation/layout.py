@@ -60,9 +60,14 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
     """All images of a dataset with their masks, in natural order; ids are unique.
 
     Where two sources give the same id (one download in two formats), the first counts.
+
+    Raises
+    ------
+    InputError
+        If two images of one source have the same id: one of them would be lost.
     """
     folders = Folders()
-    seen: set[str] = set()
+    seen: dict[str, tuple[Source, Path]] = {}
     for source, folder in _places(descriptor, root, folders):
         table = _spacing_table(descriptor, folder)
         for path, groups in match(folder, source.image, folders):
@@ -72,8 +77,11 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
                     source, groups, path, frame if isinstance(frame, int) else None, descriptor
                 )
                 if entry_id in seen:
+                    first_source, first = seen[entry_id]
+                    if first_source is source and first != path:
+                        raise InputError(_same_id(entry_id, first, path, groups))
                     continue
-                seen.add(entry_id)
+                seen[entry_id] = source, path
                 yield Entry(
                     entry_id,
                     fill(source.patient, groups)
@@ -86,6 +94,14 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
                     frame,
                     table.get(path.name),
                 )
+
+
+def _same_id(entry_id: str, first: Path, second: Path, groups: Groups) -> str:
+    names = ", ".join(f"{{{name}}}" for name in sorted(groups)) or "none; name some in 'image'"
+    return (
+        f"{first} and {second} both have the id {entry_id!r}; tell them apart in sources.id "
+        f"(the image's groups: {names})"
+    )
 
 
 @dataclass(frozen=True)

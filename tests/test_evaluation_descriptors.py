@@ -241,6 +241,26 @@ def test_two_downloads_of_one_dataset_count_once(tmp_path: Path) -> None:
     }
 
 
+def test_two_images_of_one_id_are_named(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1])
+    for name in ("p1/1", "p1/2", "p2/1"):
+        write_picture(tmp_path / f"{name}.png", picture_of(label, np.random.default_rng(0), "uint8"))
+        write_picture(tmp_path / f"{name}_mask.png", label)
+    masks = [{"file": "{patient}/{view}_mask.png", "structure": "cyst"}]
+    source = {"folder": ".", "image": "{patient}/{view:[0-9]}.png", "masks": masks}
+    with pytest.raises(
+        InputError, match=r"p1/1.png and .*p1/2.png both have the id 'p1'.*{patient}, {view}\)"
+    ):
+        cases_of(str(_own(tmp_path, sources=[{**source, "id": "{patient}"}])), tmp_path)
+    assert len(cases_of(str(_own(tmp_path, sources=[source])), tmp_path)) == 3
+    by_patient = {
+        **source,
+        "image": "{patient}/{view:1}.png",
+        "id": "{patient}",
+    }
+    assert len(cases_of(str(_own(tmp_path, sources=[by_patient, by_patient])), tmp_path)) == 2
+
+
 def test_polygons_belong_to_their_image(tmp_path: Path) -> None:
     ddti(tmp_path, xml=True)
     objects = {case.case: case.objects for case in cases_of("ddti", tmp_path)}
