@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from evaluation.layout import Entry, entries
-from evaluation.masks import Structures, fill_known, read_structures
+from evaluation.masks import Structures, no_file, read_structures
 from evaluation.readers import count_frames, read_volume
 from evaluation.schema import Descriptor
 from evaluation.slicing import bad_slice, bit_mask, choose, grey_levels, slice_areas, to_grey, view_of
@@ -205,8 +205,9 @@ def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> It
     options = descriptor.image
     if not entry.masks:
         for kind in entry.wanted:
-            reason = f"no mask file matches {fill_known(kind, entry)!r}"
-            yield _failure(descriptor, entry, entry.image, reason)
+            reason = no_file(kind, entry)
+            if reason is not None:
+                yield _failure(descriptor, entry, entry.image, reason)
         return
     try:
         frame = entry.frame if isinstance(entry.frame, int) else None

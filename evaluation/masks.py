@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from data.prompts import depth, tight_box
 from evaluation.layout import Entry, MaskFile
-from evaluation.patterns import fill, natural
+from evaluation.patterns import fill, group_names, natural
 from evaluation.readers import PICTURE_SUFFIXES, Colours, colour_names, read_volume, suffix_of
 from evaluation.schema import COLOUR, Masks
 from evaluation.volume import Unreadable, Volume, same_grid
@@ -104,8 +104,10 @@ def read_structures(entry: Entry, image: Volume, *, strict: bool) -> Structures:
         lost: list[str] = []
         files = [mask for mask in entry.masks if mask.kind is kind]
         if not files:
-            structures.problems.append((entry.image, f"no mask file matches {fill_known(kind, entry)!r}"))
-            lost += kind.names()
+            reason = no_file(kind, entry)
+            if reason is not None:
+                structures.problems.append((entry.image, reason))
+                lost += kind.names()
         elif kind.per_slice:
             if not _guard(structures, files[0].path.parent, kind, files, image, entry, strict):
                 lost += kind.names()
@@ -121,18 +123,13 @@ def read_structures(entry: Entry, image: Volume, *, strict: bool) -> Structures:
     return structures
 
 
-def fill_known(kind: Masks, entry: Entry) -> str:
-    """A mask's pattern with what the image's name says put in."""
-    try:
-        return fill(kind.file, {**{name: f"{{{name}}}" for name in _open(kind, entry)}, **entry.groups})
-    except ValueError:
-        return kind.file
-
-
-def _open(kind: Masks, entry: Entry) -> set[str]:
-    from evaluation.patterns import group_names
-
-    return group_names(kind.file) - set(entry.groups)
+def no_file(kind: Masks, entry: Entry) -> str | None:
+    """What is wrong where an image has no file of a kind; None where its one structure may be absent."""
+    if kind.structure is not None and kind.absent == "skip":
+        return None
+    unbound = group_names(kind.file) - set(entry.groups)
+    known = fill(kind.file, {**{name: f"{{{name}}}" for name in unbound}, **entry.groups})
+    return f"no mask file matches {known!r}"
 
 
 def _guard(
@@ -144,13 +141,16 @@ def _guard(
     entry: Entry,
     strict: bool,
 ) -> bool:
-    """Read files of one kind; False if they could not be used. An empty one can."""
+    """Read files of one kind; False if they could not be used. An empty one can, and is reported if asked."""
     try:
         for structure, mask, instance in _read(kind, files, image, entry, strict, structures):
             structures.add(structure, mask, instance)
+    except _Empty as error:
+        if kind.absent == "report":
+            structures.problems.append((path, str(error)))
     except Unreadable as error:
         structures.problems.append((path, str(error)))
-        return isinstance(error, _Empty)
+        return False
     return True
 
 
@@ -201,10 +201,9 @@ def _read(
         return
     (name,) = _names(files[0])
     mask = volume.array > _threshold(kind, path)
-    if mask.any():
-        yield from _objects(kind, name, mask)
-    elif kind.absent == "report":
+    if not mask.any():
         raise _Empty(f"the mask of {name} is empty")
+    yield from _objects(kind, name, mask)
 
 
 def _objects(kind: Masks, name: str, mask: NDArray[np.bool_]) -> Found:
@@ -407,5 +406,5 @@ def polygon_mask(path: Path, shape: tuple[int, ...], select: str) -> NDArray[np.
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Unreadable(f"polygons cannot be read ({error})") from error
     if not mask.any():
-        raise Unreadable(f"no polygon of image {select!r}" if select else "no polygon")
+        raise _Empty(f"no polygon of image {select!r}" if select else "no polygon")
     return mask

@@ -117,8 +117,8 @@ class Masks(Array):
     select: str | None = None
     """XML polygons: the text of the ``image`` element of the entry that belongs to the image: ``{image}``."""
     absent: Literal["report", "skip"] = "report"
-    """A label number that a file does not hold (a missing or empty file, with one file a structure): a
-    failure, or nothing, where organs may lie outside the field of view."""
+    """A label that a file does not hold, an empty file, or a structure's missing file: a failure, or nothing,
+    where organs may lie outside the field of view."""
 
     @pydantic.model_validator(mode="after")
     def _one_naming(self) -> Masks:

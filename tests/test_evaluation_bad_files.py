@@ -281,6 +281,38 @@ def test_an_unusable_part_costs_no_objects_that_are_kept_apart(tmp_path: Path) -
     assert [thing.mask.sum() for thing in case.objects] == [81]
 
 
+NAMINGS = {
+    "structure": {"file": "{id}_liver.png", "structure": "liver"},
+    "structures": {"file": "{id}_{structure}.png", "structures": {"liver": "liver"}},
+    "labels": {"file": "{id}_liver.png", "labels": {"liver": 1}},
+    "colours": {"file": "{id}_liver.png", "labels": {"liver": "#010101"}},
+    "polygons": {"file": "{id}_liver.xml", "structure": "liver"},
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+@pytest.mark.parametrize("how", ["empty", "missing"])
+def test_what_is_absent_is_reported_or_skipped(how: str, naming: str, tmp_path: Path) -> None:
+    """Slices as PNG, in one of which there is no liver."""
+    label = blocks((30, 40), [1])
+    drawn = '[{"points": [{"x": 2, "y": 2}, {"x": 10, "y": 2}, {"x": 10, "y": 10}, {"x": 2, "y": 10}]}]'
+    for name in ("bad", "good"):
+        write_picture(tmp_path / f"{name}.png", picture_of(label, RNG, "uint8"))
+        write_picture(tmp_path / f"{name}_liver.png", label)
+        regions = "[]" if name == "bad" else drawn
+        (tmp_path / f"{name}_liver.xml").write_text(f"<case><mark><svg>{regions}</svg></mark></case>")
+    bad = tmp_path / NAMINGS[naming]["file"].format(id="bad", structure="liver")
+    if how == "missing" or naming != "polygons":
+        spoil(bad, how)
+    for absent in ("report", "skip"):
+        wanted = source("{id:[a-z]+}.png", {**NAMINGS[naming], "absent": absent})
+        cases, failures = split(iter_cases(wanted, tmp_path))
+        assert {case.case for case in cases} == {"good"}
+        # A missing file of labels, or of all structures that have their own, is no organ outside the view.
+        silent = absent == "skip" and (how == "empty" or naming in ("structure", "polygons"))
+        assert len(failures) == (0 if silent else 1)
+
+
 def test_what_no_reader_foresaw_costs_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import evaluation.cases
 
