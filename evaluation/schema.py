@@ -195,7 +195,7 @@ class Slices(Config):
 class Intensity(Config):
     """How values become grey levels 0 to 255; give one of the three.
 
-    By default CT has ``window: [-160, 240]``, 8-bit images of other modalities than MR stay as they are, and
+    By default 8-bit images of other modalities than MR stay as they are, CT has ``window: [-160, 240]``, and
     everything else has ``percentiles: [0.5, 99.5]``.
     """
 

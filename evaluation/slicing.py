@@ -128,10 +128,8 @@ def bad_slice(values: NDArray) -> str | None:
 def grey_levels(volume: Volume, modality: Modality, intensity: Intensity) -> tuple[float, float]:
     """The values that become black (0) and white (255)."""
     given = intensity.window or intensity.percentiles or intensity.as_is
-    if intensity.as_is or (
-        not given and volume.array.dtype == np.uint8 and modality in ("US", "XR", "generic")
-    ):
-        return 0.0, 255.0
+    if intensity.as_is or (not given and volume.array.dtype == np.uint8 and modality != "MR"):
+        return 0.0, 255.0  # a CT in 8 bits holds no Hounsfield units: somebody has windowed it
     if intensity.window or (not given and modality == "CT"):
         return intensity.window or (-160.0, 240.0)
     values = volume.array.ravel()

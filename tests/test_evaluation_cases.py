@@ -200,6 +200,21 @@ def test_grey_levels_by_modality_and_by_key(tmp_path: Path) -> None:
     assert 120 < mr[6, 20] < 140
 
 
+def test_a_ct_in_8_bits_has_been_windowed_already(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 255, 40).astype(np.uint8), (30, 1))
+    write_picture(tmp_path / "a.png", ramp)
+    write_picture(tmp_path / "a_m.png", blocks((30, 40), [1]))
+    masks = {"file": "{id}_m.png", "structure": "liver"}
+
+    def grey(**keys: Any) -> NDArray:
+        return split(iter_cases(source("{id:a}.png", masks, **keys), tmp_path))[0][0].image
+
+    for modality in ("CT", "US", "XR", "generic"):
+        np.testing.assert_array_equal(grey(modality=modality), ramp)
+    assert grey(modality="CT", intensity={"window": [0, 100]})[0, 20] == 255
+    assert grey(modality="MR")[0, 1] == 0  # percentiles: 8 bits say nothing of how an MR was scaled
+
+
 def test_monochrome1_is_shown_the_right_way_round(tmp_path: Path) -> None:
     label = blocks((6, 30, 40), [1])
     for name, kind in (("a", "MONOCHROME1"), ("b", "MONOCHROME2")):
