@@ -287,10 +287,12 @@ def _labels_of(array: NDArray, colours: bool) -> tuple[NDArray, NDArray]:
     if colours:
         present, places = np.unique(array, return_inverse=True)
         return present, places.reshape(array.shape).astype(np.int32)
-    if array.min() < 0 or array.max() > 65535:
-        raise Unreadable(
-            f"holds values from {array.min()} to {array.max()}, expected label numbers 0 to 65535"
-        )
+    if array.max() > 65535:
+        raise Unreadable(f"holds values up to {array.max():g}, expected label numbers up to 65535")
+    if array.min() < 0:  # -1 marks background, or what is to be ignored
+        array = np.maximum(array, 0)
+    if array.dtype.kind in "bf" or array.dtype.itemsize == 8:
+        array = array.astype(np.uint16)
     size = int(array.max()) + 1
     return np.flatnonzero(sum(np.bincount(part.ravel(), minlength=size) for part in array)), array
 
@@ -301,9 +303,7 @@ def _labelled(kind: Masks, array: NDArray, path: Path, structures: Structures) -
         rounded = np.rint(array)
         if not np.allclose(array, rounded, atol=1e-3):
             raise Unreadable("holds fractional values, expected label numbers")
-        array = rounded.astype(np.int32)
-    elif array.dtype.kind == "b":
-        array = array.astype(np.uint8)
+        array = rounded
     present, array = _labels_of(array, kind.colours)
     if not present.any():
         raise _Empty(f"the mask is empty: no label but {'black' if kind.colours else 0}")

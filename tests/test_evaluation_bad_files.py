@@ -68,7 +68,9 @@ def test_a_missing_mask(tmp_path: Path) -> None:
         (np.zeros_like(LABEL), {}, "the mask is empty"),
         (np.where(LABEL > 0, 1.5, 0.0), {}, "fractional"),
         (np.where(LABEL > 0, np.nan, 0.0), {}, "NaN"),
-        (-LABEL.astype(np.int16), {}, "label numbers 0 to 65535"),
+        (-LABEL.astype(np.int16), {}, "the mask is empty"),
+        (LABEL.astype(np.int32) * 40000, {}, "values up to 80000, expected label numbers up to 65535"),
+        (LABEL.astype(np.float64) * 1e12, {}, "values up to 2e+12"),
     ],
 )
 def test_a_mask_that_does_not_fit(label: NDArray, grid: dict, reason: str, tmp_path: Path) -> None:

@@ -433,6 +433,19 @@ def test_slices_as_pictures_keep_their_labels(labels: dict[str, Any], tmp_path: 
             np.testing.assert_array_equal(thing.mask, LABEL[case.slice] == number)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "uint64", "int8", "int16", "int64", "float32"])
+def test_labels_have_any_type_and_negative_ones_are_background(dtype: str, tmp_path: Path) -> None:
+    background = np.where(np.arange(8) > 0, -1, -100)[:, None, None] if dtype[0] != "u" else 0
+    label = np.where(LABEL > 0, LABEL, background).astype(dtype)
+    write_pair(tmp_path, "a", label, picture_of(LABEL, RNG))
+    cases, failures = split(iter_cases(descriptor(), tmp_path))
+    assert not failures
+    assert len(cases) == 3
+    for case in cases:
+        for number, thing in enumerate(case.objects, start=1):
+            np.testing.assert_array_equal(thing.mask, LABEL[case.slice] == number)
+
+
 def test_the_order_is_the_same_every_time(tmp_path: Path) -> None:
     acdc(tmp_path)
     wanted = load_descriptor("acdc")
