@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data.console import InputError
-from data.folder import read_manifest
+from data.folder import MANIFEST, read_manifest, shard_paths
 from evaluation.patterns import Folders, Groups, fill, group_names, match, natural
 from evaluation.schema import Descriptor, Masks, Source
 
@@ -94,6 +95,28 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
                     frame,
                     table.get(path.name),
                 )
+
+
+def files(descriptor: Descriptor, root: Path) -> list[Path]:
+    """The files that a dataset is read from, sorted: images, masks and tables of spacings, or its shards."""
+    if descriptor.shards is not None:
+        return [Path(descriptor.shards) / MANIFEST, *shard_paths([descriptor.shards])]
+    found: set[Path] = set()
+    for entry in entries(descriptor, root):
+        for path in (entry.image, *(mask.path for mask in entry.masks)):
+            found.update(_parts_of(path))
+    tables = (_table_path(descriptor, folder) for _, folder in _places(descriptor, root, Folders()))
+    found.update(path for path in tables if path is not None)
+    return sorted(found)
+
+
+def _parts_of(path: Path) -> list[Path]:
+    """The files of an image or mask: a series' slices, a header's voxels beside it."""
+    if path.is_dir():
+        return [part for part in path.iterdir() if part.name[0] != "."]
+    if path.suffix.lower() in (".mhd", ".nhdr", ".hdr"):
+        return [path, *path.parent.glob(f"{glob.escape(path.stem)}.*")]
+    return [path]
 
 
 def _same_id(entry_id: str, first: Path, second: Path, groups: Groups) -> str:
@@ -213,14 +236,16 @@ def _entry_id(source: Source, groups: Groups, path: Path, frame: int | None, des
     return name
 
 
+def _table_path(descriptor: Descriptor, folder: Path) -> Path | None:
+    if descriptor.spacing_table is None:
+        return None
+    paths = (place / descriptor.spacing_table.table for place in (folder, folder.parent))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def _spacing_table(descriptor: Descriptor, folder: Path) -> dict[str, tuple[float, float]]:
-    table = descriptor.spacing_table
-    if table is None:
-        return {}
-    path = next(
-        (place / table.table for place in (folder, folder.parent) if (place / table.table).is_file()), None
-    )
-    if path is None:
+    table, path = descriptor.spacing_table, _table_path(descriptor, folder)
+    if table is None or path is None:
         return {}
     with open(path, newline="", encoding="utf-8-sig") as handle:
         rows = list(csv.DictReader(handle))

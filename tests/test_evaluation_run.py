@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
 from evaluation_cases import disc_case, disc_folder, random_tiny
+from evaluation_files import blocks, picture_of, write_dicom_series, write_itk
 from PIL import Image
 
 from data.console import Failed, InputError
@@ -324,6 +326,59 @@ def test_another_definition_of_a_dataset_is_refused(tmp_path):
     evaluate(*arguments)
     descriptor.write_text(descriptor.read_text() + "intensity: {window: [100, 200]}\n")
     with pytest.raises(InputError, match=r"descriptors.*another --out"):
+        evaluate(*arguments)
+
+
+@pytest.mark.parametrize("what", ["an image", "a mask", "one more", "one less", "a table"])
+def test_other_data_is_refused(tmp_path, what):
+    root, descriptor = disc_folder(tmp_path, count=3)
+    descriptor.write_text(
+        descriptor.read_text() + "spacing_table: {table: sizes.csv, name: file, column: mm}\n"
+    )
+    (root / "discs" / "sizes.csv").write_text("file,mm\np0.png,0.1\n")
+    arguments = (["ellipse"], [str(descriptor)], root, EvalConfig(prompts=("box",)), tmp_path / "out")
+    evaluate(*arguments)
+    (root / "discs" / "notes.txt").write_text("not of the dataset")
+    evaluate(*arguments)
+    images, masks = root / "discs" / "images", root / "discs" / "masks"
+    if what == "an image":
+        os.utime(images / "p1.png", (1, 1))  # of the same size
+    elif what == "a mask":
+        Image.new("L", (72, 60), 1).save(masks / "p1.png")
+    elif what == "one more":
+        (images / "p9.png").write_bytes((images / "p1.png").read_bytes())
+    elif what == "one less":
+        (images / "p2.png").unlink()
+    else:
+        (root / "discs" / "sizes.csv").write_text("file,mm\np0.png,0.25\n")
+    with pytest.raises(InputError, match=r'data files = {"discs": "7 files, .*another --out'):
+        evaluate(*arguments)
+
+
+def test_other_slices_of_a_series_and_other_voxels_of_a_header_are_refused(tmp_path):
+    label = blocks((6, 30, 40), [1])
+    image = picture_of(label, np.random.default_rng(0))
+    paths = write_dicom_series(tmp_path / "a" / "dicom", image)
+    write_itk(tmp_path / "a" / "label.mhd", label, (1.0, 1.0, 5.0))
+    descriptor = tmp_path / "own.yaml"
+    descriptor.write_text(
+        "{title: t, modality: CT, sources: [{folder: ., image: '{id}/dicom', "
+        "masks: [{file: '{id}/label.mhd', structure: liver}]}]}"
+    )
+    for number, changed in enumerate((paths[2], tmp_path / "a" / "label.zraw")):
+        arguments = (["ellipse"], [str(descriptor)], tmp_path, EvalConfig(prompts=("box",)))
+        evaluate(*arguments, tmp_path / f"out{number}")
+        os.utime(changed, (1, 1))
+        with pytest.raises(InputError, match="data files"):
+            evaluate(*arguments, tmp_path / f"out{number}")
+
+
+def test_another_version_of_the_program_is_refused(tmp_path, monkeypatch):
+    root, descriptor = disc_folder(tmp_path, count=1)
+    arguments = (["ellipse"], [str(descriptor)], root, EvalConfig(prompts=("box",)), tmp_path / "out")
+    evaluate(*arguments)
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "99.0")
+    with pytest.raises(InputError, match=r'synthfm version = "[0-9.]+", now it is "99.0"'):
         evaluate(*arguments)
 
 

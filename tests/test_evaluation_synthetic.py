@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from data.folder import Manifest, describe_shard, write_manifest
 from data.prompts import centre_point, tight_box
 from data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter
 from evaluation.cases import iter_cases
+from evaluation.config import EvalConfig
 from evaluation.descriptor import load_descriptor
 from evaluation.schema import Slices
+from evaluation.session import evaluate
 
 
 def write_shards(folder: Path, samples: int = 6, per_shard: int = 4) -> Path:
@@ -67,6 +70,16 @@ def test_shards_are_a_dataset(tmp_path: Path) -> None:
     assert three == ["00000001", "00000003", "00000005"]
     few = wanted.model_copy(update={"slices": Slices(min_area=200)})
     assert all(len(case.objects) == 1 for case in split(iter_cases(few, tmp_path))[0])
+
+
+def test_a_run_does_not_go_on_with_other_shards(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "held-out", 2)
+    arguments = (["ellipse"], [str(folder)], tmp_path, EvalConfig(prompts=("box",)), tmp_path / "out")
+    for _ in range(2):
+        evaluate(*arguments)
+    os.utime(folder / "shard-0000.h5", (1, 1))
+    with pytest.raises(InputError, match="data files"):
+        evaluate(*arguments)
 
 
 def test_a_damaged_shard_is_reported_and_the_rest_read(tmp_path: Path) -> None:
