@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from data.console import InputError
-from data.folder import MANIFEST, UNFINISHED, Manifest, parse_manifest, write_manifest
+from data.folder import MANIFEST, UNFINISHED, Manifest, ShardInfo, parse_manifest, write_manifest
 from data.shards import PARTIAL
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, plan: Manifest) -> Iterator[Path]:
+def claimed(folder: Path, plan: Manifest) -> Iterator[dict[str, ShardInfo]]:
     """Make the folder and mark it unfinished; leave only whole shards, or no trace if there is none.
+
+    Yields the lines of the manifest by file, where the folder was finished before: what its shards must be.
 
     Raises
     ------
@@ -31,11 +33,11 @@ def claimed(folder: Path, plan: Manifest) -> Iterator[Path]:
     try:
         with _locked(folder):
             try:
-                _compare(folder, plan)
+                known = _compare(folder, plan)
                 for partial in folder.glob(f"*{PARTIAL}"):
                     partial.unlink(missing_ok=True)
                 write_manifest(folder, plan, UNFINISHED)
-                yield folder
+                yield known
             finally:
                 for partial in folder.glob(f"*{PARTIAL}"):
                     partial.unlink(missing_ok=True)
@@ -62,22 +64,25 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _compare(folder: Path, plan: Manifest) -> None:
-    """Refuse a folder that holds anything but a part of what is planned."""
+def _compare(folder: Path, plan: Manifest) -> dict[str, ShardInfo]:
+    """Refuse a folder that holds anything but a part of what is planned; the lines of its shards by file."""
     found = [folder / name for name in (UNFINISHED, MANIFEST) if (folder / name).is_file()]
-    if not found:
-        if any(folder.glob("*.h5")):
-            raise InputError(
-                f"{folder}: holds .h5 files, but neither {MANIFEST} nor {UNFINISHED}; give another --out"
-            )
-        return
-    differences = _differences(parse_manifest(found[0]), plan)
-    if differences:
-        shown = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
+    if not found and any(folder.glob("*.h5")):
         raise InputError(
-            f"{folder}: holds a dataset of other settings: {shown}. Repeat the folder's own settings, "
-            "or give another --out"
+            f"{folder}: holds .h5 files, but neither {MANIFEST} nor {UNFINISHED}; give another --out"
         )
+    known: dict[str, ShardInfo] = {}
+    for path in found:  # both are there where a rerun of a finished folder was interrupted
+        manifest = parse_manifest(path)
+        differences = _differences(manifest, plan)
+        if differences:
+            shown = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
+            raise InputError(
+                f"{folder}: holds a dataset of other settings: {shown}. Repeat the folder's own settings, "
+                "or give another --out"
+            )
+        known |= {line.file: line for line in manifest.shards}
+    return known
 
 
 def _differences(old: Manifest, new: Manifest) -> list[str]:

@@ -18,7 +18,7 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -76,6 +76,8 @@ class Task:
     root_seed: int
     first_index: int
     count: int
+    known: ShardInfo | None
+    """The shard's line in the manifest of a folder that was finished before."""
 
 
 def generate(
@@ -133,8 +135,9 @@ def generate(
         shard_size=shard_size,
         shards=(),
     )
-    with claimed(Path(folder).absolute(), plan) as out:
-        tasks = _tasks(out, config, plan)
+    out = Path(folder).absolute()
+    with claimed(out, plan) as known:
+        tasks = _tasks(out, config, plan, known)
         run = _backend(jobs, backend, scheduler)
         shards = _fill(out, tasks, run, progress)
         write_manifest(out, dataclasses.replace(plan, shards=tuple(shards)))
@@ -169,19 +172,23 @@ def _check_arguments(
         raise InputError("--backend dask and --scheduler ADDRESS (such as tcp://host:8786) go together")
 
 
-def _tasks(folder: Path, config: GeneratorConfig, plan: Manifest) -> list[Task]:
+def _tasks(
+    folder: Path, config: GeneratorConfig, plan: Manifest, known: Mapping[str, ShardInfo]
+) -> list[Task]:
     progress = folder / f"progress.{uuid.uuid4().hex[:8]}{PARTIAL}"
+    paths = [folder / f"shard-{number:05d}.h5" for number in range(-(-plan.num // plan.shard_size))]
     return [
         Task(
-            path=folder / f"shard-{number:05d}.h5",
+            path=path,
             progress=progress,
             config=config,
             package_version=plan.package_version,
             root_seed=plan.root_seed,
             first_index=first,
             count=min(plan.shard_size, plan.num - first),
+            known=known.get(path.name),
         )
-        for number, first in enumerate(range(0, plan.num, plan.shard_size))
+        for path, first in zip(paths, range(0, plan.num, plan.shard_size), strict=True)
     ]
 
 
@@ -309,8 +316,7 @@ def fill_shard(task: Task) -> ShardInfo | None:
     """
     config = json.dumps(task.config.model_dump(mode="json"), sort_keys=True)
     if task.path.exists():
-        _check_shard(task, config)
-        return describe_shard(task.path)
+        return _describe_existing(task, config)
     indices = range(task.first_index, task.first_index + task.count)
     samples = (make_sample(task.config, task.root_seed, index) for index in indices)
     if not _tick(task.progress):
@@ -353,11 +359,22 @@ def _tick(progress: Path) -> bool:
     return True
 
 
-def _check_shard(task: Task, config: str) -> None:
+def _describe_existing(task: Task, config: str) -> ShardInfo:
+    """The line of a shard that is there. A manifest vouches for what it names, so the shard must be sound.
+
+    Where a manifest knows the shard its SHA-256 tells; else every image is read against its checksum.
+    """
     try:
         with Shard(task.path) as shard:
             found = (shard.config, shard.package_version, shard.root_seed, shard.first_index, shard.count)
+            if task.known is None:
+                for _ in shard:
+                    pass
+        line = describe_shard(task.path)
     except InputError as error:
         raise InputError(f"{error}; delete it, then run the same command") from error
     if found != (config, task.package_version, task.root_seed, task.first_index, task.count):
         raise InputError(f"{task.path}: of another dataset; delete it, then run the same command")
+    if task.known is not None and line != task.known:
+        raise InputError(f"{task.path}: damaged or altered; delete it, then run the same command")
+    return line

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import psutil
 import pytest
 
@@ -227,6 +228,36 @@ def test_a_damaged_or_foreign_shard_is_not_built_upon(whole, tmp_path):
         make(folder)
     path.unlink()
     assert contents(make(folder)) == contents(whole)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_rerun_does_not_vouch_for_a_changed_image(whole, tmp_path, finished):
+    folder = copy(whole, tmp_path / "data")
+    path = folder / "shard-00002.h5"
+    with h5py.File(path) as file:
+        place = file["image"].id.get_chunk_info(1).byte_offset + 20
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    if not finished:
+        plan = json.loads((folder / MANIFEST).read_text())
+        (folder / UNFINISHED).write_text(json.dumps(plan | {"shards": []}))
+        (folder / MANIFEST).unlink()
+    message = "damaged or altered" if finished else "corrupted: '/image' fails its checksum"
+    with pytest.raises(InputError, match=rf"shard-00002\.h5: {message}.*; delete it, then run the same"):
+        make(folder)
+    path.unlink()
+    assert contents(make(folder)) == contents(whole)
+
+
+def test_an_altered_shard_that_reads_well_is_refused_also_after_an_interrupted_rerun(whole, tmp_path):
+    folder = copy(whole, tmp_path / "data")
+    with h5py.File(folder / "shard-00001.h5", "r+") as file:
+        file.attrs["note"] = "changed afterwards"
+    for _ in range(2):  # the first refusal leaves the folder unfinished, its manifest beside
+        with pytest.raises(InputError, match=r"shard-00001\.h5: damaged or altered; delete it"):
+            make(folder)
+        assert (folder / UNFINISHED).exists()
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(whole, tmp_path):
