@@ -160,12 +160,12 @@ class Canvas:
         size: tuple[float, float] | float,
         angle: float = 0.0,
         *,
-        parent: int = 0,
+        parent: int | None = 0,
         tissue: str = "soft",
         labelled: float = 1.0,
         least: float = 0.2,
-    ) -> int:
-        """Place a shape in anatomical coordinates; returns its region's number, or 0 if it was not placed.
+    ) -> int | None:
+        """Place a shape in anatomical coordinates; returns its region's number, or None if it was not placed.
 
         Parameters
         ----------
@@ -174,12 +174,15 @@ class Canvas:
         at, size, angle
             Centre, half extents and turn.
         parent
-            The region whose pixels it may take.
+            The region whose pixels it may take, 0 for the background. In None, a region that was not placed,
+            nothing is.
         labelled
             Probability that the region is an object.
         least
             Share of the shape's own pixels in the frame that must remain; else it is not placed.
         """
+        if parent is None:
+            return None
         placed = self._place(shape, at, size, angle)
         mask, top, left = outlines.rasterise(placed, self.view.size)
         is_object = bool(self.rng.random() < labelled)
@@ -220,12 +223,12 @@ class Canvas:
         is_object: bool,
         least: float = 0.2,
         connected: bool = True,
-    ) -> int:
+    ) -> int | None:
         """As :meth:`put`, from a mask whose top left `corner` is at (row, column); the mask is changed."""
         number = len(self.regions) + 1
         full = int(np.count_nonzero(mask))
         if full < 4 or number >= OUTSIDE:
-            return 0
+            return None
         top, left = corner
         is_object = is_object and self.objects < self.max_objects and self.depth(parent) < MAX_DEPTH
         gap = self.spacing if is_object else 0
@@ -235,7 +238,7 @@ class Canvas:
         if area and connected:
             area = keep_largest(mask)
         if area < (self.min_area if is_object else 4) or area < least * full:
-            return 0
+            return None
         stamp(mask, self.region, top, left, number)
         self.regions.append(Region(number, parent, family, tissue, is_object, top, left, mask))
         self.objects += is_object

@@ -53,7 +53,7 @@ def tube_along(path: np.ndarray, radius: np.ndarray | float) -> Shape:
 
 def layer(
     canvas: Canvas, top: float, bottom: float, bend: float, parent: int, tissue: str, labelled: float
-) -> int:
+) -> int | None:
     """A layer across the whole field, with wavy faces at about y = top and y = bottom."""
     x = np.linspace(-4, 4, 60)
     waves = canvas.rng.normal(0, bend, (2, 4)) / [1, 1.5, 2, 3]
@@ -66,9 +66,15 @@ def layer(
 
 
 def lesions(
-    canvas: Canvas, parent: int, mean: float, tissues: Sequence[str] = ("lesion",), largest: float = 0.5
+    canvas: Canvas,
+    parent: int | None,
+    mean: float,
+    tissues: Sequence[str] = ("lesion",),
+    largest: float = 0.5,
 ) -> None:
     """A Poisson number of lesions in a region, up to half its radius, some with a core of their own."""
+    if parent is None:
+        return
     rng = canvas.rng
     for _ in range(min(int(rng.poisson(mean)), 5)):
         at = canvas.somewhere(parent)
@@ -82,10 +88,12 @@ def lesions(
 
 
 def fill(
-    canvas: Canvas, parent: int, count: int, families: Sequence[str], tissues: Sequence[str],
+    canvas: Canvas, parent: int | None, count: int, families: Sequence[str], tissues: Sequence[str],
     sizes: tuple[float, float], object_share: float = 1.0,
 ) -> list[int]:  # fmt: skip
     """Up to `count` shapes anywhere in what a region still shows; sizes log-uniform. Returns those placed."""
+    if parent is None:
+        return []
     placed = []
     for _ in range(count):
         size = np.exp(canvas.rng.uniform(*np.log(sizes)))
@@ -159,7 +167,7 @@ def free(canvas: Canvas) -> None:
     ground = 0
     if chance(canvas, 0.6):
         ground = canvas.put(pick(canvas, ("star", "superellipse", "ellipse")), near(canvas, 0, 0),
-                            rng.uniform(0.8, 1.5), turn(canvas), tissue="fat", labelled=0.4)  # fmt: skip
+                            rng.uniform(0.8, 1.5), turn(canvas), tissue="fat", labelled=0.4) or 0  # fmt: skip
     if chance(canvas, 0.3):
         canvas.partition(ground, int(rng.integers(3, 12)), TISSUES, 0.5)
     families = tuple(shapes.FAMILIES)
@@ -177,7 +185,9 @@ def tiles(canvas: Canvas) -> None:
     rng = canvas.rng
     ground = 0
     if chance(canvas, 0.5):
-        ground = canvas.put("star", near(canvas, 0, 0), rng.uniform(0.8, 1.1), turn(canvas), tissue="fat")
+        ground = (
+            canvas.put("star", near(canvas, 0, 0), rng.uniform(0.8, 1.1), turn(canvas), tissue="fat") or 0
+        )
     for tile in canvas.partition(
         ground, int(rng.integers(4, 18)), TISSUES, 0.7, warp=rng.uniform(0.02, 0.15)
     ):

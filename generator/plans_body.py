@@ -13,7 +13,7 @@ from generator.plans import chance, fill, lesions, near, oval, pick, tube_along,
 # fmt: off
 
 
-def vertebra(canvas: Canvas, at: tuple[float, float], size: float, parent: int) -> int:
+def vertebra(canvas: Canvas, at: tuple[float, float], size: float, parent: int | None) -> int | None:
     """An axial vertebra: canal first, then body, pedicles, laminae and processes as one bone around it."""
     rng = canvas.rng
     x, y = at
@@ -38,7 +38,7 @@ def vertebra(canvas: Canvas, at: tuple[float, float], size: float, parent: int) 
     return bone
 
 
-def trunk(canvas: Canvas, flat: tuple[float, float]) -> tuple[int, int, float, float]:
+def trunk(canvas: Canvas, flat: tuple[float, float]) -> tuple[int | None, int | None, float, float]:
     """Skin, fat and muscle wall: the numbers of body and cavity, the cavity's half-depth and half-width."""
     rng = canvas.rng
     depth = rng.uniform(*flat)
@@ -55,7 +55,7 @@ def trunk(canvas: Canvas, flat: tuple[float, float]) -> tuple[int, int, float, f
     return body, cavity or flesh or fat or body, deep, inner
 
 
-def ribs(canvas: Canvas, parent: int, inner: float, deep: float, count: int) -> None:
+def ribs(canvas: Canvas, parent: int | None, inner: float, deep: float, count: int) -> None:
     """Cut ribs around a cavity: short arcs of bone with marrow."""
     rng = canvas.rng
     at = np.arange(count) / count * 2 * np.pi + rng.normal(0, 0.1, count)
@@ -66,7 +66,7 @@ def ribs(canvas: Canvas, parent: int, inner: float, deep: float, count: int) -> 
                    labelled=0.15)
 
 
-def vessel(canvas: Canvas, at: tuple[float, float], size: float, parent: int, tissue: str) -> None:
+def vessel(canvas: Canvas, at: tuple[float, float], size: float, parent: int | None, tissue: str) -> None:
     """A great vessel cut across, now and then with a calcified or thickened wall."""
     number = canvas.put("ellipse", at, size, turn(canvas), parent=parent, tissue=tissue)
     if number and chance(canvas, 0.15):
@@ -75,7 +75,7 @@ def vessel(canvas: Canvas, at: tuple[float, float], size: float, parent: int, ti
                    labelled=0.0)
 
 
-def kidney(canvas: Canvas, at: tuple[float, float], side: int, parent: int) -> None:
+def kidney(canvas: Canvas, at: tuple[float, float], side: int, parent: int | None) -> None:
     """A kidney: cortex, pyramids or sinus of another tissue, cysts and tumours."""
     rng = canvas.rng
     size = rng.uniform(0.15, 0.26)
@@ -94,7 +94,7 @@ def kidney(canvas: Canvas, at: tuple[float, float], side: int, parent: int) -> N
     lesions(canvas, organ, 0.35, ("fluid", "lesion"), largest=0.8)
 
 
-def bowel(canvas: Canvas, parent: int, count: int) -> None:
+def bowel(canvas: Canvas, parent: int | None, count: int) -> None:
     """Loops of bowel: wall and content of soft tissue, fluid, gas or contrast."""
     for loop in fill(canvas, parent, count, ("tube", "star", "bent", "ellipse"), ("bowel", "soft"),
                      (0.07, 0.3)):
@@ -189,7 +189,7 @@ def thorax(canvas: Canvas) -> None:
             canvas.put("crescent", (side * 0.55 * inner, deep * 0.5), 0.4, 1.5, parent=lung, tissue="fluid")
 
 
-def heart(canvas: Canvas, parent: int, at: tuple[float, float], size: float) -> None:
+def heart(canvas: Canvas, parent: int | None, at: tuple[float, float], size: float) -> None:
     """A heart cut along its axis: muscle around four chambers."""
     rng = canvas.rng
     axis = rng.uniform(0.2, 1.2)
@@ -311,7 +311,6 @@ def head(canvas: Canvas) -> None:
         canvas.put(pick(canvas, ("bent", "star", "ellipse")), near(canvas, side * 0.2, 0.0, 0.02),
                    rng.uniform(0.08, 0.15), side * 0.9,
                    parent=brain, tissue="grey", labelled=0.7)
-    tumour = 0
     if chance(canvas, 0.5):
         size = rng.uniform(0.08, 0.3)
         at = canvas.somewhere(brain)

@@ -107,7 +107,7 @@ def fetal(canvas: Canvas) -> None:
     if chance(canvas, 0.8):
         sac = canvas.put("star", near(canvas, 0, 0.1, 0.1), rng.uniform(0.9, 1.4), turn(canvas),
                          tissue=pick(canvas, ("fluid", "soft", "fluid", "brain")),
-                         labelled=0.0)
+                         labelled=0.0) or 0
     axis = rng.normal(0, 0.5) if chance(canvas, 0.8) else turn(canvas)
     a = rng.uniform(0.4, 0.85)
     b = a * rng.uniform(0.68, 0.9)

@@ -52,6 +52,17 @@ def test_a_region_never_leaves_its_parent():
     assert inside.mask[y - inside.top, x - inside.left].all()
 
 
+def test_nothing_is_placed_in_what_was_not():
+    canvas = canvas_of()
+    organ = canvas.put(plans.oval(), (9, 9), 0.5)  # beyond the frame
+    assert organ is None
+    assert canvas.put(plans.oval(), (0, 0), 0.3, parent=organ) is None
+    plans.lesions(canvas, organ, 5.0)
+    assert plans.fill(canvas, organ, 3, ("ellipse",), ("soft",), (0.1, 0.3)) == []
+    assert canvas.regions == []
+    assert not canvas.region.any()
+
+
 def test_a_lesion_that_infiltrates_is_one_object_around_darker_parts():
     for seed in range(20):
         canvas = canvas_of()

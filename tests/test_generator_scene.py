@@ -290,6 +290,15 @@ def test_every_plan_places_objects(plan):
     assert np.mean(counts) >= 1.5
 
 
+@pytest.mark.parametrize("plan", ["abdomen", "thorax", "cardiac", "pelvis", "head", "spine"])
+def test_nothing_of_a_body_lies_in_the_air(plan):
+    """What lies in an organ that found no room is not there either; a small body in a large field asks for it."""
+    config = load_config("full", ["shapes.distant_share=1", "boundary.touching_share=0"], size=64)
+    for seed in range(120):
+        canvas, _ = scene.lay_out(config, "MR", plan, np.random.default_rng(seed))
+        assert [region.number for region in canvas.regions if region.parent == 0] in ([], [1]), seed
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
