@@ -138,6 +138,19 @@ def displaced(points: NDArray, grid: NDArray, scale: float) -> NDArray:
 
 
 @compiled
+def undisplaced(points: NDArray, grid: NDArray, scale: float) -> NDArray:
+    """The points (n, 2) that :func:`displaced` moves to `points`, by fixed-point iteration.
+
+    The iteration settles where the displacement differs by less than the way between two points, as the
+    generator's does; where a displacement folds the plane the result is one that comes near.
+    """
+    out = points.copy()
+    for _ in range(24):
+        out += points - displaced(out, grid, scale)
+    return out
+
+
+@compiled
 def restrict(mask: NDArray, region: NDArray, top: int, left: int, parent: int, gap: int) -> int:
     """Clear `mask` where the region map is not `parent`; returns the pixels kept.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from generator import outlines, shapes
 from generator.filters import upsample
-from generator.kernels import displaced, keep_largest, nearest_seed, restrict, stamp
+from generator.kernels import displaced, keep_largest, nearest_seed, restrict, stamp, undisplaced
 from generator.outlines import Shape
 
 OUTSIDE = 255
@@ -95,10 +95,10 @@ class View:
         return float(middle + c * dx - s * dy), float(middle + s * dx + c * dy)
 
     def to_anatomy(self, px: float, py: float) -> tuple[float, float]:
-        """The inverse of :meth:`to_pixels`."""
+        """The anatomical point that a pixel of the scene shows: what is placed there, deformed, lies at it."""
         c, s = np.cos(self.angle), np.sin(self.angle)
         middle = (self.size - 1) / 2
-        dx, dy = px - middle, py - middle
+        dx, dy = undisplaced(np.array([[px, py]]), self.displacement, 32 / self.size)[0] - middle
         x, y = c * dx + s * dy, -s * dx + c * dy
         return float(self.mirror * x / self.scale + self.focus[0]), float(y / self.scale + self.focus[1])
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import label as pieces
 
@@ -14,7 +16,7 @@ from data.shards import object_masks
 from generator import plans, plans_projection, plans_ultrasound
 from generator.annotation import LARGEST, move_outlines
 from generator.appearance import draw_look, render
-from generator.config import load_config
+from generator.config import GeneratorConfig, load_config
 from generator.layout import Canvas, View, draw_displacement
 from generator.objects import contrast
 from generator.scene import make_sample
@@ -189,6 +191,20 @@ def test_partitions_tile_their_region():
 def test_views_are_inverse_to_themselves():
     view = View(40.0, (0.2, -0.1), 0.7, -1, 128, np.zeros((2, 33, 33), np.float32))
     assert view.to_anatomy(*view.to_pixels(0.3, -0.6)) == pytest.approx((0.3, -0.6))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), at=st.tuples(*[st.floats(0, 255)] * 2))
+def test_what_is_placed_at_a_pixel_lies_at_it_after_the_deformation(seed, at):
+    rng = np.random.default_rng(seed)
+    size, most = 256, GeneratorConfig().shapes.deformation[1]
+    view = View(
+        scale=rng.uniform(50, 400), focus=(rng.normal(), rng.normal()), angle=rng.uniform(0, 6), size=size,
+        mirror=int(rng.choice([-1, 1])), displacement=draw_displacement(rng, size, most),
+    )  # fmt: skip
+    x, y = view.to_anatomy(*at)
+    found = view.deform(np.array([view.to_pixels(x, y)]))[0]
+    assert np.hypot(*(found - at)) < 0.01
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -292,7 +292,7 @@ def test_every_plan_places_objects(plan):
 
 @pytest.mark.parametrize("plan", ["abdomen", "thorax", "cardiac", "pelvis", "head", "spine"])
 def test_nothing_of_a_body_lies_in_the_air(plan):
-    """What lies in an organ that found no room is not there either; a small body in a large field asks for it."""
+    """What lies in an organ that found no room is not there either; small bodies try it most."""
     config = load_config("full", ["shapes.distant_share=1", "boundary.touching_share=0"], size=64)
     for seed in range(120):
         canvas, _ = scene.lay_out(config, "MR", plan, np.random.default_rng(seed))
