@@ -248,8 +248,8 @@ def k_space(
     sigma
         Standard deviation of the noise per channel in the image.
     ghost, ghosts
-        Every `ghosts`-th phase-encoding line (y) deviates by `ghost` of its value, which makes as many
-        displaced copies of the image [2]_.
+        Every `ghosts`-th phase-encoding line (y), counted from the middle of k-space, deviates by `ghost` of
+        its value, which makes ``ghosts - 1`` displaced copies of the image [2]_.
 
     References
     ----------
@@ -264,7 +264,8 @@ def k_space(
     columns = np.arange(half.shape[1]) <= 0.5 * kept[1] * width
     half *= (rows[:, None] & columns).astype(np.float32)
     if ghost:
-        half[::ghosts] *= np.float32(1 + ghost)
+        lines = np.rint(np.fft.fftfreq(height, 1 / height)).astype(int)
+        half[lines % ghosts == 0] *= np.float32(1 + ghost)
     share = float(rows.mean() * min(1.0, (2 * columns.sum() - 1) / width))
     clean = fft.irfft2(half, s=signal.shape, overwrite_x=True)
     noise = np.zeros((2, height, half.shape[1]), np.complex64)

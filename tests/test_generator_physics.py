@@ -110,6 +110,19 @@ def test_ghosts_are_displaced_copies():
     assert image[35, 64] < 0.02
 
 
+@pytest.mark.parametrize("height", [96, 101, 128])
+@pytest.mark.parametrize("ghosts", [2, 3, 4, 5])
+def test_ghosts_are_those_of_a_full_complex_transform(height, ghosts):
+    image = np.random.default_rng(19).random((height, 90)).astype(np.float32)
+    spectrum = fft.fft2(image.astype(complex))
+    for row in range(height):
+        line = row if row <= height // 2 else row - height
+        if line % ghosts == 0:
+            spectrum[row] *= 1.2
+    made = acquisition.k_space(image, (1.0, 1.0), 0.0, 0.2, ghosts, np.random.default_rng(11))
+    assert np.allclose(made, np.abs(fft.ifft2(spectrum)), atol=1e-5)
+
+
 def test_beam_hardening_darkens_between_dense_objects_and_cupping_the_middle():
     n = 64
     y, x = np.mgrid[:n, :n] - 31.5
