@@ -15,7 +15,7 @@ from scipy import fft
 from data.compiled import compiled
 from generator.config import AcquisitionConfig
 from generator.filters import bilinear, gaussian_blur, shrink, upsample
-from generator.textures import filtered, frequencies, spectral, standardise
+from generator.textures import even_power, filtered, frequencies, spectral, standardise
 
 Image = NDArray[np.float32]
 
@@ -274,6 +274,7 @@ def k_space(
     for channel in noise:
         white = rng.standard_normal((*measured, 2), np.float32).view(np.complex64)[..., 0]
         channel[np.ix_(rows, columns)] = white * scale
+        even_power(channel, width)
     real, imaginary = (fft.irfft2(channel, s=signal.shape) for channel in noise)
     return np.hypot(clean + real, imaginary)
 

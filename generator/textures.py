@@ -33,10 +33,23 @@ def frequencies(shape: tuple[int, int]) -> tuple[Field, Field]:
     return fy, np.fft.rfftfreq(shape[1]).astype(np.float32)[None]
 
 
+def even_power(spectrum: NDArray[np.complex64], width: int) -> None:
+    """Scale a spectrum of independent noise (H, W // 2 + 1), so that `irfft2` gives each frequency its power.
+
+    A real image of `width` has column 0 (and `width` / 2, where that is whole) twice in its spectrum, as (f, 0)
+    and (-f, 0); of the two draws there the transform keeps the half that makes the image real, and with it half
+    of the power along y. The spectrum is changed.
+    """
+    spectrum[:, 0] *= np.float32(np.sqrt(2))
+    if width % 2 == 0:
+        spectrum[:, width // 2] *= np.float32(np.sqrt(2))
+
+
 def filtered(rng: np.random.Generator, shape: tuple[int, int], amplitude: Field) -> Field:
     """Gaussian noise with the given spectral amplitude, float32 (H, W // 2 + 1), standardised."""
     white = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
     spectrum = white.view(np.complex64)[..., 0] * amplitude
+    even_power(spectrum, shape[1])
     return standardise(fft.irfft2(spectrum, s=shape, overwrite_x=True))
 
 

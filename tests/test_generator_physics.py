@@ -33,6 +33,32 @@ def test_ct_noise_power_rises_like_the_ramp_and_is_apodised():
     assert np.std(fields[0]) == pytest.approx(1, abs=1e-3)
 
 
+def _k_space_noise(rng):
+    level = np.full((64, 64), 5, np.float32)  # far above the noise, where the magnitude is its real part
+    return acquisition.k_space(level, (1.0, 1.0), 0.1, 0.0, 1, rng) - 5
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        lambda rng: textures.spectral(rng, 64, 2.0),
+        lambda rng: textures.spectral(rng, 63, 0.0),
+        lambda rng: textures.bandpass(rng, 64, 8.0, 0.5),
+        lambda rng: acquisition.ct_noise(rng, (64, 64), 0.3),
+        _k_space_noise,
+    ],
+    ids=["spectral", "spectral of odd size", "bandpass", "CT", "k-space"],
+)
+def test_noise_without_a_direction_is_as_strong_along_y_as_along_x(noise):
+    rng = np.random.default_rng(20)
+    power = np.mean([np.abs(fft.fft2(noise(rng))) ** 2 for _ in range(300)], axis=0)
+    half = power.shape[0] // 2  # up to the highest frequency, which is a column of its own in even sizes
+    for low, high in ((1, half // 2), (half // 2, half + 1)):
+        assert power[0, low:high].sum() == pytest.approx(power[low:high, 0].sum(), rel=0.15)
+    edge = power[1:half, half], power[half, 1:half]
+    assert edge[0].sum() == pytest.approx(edge[1].sum(), rel=0.15, abs=1e-6 * float(power.sum()))
+
+
 @pytest.mark.parametrize("signal", [0.0, 0.05, 0.3, 1.0])
 def test_rician_magnitude_has_mean_and_variance_of_the_rice_distribution(signal):
     sigma = 0.1
