@@ -117,13 +117,15 @@ def negative_points(
     rng: np.random.Generator,
     label: NDArray | None = None,
     squared: NDArray[np.int32] | None = None,
+    usable: Mask | None = None,
 ) -> NDArray[np.int16]:
     """Up to `count` hard negatives around a mask, int16 (n, 2), spread along its outline.
 
     They lie outside the mask in a ring whose width follows the mask's size, one pixel off the edge at
     least. With a label map, every second one lies in another labelled region where the ring has one.
-    Who has it already gives the squared distance to the mask as `squared`, int32 (H, W). Returns fewer
-    (possibly none) only where the image has too few pixels outside the mask.
+    Who has it already gives the squared distance to the mask as `squared`, int32 (H, W). `usable`, bool
+    (H, W), is False where nobody clicks, such as beyond the field of view. Returns fewer (possibly none) only
+    where too few usable pixels lie in the mask's box, widened by :func:`reach`, but outside the mask.
     """
     height, width = mask.shape
     x0, y0, x1, y1 = tight_box(mask)
@@ -131,6 +133,8 @@ def negative_points(
     top, left = max(y0 - far, 0), max(x0 - far, 0)
     window = np.s_[top : min(y1 + far, height), left : min(x1 + far, width)]
     squared = squared_distance(~mask[window], False) if squared is None else squared[window]
+    if usable is not None:
+        squared = np.where(usable[window], squared, 0)  # as the mask's own: no ring holds it
     beside = np.zeros(squared.shape, np.uint8) if label is None else label[window]
     free, neighbours = distance.ring(squared, beside, 2, far**2)
     if not len(free):

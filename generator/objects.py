@@ -123,7 +123,7 @@ def tabulate(
             {
                 "contrast": cnr,
                 "blur": width,
-                **_prompts(mask, away, windows[region.number], label, config, rng),
+                **_prompts(mask, away, windows[region.number], label, canvas.region, config, rng),
             }
         )
     return label, _table(kept, table, rows, config)
@@ -153,14 +153,16 @@ def _prompts(
     away: NDArray[np.int32],
     window: tuple[slice, slice],
     label: NDArray[np.uint8],
+    numbers: NDArray[np.uint8],
     config: PromptsConfig,
     rng: np.random.Generator,
 ) -> dict[str, NDArray | float]:
-    """Area, boxes and clicks of one object."""
+    """Area, boxes and clicks of one object; `numbers` is the region map, in which clicks keep to the field."""
     corner = np.array([window[1].start, window[0].start])
     box = prompts.tight_box(mask) + np.concatenate([corner, corner]).astype(np.int32)
     positives = prompts.positive_points(mask, config.positives, rng)
-    negatives = prompts.negative_points(mask, config.negatives, rng, label[window], away)
+    seen = numbers[window] != OUTSIDE
+    negatives = prompts.negative_points(mask, config.negatives, rng, label[window], away, seen)
     points = np.zeros((config.positives + config.negatives, 2), np.int16)
     kinds = np.full(len(points), -1, np.int8)
     points[: len(positives)], kinds[: len(positives)] = positives + corner, 1

@@ -119,6 +119,18 @@ def test_the_first_negative_click_lies_in_the_touching_neighbour(seed, count):
 
 
 @quick
+@given(masks(), seeds, st.data())
+def test_negative_clicks_keep_to_the_usable_pixels(mask, seed, data):
+    usable = data.draw(npst.arrays(bool, mask.shape))
+    points = prompts.negative_points(mask, 4, np.random.default_rng(seed), usable=usable)
+    x0, y0, x1, y1 = prompts.tight_box(mask)
+    far = prompts.reach(int(mask.sum()))
+    near = np.s_[max(y0 - far, 0) : y1 + far, max(x0 - far, 0) : x1 + far]
+    assert len(points) == (4 if (usable & ~mask)[near].any() else 0)
+    assert (usable & ~mask)[points[:, 1], points[:, 0]].all()
+
+
+@quick
 @given(masks(), seeds)
 def test_negative_clicks_do_not_depend_on_who_measured_the_distance(mask, seed):
     from data.distance import squared_distance

@@ -13,12 +13,12 @@ from skimage.measure import label as pieces
 
 from data.folder import check_sample
 from data.shards import object_masks
-from generator import plans, plans_projection, plans_ultrasound
+from generator import plans, plans_projection, plans_ultrasound, scene
 from generator.annotation import LARGEST, move_outlines
 from generator.appearance import draw_look, render
 from generator.config import GeneratorConfig, load_config
-from generator.layout import Canvas, View, draw_displacement
-from generator.objects import contrast
+from generator.layout import OUTSIDE, Canvas, View, draw_displacement
+from generator.objects import contrast, tabulate
 from generator.scene import make_sample
 
 
@@ -177,6 +177,25 @@ def test_black_patches_cover_parts_of_an_image():
         hidden = one.image != other.image
         assert hidden.any()
         assert not other.image[hidden].any()
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings"), [("us", []), ("ct", ["acquisition.CT.circle_share=1"])], ids=["US", "CT"]
+)
+def test_nobody_clicks_beyond_the_field_of_view(preset, settings, monkeypatch):
+    seen = []
+
+    def record(canvas, *arguments):
+        seen.append(canvas.region != OUTSIDE)
+        return tabulate(canvas, *arguments)
+
+    monkeypatch.setattr(scene, "tabulate", record)
+    config = load_config(preset, settings, size=96)
+    for seed in range(25):
+        objects = make_sample(config, 3, seed).objects
+        x, y = objects.points[objects.point_labels == 0].T
+        assert seen[-1][y, x].all()
+    assert not all(field.all() for field in seen)
 
 
 def test_partitions_tile_their_region():
