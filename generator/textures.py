@@ -19,6 +19,9 @@ from generator.filters import upsample
 
 Field = NDArray[np.float32]
 
+REFERENCE = 128
+"""Side of the field of a frame of 256 pixels."""
+
 
 def standardise(field: Field) -> Field:
     """Zero mean and unit variance."""
@@ -145,12 +148,13 @@ def _splat(field: NDArray, x: NDArray, y: NDArray, radius: NDArray, value: NDArr
 
 
 def vessels(rng: np.random.Generator, size: int, density: float, radius: float, walls: float) -> Field:
-    """Vessels seen end-on: round spots of drawn size, `density` of them per 1000 pixels, on cloudy ground.
+    """Vessels seen end-on: round spots of drawn size on cloudy ground.
 
-    `walls` of the spots have the other sign.
+    There are `density` of them per 1000 pixels of a field of :data:`REFERENCE`², as many in a field of another
+    size, so that a texture looks the same at every size. `walls` of the spots have the other sign.
     """
     field = 0.35 * upsample(rng.standard_normal((12, 12), np.float32), (size, size))
-    count = max(1, int(density * size * size / 1000))
+    count = max(1, int(density * REFERENCE**2 / 1000))
     x, y = rng.uniform(0, size, (2, count))
     radii = radius * np.exp(rng.normal(0, 0.5, count))
     _splat(field, x, y, np.minimum(radii, size / 8), np.where(rng.random(count) < walls, -1.0, 1.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import fft, stats
+from scipy import fft, ndimage, stats
 
 from generator import acquisition, textures, ultrasound
 
@@ -185,6 +185,12 @@ def test_fields_are_standardised():
 def test_a_texture_is_a_pure_function_of_what_was_drawn():
     texture = textures.draw(np.random.default_rng(14), 64, "perlin")
     assert np.array_equal(textures.make(texture, 64), textures.make(texture, 64))
+
+
+def test_vessels_are_as_many_at_every_size():
+    for size in (64, 128, 512):
+        field = textures.vessels(np.random.default_rng(21), size, 1.0, size * 0.015, 0.0)
+        assert 8 <= ndimage.label(field > 1.5)[1] <= 30  # 16 spots and some of the ground
 
 
 def test_fibres_run_along_their_angle():
