@@ -20,7 +20,10 @@ class Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def rising(span: tuple[float, float]) -> tuple[float, float]:
+Number = TypeVar("Number", int, float)
+
+
+def rising(span: tuple[Number, Number]) -> tuple[Number, Number]:
     """A span as it is; an error for pydantic to report where its end lies below its start."""
     if span[0] > span[1]:
         raise ValueError(f"a range rises from low to high, not from {span[0]} to {span[1]}")

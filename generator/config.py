@@ -19,6 +19,10 @@ from data.config import Config, load_preset, rising
 
 PRESETS = Path(__file__).parent / "presets"
 
+
+LARGEST_SHARE = 0.9
+"""The largest part of the field of view that an object fills."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Span = Annotated[tuple[float, float], pydantic.AfterValidator(rising)]
@@ -30,13 +34,22 @@ NotNegative = Annotated[
 ]
 
 
+_Look = Annotated[int, Field(ge=1, le=8)]
+Looks = Annotated[tuple[_Look, _Look], pydantic.AfterValidator(rising)]
+# Beyond these the exponentials of a bias field and of a dynamic range leave what float32 can tell apart.
+_Bias = Annotated[float, Field(ge=0, le=3)]
+Bias = Annotated[tuple[_Bias, _Bias], pydantic.AfterValidator(rising)]
+_Decibel = Annotated[float, Field(gt=0, le=200)]
+Decibel = Annotated[tuple[_Decibel, _Decibel], pydantic.AfterValidator(rising)]
+
+
 class Weights(Config):
     """Weights of alternatives, of which one is drawn: none negative, one above 0."""
 
     @pydantic.model_validator(mode="after")
     def _one_above_zero(self) -> Weights:
-        if not sum(self.model_dump().values()) > 0:
-            raise ValueError("one of the weights must be above 0")
+        if not 0 < sum(self.model_dump().values()) < float("inf"):
+            raise ValueError("one of the weights must be above 0, and their sum a finite number")
         return self
 
     def items(self) -> tuple[list[str], list[float]]:
@@ -184,7 +197,7 @@ class TextureConfig(Config):
 
     enabled: bool = True
     kinds: TextureKinds = TextureKinds()
-    strength: NotNegative = (0.005, 0.09)
+    strength: Positive = (0.005, 0.09)
     texture_only_share: Share = 0.05
     shading: NotNegative = (0.0, 0.06)
 
@@ -216,7 +229,7 @@ class MRConfig(Config):
     """MR: `noise` is the standard deviation of either channel relative to white."""
 
     noise: Positive = (0.005, 0.09)
-    bias: NotNegative = (0.0, 0.35)
+    bias: Bias = (0.0, 0.35)
     truncation_share: Share = 0.35
     ghost_share: Share = 0.15
     thick_slice_share: Share = 0.25
@@ -228,9 +241,9 @@ class USConfig(Config):
     In `covered_share` of the images black patches cover what was burned in (text, callipers, icons).
     """
 
-    dynamic_range: Positive = (40.0, 75.0)
+    dynamic_range: Decibel = (40.0, 75.0)
     speckle: Positive = (0.9, 2.6)
-    looks: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=8)]] = (1, 3)
+    looks: Looks = (1, 3)
     shadow: NotNegative = (0.0, 1.0)
     covered_share: Share = 0.0
 
@@ -239,7 +252,7 @@ class GenericConfig(Config):
     """Generic images: any noise, blur, shading and grey-level curve."""
 
     noise: Positive = (0.004, 0.15)
-    bias: NotNegative = (0.0, 0.3)
+    bias: Bias = (0.0, 0.3)
     curve_share: Share = 0.4
 
 
@@ -267,6 +280,16 @@ class GeneratorConfig(Config):
     texture: TextureConfig = TextureConfig()
     appearance: AppearanceConfig = AppearanceConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _objects_fit(self) -> GeneratorConfig:
+        # What fills more than that of the field of view has no outline to find and is no object.
+        most = int(LARGEST_SHARE * self.size**2)
+        if self.shapes.min_area > most:
+            raise ValueError(
+                f"shapes.min_area is {self.shapes.min_area}; at most {most} pixels at size {self.size}"
+            )
+        return self
 
 
 def load_config(preset: str = "full", overrides: Iterable[str] = (), **keys: Any) -> GeneratorConfig:

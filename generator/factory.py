@@ -318,11 +318,16 @@ def fill_shard(task: Task) -> ShardInfo | None:
     if task.path.exists():
         return _describe_existing(task, config)
     indices = range(task.first_index, task.first_index + task.count)
-    samples = (make_sample(task.config, task.root_seed, index) for index in indices)
+
+    def between() -> None:  # a config that shows little draws many scenes for a sample
+        if not task.progress.exists():
+            raise _Dropped
+
+    samples = (make_sample(task.config, task.root_seed, index, between) for index in indices)
     if not _tick(task.progress):
         return None
-    first = next(samples)
     with contextlib.suppress(_Dropped):
+        first = next(samples)
         with ShardWriter(
             task.path,
             count=task.count,

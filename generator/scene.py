@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.console import InputError
 from data.shards import Sample
 from generator import acquisition, plans, plans_body, plans_projection, plans_ultrasound, ultrasound
 from generator.annotation import move_outlines
 from generator.appearance import Image, Look, draw_look, render
-from generator.config import GeneratorConfig
+from generator.config import LARGEST_SHARE, GeneratorConfig
 from generator.layout import OUTSIDE, Canvas, View, draw_displacement
 from generator.objects import tabulate
 from generator.ultrasound import Probe
@@ -55,14 +55,32 @@ class Display:
     inverted: bool
 
 
-def make_sample(config: GeneratorConfig, root_seed: int, index: int) -> Sample:
+ATTEMPTS = 1000
+"""Scenes drawn for one sample before its config is told to show nothing."""
+
+
+def make_sample(
+    config: GeneratorConfig, root_seed: int, index: int, between: Callable[[], None] | None = None
+) -> Sample:
     """Make sample `index` of the dataset with the given root seed.
 
-    The sample depends on its arguments alone. It has at least one object, every object can be told from what
-    lies around it, and the sample passes :func:`data.folder.check_sample`.
+    The sample depends on the config, the root seed and its index alone. It has at least one object, every
+    object can be told from what lies around it, and the sample passes :func:`data.folder.check_sample`.
+
+    Parameters
+    ----------
+    between
+        Called before a scene is drawn again: an exception of its own ends the search.
+
+    Raises
+    ------
+    InputError
+        If none of :data:`ATTEMPTS` scenes shows an object.
     """
     seed = int(np.random.SeedSequence(root_seed, spawn_key=(index,)).generate_state(1, np.uint64)[0])
-    for attempt in itertools.count():  # a scene in which nothing can be seen is drawn again
+    for attempt in range(ATTEMPTS):  # a scene in which nothing can be seen is drawn again
+        if attempt and between is not None:
+            between()
         streams = np.random.SeedSequence(seed, spawn_key=(attempt,)).spawn(4)
         layout_rng, look_rng, scan_rng, prompt_rng = map(np.random.default_rng, streams)
         modality, plan = _draw_kind(config, layout_rng)
@@ -79,7 +97,10 @@ def make_sample(config: GeneratorConfig, root_seed: int, index: int) -> Sample:
         label, objects = tabulate(canvas, grey, ideal, config.prompts, prompt_rng)
         if len(objects):
             return Sample(image=grey, label=label, index=index, seed=seed, modality=modality, objects=objects)
-    raise AssertionError("unreachable")
+    raise InputError(
+        f"sample {index}: none of {ATTEMPTS} scenes of size {config.size} shows an object; set a smaller "
+        f"shapes.min_area ({config.shapes.min_area} pixels), or less noise"
+    )
 
 
 def _draw_kind(config: GeneratorConfig, rng: np.random.Generator) -> tuple[str, str]:
@@ -147,7 +168,7 @@ def lay_out(
     if config.shapes.anatomical:
         plans.variegate(canvas, config.shapes.two_tissue_share)
     for k, region in enumerate(canvas.regions):  # what fills the frame has no outline to find
-        if region.is_object and np.count_nonzero(region.mask) > 0.9 * visible:
+        if region.is_object and np.count_nonzero(region.mask) > LARGEST_SHARE * visible:
             canvas.regions[k] = replace(region, is_object=False)
             canvas.objects -= 1
     return canvas, probe

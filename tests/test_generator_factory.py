@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import h5py
@@ -21,8 +22,9 @@ import pytest
 from data.console import InputError
 from data.folder import MANIFEST, UNFINISHED, shard_paths, verify
 from data.shards import Shard
+from generator import scene
 from generator.config import load_config
-from generator.factory import generate
+from generator.factory import Task, fill_shard, generate
 
 CONFIG = load_config("full", size=48)
 PROGRAM = str(Path(sys.executable).parent / "synthfm-generate")
@@ -172,6 +174,22 @@ def test_a_killed_worker_is_one_line_and_the_whole_shards_stay(tmp_path):
     assert "a worker process was killed" in errors
     assert "Traceback" not in errors
     assert all(path.suffix == ".h5" or path.name == UNFINISHED for path in folder.iterdir())
+
+
+def test_a_worker_that_finds_no_scene_can_be_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(scene, "ATTEMPTS", 10**9)
+    (tmp_path / "progress").touch()
+    task = Task(
+        path=tmp_path / "shard-00000.h5", progress=tmp_path / "progress", package_version="1", root_seed=0,
+        config=load_config("full", ["shapes.min_area=3600"], size=64), first_index=0, count=4, known=None,
+    )  # fmt: skip
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(fill_shard, task)
+        wait([future], timeout=2)
+        assert not future.done()
+        task.progress.unlink()
+        assert future.result(timeout=60) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def limited_files() -> None:

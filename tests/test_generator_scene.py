@@ -308,12 +308,34 @@ def test_nothing_of_a_body_lies_in_the_air(plan):
         ("modality={generic: 0, CT: 0, MR: 0, US: 0}", ["modality", "above 0"]),
         ("acquisition.CT.noise=[0.2, 0.1]", ["acquisition.CT.noise", "low to high"]),
         ("size=16", ["size", "32"]),
+        ("texture.strength=[0, 0.05]", ["texture.strength", "greater than 0"]),
+        ("acquisition.US.looks=[5, 2]", ["acquisition.US.looks", "low to high"]),
+        ("acquisition.US.looks=[100, 8]", ["acquisition.US.looks", "8"]),
+        ("acquisition.US.looks=[1, -5]", ["acquisition.US.looks", "1"]),
+        ("acquisition.US.dynamic_range=[40, 5000]", ["acquisition.US.dynamic_range", "200"]),
+        ("acquisition.MR.bias=[0, 100]", ["acquisition.MR.bias", "3"]),
+        ("acquisition.generic.bias=[0, 100]", ["acquisition.generic.bias", "3"]),
+        ("modality.CT=.inf", ["modality.CT", "finite"]),
+        ("modality={CT: 1.0e+308, MR: 1.0e+308}", ["modality", "finite"]),
+        ("shapes.plans.CT.free=.inf", ["shapes.plans.CT.free", "finite"]),
+        ("boundary.margin=[.nan, 1]", ["boundary.margin", "finite"]),
+        ("boundary.edge_width=[1, .inf]", ["boundary.edge_width", "finite"]),
+        ("shapes.min_area=60000", ["shapes.min_area", "58982", "256"]),
     ],
 )
 def test_a_wrong_key_or_value_is_named(override, words):
     with pytest.raises(InputError) as caught:
         load_config("full", [override])
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_config_that_shows_nothing_is_told(monkeypatch):
+    monkeypatch.setattr(scene, "ATTEMPTS", 5)
+    config = load_config("full", ["shapes.min_area=3600"], size=64)
+    asked = []
+    with pytest.raises(InputError, match=r"none of 5 scenes.*shapes\.min_area \(3600 pixels\)"):
+        make_sample(config, 0, 0, lambda: asked.append(1))
+    assert len(asked) == 4
 
 
 def test_the_config_survives_its_json():
