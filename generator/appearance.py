@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.compiled import compiled
+from data.distance import squared_distance
 from generator import textures
 from generator.config import GeneratorConfig
 from generator.filters import gaussian_blur, upsample
@@ -278,21 +279,13 @@ def _draw_rim(
     """Add `step` to the pixels of a mask within `width` of its outline, where the slow field lets it show."""
     h, w = mask.shape
     height, across = level.shape
-    reach = int(np.ceil(width))
+    up, before = min(1, top), min(1, left)  # beside the mask lies what is outside of it, but not of the frame
+    padded = np.zeros((h + up + min(1, height - top - h), w + before + min(1, across - left - w)), np.uint8)
+    padded[up : up + h, before : before + w] = mask
+    squared = squared_distance(padded, False)
     for row in range(h):
         for column in range(w):
-            if mask[row, column] == 0:
-                continue
-            near = False
-            for i in range(-reach, reach + 1):
-                for j in range(-reach, reach + 1):
-                    r, c = row + i, column + j
-                    y, x = r + top, c + left
-                    if i * i + j * j > width * width or y < 0 or x < 0 or y >= height or x >= across:
-                        continue
-                    if r < 0 or c < 0 or r >= h or c >= w or mask[r, c] == 0:
-                        near = True
-            if near:
+            if mask[row, column] and squared[row + up, column + before] <= width * width:
                 show = min(max(slow[row + top, column + left] + 0.9, 0.0), 1.0)
                 level[row + top, column + left] += np.float32(step * show)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.compiled import compiled
+from data.distance import squared_distance
 
 
 @compiled
@@ -157,20 +158,19 @@ def restrict(mask: NDArray, region: NDArray, top: int, left: int, parent: int, g
     The mask's top left pixel is (`left`, `top`) of the map. With a gap, pixels nearer than that to any other
     region go too.
     """
-    height, width = region.shape
+    height, width = mask.shape
+    first, start = max(0, top - gap), max(0, left - gap)  # what lies farther off is no nearer than the gap
+    squared = np.zeros((0, 0), np.int32)
+    if gap > 0:
+        free = region[first : top + height + gap, start : left + width + gap] == parent
+        squared = squared_distance(free, False)
     kept = 0
-    for row in range(mask.shape[0]):
-        for column in range(mask.shape[1]):
+    for row in range(height):
+        for column in range(width):
             if mask[row, column] == 0:
                 continue
             y, x = row + top, column + left
-            keep = region[y, x] == parent
-            if keep and gap > 0:
-                for i in range(max(0, y - gap), min(height, y + gap + 1)):
-                    for j in range(max(0, x - gap), min(width, x + gap + 1)):
-                        if region[i, j] != parent and (i - y) ** 2 + (j - x) ** 2 <= gap * gap:
-                            keep = False
-            if keep:
+            if squared[y - first, x - start] > gap * gap if gap > 0 else region[y, x] == parent:
                 kept += 1
             else:
                 mask[row, column] = 0

@@ -12,6 +12,7 @@ from skimage.measure import label as pieces
 
 from data.distance import bounds, squared_distance
 from generator import kernels, outlines, shapes
+from generator.appearance import _draw_rim
 
 SEEDS = st.integers(0, 2**32)
 
@@ -101,6 +102,38 @@ def test_keep_largest_keeps_the_largest_piece(seed):
     area = kernels.keep_largest(mask)
     assert area == sizes.max() == mask.sum()
     assert (numbered[mask > 0] == numbered[mask > 0].max(initial=0)).all() if area else True
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=SEEDS, gap=st.integers(0, 4))
+def test_restrict_keeps_what_is_free_and_far_from_any_other_region(seed, gap):
+    rng = np.random.default_rng(seed)
+    region = np.where(rng.random((20, 24)) < rng.choice([0.6, 0.97, 1]), 3, rng.choice([0, 7])).astype(
+        np.uint8
+    )
+    top, left = rng.integers(0, 10, 2)
+    mask = (rng.random(rng.integers(1, 10, 2)) < 0.8).astype(np.uint8)
+    away = np.full(region.shape, 99.0)
+    if (region != 3).any():
+        away = ndimage.distance_transform_edt(region == 3)
+    window = away[top : top + mask.shape[0], left : left + mask.shape[1]]
+    expected = (mask > 0) & (window > gap)
+    assert kernels.restrict(mask, region, top, left, 3, gap) == expected.sum()
+    assert np.array_equal(mask > 0, expected)
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=SEEDS)
+def test_a_rim_lies_within_its_width_of_the_outline(seed):
+    rng = np.random.default_rng(seed)
+    mask = (rng.random(rng.integers(1, 16, 2)) < 0.9).astype(np.uint8)
+    top, left = rng.integers(0, 21 - np.array(mask.shape))
+    width = rng.uniform(1, 4)
+    whole = np.zeros((20, 20), bool)
+    whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask > 0
+    level = np.zeros((20, 20), np.float32)
+    _draw_rim(level, mask, top, left, 1.0, width, np.ones((20, 20), np.float32))
+    assert np.array_equal(level > 0, whole & (ndimage.distance_transform_edt(whole) <= width))
 
 
 @settings(max_examples=80, deadline=None)
