@@ -36,6 +36,9 @@ NotNegative = Annotated[
 
 _Look = Annotated[int, Field(ge=1, le=8)]
 Looks = Annotated[tuple[_Look, _Look], pydantic.AfterValidator(rising)]
+# A grid finer than the frame shows nothing more, and takes as long as it is fine.
+_Coarse = Annotated[float, Field(ge=1)]
+Coarseness = Annotated[tuple[_Coarse, _Coarse], pydantic.AfterValidator(rising)]
 # Beyond these the exponentials of a bias field and of a dynamic range leave what float32 can tell apart.
 _Bias = Annotated[float, Field(ge=0, le=3)]
 Bias = Annotated[tuple[_Bias, _Bias], pydantic.AfterValidator(rising)]
@@ -261,7 +264,7 @@ class AcquisitionConfig(Config):
     per axis within `anisotropy`) and interpolated to the frame."""
 
     low_resolution_share: Share = 0.4
-    coarseness: Positive = (1.2, 4.5)
+    coarseness: Coarseness = (1.2, 4.5)
     anisotropy: Positive = (1.0, 1.8)
     CT: CTConfig = CTConfig()
     MR: MRConfig = MRConfig()

@@ -315,6 +315,7 @@ def test_nothing_of_a_body_lies_in_the_air(plan):
         ("acquisition.US.dynamic_range=[40, 5000]", ["acquisition.US.dynamic_range", "200"]),
         ("acquisition.MR.bias=[0, 100]", ["acquisition.MR.bias", "3"]),
         ("acquisition.generic.bias=[0, 100]", ["acquisition.generic.bias", "3"]),
+        ("acquisition.coarseness=[0.01, 2]", ["acquisition.coarseness", "1"]),
         ("modality.CT=.inf", ["modality.CT", "finite"]),
         ("modality={CT: 1.0e+308, MR: 1.0e+308}", ["modality", "finite"]),
         ("shapes.plans.CT.free=.inf", ["shapes.plans.CT.free", "finite"]),
