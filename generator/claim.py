@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from typing import Any
 from data.console import InputError
 from data.folder import MANIFEST, UNFINISHED, Manifest, ShardInfo, parse_manifest, write_manifest
 from data.shards import PARTIAL
+
+_OWN = re.compile(
+    rf"((progress|shard-\d{{5}}\.h5)\.[0-9a-f]{{8}}|{MANIFEST}|{UNFINISHED}){re.escape(PARTIAL)}"
+)
 
 
 @contextlib.contextmanager
@@ -34,19 +39,24 @@ def claimed(folder: Path, plan: Manifest) -> Iterator[dict[str, ShardInfo]]:
         with _locked(folder):
             try:
                 known = _compare(folder, plan)
-                for partial in folder.glob(f"*{PARTIAL}"):
-                    partial.unlink(missing_ok=True)
+                _clear(folder)
                 write_manifest(folder, plan, UNFINISHED)
                 yield known
             finally:
-                for partial in folder.glob(f"*{PARTIAL}"):
-                    partial.unlink(missing_ok=True)
+                _clear(folder)
                 if not any(folder.glob("*.h5")):
                     (folder / UNFINISHED).unlink(missing_ok=True)
     finally:
         for path in made:  # no-one's work: removed only while empty
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run leaves half-written, by the names it gives: what else is there is somebody's."""
+    for path in folder.glob(f"*{PARTIAL}"):
+        if _OWN.fullmatch(path.name) and not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -148,8 +148,20 @@ def test_what_a_power_cut_left_half_written_goes_with_the_next_run(whole, tmp_pa
     plan = json.loads((folder / UNFINISHED).read_text())
     (folder / UNFINISHED).write_text(json.dumps(plan | {"shards": []}))
     (folder / "shard-00001.h5").rename(folder / "shard-00001.h5.0123abcd.partial")
-    (folder / "progress.0123abcd.partial").write_text("...")
+    for name in ("progress.0123abcd", MANIFEST, UNFINISHED):
+        (folder / f"{name}.partial").write_text("...")
     assert contents(make(folder)) == contents(whole)
+
+
+def test_only_a_runs_own_half_written_files_are_removed(tmp_path):
+    (tmp_path / "thesis.partial").write_text("mine")
+    (tmp_path / "shard-00000.h5.partial").write_text("mine")  # a run's has eight more digits
+    (tmp_path / "progress.0123abcd.partial").mkdir()
+    theirs = sorted(path.name for path in tmp_path.iterdir())
+    make(tmp_path, num=2, shard_size=2)
+    left = {path.name for path in tmp_path.iterdir()} - {MANIFEST, "shard-00000.h5"}
+    assert sorted(left) == theirs
+    assert (tmp_path / "thesis.partial").read_text() == "mine"
 
 
 def test_stopping_before_a_shard_is_whole_leaves_nothing(tmp_path):
