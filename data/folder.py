@@ -169,23 +169,44 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
     ------
     (file, problem)
         One pair a shard, in order; the problem is None where there is none. A file in the folder that looks
-        like a shard but is not in the manifest is a problem as well.
+        like a shard but is not in the manifest is a problem as well, and so are lines of the manifest that do
+        not hold every sample once.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     known = {line.file for line in manifest.shards}
     for line in manifest.shards:
-        yield line.file, _verify_shard(folder / line.file, line)
+        yield line.file, _verify_shard(folder / line.file, line, manifest)
+    gap = _gap(manifest)
+    if gap:
+        yield MANIFEST, f"{folder / MANIFEST}: {gap}"
     for path in sorted(folder.glob("*.h5")):
         if path.name not in known:
             yield path.name, f"{path}: not in {MANIFEST}"
 
 
-def _verify_shard(path: Path, line: ShardInfo) -> str | None:
+def _gap(manifest: Manifest) -> str | None:
+    """Where the manifest's lines do not hold samples 0 to `num` - 1 in order, or None."""
+    following = 0
+    for line in manifest.shards:
+        if line.first_index != following:
+            return f"{line.file} begins with sample {line.first_index}, expected {following}"
+        following += line.count
+    return None if following == manifest.num else f"its shards hold {following} of {manifest.num} samples"
+
+
+def _verify_shard(path: Path, line: ShardInfo, manifest: Manifest) -> str | None:
     try:
         with Shard(path) as shard:
             if (shard.first_index, shard.count) != (line.first_index, line.count):
                 return f"{path}: holds {shard.count} samples from {shard.first_index}; {MANIFEST} differs"
+            if (shard.index != np.arange(line.first_index, line.first_index + line.count)).any():
+                return f"{path}: its samples are not numbered from {line.first_index} on"
+            for name in ("package_version", "root_seed"):
+                if getattr(shard, name) != getattr(manifest, name):
+                    return f"{path}: {name} is {getattr(shard, name)}; {MANIFEST} differs"
+            if shard.config != json.dumps(manifest.config, sort_keys=True):
+                return f"{path}: made with another config than {MANIFEST}'s"
             for position, sample in enumerate(shard):
                 problem = check_sample(sample)
                 if problem:

@@ -123,7 +123,7 @@ def verify(folder: Path) -> None:
                 problems += 1
                 bar.write(problem, file=sys.stdout)
     if problems:
-        raise Failed(f"{folder}: {problems} of {total} shards are damaged")
+        raise Failed(f"{folder}: {problems} of {total} shards are damaged, or their manifest is")
     click.echo(f"{folder}: {total} shards, no damage")
 
 

@@ -95,7 +95,7 @@ class View:
         return float(middle + c * dx - s * dy), float(middle + s * dx + c * dy)
 
     def to_anatomy(self, px: float, py: float) -> tuple[float, float]:
-        """The anatomical point that a pixel of the scene shows: what is placed there, deformed, lies at it."""
+        """The anatomical point that a pixel shows: what is placed there lies, deformed, at the pixel."""
         c, s = np.cos(self.angle), np.sin(self.angle)
         middle = (self.size - 1) / 2
         dx, dy = undisplaced(np.array([[px, py]]), self.displacement, 32 / self.size)[0] - middle

@@ -157,7 +157,7 @@ def _prompts(
     config: PromptsConfig,
     rng: np.random.Generator,
 ) -> dict[str, NDArray | float]:
-    """Area, boxes and clicks of one object; `numbers` is the region map, in which clicks keep to the field."""
+    """Area, boxes and clicks of one object; `numbers` is the region map."""
     corner = np.array([window[1].start, window[0].start])
     box = prompts.tight_box(mask) + np.concatenate([corner, corner]).astype(np.int32)
     positives = prompts.positive_points(mask, config.positives, rng)

@@ -28,11 +28,16 @@ from data.folder import (
 )
 
 
+def shard_of(path: Path, number: int) -> Path:
+    """Shard `number` of a dataset of two samples a shard."""
+    samples = random_samples(number, 2)
+    samples = [dataclasses.replace(s, index=2 * number + k) for k, s in enumerate(samples)]
+    return write_shard(path, samples, '{"size": 20}', 2 * number)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    lines = tuple(
-        describe_shard(write_shard(tmp_path / f"shard-0000{k}.h5", random_samples(k, 2))) for k in range(2)
-    )
+    lines = tuple(describe_shard(shard_of(tmp_path / f"shard-0000{k}.h5", k)) for k in range(2))
     write_manifest(tmp_path, Manifest({"size": 20}, "1.2", 7, 4, 2, lines))
     return tmp_path
 
@@ -100,6 +105,40 @@ def test_damage_is_told_per_file(folder):
 def test_a_swapped_shard_is_told(folder):
     write_shard(folder / "shard-00001.h5", random_samples(0, 1))
     assert "manifest.json differs" in problems(folder)["shard-00001.h5"]
+
+
+def test_a_manifest_whose_lines_leave_a_gap_is_told(folder):
+    manifest = read_manifest(folder)
+    for shards, message in (
+        (manifest.shards[:1], "its shards hold 2 of 4 samples"),
+        (manifest.shards[1:], "shard-00001.h5 begins with sample 2, expected 0"),
+        (manifest.shards[::-1], "shard-00001.h5 begins with sample 2, expected 0"),
+        ((*manifest.shards, manifest.shards[1]), "begins with sample 2, expected 4"),
+    ):
+        write_manifest(folder, dataclasses.replace(manifest, shards=shards))
+        assert message in problems(folder)[MANIFEST]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": {"size": 21}}, "another config"),
+        ({"root_seed": 8}, "root_seed is 7"),
+        ({"package_version": "1.3"}, "package_version is 1.2"),
+    ],
+)
+def test_a_manifest_of_another_dataset_is_told(folder, changes, message):
+    write_manifest(folder, dataclasses.replace(read_manifest(folder), **changes))
+    assert message in problems(folder)["shard-00000.h5"]
+
+
+def test_a_shard_whose_samples_are_misnumbered_is_told(folder):
+    path = folder / "shard-00001.h5"
+    write_shard(path, random_samples(1, 2), '{"size": 20}', 2)  # their indices begin at 0
+    manifest = read_manifest(folder)
+    lines = (manifest.shards[0], describe_shard(path))
+    write_manifest(folder, dataclasses.replace(manifest, shards=lines))
+    assert "not numbered from 2 on" in problems(folder)["shard-00001.h5"]
 
 
 def test_a_false_label_map_is_told(folder):
