@@ -34,7 +34,9 @@ def main() -> None:
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY.SUB=VALUE", help="Override a key; repeatable."
 )
-@click.option("--shard-size", type=int, default=64, help="Samples a shard.")
+@click.option(
+    "--shard-size", type=int, help="Samples a shard; 64 if not given, fewer where they are very large."
+)
 @click.option("--backend", default="loky", help="loky: processes of this machine; dask: a cluster.")
 @click.option("--scheduler", metavar="ADDRESS", help="The Dask scheduler's, such as tcp://host:8786.")
 def run(
@@ -45,7 +47,7 @@ def run(
     jobs: int,
     preset: str,
     overrides: tuple[str, ...],
-    shard_size: int,
+    shard_size: int | None,
     backend: str,
     scheduler: str | None,
 ) -> None:

@@ -86,7 +86,7 @@ def generate(
     *,
     num: int,
     root_seed: int = 0,
-    shard_size: int = SHARD_SIZE,
+    shard_size: int | None = None,
     jobs: int = -1,
     backend: str = "loky",
     scheduler: str | None = None,
@@ -108,7 +108,7 @@ def generate(
     root_seed
         0 to 2**63 - 1; sample i depends on it and on i alone.
     shard_size
-        Samples a shard.
+        Samples a shard; None for :data:`SHARD_SIZE`, or what a worker's memory allows where that is less.
     jobs
         Worker processes; -1 for one a core. The Dask backend uses what the cluster has.
     backend, scheduler
@@ -126,7 +126,9 @@ def generate(
     Failed
         If a worker process died.
     """
-    _check_arguments(config, num, root_seed, shard_size, jobs, backend, scheduler)
+    largest = max(1, MAX_SHARD_PIXELS // config.size**2)
+    shard_size = min(SHARD_SIZE, largest) if shard_size is None else shard_size
+    _check_arguments(config, num, root_seed, shard_size, largest, jobs, backend, scheduler)
     plan = Manifest(
         config=config.model_dump(mode="json"),
         package_version=importlib.metadata.version("synthfm"),
@@ -150,6 +152,7 @@ def _check_arguments(
     num: int,
     root_seed: int,
     shard_size: int,
+    largest: int,
     jobs: int,
     backend: str,
     scheduler: str | None,
@@ -159,7 +162,6 @@ def _check_arguments(
     if not 0 <= root_seed < 1 << 63:
         raise InputError(f"--seed {root_seed}: from 0 to {(1 << 63) - 1}")
     check_jobs(jobs)
-    largest = max(1, MAX_SHARD_PIXELS // config.size**2)
     if not 1 <= shard_size <= largest:
         raise InputError(f"--shard-size {shard_size}: from 1 to {largest} samples at size {config.size}")
     if num > MAX_SHARDS * shard_size:

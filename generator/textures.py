@@ -39,8 +39,8 @@ def frequencies(shape: tuple[int, int]) -> tuple[Field, Field]:
 def even_power(spectrum: NDArray[np.complex64], width: int) -> None:
     """Scale a spectrum of independent noise (H, W // 2 + 1), so that `irfft2` gives each frequency its power.
 
-    A real image of `width` has column 0 (and `width` / 2, where that is whole) twice in its spectrum, as (f, 0)
-    and (-f, 0); of the two draws there the transform keeps the half that makes the image real, and with it half
+    A real image of `width` has column 0 (and `width` / 2, where that is whole) twice in its spectrum, as
+    (f, 0) and (-f, 0); of the two draws there the transform keeps the half that makes the image real, and with it half
     of the power along y. The spectrum is changed.
     """
     spectrum[:, 0] *= np.float32(np.sqrt(2))

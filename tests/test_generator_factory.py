@@ -22,7 +22,7 @@ import pytest
 from data.console import InputError
 from data.folder import MANIFEST, UNFINISHED, shard_paths, verify
 from data.shards import Shard
-from generator import scene
+from generator import factory, scene
 from generator.config import load_config
 from generator.factory import Task, fill_shard, generate
 
@@ -312,6 +312,14 @@ def test_two_runs_do_not_fill_one_folder(tmp_path):
     finally:
         os.close(descriptor)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("size", "expected"), [(48, 64), (1024, 64), (2048, 16)])
+def test_a_shard_holds_as_many_samples_as_memory_allows(tmp_path, monkeypatch, size, expected):
+    asked = []
+    monkeypatch.setattr(factory, "_fill", lambda folder, tasks, *_: asked.extend(tasks) or [])
+    generate(tmp_path / "data", load_config(size=size), num=100, jobs=1)
+    assert [task.count for task in asked[:-1]] == [expected] * (100 // expected)
 
 
 @pytest.mark.parametrize(
