@@ -17,12 +17,20 @@ from PIL import Image, ImageDraw
 from data.folder import read_manifest, shard_paths
 from data.shards import MODALITIES, Shard
 from generator.drawing import GREY, INK, NEGATIVE, PAPER, bars, check_png, font, rows, save_png
+from generator.objects import REACH
 
 LOW_CONTRAST = 0.5
 """An object whose contrast-to-noise ratio is below this counts as one of low contrast."""
 
 WIDE_EDGE = 0.02
-"""An object whose edge is wider than this part of the image's side counts as one of weak edge."""
+"""An object whose edge is this part of the image's side wide or more counts as one of weak edge.
+
+No edge is measured wider than ``2 * REACH`` pixels, which is what one without an edge has: from 600 pixels on
+only those count.
+"""
+
+HARD = f"contrast-to-noise ratio below {LOW_CONTRAST}; edge of {WIDE_EDGE:.0%} of the side, or {2 * REACH} px"
+"""What makes an object a difficult one."""
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -150,7 +158,7 @@ def _difficult(measured: Measured) -> list[Share]:
     found = []
     for name, key, hard in (
         ("low contrast", "low_contrast_share", measured.contrast < LOW_CONTRAST),
-        ("weak edge", "weak_edge_share", measured.blur > WIDE_EDGE * measured.size),
+        ("weak edge", "weak_edge_share", measured.blur >= min(WIDE_EDGE * measured.size, 2 * REACH)),
     ):
         wanted = boundary.get(key) if boundary.get("enabled", True) else 0.0
         low, high = 0.0, 1.0
@@ -189,20 +197,12 @@ def text_page(measured: Measured) -> str:
     for share in shares(measured):
         if share.group != group:
             group = share.group
-            lines += ["", _heading(group)]
+            lines += ["", f"{group} ({HARD})" if group == "difficult objects" else group]
         wanted = "" if share.wanted is None else f"  preset {share.wanted:6.1%}"
         lines.append(
             f"  {share.name:<16}{share.share:7.1%}{wanted}  {'█' * round(40 * share.share)}".rstrip()
         )
     return "\n".join(lines)
-
-
-def _heading(group: str) -> str:
-    if group == "difficult objects":
-        return (
-            f"{group} (contrast-to-noise ratio below {LOW_CONTRAST}; edge above {WIDE_EDGE:.0%} of the side)"
-        )
-    return group
 
 
 def _sparkline(counts: NDArray) -> str:
@@ -239,8 +239,7 @@ def draw_page(measured: Measured, out: Path) -> None:
     x = 2 * gap + wide
     rows(draw, (x, y, x + wide, y + 120), "modalities", groups["modalities"])
     rows(draw, (x, y + 136, x + wide, y + 210), "difficult objects", groups["difficult objects"])
-    note = f"contrast-to-noise ratio below {LOW_CONTRAST}; edge above {WIDE_EDGE:.0%} of the side"
-    draw.text((x, y + 214), note, fill=GREY, font=font(12))
+    draw.text((x, y + 214), HARD, fill=GREY, font=font(12))
     save_png(page, out)
 
 

@@ -40,8 +40,8 @@ def even_power(spectrum: NDArray[np.complex64], width: int) -> None:
     """Scale a spectrum of independent noise (H, W // 2 + 1), so that `irfft2` gives each frequency its power.
 
     A real image of `width` has column 0 (and `width` / 2, where that is whole) twice in its spectrum, as
-    (f, 0) and (-f, 0); of the two draws there the transform keeps the half that makes the image real, and with it half
-    of the power along y. The spectrum is changed.
+    (f, 0) and (-f, 0); of the two draws there the transform keeps the half that makes the image real, and
+    with it half of the power along y. The spectrum is changed.
     """
     spectrum[:, 0] *= np.float32(np.sqrt(2))
     if width % 2 == 0:
@@ -150,8 +150,8 @@ def _splat(field: NDArray, x: NDArray, y: NDArray, radius: NDArray, value: NDArr
 def vessels(rng: np.random.Generator, size: int, density: float, radius: float, walls: float) -> Field:
     """Vessels seen end-on: round spots of drawn size on cloudy ground.
 
-    There are `density` of them per 1000 pixels of a field of :data:`REFERENCE`², as many in a field of another
-    size, so that a texture looks the same at every size. `walls` of the spots have the other sign.
+    There are `density` of them per 1000 pixels of a field of :data:`REFERENCE`², as many in a field of
+    another size, so that a texture looks the same at every size. `walls` of the spots have the other sign.
     """
     field = 0.35 * upsample(rng.standard_normal((12, 12), np.float32), (size, size))
     count = max(1, int(density * REFERENCE**2 / 1000))

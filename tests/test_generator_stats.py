@@ -12,6 +12,7 @@ from shard_data import random_samples, write_shard
 
 from data.folder import Manifest, describe_shard, write_manifest
 from generator.config import load_config
+from generator.objects import REACH
 from generator.stats import (
     LOW_CONTRAST,
     Measured,
@@ -96,6 +97,13 @@ def test_a_share_that_is_off_the_preset_is_named(changes, named):
     assert len(found) == len(named)
     assert all(any(name in line for line in found) for name in named)
     assert all("the preset asks for" in line for line in found)
+
+
+@pytest.mark.parametrize("size", [128, 256, 600, 2048])
+def test_objects_without_an_edge_count_as_weak_at_every_size(size):
+    blur = np.repeat(np.array([2 * REACH, 1], np.float32), [1200, 2800])
+    found = {share.name: share.share for share in shares(measured(size=size, blur=blur))}
+    assert found["weak edge"] == pytest.approx(0.3)
 
 
 def test_a_switched_off_module_asks_for_no_difficult_objects():
