@@ -130,16 +130,32 @@ def _means(
             elif config.texture.enabled and rng.random() < config.texture.texture_only_share:
                 value = mean[region.parent]
                 texture_only.add(region.number)
-            if not boundary.enabled:
-                value = _stand_out(value, mean, contacts, region, boundary.least_contrast)
+        if not boundary.enabled:
+            value = _stand_out(value, mean[_rivals(canvas, contacts, region)], boundary.least_contrast)
         mean[region.number] = value
     return mean, texture_only
 
 
-def _stand_out(value: float, mean: Image, contacts: NDArray, region: Region, least: float) -> float:
-    """The value nearest to `value` that differs by `least` from the parent's and all touching regions'."""
-    others = np.flatnonzero(contacts[region.number, : region.number] > 0)
-    taken = mean[[region.parent, *others.tolist()]]
+def _rivals(canvas: Canvas, contacts: NDArray, region: Region) -> list[int]:
+    """The earlier regions from which a region must stand out.
+
+    An object: its parent and all that it touches. What is no object: the objects that it touches and does not
+    lie in.
+    """
+    touched = np.flatnonzero(contacts[region.number, : region.number] > 0).tolist()
+    if region.is_object:
+        return [region.parent, *touched]
+    around = {0}
+    while region.parent:
+        around.add(region.parent)
+        region = canvas.regions[region.parent - 1]
+    return [n for n in touched if n not in around and canvas.regions[n - 1].is_object]
+
+
+def _stand_out(value: float, taken: NDArray[np.float32], least: float) -> float:
+    """The value nearest to `value` that differs by `least` from all that are taken."""
+    if not len(taken):
+        return value
     choices = np.concatenate([[value], taken - 1.02 * least, taken + 1.02 * least])
     free = np.abs(choices[:, None] - taken).min(1) >= least
     inside = free & (choices > -0.05) & (choices < 1.05)

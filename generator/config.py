@@ -165,7 +165,8 @@ class BoundaryConfig(Config):
     `touching_share` get another neighbour along their outline. `edge_width` is the standard deviation of the
     blur of all edges in thousandths of the frame's side, drawn per image. In `margin_share` of the images all
     outlines run outside of the edges (> 0) or inside, as people draw them, by `margin` in thousandths of the
-    frame's side. With the module off, an object's mean differs by `least_contrast` from all that it touches.
+    frame's side. With the module off, an object's mean differs by `least_contrast` from all that it touches
+    but its own parts.
     """
 
     enabled: bool = True

@@ -19,7 +19,9 @@ from data.console import InputError
 from data.folder import check_sample
 from data.shards import MODALITIES, object_masks
 from generator import scene
+from generator.appearance import touching
 from generator.config import PRESETS, GeneratorConfig, load_config
+from generator.layout import OUTSIDE
 from generator.objects import DETECTABLE, LEAST_CONTRAST
 from generator.scene import make_sample
 from generator.shapes import FAMILIES
@@ -241,6 +243,29 @@ def test_the_weak_edge_share_shows_in_the_table():
         for share in (0.0, 1.0)
     )
     assert all_.mean() > few.mean() + 0.2
+
+
+@pytest.mark.parametrize("plan", ["free", "abdomen", "head"])
+def test_objects_stand_out_from_all_around_where_the_boundary_module_is_off(plan):
+    config = load_config("shape_only", size=96)
+    checked = 0
+    for seed in range(12):
+        canvas, _ = scene.lay_out(config, "MR", plan, np.random.default_rng(seed))
+        look, contacts = (
+            scene.draw_look(canvas, "MR", config, np.random.default_rng(seed)),
+            touching(canvas.region),
+        )
+        parent = {region.number: region.parent for region in canvas.regions} | {0: 0}
+        for region in canvas.regions:
+            for other in np.flatnonzero(contacts[region.number]) if region.is_object else ():
+                inner = other
+                while inner not in (0, OUTSIDE, region.number):
+                    inner = parent[inner]
+                if other != OUTSIDE and inner != region.number:
+                    checked += 1
+                    step = abs(look.mean[region.number] - look.mean[other])
+                    assert step >= config.boundary.least_contrast - 1e-6, (seed, region.number, other)
+    assert checked > 50
 
 
 def test_texture_only_objects_have_their_parents_mean():
