@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.distance import squared_distance
+from generator.kernels import keep_largest
 from generator.layout import OUTSIDE, Canvas, Region
 
 LARGEST = 0.2
@@ -18,8 +19,10 @@ def move_outlines(canvas: Canvas, by: float) -> None:
     """Move the outlines of all objects by `by` pixels, outward (> 0) or inward, by less where one is thin.
 
     An object grows only over what belongs to the same object as itself (or to none), so objects that touch
-    keep their border; it gives back only what shows itself, so what lies in it keeps its place. The image is
-    made before: its edges stay where they are. The canvas is changed.
+    keep their border; it gives back only what shows itself, so what lies in it keeps its place. An object in
+    one piece stays in one: nothing of it jumps over a thin neighbour, and what is cut off at a neck is given
+    back too, or, where something lies in that, the outline is left. The image is made before: its edges stay
+    where they are. The canvas is changed.
     """
     owners = _owners(canvas.regions)
     for k, region in enumerate(canvas.regions):
@@ -46,11 +49,17 @@ def _moved(numbers: NDArray[np.uint8], region: Region, by: float, owners: NDArra
     mask[region.top - top : bottom - top, region.left - left : right - left] = region.mask != 0
     inner = squared_distance(mask, False)
     squared = min(by * by, LARGEST**2 * float(inner.max()))
+    own = owners[shown] == region.number
     if by > 0:
         away = squared_distance(~mask, False)
-        changed = ~mask & (away <= squared) & (owners[shown] == owners[region.parent])
-        shown[changed] = region.number
-        return replace(region, top=top, left=left, mask=(mask | changed).astype(np.uint8))
-    changed = mask & (inner <= squared) & (owners[shown] == region.number)
-    shown[changed] = region.parent
-    return replace(region, top=top, left=left, mask=(mask & ~changed).astype(np.uint8))
+        moved = mask | ((away <= squared) & (owners[shown] == owners[region.parent]))
+    else:
+        moved = mask & ~((inner <= squared) & own)
+    after = moved.astype(np.uint8)
+    if keep_largest(mask.astype(np.uint8)) == np.count_nonzero(mask):
+        keep_largest(after)
+    gained, lost = (after > 0) & ~mask, mask & (after == 0)
+    if (lost & ~own).any():
+        return region
+    shown[gained], shown[lost] = region.number, region.parent
+    return replace(region, top=top, left=left, mask=after)

@@ -149,6 +149,39 @@ def test_outlines_move_outward_or_inward(by):
     assert np.all(after[left] | ~after[lesion])
 
 
+def _drawn(parts):
+    """A canvas of 64 pixels with regions of the given (mask, parent, is_object)."""
+    canvas = canvas_of(64)
+    for mask, parent, is_object in parts:
+        assert canvas.paint(mask.astype(np.uint8), (0, 0), "x", parent, "soft", is_object, 0.0)
+    return canvas
+
+
+@pytest.mark.parametrize("case", ["over a wall", "at a neck", "at a neck before a lesion"])
+def test_outlines_that_move_tear_no_object(case):
+    y, x = np.mgrid[:64, :64]
+    left, right = (np.hypot(y - 32, x - 18) < 12), (np.hypot(y - 32, x - 46) < 9)
+    if case == "over a wall":  # a thin object between the grown one and free ground
+        parts = [(left, 0, True), ((x >= 30) & (x < 32), 0, True)]
+    else:
+        parts = [(left | right | ((abs(y - 32) < 2) & (x > 18) & (x < 46)), 0, True)]
+        parts += [(np.hypot(y - 32, x - 46) < 4, 1, True)] * (case == "at a neck before a lesion")
+    canvas = _drawn(parts)
+    before = canvas.regions[0].mask.copy(), canvas.region.copy()
+    move_outlines(canvas, 2.2 if case == "over a wall" else -2.2)
+    region = canvas.regions[0]
+    assert pieces(region.mask, connectivity=1).max() == 1
+    whole = np.zeros((64, 64), bool)
+    height, width = region.mask.shape
+    whole[region.top : region.top + height, region.left : region.left + width] = region.mask > 0
+    numbers = [r.number for r in canvas.regions if r.number == 1 or r.parent == 1]
+    assert np.array_equal(np.isin(canvas.region, numbers), whole)
+    if case == "at a neck before a lesion":
+        assert np.array_equal(whole, before[0])
+    else:
+        assert not np.array_equal(whole, before[1] == 1)
+
+
 def _shown_with_parts(canvas, number):
     """What a region shows, and what lies in it."""
     inside = {number} | {r.number for r in canvas.regions if r.parent == number}
