@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.console import InputError, check_jobs
-from data.folder import MANIFEST, sha256
+from data.folder import MANIFEST, locked, sha256
 from evaluation import methods as registry
 from evaluation.cases import NothingFound
 from evaluation.config import EvalConfig
@@ -71,23 +71,25 @@ def evaluate(
     if baseline is not None and baseline not in [method.name for method in methods]:
         names = ", ".join(method.name for method in methods)
         raise InputError(f"--baseline {baseline!r} is no method of this run; choose among {names}")
-    claim(out, _settings(specs, methods, datasets, descriptors, root, config))
-    without = _without_masks(methods, config.prompts)
-    failures = run(descriptors, root, methods, config, out, jobs=jobs, known=without)
-    try:
-        table = read_scores(out)
-    except InputError as error:
-        if failures:
-            first = failures[0]
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out, "synthfm-eval"):
+        claim(out, _settings(specs, methods, datasets, descriptors, root, config))
+        without = _without_masks(methods, config.prompts)
+        failures = run(descriptors, root, methods, config, out, jobs=jobs, known=without)
+        try:
+            table = read_scores(out)
+        except InputError as error:
+            if failures:
+                first = failures[0]
+                raise InputError(
+                    f"nothing could be scored; {len(failures)} cases failed, "
+                    f"the first: {first.file or first.case}: {first.reason}"
+                ) from error
             raise InputError(
-                f"nothing could be scored; {len(failures)} cases failed, "
-                f"the first: {first.file or first.case}: {first.reason}"
+                f"nothing to score: no method given can use the prompt settings {', '.join(config.prompts)}, "
+                "or no case holds an object that is large enough"
             ) from error
-        raise InputError(
-            f"nothing to score: no method given can use the prompt settings {', '.join(config.prompts)}, "
-            "or no case holds an object that is large enough"
-        ) from error
-    return write_tables(table, out, baseline=baseline), failures
+        return write_tables(table, out, baseline=baseline), failures
 
 
 def load_datasets(names: Sequence[str], root: Path) -> list[Descriptor]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data.console import InputError
-from data.folder import MANIFEST, UNFINISHED, Manifest, ShardInfo, parse_manifest, write_manifest
+from data.folder import MANIFEST, UNFINISHED, Manifest, ShardInfo, locked, parse_manifest, write_manifest
 from data.shards import PARTIAL
 
 _OWN = re.compile(
@@ -36,7 +34,7 @@ def claimed(folder: Path, plan: Manifest) -> Iterator[dict[str, ShardInfo]]:
         raise InputError(f"{folder}: is a file; --out must name a folder")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _locked(folder):
+        with locked(folder, "synthfm-generate"):
             try:
                 known = _compare(folder, plan)
                 _clear(folder)
@@ -57,21 +55,6 @@ def _clear(folder: Path) -> None:
     for path in folder.glob(f"*{PARTIAL}"):
         if _OWN.fullmatch(path.name) and not path.is_dir():
             path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"{folder}: another synthfm-generate is filling this folder now") from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _compare(folder: Path, plan: Manifest) -> dict[str, ShardInfo]:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from evaluation_cases import disc_folder, random_tiny
 from PIL import Image
 
+from data.folder import locked
 from evaluation.cli import main
 
 
@@ -128,6 +129,15 @@ def test_a_wrong_argument_is_one_clear_line_and_leaves_nothing(discs, tmp_path, 
     assert message in text
     assert len(text.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_do_not_fill_one_folder(discs, tmp_path):
+    root, descriptor, _ = discs
+    arguments = ["run", "--data-root", root, "--dataset", descriptor, "--prompts", "box", "--out", tmp_path]
+    with locked(tmp_path, "synthfm-eval"):
+        assert "another synthfm-eval is filling this folder" in call(*arguments, code=2)
+    assert not list(tmp_path.iterdir())
+    call(*arguments)
 
 
 def test_an_empty_folder_is_not_the_current_one(discs, tmp_path, monkeypatch):

@@ -300,6 +300,7 @@ def test_run_uses_the_cache_and_never_the_encoder(checkpoint, shards, tmp_path, 
         (["--checkpoint", "tiny", "--init-from", "tiny"], "--checkpoint or --init-from, not both"),
         (["--checkpoint", "absent.pth"], "absent.pth: no such checkpoint"),
         (["--train-encoder", "--resume"], "no run to resume"),
+        (["--resume", "--fresh"], "not both: one keeps the run"),
         (["--model", "vit_x"], "model"),
     ],
 )

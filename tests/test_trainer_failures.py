@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from trainer_data import write_dataset
 from trainer_runs import CONFIG, changed, rows, run
 
 from data.console import Failed, InputError
+from data.folder import locked
 from data.shards import Shard
 from trainer import checkpoints, loop, models, state
 from trainer.cli import main
@@ -225,7 +227,7 @@ def lose_shard(folder, _):
         ("batch=3", None, 2, r"batch \(3\) must be a multiple of processes x accumulate \(2\)"),
         ("--strict", lose_shard, 2, r"\S*00001.h5: .*\(--strict\)"),
         ("stream.min_area=2000", None, 2, r"50 samples in a row cannot be used: .*stream.min_area"),
-        ("steps=4", in_the_way("log.csv"), 2, r"\S*/log.csv: Is a directory"),
+        ("steps=4", in_the_way("log.csv"), 2, r"\S*/log.csv\S*: Is a directory"),
         ("steps=4", in_the_way("model.pth.partial"), 2, r"\S*model.pth.partial: Is a directory"),
         ("validate_every=9", in_the_way("state.pt.partial"), 2, r"\S*state.pt.partial: Is a directory"),
         ("optim.lr=1e30", None, 1, r"the (loss|gradient norm) is \S+ at step \d+ \(samples? .*precision=32"),
@@ -287,21 +289,45 @@ def test_a_disk_that_fills_leaves_the_old_checkpoint_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model.pth"]
 
 
-def test_starting_over_does_not_mind_that_another_process_was_faster(tmp_path, monkeypatch):
-    (tmp_path / "tensorboard").mkdir()
-    names = [state.STATE, "log.csv", "tensorboard/events.out.tfevents.1", "own.txt"]
-    for name in names:
-        (tmp_path / name).touch()
-    unlink = Path.unlink
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
-    def beaten(path, missing_ok=False):
-        if path.exists():
-            os.unlink(path)
-        unlink(path, missing_ok)
 
-    monkeypatch.setattr(Path, "unlink", beaten)
-    state.discard(tmp_path)
-    assert [name for name in names if (tmp_path / name).exists()] == ["own.txt"]
+def test_starting_over_discards_the_run_and_nothing_else(shards, finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "own.txt").write_text("mine")
+    run(changed(CONFIG, steps=2), shards, out, fresh=True)
+    assert len(rows(out / "log.csv")) == 2
+    assert (out / "own.txt").read_text() == "mine"
+
+
+def test_a_wrong_input_discards_no_run(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    before = contents(out)
+    with pytest.raises(InputError, match="no such folder"):
+        run(CONFIG, str(tmp_path / "absent"), out, fresh=True)
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    ("fresh", "message"), [(True, "no run to start over"), (False, "no state.pt to go on")]
+)
+def test_a_model_that_is_no_runs_is_kept(shards, tmp_path, fresh, message):
+    (tmp_path / "model.pth").write_text("precious")
+    (tmp_path / "config.json").write_text('{"my": "own"}')
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=message):
+        run(CONFIG, shards, tmp_path, fresh=fresh)
+    assert contents(tmp_path) == before
+
+
+def test_two_runs_do_not_fill_one_folder(shards, tmp_path):
+    with locked(tmp_path, "synthfm-train"), pytest.raises(InputError, match="another synthfm-train"):
+        run(CONFIG, shards, tmp_path)
+    assert not list(tmp_path.iterdir())
+    run(changed(CONFIG, steps=2), shards, tmp_path)  # and one goes on when the other has ended
 
 
 def test_frozen_encoder_without_weights_is_an_error(shards, tmp_path):

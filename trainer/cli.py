@@ -85,17 +85,17 @@ def run(
         raise InputError("give --checkpoint or --init-from, not both: either holds the whole model")
     config = load_config(preset, overrides, freeze=_frozen(freeze, train_encoder), **keys)
     from trainer.loop import Inputs, train
-    from trainer.state import STATE, discard
+    from trainer.state import STATE
 
+    if resume and fresh:
+        raise InputError("give --resume or --fresh, not both: one keeps the run, the other discards it")
     if resume and not (out / STATE).is_file():
         raise InputError(f"{out}: no run to resume here (no {STATE})")
-    if fresh:
-        discard(out)
     if checkpoint is None and init_from is None and config.model == "tiny" and "encoder" in config.freeze:
         checkpoint = "tiny"
     inputs = Inputs(_folders(shards), _folders(val), checkpoint, init_from, embeddings)
     count = int(devices) if devices.isdecimal() else devices
-    path = train(config, inputs, out, devices=count, accelerator=accelerator, strict=strict)
+    path = train(config, inputs, out, devices=count, accelerator=accelerator, strict=strict, fresh=fresh)
     text = f"{path}: opens in segment_anything ({config.model})" if config.model != "tiny" else str(path)
     rank_zero_only(click.echo)(text)
 

@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.console import Failed, InputError
+from data.folder import locked
 from data.shards import Shard
 from trainer import models, state
 from trainer.config import TrainConfig
@@ -70,20 +71,31 @@ def train(
     accelerator: str = "auto",
     strict: bool = False,
     progress: bool = True,
+    fresh: bool = False,
 ) -> Path:
     """Train, or go on where the run in `out` stopped; returns the path of the exported model.
+
+    With `fresh` a run in `out` is discarded, once all inputs are found to be right.
 
     Raises
     ------
     InputError
-        If an input is wrong, `out` holds another run, or (`strict`) a shard goes bad.
+        If an input is wrong, `out` holds another run or is being filled, or (`strict`) a shard goes bad.
     Failed
         If the loss or its gradient is no number, the memory does not suffice, or SIGINT or SIGTERM stops it.
     """
     fabric = make_fabric(config, devices, accelerator)
     fabric.launch()
-    with together(fabric):
-        ready = set_up(fabric, config, inputs, out)
+    with ExitStack() as held:
+        with together(fabric):
+            ready = set_up(fabric, config, inputs, out, held, fresh)
+        return run_steps(fabric, config, ready, out, strict=strict, progress=progress)
+
+
+def run_steps(
+    fabric: Fabric, config: TrainConfig, ready: Ready, out: Path, *, strict: bool, progress: bool
+) -> Path:
+    """The steps that are left, with all that is written on the way; as :func:`train`."""
     sam, average, position, batches = ready.parts.sam, ready.parts.average, ready.position, ready.batches
     step = Step(compiled(sam, config), config).train()
     module, optimizer = fabric.setup(step, ready.parts.optimizer)
@@ -177,8 +189,10 @@ class Ready(NamedTuple):
     run: dict[str, Any]
 
 
-def set_up(fabric: Fabric, config: TrainConfig, inputs: Inputs, out: Path) -> Ready:
-    """Open all inputs and the state in `out`; no process waits for another, and no file is written."""
+def set_up(
+    fabric: Fabric, config: TrainConfig, inputs: Inputs, out: Path, held: ExitStack, fresh: bool
+) -> Ready:
+    """Open all inputs, hold `out` and open the state in it; no process waits for another."""
     sam = build_model(config, inputs)
     source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
     held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
@@ -189,7 +203,14 @@ def set_up(fabric: Fabric, config: TrainConfig, inputs: Inputs, out: Path) -> Re
     average = moving_average(sam, config.optim.ema)
     parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
     run = {"config": config.model_dump(mode="json"), "inputs": state.describe(inputs)}
-    return Ready(parts, batches, held_out, state.resume(out, run, parts), run)
+    out.mkdir(parents=True, exist_ok=True)
+    if fabric.is_global_zero:
+        held.enter_context(locked(out, "synthfm-train"))
+    if not fresh:
+        return Ready(parts, batches, held_out, state.resume(out, run, parts), run)
+    if fabric.is_global_zero:  # the others do not look at it
+        state.discard(out)
+    return Ready(parts, batches, held_out, state.Position(), run)
 
 
 @contextmanager

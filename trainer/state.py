@@ -23,6 +23,7 @@ from trainer import checkpoints
 
 STATE = "state.pt"
 MODEL = "model.pth"
+CONFIG = "config.json"
 FORMAT = "synthfm-training-state-2"
 
 
@@ -101,9 +102,13 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     InputError
         If the state belongs to a run of other settings or inputs; it names the first that differs.
     """
-    out.mkdir(parents=True, exist_ok=True)
     path = out / STATE
     if not path.is_file():
+        if (out / MODEL).exists():
+            raise InputError(
+                f"{out}: holds {MODEL} but no {STATE} to go on from; choose another --out, or --fresh to "
+                "start over in it"
+            )
         return Position()
     content = checkpoints.read_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -118,6 +123,15 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     return Position(**content["position"])
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a ``config.json`` is a run's."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"config", "inputs", "versions"} <= content.keys()
+
+
 def _differences(old: Any, new: Any, key: str = "") -> Any:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted({*old, *new}):
@@ -130,8 +144,17 @@ def _differences(old: Any, new: Any, key: str = "") -> Any:
 
 
 def discard(out: Path) -> None:
-    """Remove what an earlier run has left in `out`, and nothing else; other processes may be at it too."""
-    for name in (STATE, MODEL, "log.csv", "val.csv", "config.json"):
-        (out / name).unlink(missing_ok=True)
+    """Remove what an earlier run has left in `out`, and nothing else.
+
+    Raises
+    ------
+    InputError
+        If `out` holds files of these names, but nothing shows that they are a run's.
+    """
+    found = [name for name in (STATE, MODEL, "log.csv", "val.csv", CONFIG) if (out / name).exists()]
+    if found and STATE not in found and not _is_ours(out / CONFIG):
+        raise InputError(f"{out}: holds {', '.join(found)}, but no run to start over; choose another --out")
+    for name in found:
+        (out / name).unlink()
     for path in (out / "tensorboard").glob("events.out.tfevents.*"):
         path.unlink(missing_ok=True)
