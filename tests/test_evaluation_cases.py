@@ -79,6 +79,8 @@ def test_a_plane_looks_the_same_however_it_is_stored(plane: str, code: str, tmp_
         ((5.0, 1.0, 1.0), "x"),
         ((0.98, 0.98, 0.7), "z"),  # thin slices of a CT are still axial
         ((1.0, 3.0, 2.0), "y"),
+        ((1.0, 1.06, 1.0), "y"),
+        ((1.0, 1.04, 1.0), "z"),  # equal but for the rounding of a header
     ],
 )
 def test_by_default_the_cut_is_the_plane_of_acquisition(spacing: tuple, letter: str, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from evaluation_cases import descriptor as described
 from evaluation_cases import disc_case, disc_folder, random_tiny
-from evaluation_files import blocks, picture_of, write_dicom_series, write_itk
+from evaluation_files import blocks, picture_of, write_dicom_series, write_itk, write_pair
 from PIL import Image
 
 from data.console import Failed, InputError
@@ -71,6 +73,37 @@ def test_one_row_per_case_object_prompt_round_and_method(discs):
     assert (scores["dsc"] > 0.9).all()
     assert set(scores["clicks"][scores["prompt"] == "clicks:2"]) == {1, 2}
     assert (scores["prompt_seed"].groupby([scores["case"], scores["prompt"]]).nunique() == 1).all()
+
+
+def test_times_estimates_and_volumes_stand_in_the_rows(tmp_path, monkeypatch):
+    """A clock that moves on by one second a look: an encoding takes 1 s, a batch 1 s over its prompts."""
+    label = np.zeros((6, 60, 72), np.uint8)
+    label[2:5, 20:40, 20:50] = 1
+    label[4, 30:] = 0
+    write_pair(tmp_path, "a", label, np.where(label > 0, 200, 90).astype(np.int16))
+    ticks = iter(range(10**6))
+    monkeypatch.setattr("evaluation.run.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    wanted = described(intensity={"window": [0, 255]}, masks={"absent": "skip"})
+    assert go((tmp_path, wanted, tmp_path / "out"), Oracle("m")) == []
+    scores = read_scores(tmp_path / "out")
+    assert list(scores["reference_pixels"].unique()) == [600, 300]
+    assert (scores["volume_voxels"] == 2 * 600 + 300).all()
+    assert (scores["predicted_iou"] == 0.5).all()
+    assert (scores["encode_seconds"] == 1).all()
+    first = scores["round"] == 1
+    np.testing.assert_allclose(scores["predict_seconds"][first], 1 / 3, rtol=1e-5)
+    assert (scores["predict_seconds"][~first] == 1).all()
+
+
+def test_what_is_unknown_is_an_empty_field(discs):
+    class Silent(Oracle):
+        def predict(self, encoded, prompts):
+            return [Predicted(answer.mask) for answer in super().predict(encoded, prompts)]
+
+    go(discs, Silent("m"))
+    scores = read_scores(discs[2])
+    assert scores["predicted_iou"].isna().all()
+    assert scores["volume_voxels"].isna().all()  # images: there is no volume
 
 
 def test_an_image_is_encoded_once_and_settings_share_a_batch(discs):
