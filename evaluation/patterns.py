@@ -17,6 +17,7 @@ stands for the same text, so ``imagesTr/{id}.nii.gz`` and ``labelsTr/{id}.nii.gz
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Folders:
 
     def __init__(self) -> None:
         self._listed: dict[Path, list[str]] = {}
+        self._sorted: dict[tuple[Path, int], tuple[list[str], list[int]]] = {}
+        self._inner: dict[Path, list[Path]] = {}
 
     def names(self, folder: Path) -> list[str]:
         """Names in a folder in natural order, hidden ones aside; none if it cannot be read."""
@@ -38,6 +41,32 @@ class Folders:
             except OSError:
                 self._listed[folder] = []
         return self._listed[folder]
+
+    def likely(self, folder: Path, start: str, end: str) -> list[str]:
+        """Names in a folder, in natural order, among them all that begin with `start` and end with `end`.
+
+        Only one of the two is looked for, that which fewer names have. It is a search in a sorted list, as to
+        try every name for every image takes the square of their number.
+        """
+        names = self.names(folder)
+        found = min(self._beginning(folder, start, 1), self._beginning(folder, end[::-1], -1), key=len)
+        return [names[k] for k in sorted(found)]
+
+    def _beginning(self, folder: Path, text: str, step: int) -> list[int]:
+        """Positions of the names that begin with a text, read forwards (step 1) or backwards (-1)."""
+        if (folder, step) not in self._sorted:
+            read = [name[::step] for name in self.names(folder)]
+            order = sorted(range(len(read)), key=read.__getitem__)
+            self._sorted[folder, step] = [read[k] for k in order], order
+        words, order = self._sorted[folder, step]
+        first = bisect_left(words, text, key=lambda word: word[: len(text)])
+        return order[first : bisect_right(words, text, key=lambda word: word[: len(text)])]
+
+    def inner(self, folder: Path) -> list[Path]:
+        """Folders in a folder, in natural order."""
+        if folder not in self._inner:
+            self._inner[folder] = [folder / name for name in self.names(folder) if (folder / name).is_dir()]
+        return self._inner[folder]
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
@@ -151,34 +180,39 @@ def _match(folder: Path, parts: list[str], folders: Folders, bound: Groups) -> I
     head, rest = parts[0], parts[1:]
     if head == "**":
         yield from _match(folder, rest, folders, bound)
-        for name in folders.names(folder):
-            if (folder / name).is_dir():
-                yield from _match(folder / name, parts, folders, bound)
+        for deeper in folders.inner(folder):
+            yield from _match(deeper, parts, folders, bound)
         return
-    expression, literal = _expression(head, bound)
-    if literal is not None:
-        if (folder / literal).exists():
-            yield from _match(folder / literal, rest, folders, bound)
+    expression, start, end = _expression(head, bound)
+    if end is None:
+        if (folder / start).exists():
+            yield from _match(folder / start, rest, folders, bound)
         return
     compiled = re.compile(expression)
-    for name in folders.names(folder):
+    for name in folders.likely(folder, start, end):
         found = compiled.fullmatch(name)
         if found:
             yield from _match(folder / name, rest, folders, bound | found.groupdict(default=""))
 
 
-def _expression(part: str, bound: Mapping[str, str]) -> tuple[str, str | None]:
-    """One part as a regular expression and, where nothing in it is open, as plain text."""
-    expression, literal, seen = "", "", set[str]()
-    closed = True
+def _expression(part: str, bound: Mapping[str, str]) -> tuple[str, str, str | None]:
+    """One part as a regular expression, and the plain text at its start and at its end.
+
+    Where nothing in it is open, the start is all of it and the end None.
+    """
+    expression, start, seen = "", "", set[str]()
+    end: str | None = None
     for kind, text in tokens(part):
         name, _, inner = text.partition(":")
         if kind == "text" or (kind == "group" and name in bound):
             value = text if kind == "text" else bound[name]
             expression += re.escape(value)
-            literal += value
+            if end is None:
+                start += value
+            else:
+                end += value
             continue
-        closed = False
+        end = ""
         if kind == "any":
             expression += ".*"
         elif name in seen:
@@ -187,7 +221,7 @@ def _expression(part: str, bound: Mapping[str, str]) -> tuple[str, str | None]:
             body = inner or ".+?"
             expression += f"(?P<{name}>{body})" if name else f"(?:{body})"
             seen.add(name)
-    return expression, literal if closed else None
+    return expression, start, end
 
 
 def fill(template: str, groups: Mapping[str, str]) -> str:

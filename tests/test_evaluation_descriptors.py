@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,61 @@ def test_a_name_that_comes_twice_in_a_part_is_the_same(tmp_path: Path) -> None:
     for name in ("p1_p1.png", "p1_p2.png"):
         (tmp_path / name).touch()
     assert [path.name for path, _ in match(tmp_path, "{case:p.}_{case}.png", Folders())] == ["p1_p1.png"]
+
+
+NAMES = [
+    f"{start}{k}{end}" for k in range(1, 13) for start in ("a", "ba") for end in ("", "_m", "_m_2", "_mm")
+]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a{id}_m{n:(_[0-9]+)?}", r"a{}_m(_[0-9]+)?"),
+        ("{start:[ab]+}{id}_m", r"[ab]+{}_m"),
+        ("*{id}_m*", r".*{}_m.*"),
+        ("{id}*", r"{}.*"),
+        ("a{id}*", r"a{}.*"),
+        ("*{id}", r".*{}"),
+        ("a{id}{x:.?}{id}", r"a{0}.?{0}"),
+    ],
+)
+@given(number=st.sampled_from(["1", "2", "12", "_m", "m"]))
+def test_names_are_found_as_if_each_were_tried(
+    tmp_path_factory: pytest.TempPathFactory, pattern: str, expected: str, number: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "names"
+    if not folder.exists():
+        folder.mkdir()
+        for name in (*NAMES, "_m", "12"):
+            (folder / name).touch()
+    found = [path.name for path, _ in match(folder, pattern, Folders(), {"id": number})]
+    tried = [name for name in Folders().names(folder) if re.fullmatch(expected.format(number), name)]
+    assert found == tried
+
+
+@pytest.mark.parametrize("pattern", ["{id}_mask{n:(_[0-9]+)?}.png", "{kind:.*}_{id}.png", "**/{id}_mask.png"])
+def test_the_masks_of_many_images_do_not_take_the_square_of_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    count = 100
+    for k in range(count):
+        for name in (f"i{k:03d}_mask.png", f"mask_i{k:03d}.png"):
+            (tmp_path / name).touch()
+    looked: list[str] = []
+
+    class Counted(Folders):
+        def likely(self, *place: Any) -> list[str]:
+            names = super().likely(*place)
+            looked.extend(names)
+            return names
+
+    is_dir = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: looked.append(path.name) or is_dir(path))
+    folders = Counted()
+    for k in range(count):
+        assert len(list(match(tmp_path, pattern, folders, {"id": f"i{k:03d}"}))) == 1
+    assert len(looked) <= 2 * count
 
 
 def test_two_downloads_of_one_dataset_count_once(tmp_path: Path) -> None:
