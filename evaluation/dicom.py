@@ -421,7 +421,8 @@ def _placement(image: Volume, volume: Any) -> tuple[tuple[slice, ...], list[int]
     steps = np.rint(axes).astype(int)
     if not np.allclose(axes, steps, atol=0.02) or not (np.abs(steps).sum(0) == 1).all():
         raise Unreadable("spacing or orientation differs from the image's")
-    if not np.allclose(start, np.rint(start), atol=0.25):
+    corners = start, start + axes @ (np.array(volume.array.shape[:3]) - 1)  # a step a little off adds up
+    if not all(np.allclose(corner, np.rint(corner), atol=0.25) for corner in corners):
         raise Unreadable("its voxels lie between those of the image")
     order = [int(np.flatnonzero(steps[axis])[0]) for axis in range(3)]
     target, flips = [], []

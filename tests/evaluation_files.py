@@ -161,8 +161,13 @@ def write_enhanced(path: Path, series: list[Path], order: list[int]) -> Path:
     return path
 
 
-def write_dicom_seg(path: Path, series: list[Path], segments: dict[str, NDArray[np.bool_]]) -> Path:
-    """Write a DICOM-SEG object of masks (Z, Y, X) over the files of a series, with highdicom."""
+def write_dicom_seg(
+    path: Path, series: list[Path], segments: dict[str, NDArray], kind: str = "BINARY"
+) -> Path:
+    """Write a DICOM-SEG object of masks (Z, Y, X) over the files of a series, with highdicom.
+
+    Masks are bool, or of the kind FRACTIONAL from 0 to 1.
+    """
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -179,8 +184,10 @@ def write_dicom_seg(path: Path, series: list[Path], segments: dict[str, NDArray[
     ]
     hd.seg.Segmentation(
         source_images=[pydicom.dcmread(file) for file in series],
-        pixel_array=np.stack(list(segments.values()), axis=-1).astype(np.uint8),
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        pixel_array=np.stack(list(segments.values()), axis=-1).astype(
+            np.uint8 if kind == "BINARY" else float
+        ),
+        segmentation_type=hd.seg.SegmentationTypeValues[kind],
         segment_descriptions=descriptions,
         series_instance_uid=generate_uid(),
         series_number=2,

@@ -521,6 +521,72 @@ def test_dicom_seg_of_another_image_is_refused(tmp_path: Path) -> None:
         read_segments(path, read_volume(tmp_path / "other"))
 
 
+@pytest.mark.parametrize(
+    ("shift", "step", "fits"),
+    [
+        ((0.0, 0.0, 0.0), 1.0, True),
+        ((0.2, 0.0, 0.0), 1.0, True),  # mm, of 1 mm
+        ((0.4, 0.0, 0.0), 1.0, False),
+        ((0.0, 0.5, 0.0), 1.0, False),
+        ((0.0, 0.0, 1.0), 1.0, True),  # mm, of 5 mm
+        ((0.0, 0.0, 2.5), 1.0, False),
+        ((0.0, 0.0, 0.0), 1.015, False),  # over 30 columns a step 1.5 % too long is half a column off
+    ],
+)
+def test_dicom_seg_between_the_voxels_is_refused(
+    tmp_path: Path, shift: tuple[float, float, float], step: float, fits: bool
+) -> None:
+    label = blocks((5, 20, 30), [1])
+    image = read_volume(write_dicom_series(tmp_path / "s", label)[0].parent)
+    moved = write_dicom_series(tmp_path / "moved", label, spacing=(5.0, 1.0, step))
+    for k, path in enumerate(moved):
+        edit_dicom(path, ImagePositionPatient=[shift[0], shift[1], 5 * k + shift[2]])
+    path = write_dicom_seg(tmp_path / "seg.dcm", moved, {"liver": label == 1})
+    if fits:
+        np.testing.assert_array_equal(read_segments(path, image)[1], label == 1)
+    else:
+        with pytest.raises(Unreadable, match="between those of the image"):
+            read_segments(path, image)
+
+
+def test_a_voxel_of_a_fractional_dicom_seg_is_inside_above_one_half(tmp_path: Path) -> None:
+    share = np.zeros((3, 4, 5))
+    share[1, 1, :4] = (0.05, 0.45, 0.55, 1.0)
+    series = write_dicom_series(tmp_path / "s", ARRAY[:3, :4, :5])
+    path = write_dicom_seg(tmp_path / "seg.dcm", series, {"liver": share}, "FRACTIONAL")
+    np.testing.assert_array_equal(read_segments(path, read_volume(tmp_path / "s"))[1], share > 0.5)
+
+
+def test_slices_of_different_orientation_are_refused(tmp_path: Path) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY)
+    edit_dicom(paths[2], ImageOrientationPatient=[1, 0, 0, 0, 0.995, 0.0998])
+    with pytest.raises(Unreadable, match="different orientations"):
+        read_volume(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("shift", "fits"),
+    [
+        ((0.4, 0, 0), True),
+        ((1.0, 0, 0), False),
+        ((0, 1.0, 0), False),
+        ((0, 0, 1.0), True),
+        ((0, 0, 2.0), False),
+    ],
+)
+@pytest.mark.parametrize("code", ["LPS", "PSR"])
+def test_an_origin_may_lie_half_a_voxel_off_along_each_axis(
+    code: str, shift: tuple[float, float, float], fits: bool
+) -> None:
+    """The shift is along the file's own x, y, z, with voxels of 1, 1 and 3 mm."""
+    import SimpleITK as sitk
+
+    direction = np.reshape(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code), (3, 3))
+    image = Volume(ARRAY, (3.0, 1.0, 1.0), direction, np.array([5.0, 6.0, 7.0]))
+    mask = Volume(ARRAY, (3.0, 1.0, 1.0), direction, np.array([5.0, 6.0, 7.0]) + direction @ shift)
+    assert (same_grid(image, mask, strict=True) is None) == fits
+
+
 @pytest.mark.parametrize("code", ["LPS", "RAS", "PSR", "ASL", "IRP"])
 def test_radiological_view_is_the_same_for_every_storage_order(tmp_path: Path, code: str) -> None:
     """One patient, stored in different orders, looks the same: superior last, posterior down, left right."""
