@@ -85,6 +85,8 @@ def read_file(path: Path, *, mask: bool = False) -> Volume:
     _check_pixels(header)
     frames = _frames(path, header)
     volume = _read_itk(path, mask)
+    if 1 < len(frames) != len(volume.array):
+        raise Unreadable(f"holds {len(volume.array)} frames, its header describes {len(frames)}")
     if len({frame.rescale for frame in frames}) > 1:
         volume = replace(volume, array=_rescaled(path, frames))
     pixel, depth = frames[0].pixel, (volume.spacing or (1.0,))[0]
@@ -97,8 +99,6 @@ def read_file(path: Path, *, mask: bool = False) -> Volume:
         return replace(volume, direction=None, origin=None)
     if len(frames) == 1:
         return volume
-    if len(frames) != len(volume.array):
-        raise Unreadable(f"holds {len(volume.array)} frames, its header describes {len(frames)}")
     grid = _grid(frames)
     return _placed(volume.array[grid.order], frames, grid)
 

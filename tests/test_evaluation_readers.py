@@ -486,6 +486,16 @@ def test_frames_are_ordered_by_position_and_keep_their_geometry(tmp_path: Path, 
     assert same_grid(volume, same, strict=True) is None
 
 
+@pytest.mark.parametrize("slope", [1, 2])
+def test_frames_that_the_header_does_not_describe_are_refused(tmp_path: Path, slope: int) -> None:
+    series = write_dicom_series(tmp_path / "s", ARRAY)
+    edit_dicom(series[0], RescaleSlope=slope)
+    path = write_enhanced(tmp_path / "e.dcm", series, [0, 1, 2, 3])
+    edit_dicom(path, NumberOfFrames=3, PixelData=ARRAY[:3].astype("<i2").tobytes())
+    with pytest.raises(Unreadable, match="holds 3 frames, its header describes 4"):
+        read_volume(path)
+
+
 @FRAMES
 def test_dicom_seg_lies_on_a_multi_frame_image(tmp_path: Path, order: list[int]) -> None:
     label = blocks((4, 20, 30), [1, 2])
