@@ -295,7 +295,9 @@ def _acquire_mr(
 
 
 def thick_slice(image: Image, taper: float, rng: np.random.Generator) -> Image:
-    """Average over a thick slice through which outlines drift by about `taper` of the frame's side.
+    """Average over a thick slice through which outlines drift by about 0.6 `taper` of the frame's side.
+
+    `taper` is the standard deviation of the nodes of the drift, which is smooth between them.
 
     What a voxel shows is the mean over its extent: the partial volume model of Van Leemput et al. (IEEE TMI
     22(1), 2003) with three sheets.

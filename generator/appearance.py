@@ -45,7 +45,8 @@ class Look:
     palette
         Grey values of the tissues.
     mean, amplitude, shade
-        float32 (256,): mean grey value, standard deviation of the texture and of the slow shading.
+        float32 (256,): mean grey value, standard deviation of the texture and of the nodes of the slow
+        shading, whose own is 0.57 of that.
     kind
         uint8 (256,): which of `textures`.
     absorption

@@ -136,11 +136,12 @@ class PromptsConfig(Config):
 class ShapesConfig(Config):
     """The shape-aware module.
 
-    `anatomical: false` leaves ellipses in an ellipse. `deformation` is the standard deviation of the scene's
-    smooth displacement over the frame's side. `crop_share` of the scenes zoom in on a structure,
-    `distant_share` show a small body in a large field, `turned_share` are turned by any angle. Of the objects
-    `two_tissue_share` hold regions of another tissue, `pieces_share` get a second piece apart from the first
-    where there is room.
+    `anatomical: false` leaves ellipses in an ellipse. `deformation` is the standard deviation over the
+    frame's side of the nodes between which the scene's displacement runs smoothly; its own is 0.57 of that.
+    `crop_share` of the scenes zoom in on a structure, `distant_share` show a small body in a large field,
+    `turned_share` are turned by any angle; the plans `crop` and `tiles` have a zoom of their own, and the
+    ultrasound plans that place the probe are never distant or turned. Of the objects `two_tissue_share` hold
+    regions of another tissue, `pieces_share` get a second piece apart from the first where there is room.
     """
 
     anatomical: bool = True
@@ -163,10 +164,10 @@ class BoundaryConfig(Config):
     dark rim, `leak_share` a narrow bridge of their grey value and texture across the border into a neighbour
     (the label map does not follow it), `gap_share` keep 1 to 3 pixels between them and what they would touch,
     `touching_share` get another neighbour along their outline. `edge_width` is the standard deviation of the
-    blur of all edges in thousandths of the frame's side, drawn per image. In `margin_share` of the images all
-    outlines run outside of the edges (> 0) or inside, as people draw them, by `margin` in thousandths of the
-    frame's side. With the module off, an object's mean differs by `least_contrast` from all that it touches
-    but its own parts.
+    blur of all edges in thousandths of the frame's side, drawn per image, and 0.35 pixels at least. In
+    `margin_share` of the images all outlines run outside of the edges (> 0) or inside, as people draw them,
+    by `margin` in thousandths of the frame's side. With the module off, an object's mean differs by
+    `least_contrast` from all that it touches but its own parts.
     """
 
     enabled: bool = True
@@ -197,7 +198,12 @@ class TextureKinds(Weights):
 
 
 class TextureConfig(Config):
-    """Texture: its kinds, standard deviation per region, and the share of objects that are a texture only."""
+    """Texture: its kinds and its standard deviation per region.
+
+    `texture_only_share` of the objects that are not of low contrast by `boundary.low_contrast_share` differ
+    from their parent by texture alone. `shading` is the standard deviation of the nodes of a slow shading,
+    whose own is 0.57 of that.
+    """
 
     enabled: bool = True
     kinds: TextureKinds = TextureKinds()
@@ -230,7 +236,11 @@ class CTConfig(Config):
 
 
 class MRConfig(Config):
-    """MR: `noise` is the standard deviation of either channel relative to white."""
+    """MR: `noise` is the standard deviation of either channel relative to white.
+
+    `bias` is the standard deviation of the nodes of a smooth field, whose own is 0.6 of that; the signal is
+    multiplied by the field's exponential.
+    """
 
     noise: Positive = (0.005, 0.09)
     bias: Bias = (0.0, 0.35)
@@ -240,9 +250,11 @@ class MRConfig(Config):
 
 
 class USConfig(Config):
-    """Ultrasound: dynamic range in dB, wavelengths across the depth, compounded looks.
+    """Ultrasound: dynamic range in dB, compounded looks, strength of shadows.
 
-    In `covered_share` of the images black patches cover what was burned in (text, callipers, icons).
+    `speckle` is the standard deviation of the point-spread function across the beams at the focus, in pixels
+    of a frame of 256 under a linear probe; along the beam it is 0.4 to 0.8 of that. In `covered_share` of the
+    images black patches cover what was burned in (text, callipers, icons).
     """
 
     dynamic_range: Decibel = (40.0, 75.0)
@@ -253,7 +265,7 @@ class USConfig(Config):
 
 
 class GenericConfig(Config):
-    """Generic images: any noise, blur, shading and grey-level curve."""
+    """Generic images: any noise, blur, shading (`bias`, as for MR) and grey-level curve."""
 
     noise: Positive = (0.004, 0.15)
     bias: Bias = (0.0, 0.3)

@@ -242,7 +242,7 @@ def nearest_seed(region: NDArray, parent: int, seeds: NDArray, warp: NDArray, we
     """Partition the pixels of a region among seeds: int16 (H, W), -1 outside it.
 
     A pixel goes to the seed (x, y) nearest to it after its own position was moved by `warp` (2, H, W), in
-    pixels, distances divided by the seed's weight.
+    pixels, squared distances multiplied by the seed's weight.
     """
     height, width = region.shape
     cell = np.full((height, width), -1, np.int16)
@@ -264,9 +264,10 @@ def nearest_seed(region: NDArray, parent: int, seeds: NDArray, warp: NDArray, we
 def edge_width(mask: NDArray, image: NDArray, top: int, left: int, reach: int, floor: float) -> float:
     """Median width of the edge along a mask's outline, in pixels.
 
-    Along the normal at up to 96 outline pixels, the width is the rise of `image` (noise-free) within `reach`
-    pixels of the outline over its steepest slope there. Stretches whose rise is under `floor` have no edge
-    and do not count; where most of the outline has none, the width is ``2 * reach``.
+    Along the normal at 96 to 191 outline pixels, or all where they are fewer, the width is the rise of
+    `image` (noise-free) within `reach` pixels of the outline over its steepest slope there. Stretches whose
+    rise is under `floor` have no edge and do not count; where three quarters of the outline have none, the
+    width is ``2 * reach``.
 
     `mask` is uint8 (h, w), whose top left pixel is (`left`, `top`) of the image.
     """

@@ -108,7 +108,10 @@ class View:
 
 
 def draw_displacement(rng: np.random.Generator, size: int, amplitude: float) -> NDArray[np.float32]:
-    """A smooth displacement over the frame, (2, 33, 33); `amplitude` is its deviation relative to `size`."""
+    """A smooth displacement over the frame in pixels, float32 (2, 33, 33).
+
+    `amplitude` is the standard deviation relative to `size` of its 5 by 5 nodes; its own is 0.57 of that.
+    """
     coarse = rng.normal(0, amplitude * size, (2, 5, 5)).astype(np.float32)
     return np.stack([upsample(axis, (33, 33), sharp=False) for axis in coarse])
 
@@ -128,9 +131,10 @@ class Canvas:
     max_objects
         Regions placed beyond that many objects are no objects any more.
     spacing
-        Pixels kept free between sibling objects (0 lets them touch).
+        Pixels kept free between an object and what lay there before, its parent apart (0 lets them touch).
+        What is no object keeps none.
     gap_share
-        Share of the objects that keep a gap of 1 to 3 pixels where they would touch a sibling.
+        Share of the objects that keep a gap of 1 to 3 pixels, in the same way.
     region
         uint8 (H, W), innermost region, 0 background, :data:`OUTSIDE` beyond the field of view.
     regions
@@ -298,8 +302,9 @@ class Canvas:
     ) -> list[int]:
         """Tile what a region still shows with `count` cells whose walls a noise field bends.
 
-        Cells are Voronoi cells of drawn seeds after the plane was warped; `warp` is the warp's size over that
-        of the region's box. Returns the regions placed.
+        Cells are Voronoi cells of drawn seeds after the plane was warped; `warp` is the standard deviation of
+        the warp's nodes over the longer side of the region's box, its own is 0.54 of that. Returns the
+        regions placed.
         """
         rng = self.rng
         seeds = np.array([spot for spot in (self.spot(parent) for _ in range(count)) if spot is not None])

@@ -206,7 +206,11 @@ def draw_scan(rng: np.random.Generator, probe: Probe, config: USConfig) -> Scan:
 
 
 def acquire(clean: Image, absorption: Image, scan: Scan) -> tuple[Image, Image]:
-    """The image of a probe, and what it would be without speckle; float32 (H, W), 0 to 1.
+    """The image of a probe, float32 (H, W) in 0 to 1, and the echo level without speckle, float32 (H, W).
+
+    The second is `clean`, whose values may lie beyond 0 and 1, blurred by the mean width of a linear probe's
+    point-spread function. Where other probes' beams run apart their own is narrower near the probe (a third
+    of that at a fifth of a sector's depth) and wider far from it (1.8 times for a curved one).
 
     Parameters
     ----------
