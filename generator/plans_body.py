@@ -38,8 +38,8 @@ def vertebra(canvas: Canvas, at: tuple[float, float], size: float, parent: int |
     return bone
 
 
-def trunk(canvas: Canvas, flat: tuple[float, float]) -> tuple[int | None, int | None, float, float]:
-    """Skin, fat and muscle wall: the numbers of body and cavity, the cavity's half-depth and half-width."""
+def trunk(canvas: Canvas, flat: tuple[float, float]) -> tuple[int | None, float, float]:
+    """Skin, fat and muscle wall: the number of the cavity, its half-depth and half-width."""
     rng = canvas.rng
     depth = rng.uniform(*flat)
     wall, muscle = rng.uniform(0.02, 0.2) * rng.uniform(0.3, 1), rng.uniform(0.03, 0.09)
@@ -52,7 +52,7 @@ def trunk(canvas: Canvas, flat: tuple[float, float]) -> tuple[int | None, int | 
     deep = max(0.3, depth - 0.015 - wall - muscle)
     cavity = canvas.put(oval(square), (0, 0), (inner, deep), parent=flesh or fat or body,
                         tissue="fat" if chance(canvas, 0.65) else "soft", labelled=0.0)
-    return body, cavity or flesh or fat or body, deep, inner
+    return cavity or flesh or fat or body, deep, inner
 
 
 def ribs(canvas: Canvas, parent: int | None, inner: float, deep: float, count: int) -> None:
@@ -108,7 +108,7 @@ def bowel(canvas: Canvas, parent: int | None, count: int) -> None:
 def abdomen(canvas: Canvas) -> None:
     """An axial section through the abdomen: wall, spine, vessels, solid organs that touch, bowel in fat."""
     rng = canvas.rng
-    _, cavity, deep, inner = trunk(canvas, (0.6, 0.9))
+    cavity, deep, inner = trunk(canvas, (0.6, 0.9))
     back = deep * rng.uniform(0.5, 0.62)
     vertebra(canvas, near(canvas, 0, back, 0.02), rng.uniform(0.13, 0.18), cavity)
     for side in (-1, 1):
@@ -159,7 +159,7 @@ def abdomen(canvas: Canvas) -> None:
 def thorax(canvas: Canvas) -> None:
     """An axial section through the chest: ribs, spine, mediastinum, heart, lungs with vessels and nodules."""
     rng = canvas.rng
-    _, cavity, deep, inner = trunk(canvas, (0.62, 0.85))
+    cavity, deep, inner = trunk(canvas, (0.62, 0.85))
     back = deep * rng.uniform(0.6, 0.75)
     vertebra(canvas, near(canvas, 0, back, 0.02), rng.uniform(0.11, 0.16), cavity)
     ribs(canvas, cavity, inner, deep, int(rng.integers(9, 18)))
@@ -238,7 +238,7 @@ def cardiac(canvas: Canvas) -> None:
 def pelvis(canvas: Canvas) -> None:
     """An axial section through the pelvis: hips, bladder, prostate or uterus, rectum, muscles."""
     rng = canvas.rng
-    _, cavity, deep, _ = trunk(canvas, (0.55, 0.75))
+    cavity, deep, _ = trunk(canvas, (0.55, 0.75))
     for side in (-1, 1):
         hip = canvas.put(pick(canvas, ("ellipse", "bent", "superellipse")),
                          near(canvas, side * 0.62, 0.05, 0.03),
