@@ -86,7 +86,7 @@ def test_objects_in_two_pieces():
         config = load_config("mild", [f"shapes.pieces_share={share}"], size=size)
         for seed in range(16):
             sample = make_sample(config, 3, seed)
-            check_sample(sample)
+            assert check_sample(sample) is None
             for mask in object_masks(sample.label, sample.objects):
                 areas = np.sort(np.bincount(pieces(mask, connectivity=1).ravel())[1:])
                 found[share] += len(areas) > 1 and areas[-2] > 0.03 * areas[-1]
@@ -194,7 +194,7 @@ def test_outlines_beside_the_edges_leave_the_image():
     changed = 0
     for seed in range(6):
         one, other = make_sample(plain, 4, seed), make_sample(moved, 4, seed)
-        check_sample(other)
+        assert check_sample(other) is None
         assert np.array_equal(one.image, other.image)
         changed += (one.label != other.label).any()
     assert changed >= 5
@@ -206,7 +206,7 @@ def test_black_patches_cover_parts_of_an_image():
     )
     for seed in range(6):
         one, other = make_sample(plain, 4, seed), make_sample(covered, 4, seed)
-        check_sample(other)
+        assert check_sample(other) is None
         hidden = one.image != other.image
         assert hidden.any()
         assert not other.image[hidden].any()
