@@ -94,3 +94,16 @@ def nifti_layout(header: bytes) -> tuple[int, np.dtype | None, int]:
         dtype = {16: np.dtype(order + "f4"), 64: np.dtype(order + "f8")}.get(int(kind))
         return offset + voxels * int(bits) // 8, dtype, offset
     raise Unreadable("not a NIfTI file: its header is damaged")
+
+
+def states_spacing(path: Path) -> bool:
+    """Whether a header that :func:`check_nifti` has accepted says how large a voxel is: 0 stands for unknown."""
+    with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as handle:
+        header = handle.read(540)
+    order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
+    first = header[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c")  # NIfTI-1 or Analyze: 348 bytes
+    dim = np.frombuffer(header[40:56], f"{order}i2") if first else np.frombuffer(header[16:80], f"{order}i8")
+    sizes = (
+        np.frombuffer(header[80:92], f"{order}f4") if first else np.frombuffer(header[112:136], f"{order}f8")
+    )
+    return bool((sizes[: min(int(dim[0]), 3)] != 0).all())

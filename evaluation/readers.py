@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.nifti import check_nifti
+from evaluation.nifti import check_nifti, states_spacing
 from evaluation.volume import Unreadable, Volume, simpleitk
 
 if TYPE_CHECKING:
@@ -62,9 +62,14 @@ def read_volume(
         If the file is missing, damaged, of an unknown kind or of unexpected dimensions.
     """
     try:
-        return _read(path, suffix_of(path), key, axes, frame, mask, colours)
+        volume = _read(path, suffix_of(path), key, axes, frame, mask, colours)
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror or error}") from error
+    if volume.array.dtype.kind == "c":
+        raise Unreadable("holds complex numbers; expected one real number a pixel, such as their magnitude")
+    if volume.array.dtype.kind == "b" and not mask:  # a picture of one bit
+        return replace(volume, array=volume.array * np.uint8(255))
+    return volume
 
 
 def _read(
@@ -123,7 +128,7 @@ def _read_itk(path: Path, frame: int | None) -> Volume:
 
 
 def _states_spacing(path: Path) -> bool:
-    """Whether a MetaImage's or NRRD's header says how large a voxel is: ITK makes 1 mm of silence."""
+    """Whether a file's header says how large a voxel is: ITK makes 1 mm of silence, and of NIfTI's zeros."""
     suffix = suffix_of(path)
     with open(path, "rb") as handle:
         text = handle.read(1 << 16)
@@ -135,7 +140,7 @@ def _states_spacing(path: Path) -> bool:
     if suffix in (".nrrd", ".nhdr"):  # an empty line ends it; an axis of unknown spacing is nan
         header = re.split(rb"\r?\n\r?\n", text)[0]
         return re.search(rb"^(spacings|space directions):(?!=).*\d", header, re.M | re.I) is not None
-    return True
+    return states_spacing(path)
 
 
 def itk_reason(error: Exception) -> str:

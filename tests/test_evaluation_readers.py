@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 from evaluation_files import (
     blocks,
@@ -20,6 +21,7 @@ from evaluation_files import (
     write_itk,
     write_picture,
 )
+from PIL import Image
 from pydicom import DataElement
 
 from evaluation.dicom import read_segments
@@ -736,3 +738,28 @@ def test_a_filled_region_stays_and_an_open_line_is_refused() -> None:
     line[0, 20:60, 40] = True
     with pytest.raises(Unreadable, match="not closed"):
         fill_outline(line)
+
+
+def test_nifti_with_voxels_of_size_0_has_no_spacing(tmp_path: Path) -> None:
+    path = write_itk(tmp_path / "a.nii", np.arange(60, dtype=np.int16).reshape(3, 4, 5), (0.5, 0.6, 2.0))
+    assert read_volume(path).spacing == pytest.approx((2.0, 0.6, 0.5))
+    content = bytearray(path.read_bytes())
+    content[80:92] = np.zeros(3, "<f4").tobytes()  # pixdim[1] to [3]
+    path.write_bytes(content)
+    assert read_volume(path).spacing is None
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(bytes(content)))
+    assert read_volume(tmp_path / "b.nii.gz").spacing is None
+
+
+def test_one_bit_is_black_and_white_and_complex_numbers_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(6) > 0).save(tmp_path / "bit.png")
+    np.testing.assert_array_equal(read_volume(tmp_path / "bit.png").array[0], np.eye(6) * 255)
+    assert read_volume(tmp_path / "bit.png", mask=True).array.dtype == bool
+    np.savez(tmp_path / "c.npz", image=np.ones((4, 5), np.complex64))
+    with pytest.raises(Unreadable, match="complex"):
+        read_volume(tmp_path / "c.npz")
+    path = write_itk(tmp_path / "c.nrrd", np.ones((3, 4, 5), np.float32))
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4, 5), np.complex64)), tmp_path / "c.nii")
+    with pytest.raises(Unreadable, match="complex"):
+        read_volume(tmp_path / "c.nii")
+    assert read_volume(path).array.dtype == np.float32
