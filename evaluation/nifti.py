@@ -97,7 +97,7 @@ def nifti_layout(header: bytes) -> tuple[int, np.dtype | None, int]:
 
 
 def states_spacing(path: Path) -> bool:
-    """Whether a header that :func:`check_nifti` has accepted says how large a voxel is: 0 stands for unknown."""
+    """Whether a header that :func:`check_nifti` accepts says how large a voxel is; zeros do not."""
     with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as handle:
         header = handle.read(540)
     order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
