@@ -76,7 +76,7 @@ class Task:
     root_seed: int
     first_index: int
     count: int
-    known: ShardInfo | None
+    known: ShardInfo | None = None
     """The shard's line in the manifest of a folder that was finished before."""
 
 

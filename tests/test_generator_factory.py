@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import psutil
@@ -189,18 +190,19 @@ def test_a_killed_worker_is_one_line_and_the_whole_shards_stay(tmp_path):
 
 
 def test_a_worker_that_finds_no_scene_can_be_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(scene, "ATTEMPTS", 10**9)
+    monkeypatch.setattr(scene, "ATTEMPTS", 300_000)  # half a minute
+    monkeypatch.setattr(scene, "lay_out", lambda *_: (SimpleNamespace(objects=0), None))
     (tmp_path / "progress").touch()
     task = Task(
         path=tmp_path / "shard-00000.h5", progress=tmp_path / "progress", package_version="1", root_seed=0,
-        config=load_config("full", ["shapes.min_area=3600"], size=64), first_index=0, count=4, known=None,
+        config=CONFIG, first_index=0, count=4,
     )  # fmt: skip
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(fill_shard, task)
-        wait([future], timeout=2)
+        wait([future], timeout=1)
         assert not future.done()
         task.progress.unlink()
-        assert future.result(timeout=60) is None
+        assert future.result(timeout=10) is None
     assert list(tmp_path.iterdir()) == []
 
 
