@@ -245,7 +245,7 @@ def test_a_name_cannot_lead_out_of_the_folder(client, tmp_path, sent):
         ({"clicks": [[-1, 3, 1]]}, "lies outside of the image"),
         ({"clicks": [[3, 3, 2]]}, "clicks.0.2"),
         ({"box": [9, 9, 4, 20]}, "is no box"),
-        ({"box": [float("nan"), 0, 4, 4]}, "is no box"),
+        ({"box": [float("nan"), 0, 4, 4]}, "box.0"),
         ({}, "no prompt"),
         ({"method": "nobody", "clicks": [[3, 3, 1]]}, "no method 'nobody'"),
         ({"method": "ellipse", "clicks": [[3, 3, 1]]}, "needs a box"),

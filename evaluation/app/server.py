@@ -286,12 +286,10 @@ def serve(
         say(f"{address} (Ctrl-C ends it)")
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            with suppress(KeyboardInterrupt):
-                server.serve_forever()
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell has a background job ignore one
+            signal.signal(number, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _listen(host: str, port: int) -> socket.socket:
