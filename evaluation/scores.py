@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime
+import hashlib
 import io
 import json
 import os
@@ -209,6 +211,23 @@ def _differing(value: Any, other: Any) -> Any:
 def _brief(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def fingerprint(paths: Sequence[Path], folder: Path) -> str:
+    """What files are, without reading them: their number and size, and a digest of names, sizes and times."""
+    lines, total, newest = [], 0, 0
+    for path in paths:
+        name = Path(os.path.relpath(path, folder)).as_posix()
+        try:
+            status = path.stat()
+        except OSError:  # a link to nowhere; reading it fails and is reported
+            lines.append(f"{name}\n")
+            continue
+        lines.append(f"{name} {status.st_size} {status.st_mtime_ns}\n")
+        total, newest = total + status.st_size, max(newest, status.st_mtime_ns)
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    changed = datetime.datetime.fromtimestamp(newest // 10**9, datetime.timezone.utc)
+    return f"{len(paths)} files, {total} bytes, last changed {changed:%Y-%m-%d %H:%M:%S} UTC, {digest[:16]}"
 
 
 def read_scores(folder: str | Path) -> pd.DataFrame:

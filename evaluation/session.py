@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import importlib.metadata
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from evaluation.methods import Method, Unavailable
 from evaluation.methods import masks as saved
 from evaluation.prompting import is_interactive
 from evaluation.run import run
-from evaluation.scores import Failure, claim, read_scores
+from evaluation.scores import Failure, claim, fingerprint, read_scores
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +205,7 @@ def _settings(
         "datasets": [item.name for item in descriptors],
         "descriptors": {item.name: _definition(item) for item in descriptors},
         "data files": {
-            item.name: _state(files(item, root), root if item.shards is None else Path(item.shards))
+            item.name: fingerprint(files(item, root), root if item.shards is None else Path(item.shards))
             for item in descriptors
         },
         "methods": described,
@@ -221,23 +219,6 @@ def _definition(descriptor: Descriptor) -> str:
     if descriptor.shards is not None:
         return sha256(Path(descriptor.shards) / MANIFEST)
     return hashlib.sha256(descriptor.model_dump_json().encode()).hexdigest()
-
-
-def _state(paths: Sequence[Path], folder: Path) -> str:
-    """What files are, without reading them: their number and size, and a digest of names, sizes and times."""
-    lines, total, newest = [], 0, 0
-    for path in paths:
-        name = Path(os.path.relpath(path, folder)).as_posix()
-        try:
-            status = path.stat()
-        except OSError:  # a link to nowhere; reading it fails and is reported
-            lines.append(f"{name}\n")
-            continue
-        lines.append(f"{name} {status.st_size} {status.st_mtime_ns}\n")
-        total, newest = total + status.st_size, max(newest, status.st_mtime_ns)
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    changed = datetime.datetime.fromtimestamp(newest // 10**9, datetime.timezone.utc)
-    return f"{len(paths)} files, {total} bytes, last changed {changed:%Y-%m-%d %H:%M:%S} UTC, {digest[:16]}"
 
 
 def _content(kind: str, argument: str, settings: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ object) of the case's size, each under the path that the export names for it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from evaluation.methods import Method, Predicted
 from evaluation.overlays import slug
 from evaluation.prompting import SETTINGS, Prompt
 from evaluation.readers import read_volume
+from evaluation.scores import fingerprint
 from evaluation.volume import Unreadable
 
 PROMPTS = "prompts.json"
@@ -73,12 +73,8 @@ def _pictures(folder: Path, setting: str) -> Iterator[Path]:
 
 
 def digest(folder: Path, settings: Sequence[str]) -> str:
-    """Digest of the names, sizes and times of the masks in a folder that belong to the settings."""
-    lines = []
-    for path in sorted(path for setting in settings for path in _pictures(folder, setting)):
-        status = path.stat()
-        lines.append(f"{path.relative_to(folder).as_posix()} {status.st_size} {status.st_mtime_ns}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    """What the masks in a folder that belong to the settings are, without reading them."""
+    return fingerprint(sorted(path for setting in settings for path in _pictures(folder, setting)), folder)
 
 
 def _exported_seeds(folder: Path) -> dict[str, int]:
