@@ -224,9 +224,12 @@ def _backend(
 def _dask_client(scheduler: str) -> Any:
     try:
         import distributed
+        from distributed.comm.addressing import parse_address, parse_host_port, resolve_address
     except ImportError as error:
         raise InputError("--backend dask needs Dask: pip install 'synthfm[dask]'") from error
     try:
+        # An address that cannot be one is told here: a client that has it complains again at its end.
+        parse_host_port(parse_address(resolve_address(scheduler))[1])
         return distributed.Client(scheduler, timeout=5, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there") from error

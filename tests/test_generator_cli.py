@@ -70,6 +70,14 @@ def test_wrong_arguments_are_one_line_and_leave_nothing(tmp_path, arguments, mes
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_address_that_is_none_is_one_line_to_the_end_of_the_program(tmp_path):
+    command = ["-m", "generator.cli", "run", "--out", tmp_path / "data", "--num", "1"]
+    command += ["--backend", "dask", "--scheduler", "nonsense"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == "Error: --scheduler nonsense: no Dask scheduler answers there\n"
+
+
 def test_an_unwritable_place_is_one_line():
     result = invoke("run", "--out", "/proc/data", "--num", 1)
     assert result.exit_code == 2
