@@ -6,10 +6,10 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -26,15 +26,14 @@ from trainer.embeddings import Cache, encoder_hash, out_of_memory
 from trainer.interruption import Interruption, shielded
 from trainer.meter import Meter
 from trainer.optim import clip, make_optimizer, moving_average, set_learning_rate
+from trainer.processes import ended, gather, make_fabric, together
 from trainer.prompting import draw_plans
 from trainer.record import Record
 from trainer.step import Step
 from trainer.stream import Batch, Batches, Source, loader, validation_batches
 from trainer.validate import validate
 
-T = TypeVar("T")
 log = logging.getLogger("synthfm.train")
-PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 OVERFLOWS = 20
 """Steps in a row whose gradient fp16 may skip: its scale, 65536 at first, is halved by each."""
 
@@ -213,40 +212,6 @@ def set_up(
     return Ready(parts, batches, held_out, state.Position(), run)
 
 
-@contextmanager
-def together(fabric: Fabric) -> Iterator[None]:
-    """What goes wrong within on one process ends all of them, with one line of the first process.
-
-    Else the others would wait for that one, and then fail in their own words. All processes must come here.
-    """
-    error: Exception | None = None
-    try:
-        yield
-    except (InputError, Failed, OSError) as caught:
-        if fabric.world_size == 1:
-            raise
-        error = caught
-    for first in filter(None, gather(fabric, error)):
-        raise ended(fabric, first)
-
-
-def gather(fabric: Fabric, value: T) -> list[T]:
-    """Every process's value, on each of them."""
-    if fabric.world_size == 1:
-        return [value]
-    values: list[Any] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(values, value)
-    return values
-
-
-def ended(fabric: Fabric, error: Exception) -> BaseException:
-    """How a process ends where all of them do; the first one speaks for all.
-
-    The others end without an error, for which Fabric would kill the first.
-    """
-    return error if fabric.is_global_zero else SystemExit(0)
-
-
 @dataclass(frozen=True)
 class Pass:
     """One step's forward and backward passes.
@@ -292,29 +257,6 @@ class Pass:
 def samples(numbers: Sequence[int]) -> str:
     """The samples of a step, for a message."""
     return f" (samples {list(numbers)})"
-
-
-def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fabric:
-    """The devices of a run, before it has started its processes.
-
-    Raises
-    ------
-    InputError
-        If they do not exist here, or the precision is none of theirs.
-    """
-    if accelerator not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--accelerator {accelerator}: choose auto, cpu or cuda")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if accelerator == "cuda" and not count:
-        raise InputError("--accelerator cuda: PyTorch finds no GPU here; cpu trains without")
-    if devices != "auto" and (not isinstance(devices, int) or devices < 1):
-        raise InputError(f"--devices {devices}: a number from 1, or auto")
-    if isinstance(devices, int) and accelerator != "cpu" and 0 < count < devices:
-        raise InputError(f"--devices {devices}: there are {count} GPUs here")
-    if config.precision == "16" and (accelerator == "cpu" or not count):
-        # Fabric would take bf16 on a CPU, and the loop would leave it to a scaler that is not there.
-        raise InputError("precision: 16 needs a GPU; on a CPU take bf16 or 32")
-    return Fabric(accelerator=accelerator, devices=devices, precision=PRECISION[config.precision])  # type: ignore[arg-type]
 
 
 def gradients(

@@ -1,0 +1,73 @@
+"""The devices and processes of a run, and how they end together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from lightning_fabric import Fabric
+
+from data.console import Failed, InputError
+from trainer.config import TrainConfig
+
+T = TypeVar("T")
+PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fabric:
+    """The devices of a run, before it has started its processes.
+
+    Raises
+    ------
+    InputError
+        If they do not exist here, or the precision is none of theirs.
+    """
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--accelerator {accelerator}: choose auto, cpu or cuda")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if accelerator == "cuda" and not count:
+        raise InputError("--accelerator cuda: PyTorch finds no GPU here; cpu trains without")
+    if devices != "auto" and (not isinstance(devices, int) or devices < 1):
+        raise InputError(f"--devices {devices}: a number from 1, or auto")
+    if isinstance(devices, int) and accelerator != "cpu" and 0 < count < devices:
+        raise InputError(f"--devices {devices}: there are {count} GPUs here")
+    if config.precision == "16" and (accelerator == "cpu" or not count):
+        # Fabric would take bf16 on a CPU, and the loop would leave it to a scaler that is not there.
+        raise InputError("precision: 16 needs a GPU; on a CPU take bf16 or 32")
+    return Fabric(accelerator=accelerator, devices=devices, precision=PRECISION[config.precision])  # type: ignore[arg-type]
+
+
+@contextmanager
+def together(fabric: Fabric) -> Iterator[None]:
+    """What goes wrong within on one process ends all of them, with one line of the first process.
+
+    Else the others would wait for that one, and then fail in their own words. All processes must come here.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except (InputError, Failed, OSError) as caught:
+        if fabric.world_size == 1:
+            raise
+        error = caught
+    for first in filter(None, gather(fabric, error)):
+        raise ended(fabric, first)
+
+
+def gather(fabric: Fabric, value: T) -> list[T]:
+    """Every process's value, on each of them."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def ended(fabric: Fabric, error: Exception) -> BaseException:
+    """How a process ends where all of them do; the first one speaks for all.
+
+    The others end without an error, for which Fabric would kill the first.
+    """
+    return error if fabric.is_global_zero else SystemExit(0)
