@@ -6,11 +6,13 @@ import torch
 from evaluation_cases import disc_case
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 from skimage.draw import disk
 
 from evaluation import methods
 from evaluation.run import case_prompts
 from trainer import decode, models, zoom
+from trainer.evidence import settle
 
 RADIUS = 11
 
@@ -72,6 +74,23 @@ def test_the_first_mask_lies_in_the_square_as_in_the_image(sam, monkeypatch):
     assert seen.masks().sum() == pytest.approx(before.sum(), rel=0.1)
 
 
+def test_both_masks_are_settled_by_what_they_were_drawn_on(sam, monkeypatch):
+    calls = []
+
+    def recorded(logits, image):
+        calls.append((logits, image, settle(logits, image)))
+        return calls[-1][2]
+
+    monkeypatch.setattr(zoom, "settle", recorded)
+    image, mask = disc((300, 400), (200, 150))
+    first, look = both_looks(sam, image, mask, "box")
+    (logits, whole, _), (_, part, settled) = calls
+    assert (logits == first.logits()[0, 0]).all()
+    assert (whole == image).all()
+    ((y, x),) = np.argwhere((sliding_window_view(image, part.shape) == part).all((2, 3)))
+    assert (look.logits[y : y + part.shape[0], x : x + part.shape[1]] == settled).all()
+
+
 def test_predict_gives_what_the_evaluation_gets():
     case = disc_case(0)
     for setting in ("box", "point1", "point1_neg1", "box_point"):
@@ -116,7 +135,7 @@ def test_an_image_without_pixels_is_an_error(sam):
 def test_an_object_as_large_as_the_image_is_not_looked_at_again(sam):
     image = disc((RADIUS * 2 + 4,) * 2, (RADIUS + 2,) * 2)[0]
     first, second = both_looks(sam, image, image > 125, "box")
-    torch.testing.assert_close(second.logits, first.logits()[0, 0], rtol=0, atol=0)
+    torch.testing.assert_close(second.logits, settle(first.logits()[0, 0], image), rtol=0, atol=0)
 
 
 def test_an_empty_first_mask_is_left(sam):

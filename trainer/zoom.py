@@ -2,7 +2,8 @@
 
 A model of 256 pixels sees an image of 512 at half its resolution, and a small structure as a few tokens. Once
 a first mask says where the object is, the same model encodes the square around it as an image of its own, and
-answers the same prompt there with the first mask as mask prompt.
+answers the same prompt there with the first mask as mask prompt. Each look's mask is settled by what the
+image's grey values say of it, see :mod:`trainer.evidence`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from data.distance import bounds
 from trainer import decode
+from trainer.evidence import settle
 
 FACTOR = 1.6
 """Side of the square over the longest side of what is in it."""
@@ -136,9 +138,9 @@ def look_again(
     Returns
     -------
     Look
-        The first look's own answer where its mask is empty or the square is the whole image.
+        The first look's own answer, settled, where its mask is empty or the square is the whole image.
     """
-    before = Look(first.logits()[0, 0], first.low_res[0], float(first.iou))
+    before = Look(settle(first.logits()[0, 0], image), first.low_res[0], float(first.iou))
     height, width = first.original_size
     x0, y0, x1, y1 = view_around(extent(before.mask, coords, kinds), (height, width))
     if not before.mask.any() or (y1 - y0, x1 - x0) == (height, width):
@@ -149,7 +151,7 @@ def look_again(
     found = decode.predict_points(sam, part, moved[None], kinds[None], memory)
     second = replace(found, low_res=found.low_res[:, :1], iou=found.iou[:, :1])
     logits = before.logits.clone()  # all that it has above 0 lies in the square
-    logits[y0:y1, x0:x1] = second.logits()[0, 0]
+    logits[y0:y1, x0:x1] = settle(second.logits()[0, 0], image[y0:y1, x0:x1])
     return Look(logits, first.low_res[0], float(second.iou))
 
 

@@ -1,0 +1,117 @@
+"""What an image's grey values say of a mask: that they mend it, and only near it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
+
+from trainer.evidence import HISTOGRAM, LIMIT, REACH, TEXTURE, evidence, settle
+
+SHAPE = (96, 110)
+
+
+def disc(radius=20.0, centre=(48.0, 50.0), shape=SHAPE):
+    ys, xs = np.indices(shape)
+    return np.hypot(ys - centre[0], xs - centre[1]) < radius
+
+
+def unsure(mask):
+    """Logits of a mask that know its outline to some pixels only."""
+    inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
+    return torch.from_numpy((np.clip(inside - outside, -12, 12) / 3).astype(np.float32))
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def picture(mask, kind):
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0, 1, mask.shape)
+    grey = {
+        "brighter": 90 + 50 * mask + 15 * noise,
+        "darker": 150 - 40 * mask + 15 * noise,
+        "finer": 120 + np.where(mask, 25 * noise, 25 * 3 * ndimage.gaussian_filter(noise, 1.5)),
+        "calmer": 120 + np.where(mask, 6, 30) * noise,
+        # Two tissues around an object between them: no threshold tells it apart.
+        "between": 120 + np.where(mask, 0, np.where(np.arange(mask.shape[1]) < 50, -45, 45)) + 10 * noise,
+    }[kind]
+    return np.clip(grey, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["brighter", "darker", "finer", "calmer", "between"])
+@pytest.mark.parametrize("wrong", [disc(17), disc(23), disc(20, (50, 53))])
+def test_a_mask_comes_closer_to_what_the_image_shows(kind, wrong):
+    right = disc()
+    settled = settle(unsure(wrong), picture(right, kind)).numpy() > 0
+    assert dice(settled, right) > dice(wrong, right) + 0.2 * (1 - dice(wrong, right))
+
+
+@pytest.mark.parametrize("kind", ["brighter", "between"])
+def test_a_right_mask_stays(kind):
+    settled = settle(unsure(disc()), picture(disc(), kind)).numpy() > 0
+    assert dice(settled, disc()) > 0.985
+
+
+def test_only_pixels_near_the_mask_are_asked():
+    logits = unsure(disc())
+    image = picture(disc(), "brighter")
+    image[:10] = image[-1, -1]  # and what is far has no say either
+    settled = settle(logits, image)
+    far = ndimage.distance_transform_edt(~disc()) >= REACH * np.sqrt(disc().sum())
+    assert (settled[far] == logits[far]).all()
+    assert (settled[~torch.from_numpy(far)] != logits[~torch.from_numpy(far)]).float().mean() > 0.9
+
+
+@given(
+    image=arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 200))),
+    seed=st.integers(0, 99),
+    level=st.floats(-3, 3),
+)
+def test_any_image_and_mask_give_finite_bounded_evidence(image, seed, level):
+    logits = np.random.default_rng(seed).normal(level, 2, image.shape).astype(np.float32)
+    said = settle(torch.from_numpy(logits), image).numpy() - logits
+    assert np.isfinite(said).all()
+    assert abs(said).max() <= (HISTOGRAM + TEXTURE) * LIMIT + 1e-4
+
+
+def test_no_grey_value_overrules_a_mask_that_is_sure():
+    image = np.where(disc(14), 200, 50).astype(np.uint8)  # only the middle of the mask differs
+    logits = unsure(disc()).numpy()
+    said = evidence(logits, image)
+    assert said.max() > HISTOGRAM * LIMIT
+    assert abs(said).max() <= (HISTOGRAM + TEXTURE) * LIMIT + 1e-4
+
+
+@pytest.mark.parametrize("sign", [-1, 1], ids=["empty", "full"])
+def test_without_a_mask_or_surroundings_nothing_changes(sign):
+    logits = sign * (torch.rand(SHAPE, generator=torch.Generator().manual_seed(0)) + 0.1)
+    settled = settle(logits, picture(disc(), "brighter"))
+    torch.testing.assert_close(settled, logits, rtol=0, atol=0)
+
+
+def test_an_even_image_says_nothing():
+    assert abs(evidence(unsure(disc()).numpy(), np.full(SHAPE, 7.0))).max() < 1e-3
+
+
+def test_the_unit_of_the_grey_values_does_not_count():
+    logits, image = unsure(disc()).numpy(), picture(disc(), "brighter").astype(float)
+    np.testing.assert_allclose(evidence(logits, image * 7 - 1000), evidence(logits, image), atol=0.02)
+
+
+def test_colours_are_averaged():
+    logits, image = unsure(disc()), np.clip(picture(disc(), "brighter"), 40, 200)
+    settled = settle(logits, np.stack([image - 40, image, image + 40], 2))
+    torch.testing.assert_close(settled, settle(logits, image), rtol=0, atol=0)
+
+
+def test_a_large_image_settles_as_a_small_one_does():
+    wrong, image = unsure(disc(17)), picture(disc(), "brighter")
+    large = torch.nn.functional.interpolate(wrong[None, None], scale_factor=4, mode="bilinear")[0, 0]
+    settled = settle(large, image.repeat(4, 0).repeat(4, 1)).numpy() > 0
+    small = settle(wrong, image).numpy() > 0
+    assert dice(settled, small.repeat(4, 0).repeat(4, 1)) > 0.97
+    assert dice(settled, disc().repeat(4, 0).repeat(4, 1)) > 0.9

@@ -1,0 +1,141 @@
+"""What an image's own grey values say of a mask.
+
+The model has learned what objects look like in general. How *this* object differs from *its* surroundings is
+in the image itself: the mask, wrong in places only, teaches two likelihoods, of the object's grey values and
+of those around it, and every pixel is asked which explains it better. Added to the mask's log-odds this is
+Bayes' rule with the model as the prior. GrabCut [1]_ does it with a box as the prior and colours alone.
+
+References
+----------
+.. [1] C. Rother, V. Kolmogorov, A. Blake, "GrabCut: interactive foreground extraction using iterated graph
+   cuts", ACM Transactions on Graphics (2004).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.special import expit
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.distance import bounds
+
+REACH = 0.3
+"""How far around a mask pixels are asked, over the square root of its area."""
+HISTOGRAM, TEXTURE = 0.6, 0.5
+"""Weights of the two log-likelihood ratios. Below 1, since neighbouring pixels say the same again."""
+LIMIT = 3.0
+"""Largest absolute value of a pixel's log-likelihood ratio: no grey value overrules a mask that is sure."""
+BINS = 32
+SCALES = (0.02, 0.05, 0.1)
+"""Standard deviations of the Gaussians that the image is smoothed with, over the square root of the area."""
+GRAIN = 0.04
+"""The same, of the window in which the local standard deviation is taken."""
+RIDGE = 0.05
+"""Added to the variances, of features scaled to variance 1."""
+SIDE = 128
+"""Longest side in pixels of what is asked, shrunk if it is larger."""
+
+
+def settle(logits: Tensor, image: NDArray[np.uint8]) -> Tensor:
+    """A mask's logits (H, W) with the :func:`evidence` of its image, uint8 (H, W) or (H, W, C), added.
+
+    Where there is no mask, or nothing but the mask, they stay as they are.
+    """
+    mask = (logits > 0).cpu().numpy()
+    if not mask.any():
+        return logits
+    margin = math.ceil(2 * REACH * math.sqrt(np.count_nonzero(mask)))
+    x0, y0, x1, y1 = bounds(mask).tolist()
+    part = (slice(max(y0 - margin, 0), y1 + margin), slice(max(x0 - margin, 0), x1 + margin))
+    grey = image[part].astype(np.float32) if image.ndim == 2 else image[part].mean(2, dtype=np.float32)
+    scale = min(SIDE / max(grey.shape), 1)
+    height, width = (max(round(scale * side), 1) for side in grey.shape)
+    planes = (logits[part].detach().float().cpu(), torch.from_numpy(grey))
+    small = [_resized(plane, (height, width)).numpy() for plane in planes]
+    said = _resized(torch.from_numpy(evidence(*small)), grey.shape)
+    settled = logits.clone()
+    settled[part] += said.to(logits.device)
+    return settled
+
+
+def evidence(logits: NDArray[np.floating], image: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Log-likelihood ratio of object to surroundings, to be added to a mask's logits.
+
+    Parameters
+    ----------
+    logits
+        (H, W), the mask's log-odds.
+    image
+        (H, W), grey values of any unit.
+
+    Returns
+    -------
+    NDArray
+        float32 (H, W); 0 farther than :data:`REACH` from the mask, and everywhere if nothing lies there but
+        the mask, or the mask is empty.
+    """
+    mask = logits > 0
+    count = np.count_nonzero(mask)
+    size = math.sqrt(count)
+    near = ndimage.distance_transform_edt(~mask) < REACH * size
+    out = np.zeros(logits.shape, np.float32)
+    if np.count_nonzero(near) == count:
+        return out
+    object_ = expit(logits[near].astype(np.float64))
+    grey = image.astype(np.float32)
+    out[near] = HISTOGRAM * _by_grey_value(grey[near], object_)
+    out[near] += TEXTURE * _by_texture(_features(grey, size)[:, near], object_)
+    return out
+
+
+def _by_grey_value(values: NDArray, object_: NDArray) -> NDArray:
+    """Log-likelihood ratios (N,) of grey values (N,) by histograms, smoothed; `object_` (N,) are chances."""
+    low, high = np.percentile(values, [0.5, 99.5])
+    step = np.maximum(high - low, np.finfo(np.float32).tiny) / BINS
+    bins = np.clip((values - low) / step, 0, BINS - 1).astype(np.intp)
+    of_each = []
+    for weights in (object_, 1 - object_):
+        counts = ndimage.gaussian_filter1d(np.bincount(bins, weights, BINS), 1.5)
+        of_each.append(counts / counts.sum() + 0.002)
+    return np.clip(np.log(of_each[0] / of_each[1]), -LIMIT, LIMIT)[bins]
+
+
+def _features(grey: NDArray, size: float) -> NDArray:
+    """(5, H, W): grey values, smoothed three times, and their local standard deviation."""
+    smooth = [_gaussian(grey, max(scale * size, 0.7)) for scale in SCALES]
+    grain = max(GRAIN * size, 1)
+    mean = _gaussian(grey, grain)
+    spread = np.sqrt(np.maximum(_gaussian(grey * grey, grain) - mean * mean, 0))
+    return np.stack([grey, *smooth, spread])
+
+
+def _by_texture(features: NDArray, object_: NDArray) -> NDArray:
+    """Log-likelihood ratios (N,) of features (5, N) by one normal distribution each."""
+    scaled = features.astype(np.float64)
+    scaled -= scaled.mean(1, keepdims=True)
+    scaled /= scaled.std(1, keepdims=True) + 1e-3
+    first, second = (_log_normal(scaled, weights + 1e-4) for weights in (object_, 1 - object_))
+    return np.clip(first - second, -LIMIT, LIMIT)
+
+
+def _log_normal(features: NDArray, weights: NDArray) -> NDArray:
+    """Log-densities (N,), but for a constant, of features (D, N) under the normal that weights (N,) fit."""
+    weights = weights / weights.sum()
+    centred = features - (features @ weights)[:, None]
+    covariance = (weights * centred) @ centred.T + RIDGE * np.eye(len(features))
+    distance = (centred * np.linalg.solve(covariance, centred)).sum(0)
+    return -0.5 * (distance + np.linalg.slogdet(covariance)[1])
+
+
+def _gaussian(image: NDArray, sigma: float) -> NDArray:
+    return ndimage.gaussian_filter(image, sigma, truncate=3)
+
+
+def _resized(plane: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return F.interpolate(plane[None, None], shape, mode="bilinear", align_corners=False, antialias=True)[0, 0]
