@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from trainer.evidence import HISTOGRAM, LIMIT, REACH, TEXTURE, evidence, settle
+from trainer.evidence import AGREEMENT, HISTOGRAM, LIMIT, REACH, TEXTURE, evidence, settle
 
 SHAPE = (96, 110)
 
@@ -75,15 +75,16 @@ def test_any_image_and_mask_give_finite_bounded_evidence(image, seed, level):
     logits = np.random.default_rng(seed).normal(level, 2, image.shape).astype(np.float32)
     said = settle(torch.from_numpy(logits), image).numpy() - logits
     assert np.isfinite(said).all()
-    assert abs(said).max() <= (HISTOGRAM + TEXTURE) * LIMIT + 1e-4
+    assert abs(said).max() <= (HISTOGRAM + TEXTURE) * LIMIT + AGREEMENT + 1e-4
 
 
 def test_no_grey_value_overrules_a_mask_that_is_sure():
-    image = np.where(disc(14), 200, 50).astype(np.uint8)  # only the middle of the mask differs
+    image = np.where(disc(14), 110, 90).astype(np.uint8)  # only the middle of the mask differs
+    image[48, 64] = 255
     logits = unsure(disc()).numpy()
     said = evidence(logits, image)
     assert said.max() > HISTOGRAM * LIMIT
-    assert abs(said).max() <= (HISTOGRAM + TEXTURE) * LIMIT + 1e-4
+    assert abs(said).max() <= (HISTOGRAM + TEXTURE) * LIMIT + AGREEMENT + 1e-4
 
 
 @pytest.mark.parametrize("sign", [-1, 1], ids=["empty", "full"])
@@ -93,13 +94,30 @@ def test_without_a_mask_or_surroundings_nothing_changes(sign):
     torch.testing.assert_close(settled, logits, rtol=0, atol=0)
 
 
-def test_an_even_image_says_nothing():
-    assert abs(evidence(unsure(disc()).numpy(), np.full(SHAPE, 7.0))).max() < 1e-3
+def test_an_even_image_leaves_the_mask():
+    settled = settle(unsure(disc()), np.full(SHAPE, 7, np.uint8)).numpy() > 0
+    assert dice(settled, disc()) > 0.99
+
+
+def test_neighbours_that_look_alike_agree():
+    spots = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1)) < 0.08
+    logits = torch.where(spots, -0.5, 1.0) * torch.where(torch.from_numpy(disc()), 1, -1)
+    image = np.full(SHAPE, 90, np.uint8)
+    assert dice(logits.numpy() > 0, disc()) < 0.9
+    assert dice(settle(logits, image).numpy() > 0, disc()) > 0.97
+
+
+def test_neighbours_across_an_edge_do_not():
+    line = np.zeros(SHAPE, bool)
+    line[20:80, 50] = True  # one pixel wide: all around it is background
+    image = np.clip(80 + 40 * line + np.random.default_rng(0).normal(0, 8, SHAPE), 0, 255).astype(np.uint8)
+    logits = torch.where(torch.from_numpy(line), 0.5, -1.0)
+    assert dice(settle(logits, image).numpy() > 0, line) > 0.97
 
 
 def test_the_unit_of_the_grey_values_does_not_count():
     logits, image = unsure(disc()).numpy(), picture(disc(), "brighter").astype(float)
-    np.testing.assert_allclose(evidence(logits, image * 7 - 1000), evidence(logits, image), atol=0.02)
+    np.testing.assert_allclose(evidence(logits, image / 9 - 1000), evidence(logits, image), atol=0.02)
 
 
 def test_colours_are_averaged():

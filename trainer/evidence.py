@@ -3,12 +3,18 @@
 The model has learned what objects look like in general. How *this* object differs from *its* surroundings is
 in the image itself: the mask, wrong in places only, teaches two likelihoods, of the object's grey values and
 of those around it, and every pixel is asked which explains it better. Added to the mask's log-odds this is
-Bayes' rule with the model as the prior. GrabCut [1]_ does it with a box as the prior and colours alone.
+Bayes' rule with the model as the prior. Then pixels that look alike and lie side by side agree. GrabCut [1]_
+does both with a box as the prior and colours alone. Here the second part is the mean field of a random field
+as in [2]_, its messages passed by a guided filter [3]_.
 
 References
 ----------
 .. [1] C. Rother, V. Kolmogorov, A. Blake, "GrabCut: interactive foreground extraction using iterated graph
    cuts", ACM Transactions on Graphics (2004).
+.. [2] P. Krähenbühl, V. Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials",
+   NeurIPS (2011).
+.. [3] K. He, J. Sun, X. Tang, "Guided image filtering", IEEE Transactions on Pattern Analysis and Machine
+   Intelligence (2013).
 """
 
 from __future__ import annotations
@@ -38,6 +44,11 @@ GRAIN = 0.04
 """The same, of the window in which the local standard deviation is taken."""
 RIDGE = 0.05
 """Added to the variances, of features scaled to variance 1."""
+AGREEMENT = 4.0
+"""Largest change of a pixel's logit by its neighbours."""
+WINDOW, CONTRAST, ROUNDS = 0.02, 0.2, 3
+"""Standard deviation of the neighbours' window, over the square root of the area; the variance at which grey
+values tell neighbours apart, over that of the pixels asked; how often neighbours are asked."""
 SIDE = 128
 """Longest side in pixels of what is asked, shrunk if it is larger."""
 
@@ -65,7 +76,7 @@ def settle(logits: Tensor, image: NDArray[np.uint8]) -> Tensor:
 
 
 def evidence(logits: NDArray[np.floating], image: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Log-likelihood ratio of object to surroundings, to be added to a mask's logits.
+    """What the grey values add to a mask's logits.
 
     Parameters
     ----------
@@ -77,21 +88,27 @@ def evidence(logits: NDArray[np.floating], image: NDArray[np.floating]) -> NDArr
     Returns
     -------
     NDArray
-        float32 (H, W); 0 farther than :data:`REACH` from the mask, and everywhere if nothing lies there but
-        the mask, or the mask is empty.
+        float32 (H, W), the log-likelihood ratio of object to surroundings and the neighbours' agreement; 0
+        farther than :data:`REACH` from the mask, and everywhere if nothing lies there but the mask, or the
+        mask is empty.
     """
     mask = logits > 0
     count = np.count_nonzero(mask)
     size = math.sqrt(count)
     near = ndimage.distance_transform_edt(~mask) < REACH * size
-    out = np.zeros(logits.shape, np.float32)
+    said = np.zeros(logits.shape, np.float32)
     if np.count_nonzero(near) == count:
-        return out
-    object_ = expit(logits[near].astype(np.float64))
+        return said
     grey = image.astype(np.float32)
-    out[near] = HISTOGRAM * _by_grey_value(grey[near], object_)
-    out[near] += TEXTURE * _by_texture(_features(grey, size)[:, near], object_)
-    return out
+    grey = (grey - grey[near].mean()) / (grey[near].std() + np.float32(1e-3))
+    object_ = expit(logits[near].astype(np.float64))
+    said[near] = HISTOGRAM * _by_grey_value(grey[near], object_)
+    said[near] += TEXTURE * _by_texture(_features(grey, size)[:, near], object_)
+    ratio = said
+    for _ in range(ROUNDS):
+        chance = _guided(expit(logits + said), grey, max(WINDOW * size, 1))
+        said = np.where(near, ratio + AGREEMENT * (2 * chance - 1), 0).astype(np.float32)
+    return said
 
 
 def _by_grey_value(values: NDArray, object_: NDArray) -> NDArray:
@@ -131,6 +148,14 @@ def _log_normal(features: NDArray, weights: NDArray) -> NDArray:
     covariance = (weights * centred) @ centred.T + RIDGE * np.eye(len(features))
     distance = (centred * np.linalg.solve(covariance, centred)).sum(0)
     return -0.5 * (distance + np.linalg.slogdet(covariance)[1])
+
+
+def _guided(chance: NDArray, grey: NDArray, sigma: float) -> NDArray:
+    """Chances (H, W) smoothed with Gaussian windows, but not across the edges of the grey values (H, W)."""
+    mean, grey_mean = _gaussian(chance, sigma), _gaussian(grey, sigma)
+    slope = _gaussian(grey * chance, sigma) - grey_mean * mean
+    slope /= _gaussian(grey * grey, sigma) - grey_mean**2 + CONTRAST
+    return np.clip(_gaussian(slope, sigma) * grey + _gaussian(mean - slope * grey_mean, sigma), 0, 1)
 
 
 def _gaussian(image: NDArray, sigma: float) -> NDArray:
