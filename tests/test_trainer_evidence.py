@@ -50,6 +50,17 @@ def test_a_mask_comes_closer_to_what_the_image_shows(kind, wrong):
     assert dice(settled, right) > dice(wrong, right) + 0.2 * (1 - dice(wrong, right))
 
 
+def test_the_mended_mask_teaches_again(monkeypatch):
+    ys, xs = np.indices(SHAPE)
+    radius = np.hypot(ys - 48, xs - 50)
+    rim = np.select([radius < 14, radius < 22], [60, 160], 60)  # the mask holds some of a bright rim
+    image = np.clip(rim + np.random.default_rng(0).normal(0, 12, SHAPE), 0, 255).astype(np.uint8)
+    thrice = settle(unsure(disc(17)), image).numpy() > 0
+    monkeypatch.setattr("trainer.evidence.ROUNDS", 1)
+    once = settle(unsure(disc(17)), image).numpy() > 0
+    assert dice(thrice, disc(14)) > dice(once, disc(14)) + 0.05 > dice(disc(17), disc(14)) + 0.05
+
+
 @pytest.mark.parametrize("kind", ["brighter", "between"])
 def test_a_right_mask_stays(kind):
     settled = settle(unsure(disc()), picture(disc(), kind)).numpy() > 0

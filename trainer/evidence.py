@@ -3,9 +3,9 @@
 The model has learned what objects look like in general. How *this* object differs from *its* surroundings is
 in the image itself: the mask, wrong in places only, teaches two likelihoods, of the object's grey values and
 of those around it, and every pixel is asked which explains it better. Added to the mask's log-odds this is
-Bayes' rule with the model as the prior. Then pixels that look alike and lie side by side agree. GrabCut [1]_
-does both with a box as the prior and colours alone. Here the second part is the mean field of a random field
-as in [2]_, its messages passed by a guided filter [3]_.
+Bayes' rule with the model as the prior. Then pixels that look alike and lie side by side agree, and the
+mended mask teaches again. GrabCut [1]_ does all this with a box as the prior and colours alone. Here the
+agreement is the mean field of a random field as in [2]_, its messages passed by a guided filter [3]_.
 
 References
 ----------
@@ -46,9 +46,11 @@ RIDGE = 0.05
 """Added to the variances, of features scaled to variance 1."""
 AGREEMENT = 4.0
 """Largest change of a pixel's logit by its neighbours."""
-WINDOW, CONTRAST, ROUNDS = 0.02, 0.2, 3
+WINDOW, CONTRAST = 0.02, 0.2
 """Standard deviation of the neighbours' window, over the square root of the area; the variance at which grey
-values tell neighbours apart, over that of the pixels asked; how often neighbours are asked."""
+values tell neighbours apart, over that of the pixels asked."""
+ROUNDS = 3
+"""How often the mask teaches the likelihoods and neighbours are asked."""
 SIDE = 128
 """Longest side in pixels of what is asked, shrunk if it is larger."""
 
@@ -101,23 +103,25 @@ def evidence(logits: NDArray[np.floating], image: NDArray[np.floating]) -> NDArr
         return said
     grey = image.astype(np.float32)
     grey = (grey - grey[near].mean()) / (grey[near].std() + np.float32(1e-3))
-    object_ = expit(logits[near].astype(np.float64))
-    said[near] = HISTOGRAM * _by_grey_value(grey[near], object_)
-    said[near] += TEXTURE * _by_texture(_features(grey, size)[:, near], object_)
-    ratio = said
+    values, features = grey[near], _features(grey, size)[:, near]
+    agreed = np.zeros(near.sum(), np.float32)
     for _ in range(ROUNDS):
-        chance = _guided(expit(logits + said), grey, max(WINDOW * size, 1))
-        said = np.where(near, ratio + AGREEMENT * (2 * chance - 1), 0).astype(np.float32)
+        chance = expit((logits + said)[near])
+        ratio = HISTOGRAM * _by_grey_value(values, chance) + TEXTURE * _by_texture(features, chance)
+        said[near] = ratio + agreed
+        smooth = _guided(expit(logits + said), grey, max(WINDOW * size, 1))
+        agreed = AGREEMENT * (2 * smooth[near] - 1)
+        said[near] = ratio + agreed
     return said
 
 
-def _by_grey_value(values: NDArray, object_: NDArray) -> NDArray:
-    """Log-likelihood ratios (N,) of grey values (N,) by histograms, smoothed; `object_` (N,) are chances."""
+def _by_grey_value(values: NDArray, chance: NDArray) -> NDArray:
+    """Log-likelihood ratios (N,) of grey values (N,) by smoothed histograms, given chances (N,)."""
     low, high = np.percentile(values, [0.5, 99.5])
     step = np.maximum(high - low, np.finfo(np.float32).tiny) / BINS
     bins = np.clip((values - low) / step, 0, BINS - 1).astype(np.intp)
     of_each = []
-    for weights in (object_, 1 - object_):
+    for weights in (chance, 1 - chance):
         counts = ndimage.gaussian_filter1d(np.bincount(bins, weights, BINS), 1.5)
         of_each.append(counts / counts.sum() + 0.002)
     return np.clip(np.log(of_each[0] / of_each[1]), -LIMIT, LIMIT)[bins]
@@ -132,12 +136,12 @@ def _features(grey: NDArray, size: float) -> NDArray:
     return np.stack([grey, *smooth, spread])
 
 
-def _by_texture(features: NDArray, object_: NDArray) -> NDArray:
-    """Log-likelihood ratios (N,) of features (5, N) by one normal distribution each."""
+def _by_texture(features: NDArray, chance: NDArray) -> NDArray:
+    """Log-likelihood ratios (N,) of features (5, N) by a normal distribution each, given chances (N,)."""
     scaled = features.astype(np.float64)
     scaled -= scaled.mean(1, keepdims=True)
     scaled /= scaled.std(1, keepdims=True) + 1e-3
-    first, second = (_log_normal(scaled, weights + 1e-4) for weights in (object_, 1 - object_))
+    first, second = (_log_normal(scaled, weights + 1e-4) for weights in (chance, 1 - chance))
     return np.clip(first - second, -LIMIT, LIMIT)
 
 
