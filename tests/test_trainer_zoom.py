@@ -65,8 +65,9 @@ def test_the_first_mask_lies_in_the_square_as_in_the_image(sam, monkeypatch):
     monkeypatch.setattr(decode, "predict_points", recorded)
     image, mask = disc((400, 240), (300, 120))
     first, _ = both_looks(sam, image, mask, "box")
-    (_, nothing), (part, memory) = given
+    (_, nothing), (part, memory), (again, neither) = given
     assert nothing is None
+    assert (again, neither) == (part, None)
     seen = decode.Prediction(memory, first.iou, first.image_size, part.original_size, part.input_size)
     before = first.masks()[0, 0]
     centre = np.argwhere(seen.masks()[0, 0]).mean(0) - (np.array(part.original_size) - 1) / 2
@@ -89,6 +90,22 @@ def test_both_masks_are_settled_by_what_they_were_drawn_on(sam, monkeypatch):
     assert (whole == image).all()
     ((y, x),) = np.argwhere((sliding_window_view(image, part.shape) == part).all((2, 3)))
     assert (look.logits[y : y + part.shape[0], x : x + part.shape[1]] == settled).all()
+
+
+def test_a_first_mask_that_is_wrong_does_not_mislead(sam):
+    image, mask = disc((400, 400), (200, 200))
+    first, _ = both_looks(sam, image, mask, "box")
+    ring = disk((200, 200), 27, shape=mask.shape)
+    around = np.zeros(mask.shape, np.float32)
+    around[ring] = 1
+    logits = torch.from_numpy(np.where(mask | (around == 0), -6, 6).astype(np.float32))[None, None]
+    low_res = torch.nn.functional.interpolate(
+        logits, first.low_res.shape[-2:], mode="bilinear", antialias=True
+    )
+    wrong = decode.Prediction(low_res, first.iou, first.image_size, first.original_size, first.input_size)
+    coords, kinds = torch.tensor([[189.0, 189.0], [212.0, 212.0]]), torch.tensor(decode.BOX_LABELS)
+    assert dice(wrong.masks()[0, 0], mask) < 0.1
+    assert dice(zoom.look_again(sam, image, wrong, coords, kinds).mask, mask) > 0.95
 
 
 def test_predict_gives_what_the_evaluation_gets():
