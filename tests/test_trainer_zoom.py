@@ -56,15 +56,17 @@ def test_a_small_object_is_drawn_better_and_in_its_place(sam, kind, shape, centr
 
 
 def test_the_first_mask_lies_in_the_square_as_in_the_image(sam, monkeypatch):
-    given, plain = [], decode.predict_points
+    given, answers, plain = [], [], decode.predict_points
 
     def recorded(sam, embedding, coords, kinds, logits=None):
         given.append((embedding, logits))
-        return plain(sam, embedding, coords, kinds, logits)
+        answers.append(plain(sam, embedding, coords, kinds, logits))
+        return answers[-1]
 
     monkeypatch.setattr(decode, "predict_points", recorded)
     image, mask = disc((400, 240), (300, 120))
-    first, _ = both_looks(sam, image, mask, "box")
+    first, look = both_looks(sam, image, mask, "box")
+    assert look.iou == answers[1].iou[0, 0] != answers[2].iou[0, 0]
     (_, nothing), (part, memory), (again, neither) = given
     assert nothing is None
     assert (again, neither) == (part, None)
