@@ -9,7 +9,7 @@ look's mask is settled by what the image's grey values say of it, see :mod:`trai
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -151,11 +151,11 @@ def look_again(
     part = decode.encode_image(sam, np.ascontiguousarray(image[y0:y1, x0:x1]))
     moved = coords - torch.tensor([x0, y0], device=coords.device)
     memory = _mask_prompt(before.logits[y0:y1, x0:x1], part.input_size, first.low_res.shape[-1])
-    found = decode.predict_points(sam, part, moved[None], kinds[None], memory)
-    afresh = decode.predict_points(sam, part, moved[None], kinds[None])  # a wrong first mask misleads
-    if afresh.iou[0, 0] > found.iou[0, 0] + DOUBT:
-        found = afresh
-    second = replace(found, low_res=found.low_res[:, :1], iou=found.iou[:, :1])
+    second = decode.predict_points(sam, part, moved[None], kinds[None], memory).best(False)
+    alone = int((kinds >= 0).sum()) == 1  # one click, which may mean several things
+    afresh = decode.predict_points(sam, part, moved[None], kinds[None]).best(alone)
+    if float(afresh.iou) > float(second.iou) + DOUBT:  # a wrong first mask misleads
+        second = afresh
     logits = before.logits.clone()  # all that it has above 0 lies in the square
     logits[y0:y1, x0:x1] = settle(second.logits()[0, 0], image[y0:y1, x0:x1])
     return Look(logits, first.low_res[0], float(second.iou))
