@@ -144,6 +144,7 @@ bench: $(BIN)/.all ## measure speed: generator, trainer, evaluation
 	$(BIN)/python benchmarks/bench_generate.py
 	$(BIN)/python benchmarks/bench_train.py
 	$(BIN)/python benchmarks/bench_eval.py
+	$(BIN)/python benchmarks/bench_click.py
 
 weights: $(BIN)/.all ## download SAM's own weights and check their SHA-256: MODEL=vit_b|vit_l|vit_h
 	$(BIN)/synthfm-train weights --model $(MODEL) $(if $(OUT),--out $(OUT))
