@@ -22,7 +22,7 @@ from evaluation.methods import build
 from generator.config import load_config
 from generator.factory import generate
 
-NUMBER, SEED, CASE = 12, 1000, 3
+NUMBER, SEED, CASE = 12, 1000, 8
 METHODS = ("checkpoint:tiny", "zoom:tiny", "random_walker", "region_growing")
 
 
