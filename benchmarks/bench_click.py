@@ -6,7 +6,7 @@ A synthetic image of 512 pixels; ``SamPredictor``'s two steps, and both looks of
 from __future__ import annotations
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 
 import click
@@ -21,13 +21,7 @@ from trainer import models, zoom
 
 def milliseconds(call: Callable[[], object], times: int) -> float:
     """Median time of a call, after one that does not count."""
-    call()
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - start)
-    return 1000 * statistics.median(taken)
+    return 1000 * statistics.median(timeit.repeat(call, number=1, repeat=times + 1)[1:])
 
 
 @click.command()

@@ -36,7 +36,7 @@ REACH = 0.3
 HISTOGRAM, TEXTURE = 0.6, 0.5
 """Weights of the two log-likelihood ratios. Below 1, since neighbouring pixels say the same again."""
 LIMIT = 3.0
-"""Largest absolute value of a pixel's log-likelihood ratio: no grey value overrules a mask that is sure."""
+"""Largest absolute value of either ratio: no grey value overrules a mask that is sure."""
 BINS = 32
 SCALES = (0.02, 0.05, 0.1)
 """Standard deviations of the Gaussians that the image is smoothed with, over the square root of the area."""
@@ -70,8 +70,8 @@ def settle(logits: Tensor, image: NDArray[np.uint8]) -> Tensor:
     scale = min(SIDE / max(grey.shape), 1)
     height, width = (max(round(scale * side), 1) for side in grey.shape)
     planes = (logits[part].detach().float().cpu(), torch.from_numpy(grey))
-    small = [_resized(plane, (height, width)).numpy() for plane in planes]
-    said = _resized(torch.from_numpy(evidence(*small)), grey.shape)
+    small = [resized(plane, (height, width)).numpy() for plane in planes]
+    said = resized(torch.from_numpy(evidence(*small)), grey.shape)
     settled = logits.clone()
     settled[part] += said.to(logits.device)
     return settled
@@ -157,7 +157,7 @@ def _log_normal(features: NDArray, weights: NDArray) -> NDArray:
     weights = weights / weights.sum()
     centred = features - (features @ weights)[:, None]
     covariance = (weights * centred) @ centred.T + RIDGE * np.eye(len(features))
-    distance = (centred * (np.linalg.inv(covariance) @ centred)).sum(0)  # solving takes four times as long
+    distance = (centred * (np.linalg.inv(covariance) @ centred)).sum(0)
     return -0.5 * (distance + np.linalg.slogdet(covariance)[1])
 
 
@@ -173,5 +173,6 @@ def _gaussian(image: NDArray, sigma: float) -> NDArray:
     return ndimage.gaussian_filter(image, sigma, truncate=3)
 
 
-def _resized(plane: Tensor, shape: tuple[int, ...]) -> Tensor:
+def resized(plane: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A plane (H, W) brought to another shape, bilinearly, without aliases where it shrinks."""
     return F.interpolate(plane[None, None], shape, mode="bilinear", align_corners=False, antialias=True)[0, 0]

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from data.distance import bounds
 from trainer import decode
-from trainer.evidence import settle
+from trainer.evidence import resized, settle
 
 FACTOR = 1.6
 """Side of the square over the longest side of what is in it."""
@@ -88,8 +88,8 @@ def predict(
         raise ValueError("no prompt: give points or a box")
     coords, kinds = decode.pack_points([clicks], [marks], [corners])
     found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds)
-    first = found.best(decode.is_ambiguous(clicks, corners))
-    return look_again(sam, image, first, coords[0], kinds[0])
+    several = decode.is_ambiguous(clicks, corners)
+    return look_again(sam, image, found.best(several), coords[0], kinds[0], several=several)
 
 
 def _clicks(
@@ -125,7 +125,13 @@ def _box(box: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 @torch.no_grad()
 def look_again(
-    sam: Sam, image: NDArray[np.uint8], first: decode.Prediction, coords: Tensor, kinds: Tensor
+    sam: Sam,
+    image: NDArray[np.uint8],
+    first: decode.Prediction,
+    coords: Tensor,
+    kinds: Tensor,
+    *,
+    several: bool = False,
 ) -> Look:
     """Look again at one prompt's object.
 
@@ -137,6 +143,8 @@ def look_again(
         The first look's mask, (1, 1): one prompt's one mask.
     coords, kinds
         (M, 2) and (M,), the prompt in pixels of the image, as :func:`trainer.decode.as_points` writes it.
+    several
+        Whether the first look chose among three masks, and an answer without its mask does too.
 
     Returns
     -------
@@ -152,8 +160,7 @@ def look_again(
     moved = coords - torch.tensor([x0, y0], device=coords.device)
     memory = _mask_prompt(before.logits[y0:y1, x0:x1], part.input_size, first.low_res.shape[-1])
     second = decode.predict_points(sam, part, moved[None], kinds[None], memory).best(False)
-    alone = int((kinds >= 0).sum()) == 1  # one click, which may mean several things
-    afresh = decode.predict_points(sam, part, moved[None], kinds[None]).best(alone)
+    afresh = decode.predict_points(sam, part, moved[None], kinds[None]).best(several)
     if float(afresh.iou) > float(second.iou) + DOUBT:  # a wrong first mask misleads
         second = afresh
     logits = before.logits.clone()  # all that it has above 0 lies in the square
@@ -243,5 +250,5 @@ def _mask_prompt(logits: Tensor, input_size: tuple[int, int], side: int) -> Tens
     """Logits (H, W) of an image as a mask prompt (1, 1, side, side), padded as the image is to be square."""
     rows, columns = (max(round(side * length / max(input_size)), 1) for length in input_size)
     size = (rows, columns)
-    small = F.interpolate(logits[None, None], size, mode="bilinear", align_corners=False, antialias=True)
-    return F.pad(small, (0, side - columns, 0, side - rows), value=float(logits.min()))
+    padding = (0, side - columns, 0, side - rows)
+    return F.pad(resized(logits, size), padding, value=float(logits.min()))[None, None]

@@ -67,7 +67,9 @@ class SamMethod:
         best = result.best(several)
         if self._zoom:
             looks = [
-                look_again(self._sam, image, best[row : row + 1], coords[row], kinds[row])
+                look_again(
+                    self._sam, image, best[row : row + 1], coords[row], kinds[row], several=bool(several[row])
+                )
                 for row in range(len(prompts))
             ]
             return [Predicted(look.mask, look.iou, look.low_res) for look in looks]
