@@ -15,8 +15,9 @@ from data.prompts import corrective_point
 from trainer import decode, losses, models
 from trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
 from trainer.prompting import KINDS, Plan, draw_plans, first_prompts, looks_again, share_out
+from trainer.samples import prepare
 from trainer.step import Step
-from trainer.stream import collate, prepare
+from trainer.stream import collate
 
 
 def square(size: int = 16, box: tuple[int, int, int, int] = (4, 4, 12, 12)) -> torch.Tensor:

@@ -16,8 +16,9 @@ from data.shards import Sample, object_masks
 from trainer import decode, loop, losses, models
 from trainer.config import Augment, Stream
 from trainer.prompting import Plan
+from trainer.samples import prepare
 from trainer.step import Step
-from trainer.stream import collate, prepare
+from trainer.stream import collate
 from trainer.tiny import TinyEncoder
 from trainer.validate import validate
 

@@ -17,14 +17,13 @@ from data.console import InputError
 from data.shards import membership, object_masks
 from trainer import augment, stream
 from trainer.config import Augment, Stream, TrainConfig
+from trainer.samples import clear_parts, prepare
 from trainer.stream import (
     Batches,
     Source,
-    clear_parts,
     collate,
     epoch_order,
     loader,
-    prepare,
     validation_batches,
 )
 

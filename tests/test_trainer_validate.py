@@ -10,7 +10,8 @@ from trainer_data import ellipse_sample
 
 from trainer import decode, models
 from trainer.config import Augment, Stream
-from trainer.stream import collate, prepare
+from trainer.samples import prepare
+from trainer.stream import collate
 from trainer.validate import validate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

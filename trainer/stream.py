@@ -22,14 +22,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.console import InputError
-from data.distance import extents
 from data.folder import read_manifest, shard_paths
-from data.prompts import centre_point, loose_box
-from data.shards import Objects, Sample, Shard, membership
+from data.shards import Sample, Shard
 from trainer import augment
-from trainer.config import Stream, TrainConfig
+from trainer.config import TrainConfig
 from trainer.embeddings import Cache
 from trainer.interruption import apart
+from trainer.samples import prepare
 
 log = logging.getLogger("synthfm.train")
 _TRIES = 50
@@ -288,118 +287,6 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> DataLo
         multiprocessing_context="forkserver" if workers else None,  # forking a process with threads may hang
         worker_init_fn=apart,
     )
-
-
-def prepare(sample: Sample, stream: Stream, change: augment.Augment, rng: np.random.Generator) -> dict | None:
-    """Augment a sample and choose its objects; None where it has none to ask for.
-
-    Returns
-    -------
-    dict
-        The fields of :class:`Batch` for one image, as arrays.
-    """
-    drawn = augment.draw(change, sample.image.shape, rng)
-    image = augment.apply_image(sample.image, drawn, rng)
-    label = augment.apply_label(sample.label, drawn)
-    chosen = choose_objects(label, sample.objects, stream, rng)
-    if chosen is None:
-        return None
-    rows, members = chosen
-    clear = clear_parts(label, sample.objects, rows, stream.clear_clicks)
-    points, point_labels, boxes, loose = prompts_after(
-        label, sample.objects, rows, members, clear, drawn, rng
-    )
-    return {
-        "images": image[None],
-        "sizes": np.array(drawn.size),
-        "labels": label,
-        "members": members,
-        "boxes": boxes,
-        "boxes_loose": loose,
-        "points": points,
-        "point_labels": point_labels,
-        "index": sample.index,
-        "modality": sample.modality,
-    }
-
-
-def choose_objects(
-    label: NDArray[np.uint8], objects: Objects, stream: Stream, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
-    """Draw `objects_per_image` rows of the object table, and their memberships (K, 256).
-
-    With `largest_first` they come by area, else as drawn. One comes twice only where the image has too few.
-    """
-    if not len(objects):
-        return None
-    table = membership(objects.label, objects.parent)
-    area = table @ np.bincount(label.ravel(), minlength=256)
-    fits = np.flatnonzero((area >= stream.min_area) & (area <= stream.max_share * label.size))
-    if not len(fits):
-        return None
-    weights = area[fits] ** (-0.5 * stream.balance)
-    # The largest keys log(u)/w are a draw without replacement by weight (Efraimidis & Spirakis, 2006).
-    order = fits[np.argsort(np.log(rng.random(len(fits))) / weights)[::-1]]
-    rows = np.resize(order, stream.objects_per_image)
-    if stream.largest_first:
-        rows = rows[np.argsort(-area[rows], kind="stable")]
-    return rows, table[rows]
-
-
-def clear_parts(
-    label: NDArray[np.uint8], objects: Objects, rows: NDArray[np.int64], least: float
-) -> NDArray[np.bool_]:
-    """What a click inside may fall on, (K, 256): of each object all but the small objects that lie in it.
-
-    Small is less than `least` of its area. An object that shows nothing else keeps them.
-    """
-    table = membership(objects.label, objects.parent)
-    pixels = np.bincount(label.ravel(), minlength=256)
-    area, members = table @ pixels, table[rows]
-    small = members[:, objects.label] & (area < least * area[rows, None])
-    clear = members & ~(small @ table)
-    return np.where((clear @ pixels > 0)[:, None], clear, members)
-
-
-def prompts_after(
-    label: NDArray[np.uint8],
-    objects: Objects,
-    rows: NDArray[np.int64],
-    members: NDArray[np.bool_],
-    clear: NDArray[np.bool_],
-    drawn: augment.Draw,
-    rng: np.random.Generator,
-) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Clicks and boxes of the chosen objects after augmentation.
-
-    Stored clicks move with the image; those that leave it, their side of the edge or, inside, what is `clear`
-    (:func:`clear_parts`) are dropped. An object left without a first click gets the centre of what is clear.
-    Boxes are taken from the new masks.
-
-    Returns
-    -------
-    points, point_labels, boxes, loose
-        float32 (K, P, 2), int64 (K, P), float32 (K, 4) twice.
-    """
-    points = augment.apply_points(objects.points[rows], drawn)
-    kinds = objects.point_labels[rows].astype(np.int64)
-    cells = np.round(points).astype(int)
-    height, width = drawn.size
-    inside = ((cells >= 0) & (cells < [width, height])).all(-1)
-    x, y = np.clip(cells, 0, [label.shape[1] - 1, label.shape[0] - 1]).transpose(2, 0, 1)
-    each = np.arange(len(rows))[:, None]
-    hit = np.where(kinds == 1, clear[each, label[y, x]], ~members[each, label[y, x]])
-    kinds = np.where(inside & hit, kinds, -1)
-    boxes = np.zeros((len(rows), 4), np.float32)
-    loose = np.zeros((len(rows), 4), np.float32)
-    extent = extents(label)
-    for k in range(len(rows)):
-        parts = extent[members[k]]
-        boxes[k, :2], boxes[k, 2:] = parts[:, :2].min(0), parts[:, 2:].max(0)
-        loose[k] = loose_box(boxes[k], rng, drawn.size)
-        if kinds[k, 0] != 1:
-            points[k, 0], kinds[k, 0] = centre_point(clear[k][label]), 1
-    return points, kinds, boxes, loose
 
 
 def collate(items: Sequence[dict]) -> Batch:
