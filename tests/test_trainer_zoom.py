@@ -130,6 +130,31 @@ def test_predict_gives_what_the_evaluation_gets():
 
 
 @pytest.mark.parametrize(
+    ("multimask", "setting", "several"),
+    [("auto", "point1", True), ("auto", "box", False), ("never", "point1", False), ("always", "box", True)],
+)
+def test_both_looks_follow_the_evaluations_choice_of_masks(monkeypatch, multimask, setting, several):
+    told, plain = [], zoom.look_again
+
+    def recorded(sam, image, first, coords, kinds, **options):
+        told.append((first, options["several"]))
+        return plain(sam, image, first, coords, kinds, **options)
+
+    monkeypatch.setattr("evaluation.methods.sam.look_again", recorded)
+    case = disc_case(0)
+    ((_, prompt),) = case_prompts(case, [setting], 0)
+    method = methods.build("zoom:tiny", multimask=multimask)
+    image, embedding = method.encode(case.image)
+    method.predict((image, embedding), [prompt])
+    packed = decode.pack_points([prompt.points], [prompt.labels], [prompt.box])
+    found = decode.predict_points(models.load("tiny")[0], embedding, *packed)
+    ((first, said),) = told
+    assert said is several
+    assert torch.equal(first.iou, found.best(several).iou)
+    assert not torch.equal(first.iou, found.best(not several).iou)
+
+
+@pytest.mark.parametrize(
     ("prompt", "message"),
     [
         ({}, "no prompt"),
