@@ -70,6 +70,9 @@ def test_iou_head_is_drawn_to_the_actual_iou():
     _, parts = losses.objective(logits, estimated, target, config, losses.MaskLoss("dice"))
     assert parts["iou"] == pytest.approx(0.5)
     assert parts["iou_error"] == pytest.approx(0.0)
+    estimated[:, 2] = 0.7  # of four masks
+    _, parts = losses.objective(logits, estimated, target, config, losses.MaskLoss("dice"))
+    assert parts["iou_error"] == pytest.approx(0.04 / 4)
 
 
 def test_targets_are_averaged_by_area():

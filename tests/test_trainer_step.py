@@ -139,12 +139,43 @@ def test_a_corrective_click_falls_on_what_was_missed(monkeypatch):
     assert masks[torch.arange(len(masks)), y, x].all()
 
 
+def test_groups_that_are_decoded_together_give_what_each_gives_alone():
+    """Whatever their clicks, rounds and mask prompts, and however many objects of each image they have."""
+    plans = [
+        Plan("points_negative", positives=2, negatives=2, rounds=3, seed=1 << 30),
+        Plan("mask", rounds=2, seed=5),
+        Plan("point", positives=1, rounds=1, seed=6),
+        Plan("box", rounds=4, seed=7),
+        Plan("box_point", positives=1, rounds=2, seed=8),
+    ]
+    batch, step = batch_of(3, 64, objects=7), step_of(64, multimask=0.5, iou=1.0, round_decay=0.9)
+    step.config = changed(step.config, prompts={"second_look": 0.5, "refine": 0.3})
+    loss, log = step(batch, plans)
+    features = step.encode(batch)
+    alone = step.groups(batch, plans, 4 * features.shape[-1])
+    assert {len(group.wanted) for group in alone} == {3, 6}
+    for group in alone:
+        for number in range(group.plan.rounds):
+            step.round(features, batch, [group], number)
+    assert sum(len(group.losses) for group in alone) > sum(plan.rounds for plan in plans)  # second looks
+    torch.testing.assert_close(loss, torch.stack([torch.stack(g.losses).mean() for g in alone]).mean())
+    for name, value in log.items():
+        torch.testing.assert_close(value, torch.stack([group.log[name] for group in alone]).mean())
+
+
 @pytest.mark.parametrize("decay", [1.0, 0.5])
 def test_further_rounds_count_less(decay, monkeypatch):
     batch = batch_of()
     answering(monkeypatch, lambda _: torch.zeros(1))
     one, three = (step_of(32, round_decay=decay)(batch, [Plan("box", rounds=n)])[0] for n in (1, 3))
     assert float((three / one).detach()) == pytest.approx((1 + decay + decay**2) / 3)
+
+
+def test_the_log_is_of_the_first_round_with_the_last_ones_iou(monkeypatch):
+    answering(monkeypatch, lambda number: torch.full((1,), 9.0 if number else -9.0))
+    _, log = step_of(32)(batch_of(), [Plan("box", rounds=3)])  # nothing at first, then everything
+    assert log["single"] > 0.99
+    assert log["iou"] > 0.05
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from skimage.draw import disk
 from evaluation import methods
 from evaluation.run import case_prompts
 from trainer import decode, models, zoom
-from trainer.evidence import settle
+from trainer.evidence import expected_iou, settle
 
 RADIUS = 11
 
@@ -64,9 +64,11 @@ def test_the_first_mask_lies_in_the_square_as_in_the_image(sam, monkeypatch):
         return answers[-1]
 
     monkeypatch.setattr(decode, "predict_points", recorded)
+    monkeypatch.setattr(zoom, "SHARPNESS", 0)
     image, mask = disc((400, 240), (300, 120))
     first, look = both_looks(sam, image, mask, "box")
-    assert look.iou == answers[1].iou[0, 0] != answers[2].iou[0, 0]
+    assert look.iou**2 == pytest.approx(float(answers[1].iou[0, 0]))
+    assert look.iou**2 != pytest.approx(float(answers[2].iou[0, 0]))
     (_, nothing), (part, memory), (again, neither) = given
     assert nothing is None
     assert (again, neither) == (part, None)
@@ -92,6 +94,16 @@ def test_both_masks_are_settled_by_what_they_were_drawn_on(sam, monkeypatch):
     assert (whole == image).all()
     ((y, x),) = np.argwhere((sliding_window_view(image, part.shape) == part).all((2, 3)))
     assert (look.logits[y : y + part.shape[0], x : x + part.shape[1]] == settled).all()
+    assert look.iou < expected_iou(settled) ** (zoom.SHARPNESS / 2) < 1
+
+
+def test_the_estimate_falls_where_the_image_leaves_the_outline_open(sam, monkeypatch):
+    image, mask = disc((300, 400), (200, 150))
+    pictures = [np.clip(image - 78.0 * mask, 0, 255).astype(np.uint8), image]  # hardly seen, and clear
+    ious = [both_looks(sam, picture, mask, "box")[1].iou for picture in pictures]
+    monkeypatch.setattr(zoom, "SHARPNESS", 0)
+    models_own = [both_looks(sam, picture, mask, "box")[1].iou for picture in pictures]
+    assert ious[1] / ious[0] > 1.05 * models_own[1] / models_own[0]
 
 
 @pytest.mark.parametrize("kind", ["box", "click"])
@@ -109,12 +121,14 @@ def test_a_first_mask_that_is_wrong_does_not_mislead(sam, monkeypatch, kind):
 
     answers, plain = [], decode.predict_points
     monkeypatch.setattr(decode, "predict_points", lambda *given: answers.append(plain(*given)) or answers[-1])
+    monkeypatch.setattr(zoom, "SHARPNESS", 0)
     clicks = torch.tensor([[189.0, 189.0], [212.0, 212.0]] if kind == "box" else [[200.0, 200.0]])
     kinds = torch.tensor(decode.BOX_LABELS if kind == "box" else [1])
     look = zoom.look_again(sam, image, wrong, clicks, kinds, several=kind == "click")
     assert dice(look.mask, mask) > 0.95
     # One click may mean several things: it gets the best of three masks, as it does at first.
-    assert look.iou == (answers[-1].iou[0, 0] if kind == "box" else answers[-1].iou[0, 1:].max())
+    best = answers[-1].iou[0, 0] if kind == "box" else answers[-1].iou[0, 1:].max()
+    assert look.iou**2 == pytest.approx(float(best))
 
 
 def test_predict_gives_what_the_evaluation_gets():
@@ -197,6 +211,7 @@ def test_an_empty_first_mask_is_left(sam):
     )
     look = zoom.look_again(sam, image, empty, torch.tensor([[100.0, 100.0]]), torch.tensor([1]))
     assert not look.mask.any()
+    assert look.iou == 0
 
 
 @given(

@@ -77,7 +77,7 @@ def iou(logits: Tensor, targets: Tensor) -> Tensor:
 def objective(
     logits: Tensor, estimated: Tensor, targets: Tensor, config: Loss, criterion: MaskLoss
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of one round.
+    """Loss of each prompt in one round.
 
     The single mask always counts. Of the three others only the one of least loss does, so that they come to
     stand for different readings of an ambiguous click (Kirillov et al., 2023, section 3).
@@ -92,19 +92,19 @@ def objective(
     Returns
     -------
     loss, parts
-        The sum, and its parts by name, detached; `iou` is the single mask's actual IoU.
+        The sums (N,), and their parts (N,) by name, detached; `iou` is the single mask's actual IoU.
     """
     fine = upsample(logits if config.multimask else logits[:, :1], targets.shape[-2:])
     count, masks = fine.shape[:2]
     wanted = targets[:, None].expand(-1, masks, -1, -1)
     values = criterion(fine.flatten(0, 1), wanted.flatten(0, 1)).view(count, masks)
     actual = iou(fine.detach(), targets)
-    single = values[:, 0].mean()
-    error = F.mse_loss(estimated[:, :masks].float(), actual)
+    single = values[:, 0]
+    error = F.mse_loss(estimated[:, :masks].float(), actual, reduction="none").mean(1)
     loss = single + config.iou * error
-    parts = {"single": single, "iou_error": error, "iou": actual[:, 0].mean()}
+    parts = {"single": single, "iou_error": error, "iou": actual[:, 0]}
     if config.multimask:
-        parts["multi"] = values[:, 1:].min(1).values.mean()
+        parts["multi"] = values[:, 1:].min(1).values
         loss = loss + config.multimask * parts["multi"]
     return loss, {name: value.detach() for name, value in parts.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from segment_anything.modeling import Sam
@@ -23,6 +23,42 @@ from trainer.prompting import (
     with_click,
 )
 from trainer.stream import Batch
+
+
+@dataclass
+class Group:
+    """The objects that get one kind of prompt: N, as many of each of B images, image by image.
+
+    Attributes
+    ----------
+    plan, slots
+        Its plan, and which of each image's objects belong to it.
+    wanted
+        (N, h, w) in 0..1, at the resolution at which the loss is taken.
+    points, labels, boxes
+        (N, M, 2), (N, M) and (N, 4) in pixels of the model's input, or None.
+    coarse
+        (N, 4h, 4w) in 0..1, what the next click corrects; None where none comes.
+    memory
+        (N, 1, 4h, 4w), the logits that are the next round's mask prompt, or None.
+    losses, log
+        Of each round so far, and of the first with the last one's IoU.
+    """
+
+    plan: Plan
+    slots: slice
+    wanted: Tensor
+    points: Tensor | None
+    labels: Tensor | None
+    boxes: Tensor | None
+    coarse: Tensor | None = None
+    memory: Tensor | None = None
+    losses: list[Tensor] = field(default_factory=list)
+    log: dict[str, Tensor] = field(default_factory=dict)
+
+    def as_points(self) -> tuple[Tensor | None, Tensor | None]:
+        """See :func:`trainer.decode.as_points`."""
+        return decode.as_points(self.points, self.labels, self.boxes)
 
 
 class Step(nn.Module):
@@ -57,17 +93,18 @@ class Step(nn.Module):
     def forward(self, batch: Batch, plans: Sequence[Plan]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss over groups and rounds, and its parts."""
         features = self.encode(batch)
-        targets = self.targets(batch, 4 * features.shape[-1] * self.config.loss.scale)
-        losses_, logs = [], []
-        groups = share_out(plans, targets.shape[1], largest_first=self.config.stream.largest_first)
-        for plan, slots in zip(plans, groups, strict=True):
-            loss, log = self.rounds(features, batch, plan, slots, targets[:, slots].flatten(0, 1))
-            losses_.append(loss)
-            logs.append(log)
+        groups = self.groups(batch, plans, 4 * features.shape[-1])
+        for number in range(max(plan.rounds for plan in plans)):
+            asked = [group for group in groups if number < group.plan.rounds]
+            # Without a mask prompt an image is the same for all of its prompts, and decoded faster.
+            plain = [group for group in asked if group.memory is None]
+            shown = [group for group in asked if group.memory is not None]
+            for alike in filter(None, (plain, shown)):
+                self.round(features, batch, alike, number)
         # Every trained weight takes part, whatever was drawn: DDP waits for the gradient of each.
         touched = sum(p.sum() for p in self.light_parameters())
-        total = torch.stack(losses_).mean() + 0.0 * touched
-        return total, {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
+        total = torch.stack([torch.stack(group.losses).mean() for group in groups]).mean() + 0.0 * touched
+        return total, {name: torch.stack([g.log[name] for g in groups]).mean() for name in groups[0].log}
 
     def light_parameters(self) -> list[nn.Parameter]:
         """Trained weights outside the encoder."""
@@ -100,56 +137,84 @@ class Step(nn.Module):
         flat = losses.area_average(masks.flatten(0, 1), (side, side))
         return flat.view(*masks.shape[:2], side, side)
 
-    def rounds(
-        self, features: Tensor, batch: Batch, plan: Plan, slots: slice, targets: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One group's rounds: N prompts of B images, features (B, C, h, w), targets (N, h', w')."""
-        config, sam = self.config.loss, self.sam
-        size, side = sam.image_encoder.img_size, 4 * features.shape[-1]
-        points, labels, boxes = first_prompts(plan, batch, slots, size / max(batch.labels.shape[1:]))
-        coarse = losses.area_average(targets, (side, side))
-        previous = coarse_mask(coarse, plan.seed) if plan.kind == "mask" else None
-        values: list[Tensor] = []
-        log: dict[str, Tensor] = {}
-        again = looks_again(plan, self.config.prompts.second_look)
-        for number in range(plan.rounds):
-            coords, kinds = decode.as_points(points, labels, boxes)
-            logits, estimated = decode.decode(sam, features, coords, kinds, previous)
-            value, parts = losses.objective(logits, estimated, targets, config, self.criterion)
-            values.append(value * config.round_decay**number)
-            log = parts if number == 0 else {**log, "iou": parts["iou"]}
-            last = number + 1 == plan.rounds
-            if last and number != again:
-                break
-            # What a user would see and correct: after one click the best of three, else the single mask.
-            ambiguous = number == 0 and plan.kind in SINGLE_CLICKS and config.multimask > 0
-            chosen = decode.choose(estimated.detach(), ambiguous)
-            shown = logits.detach().float()[torch.arange(len(logits), device=logits.device), chosen]
-            if number == again and coords is not None and kinds is not None:
-                values.append(self.second_look(batch, plan, slots, coords, kinds, shown))
-            if not last:
-                previous = shown[:, None]
-                if not refines(plan, number, self.config.prompts.refine):
-                    click, sign = losses.corrective_clicks(shown, coarse)
-                    click = (click + 0.5) * (size / side) - 0.5
-                    points, labels = with_click(points, labels, click, sign)
-        return torch.stack(values).mean(), log
+    def groups(self, batch: Batch, plans: Sequence[Plan], side: int) -> list[Group]:
+        """The groups with their first prompts; `side` of the decoder's masks in cells."""
+        targets = self.targets(batch, side * self.config.loss.scale)
+        scale = self.sam.image_encoder.img_size / max(batch.labels.shape[1:])
+        parts = share_out(plans, targets.shape[1], largest_first=self.config.stream.largest_first)
+        groups = []
+        for plan, slots in zip(plans, parts, strict=True):
+            wanted = targets[:, slots].flatten(0, 1)
+            group = Group(plan, slots, wanted, *first_prompts(plan, batch, slots, scale))
+            if plan.rounds > 1:
+                group.coarse = losses.area_average(wanted, (side, side))
+            if plan.kind == "mask":
+                group.memory = coarse_mask(losses.area_average(wanted, (side, side)), plan.seed)
+            groups.append(group)
+        return groups
 
-    def second_look(
-        self, batch: Batch, plan: Plan, slots: slice, coords: Tensor, kinds: Tensor, shown: Tensor
-    ) -> Tensor:
+    def round(self, features: Tensor, batch: Batch, groups: Sequence[Group], number: int) -> None:
+        """One round of some groups, all of them with mask prompts or all without, in one call of the decoder.
+
+        Adds to their losses and logs, and where they go on to their prompts.
+        """
+        config, count = self.config.loss, len(features)
+        coords, kinds, ragged = _points_of(groups, count)
+        memory = [group.memory for group in groups if group.memory is not None]
+        logits, estimated = decode.decode(
+            self.sam, features, coords, kinds, _joined(memory, count) if memory else None, ragged=ragged
+        )
+        wanted = _joined([group.wanted for group in groups], count)
+        values, parts = losses.objective(logits, estimated, wanted, config, self.criterion)
+        of_each = (torch.stack([values, *parts.values()], 1), logits.detach(), estimated.detach())
+        corrected = []
+        for group, scores, answer, iou in zip(
+            groups, *(_parted(p, groups, count) for p in of_each), strict=True
+        ):
+            loss, *mean = scores.mean(0)
+            group.losses.append(loss * config.round_decay**number)
+            log = dict(zip(parts, (value.detach() for value in mean), strict=True))
+            group.log = log if number == 0 else {**group.log, "iou": log["iou"]}
+            again = number == looks_again(group.plan, self.config.prompts.second_look)
+            goes_on = number + 1 < group.plan.rounds
+            if not goes_on and not again:
+                continue
+            # What a user would see and correct: after one click the best of three, else the single mask.
+            ambiguous = number == 0 and group.plan.kind in SINGLE_CLICKS and config.multimask > 0
+            chosen = decode.choose(iou, ambiguous)
+            shown = answer.float()[torch.arange(len(answer), device=answer.device), chosen]
+            if again:
+                group.losses.append(self.second_look(batch, group, shown))
+            if goes_on:
+                group.memory = shown[:, None]
+                if not refines(group.plan, number, self.config.prompts.refine):
+                    corrected.append(group)
+        if corrected:
+            self.correct(corrected, count)
+
+    def correct(self, groups: Sequence[Group], count: int) -> None:
+        """Give each prompt of groups that go on a click in the largest error of its mask."""
+        masks = _joined([group.memory for group in groups if group.memory is not None], count)[:, 0]
+        wanted = _joined([group.coarse for group in groups if group.coarse is not None], count)
+        clicks, signs = losses.corrective_clicks(masks, wanted)
+        clicks = (clicks + 0.5) * (self.sam.image_encoder.img_size / masks.shape[-1]) - 0.5
+        new = (_parted(clicks, groups, count), _parted(signs, groups, count))
+        for group, click, sign in zip(groups, *new, strict=True):
+            group.points, group.labels = with_click(group.points, group.labels, click, sign)
+
+    def second_look(self, batch: Batch, group: Group, shown: Tensor) -> Tensor:
         """Loss of a second look at one object of each image, as :func:`trainer.zoom.look_again` takes it.
 
-        Coords (N, M, 2) and kinds (N, M) are a group's prompts, shown (N, 4h, 4w) the logits that they gave.
+        Shown (N, 4h, 4w) are the logits that the group's prompts gave.
         """
         size, side = self.sam.image_encoder.img_size, shown.shape[-1]
         images, sizes = self._input(batch)
-        members = batch.members[:, slots]
-        count, objects = members.shape[:2]
-        picked = plan.seed % objects
+        members = batch.members[:, group.slots]
+        objects = members.shape[1]
+        picked = group.plan.seed % objects
         masks = _squared(replace(batch, members=members[:, picked : picked + 1]).masks())
-        rows = torch.arange(count, device=shown.device) * objects + picked
-        coords, kinds, shown = coords[rows], kinds[rows], shown[rows]
+        coords, kinds = (part[picked::objects] for part in group.as_points() if part is not None)
+        shown = shown[picked::objects]
         views = zoom.squares(shown > 0, coords, kinds, sizes, size)
         scale = size / views[:, 2:]
         seen = ((sizes - views[:, [1, 0]]) * scale).round().long().clamp(1, size)
@@ -159,7 +224,37 @@ class Step(nn.Module):
         wanted = losses.area_average(wanted, 2 * (side * self.config.loss.scale,))
         moved = (coords - views[:, None, :2]) * scale[:, None]
         logits, estimated = decode.decode(self.sam, features, moved, kinds, memory)
-        return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0]
+        return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
+
+
+def _joined(parts: Sequence[Tensor], count: int) -> Tensor:
+    """Rows of several groups, image by image for `count` images, as one: (N, ...)."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([part.unflatten(0, (count, -1)) for part in parts], 1).flatten(0, 1)
+
+
+def _parted(rows: Tensor, groups: Sequence[Group], count: int) -> list[Tensor]:
+    """Rows (N, ...) that lie as :func:`_joined` lays them, each group's apart."""
+    sizes = [len(group.wanted) // count for group in groups]
+    return [part.flatten(0, 1) for part in rows.unflatten(0, (count, -1)).split(sizes, 1)]
+
+
+def _points_of(groups: Sequence[Group], count: int) -> tuple[Tensor | None, Tensor | None, bool]:
+    """Points (N, M, 2) and labels (N, M) of several groups, and whether some of them are to be ignored."""
+    pairs = [group.as_points() for group in groups]
+    numbers = [0 if kinds is None else kinds.shape[1] for _, kinds in pairs]
+    if max(numbers) == 0:
+        return None, None, False
+    coords, kinds = [], []
+    for group, (some, marks) in zip(groups, pairs, strict=True):
+        if some is None or marks is None:  # a mask prompt alone
+            some = group.wanted.new_zeros((len(group.wanted), 0, 2))
+            marks = torch.zeros((len(some), 0), dtype=torch.long, device=some.device)
+        missing = max(numbers) - marks.shape[1]
+        coords.append(nn.functional.pad(some, (0, 0, 0, missing)))
+        kinds.append(nn.functional.pad(marks, (0, missing), value=decode.IGNORE_LABEL))
+    return _joined(coords, count), _joined(kinds, count), len(set(numbers)) > 1
 
 
 def _squared(images: Tensor) -> Tensor:

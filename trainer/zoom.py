@@ -9,7 +9,7 @@ look's mask is settled by what the image's grey values say of it, see :mod:`trai
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,13 +20,16 @@ from torch.nn import functional as F
 
 from data.distance import bounds
 from trainer import decode
-from trainer.evidence import resized, settle
+from trainer.evidence import expected_iou, resized, settle
 
 FACTOR = 1.6
 """Side of the square over the longest side of what is in it."""
 
 DOUBT = 0.05
 """By how much its IoU estimate must be higher for the answer that has not been shown the first mask."""
+
+SHARPNESS = 6
+"""Settled chances are surer than they are right, as pixels that say the same are counted one by one."""
 
 View = tuple[int, int, int, int]
 """Part of an image, XYXY, half-open, in whole pixels."""
@@ -44,7 +47,8 @@ class Look:
         The first look's logits (1, 4h, 4w): the mask prompt of a next round, which begins with the whole
         image again. (What the square showed is too fine for it: brought to this size, a small mask fades.)
     iou
-        The model's estimate of the mask's IoU.
+        Estimate of the mask's IoU: the geometric mean of the model's own, made before the mask was settled,
+        and the :data:`SHARPNESS`-th power of :func:`trainer.evidence.expected_iou`, from what it became.
     """
 
     logits: Tensor
@@ -151,7 +155,7 @@ def look_again(
     Look
         The first look's own answer, settled, where its mask is empty or the square is the whole image.
     """
-    before = Look(settle(first.logits()[0, 0], image), first.low_res[0], float(first.iou))
+    before = _settled(first, first, image)
     height, width = first.original_size
     x0, y0, x1, y1 = view_around(extent(before.mask, coords, kinds), (height, width))
     if not before.mask.any() or (y1 - y0, x1 - x0) == (height, width):
@@ -163,9 +167,17 @@ def look_again(
     afresh = decode.predict_points(sam, part, moved[None], kinds[None]).best(several)
     if float(afresh.iou) > float(second.iou) + DOUBT:  # a wrong first mask misleads
         second = afresh
+    found = _settled(second, first, image[y0:y1, x0:x1])
     logits = before.logits.clone()  # all that it has above 0 lies in the square
-    logits[y0:y1, x0:x1] = settle(second.logits()[0, 0], image[y0:y1, x0:x1])
-    return Look(logits, first.low_res[0], float(second.iou))
+    logits[y0:y1, x0:x1] = found.logits
+    return replace(found, logits=logits)
+
+
+def _settled(found: decode.Prediction, first: decode.Prediction, image: NDArray[np.uint8]) -> Look:
+    """A look's one mask, settled by the image, or the part of it, that it was drawn on."""
+    logits = settle(found.logits()[0, 0], image)
+    iou = math.sqrt(max(float(found.iou), 0) * expected_iou(logits) ** SHARPNESS)
+    return Look(logits, first.low_res[0], iou)
 
 
 def extent(mask: NDArray[np.bool_], coords: Tensor, kinds: Tensor) -> NDArray[np.float64]:
