@@ -118,6 +118,17 @@ def test_neighbours_that_look_alike_agree():
     assert dice(settle(logits, image).numpy() > 0, disc()) > 0.97
 
 
+def test_neighbours_are_asked_after_the_grey_values(monkeypatch):
+    right, known = (
+        disc(),
+        disc() & (np.indices(SHAPE)[1] < 60),
+    )  # unsure of a part, which is as bright as the rest
+    logits = torch.from_numpy(np.select([known, right], [3, -0.2], -3).astype(np.float32))
+    monkeypatch.setattr("trainer.evidence.ROUNDS", 1)
+    monkeypatch.setattr("trainer.evidence.AGREEMENT", 50)  # they alone decide
+    assert dice(settle(logits, picture(right, "brighter")).numpy() > 0, right) > 0.97 > dice(known, right)
+
+
 def test_neighbours_across_an_edge_do_not():
     line = np.zeros(SHAPE, bool)
     line[20:80, 50] = True  # one pixel wide: all around it is background

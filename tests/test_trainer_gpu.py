@@ -9,7 +9,7 @@ import trainer_runs
 from trainer_data import dying, write_dataset
 from trainer_runs import changed, rows, run
 
-from trainer import decode, loop, losses, models
+from trainer import decode, loop, losses, models, zoom
 from trainer.config import Prompting, Stream, TrainConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -55,6 +55,19 @@ def test_masks_are_those_of_the_cpu():
     wanted = both()
     sam.cuda()
     assert (both() - wanted).abs().max() < 1e-2 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("prompt", [{"box": [175, 125, 225, 175]}, {"points": [[200, 150]], "labels": [1]}])
+def test_two_looks_are_those_of_the_cpu(prompt):
+    ys, xs = np.indices((300, 400))
+    shown = 90 + 60 * (np.hypot(ys - 150, xs - 200) < 25) + np.random.default_rng(0).normal(0, 15, ys.shape)
+    image = np.clip(shown, 0, 255).astype(np.uint8)
+    sam = models.load("tiny")[0].eval()
+    wanted = zoom.predict(sam, image, **prompt)
+    found = zoom.predict(sam.cuda(), image, **prompt)
+    assert wanted.mask.sum() > 1000
+    assert (found.mask ^ wanted.mask).sum() < 0.01 * wanted.mask.sum()
+    assert found.iou == pytest.approx(wanted.iou, abs=0.01)
 
 
 def test_corrective_clicks_are_those_of_the_cpu():

@@ -86,10 +86,10 @@ def expected_iou(logits: Tensor) -> float:
     >>> round(expected_iou(torch.tensor([1.1, -1.1, -1.1])), 2)  # chances of 0.75, 0.25 and 0.25
     0.5
     """
-    chance, mask = torch.sigmoid(logits.detach().double()), logits > 0
+    chance, mask = torch.sigmoid(logits.detach().float()), logits > 0
     if not mask.any():
         return 0.0
-    return float((chance * mask).sum() / torch.maximum(chance, mask.double()).sum())
+    return float((chance * mask).sum() / torch.maximum(chance, mask.float()).sum())
 
 
 def evidence(logits: NDArray[np.floating], image: NDArray[np.floating]) -> NDArray[np.float32]:
