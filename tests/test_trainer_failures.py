@@ -262,6 +262,38 @@ def test_two_processes_fail_with_one_line(tmp_path, options, before, code, wante
         assert not out.exists()
 
 
+LEFT = """
+import sys
+from pathlib import Path
+from trainer.cli import main
+try:
+    main(standalone_mode=False)
+except BaseException as error:
+    print("ended:", type(error).__name__)
+    kept = error  # and with it what its frames hold
+threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+sys.stdout.write(f"left: {[name for name in threads if 'gloo' in name]}\\n")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads have no names to read here")
+@pytest.mark.parametrize(
+    ("option", "ends"), [("steps=2", []), ("optim.lr=1e30", ["ClickException", "SystemExit"])]
+)
+def test_no_thread_of_the_exchange_outlives_a_run(tmp_path, option, ends):
+    """One that lets go of a tensor while the interpreter ends aborts it: now and then, under load."""
+    shards, script = write_dataset(tmp_path / "a", num=16, size=32), tmp_path / "run.py"
+    script.write_text(LEFT)
+    settings = ["image_size=32", "precision=32", "stream.workers=0", "stream.val_images=2", "batch=4"]
+    command = [sys.executable, str(script), "run", "--shards", str(shards), "--out", str(tmp_path / "out")]
+    command += ["--train-encoder", "--accelerator", "cpu", "--devices", "2"]
+    command += [part for value in [*settings, "steps=9", option] for part in ("--set", value)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    lines = result.stdout.splitlines()
+    assert lines.count("left: []") == 2, result.stdout + result.stderr
+    assert sorted(line.removeprefix("ended: ") for line in lines if line.startswith("ended")) == ends
+
+
 FULL = """
 import resource, signal, sys, torch
 from pathlib import Path

@@ -26,7 +26,7 @@ from trainer.embeddings import Cache, encoder_hash, out_of_memory
 from trainer.interruption import Interruption, shielded
 from trainer.meter import Meter
 from trainer.optim import clip, make_optimizer, moving_average, set_learning_rate
-from trainer.processes import ended, gather, make_fabric, together
+from trainer.processes import ended, gather, launched, make_fabric, together
 from trainer.prompting import draw_plans
 from trainer.record import Record
 from trainer.step import Step
@@ -84,8 +84,7 @@ def train(
         If the loss or its gradient is no number, the memory does not suffice, or SIGINT or SIGTERM stops it.
     """
     fabric = make_fabric(config, devices, accelerator)
-    fabric.launch()
-    with ExitStack() as held:
+    with launched(fabric), ExitStack() as held:
         with together(fabric):
             ready = set_up(fabric, config, inputs, out, held, fresh)
         return run_steps(fabric, config, ready, out, strict=strict, progress=progress)

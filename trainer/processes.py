@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 import torch
@@ -37,6 +38,28 @@ def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fa
         # Fabric would take bf16 on a CPU, and the loop would leave it to a scaler that is not there.
         raise InputError("precision: 16 needs a GPU; on a CPU take bf16 or 32")
     return Fabric(accelerator=accelerator, devices=devices, precision=PRECISION[config.precision])  # type: ignore[arg-type]
+
+
+@contextmanager
+def launched(fabric: Fabric) -> Iterator[None]:
+    """Start a run's processes, and end their group with what is done within.
+
+    Gloo's threads hold what they exchanged last for a moment, and need the interpreter's lock to let go of
+    it. Where that is ending already they abort the process (pytorch/pytorch#179291), so they end first.
+    """
+    fabric.launch()
+    try:
+        yield
+    except (InputError, Failed, OSError, SystemExit) as error:  # all of them end so: none waits for another
+        clear_frames(error.__traceback__)  # which hold the model, and that the group
+        _leave(fabric)
+        raise
+    _leave(fabric)
+
+
+def _leave(fabric: Fabric) -> None:
+    if fabric.world_size > 1 and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
