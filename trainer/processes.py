@@ -50,9 +50,10 @@ def launched(fabric: Fabric) -> Iterator[None]:
     fabric.launch()
     try:
         yield
-    except (InputError, Failed, OSError, SystemExit) as error:  # all of them end so: none waits for another
-        clear_frames(error.__traceback__)  # which hold the model, and that the group
-        _leave(fabric)
+    except (InputError, Failed, OSError, SystemExit) as error:
+        if getattr(error, "of_all", False):  # else the others may be waiting for this one, and it for them
+            clear_frames(error.__traceback__)  # which hold the model, and that the group
+            _leave(fabric)
         raise
     _leave(fabric)
 
@@ -93,4 +94,6 @@ def ended(fabric: Fabric, error: Exception) -> BaseException:
 
     The others end without an error, for which Fabric would kill the first.
     """
-    return error if fabric.is_global_zero else SystemExit(0)
+    end: BaseException = error if fabric.is_global_zero else SystemExit(0)
+    end.of_all = True  # type: ignore[attr-defined]  # see `launched`
+    return end

@@ -155,7 +155,7 @@ def look_again(
     Look
         The first look's own answer, settled, where its mask is empty or the square is the whole image.
     """
-    before = _settled(first, first, image)
+    before = _settled(first, image, first.low_res[0])
     height, width = first.original_size
     x0, y0, x1, y1 = view_around(extent(before.mask, coords, kinds), (height, width))
     if not before.mask.any() or (y1 - y0, x1 - x0) == (height, width):
@@ -167,17 +167,17 @@ def look_again(
     afresh = decode.predict_points(sam, part, moved[None], kinds[None]).best(several)
     if float(afresh.iou) > float(second.iou) + DOUBT:  # a wrong first mask misleads
         second = afresh
-    found = _settled(second, first, image[y0:y1, x0:x1])
+    found = _settled(second, image[y0:y1, x0:x1], first.low_res[0])
     logits = before.logits.clone()  # all that it has above 0 lies in the square
     logits[y0:y1, x0:x1] = found.logits
     return replace(found, logits=logits)
 
 
-def _settled(found: decode.Prediction, first: decode.Prediction, image: NDArray[np.uint8]) -> Look:
+def _settled(found: decode.Prediction, image: NDArray[np.uint8], low_res: Tensor) -> Look:
     """A look's one mask, settled by the image, or the part of it, that it was drawn on."""
     logits = settle(found.logits()[0, 0], image)
     iou = math.sqrt(max(float(found.iou), 0) * expected_iou(logits) ** SHARPNESS)
-    return Look(logits, first.low_res[0], iou)
+    return Look(logits, low_res, iou)
 
 
 def extent(mask: NDArray[np.bool_], coords: Tensor, kinds: Tensor) -> NDArray[np.float64]:
