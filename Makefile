@@ -13,7 +13,10 @@ JOBS ?= -1
 # train
 MODEL ?= tiny
 SHARDS ?= runs/shards
-# eval
+# SAM's own models need Meta's file, which `make weights` puts there.
+WEIGHTS := runs/weights
+SAM := $(if $(filter vit_%,$(MODEL)),$(wildcard $(WEIGHTS)/sam_$(MODEL)_*.pth))
+# eval: DATA is the folder in which the datasets lie; the default is where those of development lie, beside the checkout
 CHECKPOINT ?= tiny
 DATA ?= ../shared/realdata
 DATASETS ?= chaos-ct,msd-hippocampus,hc18
@@ -51,7 +54,7 @@ generate: $(BIN)/.generate ## write synthetic shards: OUT= N= SIZE= SEED= JOBS= 
 	$(BIN)/synthfm-generate run --out $(or $(OUT),runs/shards) --num $(N) --size $(SIZE) --seed $(SEED) --jobs $(JOBS) --preset $(PRESET) $(ARGS)
 
 train: $(BIN)/.all ## train on shards: SHARDS= MODEL= OUT= ARGS='--set ...'
-	$(BIN)/synthfm-train run --shards $(SHARDS) --model $(MODEL) --out $(or $(OUT),runs/train) $(ARGS)
+	$(BIN)/synthfm-train run --shards $(SHARDS) --model $(MODEL) $(if $(SAM),--checkpoint $(SAM)) --out $(or $(OUT),runs/train) $(ARGS)
 
 eval: $(BIN)/.all ## score checkpoints on real datasets: CHECKPOINT= DATA= DATASETS= PROMPTS= OUT=
 	$(BIN)/synthfm-eval run --checkpoint $(CHECKPOINT) --data-root $(DATA) --dataset $(DATASETS) --prompts $(PROMPTS) \
@@ -77,7 +80,8 @@ app: $(BIN)/.all ## a page to try a checkpoint by hand, on sets or one's own ima
 	  --method $(TWICE)ellipse,grabcut,random_walker,region_growing \
 	  --dataset $(APP)/synthetic$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) $(ARGS)
 
-# The embedded model from nothing, as data/weights/tiny.md tells it; stopped and started again, it goes on.
+# The embedded model from nothing; stopped and started again, it goes on. Without a GPU by the fifteen stages that
+# data/weights/tiny.md tells of, with one in a single stage that has never run to its end (trainer/presets/tiny_gpu.yaml).
 TINY := $(or $(OUT),runs/tiny)
 ifneq ($(shell nvidia-smi -L 2>/dev/null),)
 tiny: $(BIN)/.all ## train the embedded model from nothing (GPU or CPU preset, whichever the machine has)
@@ -139,7 +143,7 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-train export $(TINY)/mean14.pth $(TINY)/train15/model.pth $(TINY)/train15/model.pth --half --out $(TINY)/tiny.pth
 endif
 
-ablation: $(BIN)/.all ## the paper's ablation: neither, shape_only, boundary_only, full
+ablation: $(BIN)/.all ## the paper's ablation on tiny's encoder, an hour or more: DATA= ARGS='--seeds 0,1,2'
 	$(BIN)/python benchmarks/ablation.py --out $(or $(OUT),runs/ablation) --data-root $(DATA) $(ARGS)
 
 bench: $(BIN)/.all ## measure speed: generator, trainer, evaluation
@@ -149,7 +153,7 @@ bench: $(BIN)/.all ## measure speed: generator, trainer, evaluation
 	$(BIN)/python benchmarks/bench_click.py
 
 weights: $(BIN)/.all ## download SAM's own weights and check their SHA-256: MODEL=vit_b|vit_l|vit_h
-	$(BIN)/synthfm-train weights --model $(MODEL) $(if $(OUT),--out $(OUT))
+	$(BIN)/synthfm-train weights --model $(patsubst tiny,vit_b,$(MODEL)) --out $(or $(OUT),$(WEIGHTS))
 
 test: $(BIN)/.all ## run the tests (the same set-up first)
 	$(BIN)/python -m pytest $(ARGS)

@@ -4,7 +4,8 @@
 
 For every preset and seed it runs the three programs as a user would; each goes on where it stopped, so the
 same command continues an interrupted ablation. Only the generator's preset differs between the columns:
-number and size of images, model, steps, batch and every seed are the same.
+number and size of images, model, steps, batch and every seed are the same. Unless told otherwise it trains
+decoders from scratch behind the frozen encoder of `tiny`, from its embedding cache.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from evaluation import tables, typeset
 from evaluation.scores import read_scores
 
 PRESETS = ("neither", "shape_only", "boundary_only", "full")
+SHORT = (
+    "--accelerator cpu --devices 1 --set optim.warmup=50 --set optim.ema=0.98 --set validate_every=500 "
+    "--set stream.val_images=8 --set prompts.mix.point=5"
+)
+"""What a run of some hundred steps needs of `decoder_cpu`."""
 
 
 def call(program: str, *arguments: object) -> None:
@@ -61,7 +67,7 @@ def ablation_table(scores: dict[int, pd.DataFrame]) -> typeset.Grid:
 @click.command()
 @click.option("--data-root", type=click.Path(path_type=Path), required=True, help="Where the datasets lie.")
 @click.option("--datasets", default="chaos-ct,msd-hippocampus,hc18,busi", show_default=True)
-@click.option("--prompts", default="box,point1", show_default=True)
+@click.option("--prompts", default="box,box_loose,point1", show_default=True)
 @click.option("--limit", type=int, default=40, show_default=True, help="Cases a dataset.")
 @click.option(
     "--presets",
@@ -70,11 +76,21 @@ def ablation_table(scores: dict[int, pd.DataFrame]) -> typeset.Grid:
     help="The generator's, or YAML files; a column is called by the file's name.",
 )
 @click.option("--num", type=int, default=1000, show_default=True, help="Images per preset.")
-@click.option("--size", type=int, default=128, show_default=True, help="Their side in pixels.")
-@click.option("--steps", type=int, default=600, show_default=True, help="Training steps of each model.")
-@click.option("--train-preset", default="tiny_cpu", show_default=True)
-@click.option("--train-args", default="", help="Further arguments for synthfm-train run, in one string.")
-@click.option("--embed", help="Train from an embedding cache of this encoder, 'tiny' for one.")
+@click.option("--size", type=int, default=256, show_default=True, help="Their side in pixels.")
+@click.option("--steps", type=int, default=500, show_default=True, help="Training steps of each model.")
+@click.option("--train-preset", default="decoder_cpu", show_default=True)
+@click.option(
+    "--train-args",
+    default=SHORT,
+    show_default=True,
+    help="Further arguments for synthfm-train run, in one string.",
+)
+@click.option(
+    "--embed",
+    default="tiny",
+    show_default=True,
+    help="Train from an embedding cache of this encoder; '' for none.",
+)
 @click.option("--seeds", default="0", show_default=True, help="Seeds of generator and training, by commas.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/ablation"), show_default=True)
 def main(
@@ -88,7 +104,7 @@ def main(
     steps: int,
     train_preset: str,
     train_args: str,
-    embed: str | None,
+    embed: str,
     seeds: str,
     out: Path,
 ) -> None:

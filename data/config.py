@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import json
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -175,12 +177,36 @@ def _model_in(annotation: Any) -> Any:
     return annotation
 
 
-def describe_preset(path: Path) -> str:
-    """One line on a preset: the comment with which its file begins, else its settings."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    comment = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        comment.append(line.lstrip("# ").strip())
-    return " ".join(comment) or "; ".join(line.strip() for line in lines if line.strip())
+def list_presets(folder: Path) -> list[str]:
+    """A line on each preset of a folder: its name, and the first sentence of the file's first comment."""
+    lines = []
+    for name in preset_names(folder):
+        text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+        comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+        sentence, _, _ = " ".join(line.strip("# ") for line in comment).partition(". ")
+        lines.append(f"{name:<22}{sentence.rstrip('.')}")
+    return lines
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 4) -> str:
+    """What differs between two nested settings, as ``key.sub: OLD there, NEW now; ...``; empty if nothing.
+
+    They are compared as JSON shows them (a tuple is a list, a path its text). At most so many keys are named.
+    """
+    before, after = (_flat(json.loads(json.dumps(values, default=str))) for values in (old, new))
+    pairs = {
+        key: (before.get(key, "not set"), after.get(key, "not set")) for key in sorted({*before, *after})
+    }
+    found = [
+        f"{key.removeprefix('config.')}: {there!s:.80} there, {now!s:.80} now"
+        for key, (there, now) in pairs.items()
+        if there != now
+    ]
+    return "; ".join(found[:most]) + ("; ..." if len(found) > most else "")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -24,6 +24,14 @@ def check_jobs(jobs: int) -> None:
         raise InputError(f"--jobs {jobs}: a number from 1, or -1 for one a core")
 
 
+def separated(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback of an option that may be repeated and may hold several values, separated by commas."""
+    parts = tuple(part for value in values for part in value.split(",") if part)
+    if values and not parts:  # as from a variable that is not set
+        raise InputError(f"{option.opts[0]} is given, but empty")
+    return parts
+
+
 class NamedPath(click.Path):
     """A path; an empty one, as from a variable that is not set, is not the current folder."""
 

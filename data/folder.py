@@ -80,18 +80,27 @@ def describe_shard(path: Path) -> ShardInfo:
         )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it, so that it is never seen half-written."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write a file to, which becomes `path` when the block ends: never half-written.
+
+    What was at `path` before stays whole, and the temporary file goes, if the block fails.
+    """
     partial = path.with_name(path.name + PARTIAL)
     try:
-        with open(partial, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
+        yield partial
+        with open(partial, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file, see :func:`replacing`."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -84,11 +84,12 @@ class Case:
 
 
 @dataclass(frozen=True)
-class CaseFailure:
-    """A file that could not become a case, and why."""
+class Failure:
+    """What could not be scored, and why; `method` is empty where the case itself could not be read."""
 
     dataset: str
     case: str
+    method: str
     file: str
     reason: str
 
@@ -105,7 +106,7 @@ class NothingFound(InputError):
 
 def iter_cases(
     descriptor: Descriptor, root: str | Path, *, limit: int | None = None
-) -> Iterator[Case | CaseFailure]:
+) -> Iterator[Case | Failure]:
     """All cases of a dataset, in a fixed order; no more than one volume is in memory.
 
     Parameters
@@ -119,7 +120,7 @@ def iter_cases(
 
     Yields
     ------
-    Case or CaseFailure
+    Case or Failure
         A failure costs what its file holds; the rest goes on.
 
     Raises
@@ -174,7 +175,7 @@ def spread(count: int, wanted: int) -> list[int]:
     return [(2 * k + 1) * count // (2 * wanted) for k in range(wanted)]
 
 
-def _entry_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Iterator[Case | CaseFailure]:
+def _entry_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Iterator[Case | Failure]:
     """Cases of one image, volume or 4-D file."""
     if entry.frame != "each":
         yield from _volume_cases(descriptor, entry, share)
@@ -197,11 +198,11 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _failure(descriptor: Descriptor, entry: Entry, file: Path, reason: str) -> CaseFailure:
-    return CaseFailure(descriptor.name, entry.id, str(file), reason)
+def _failure(descriptor: Descriptor, entry: Entry, file: Path, reason: str) -> Failure:
+    return Failure(descriptor.name, entry.id, "", str(file), reason)
 
 
-def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Iterator[Case | CaseFailure]:
+def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Iterator[Case | Failure]:
     options = descriptor.image
     if not entry.masks:
         for kind in entry.wanted:
@@ -227,7 +228,7 @@ def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> It
 
 def _slice_cases(
     descriptor: Descriptor, entry: Entry, volume: Volume, structures: Structures, share: int | None
-) -> Iterator[Case | CaseFailure]:
+) -> Iterator[Case | Failure]:
     """Cut a volume into slices and keep those, and the objects in them, that the descriptor asks for."""
     view = view_of(volume, descriptor.orientation, descriptor.slices.plane)
     image = view.slices(volume.array)
@@ -243,7 +244,7 @@ def _slice_cases(
         name = entry.id if volume.flat else f"{entry.id}/{view.letter}{k:03d}"
         problem = bad_slice(image[k])
         if problem:
-            yield CaseFailure(descriptor.name, name, str(entry.image), problem)
+            yield Failure(descriptor.name, name, "", str(entry.image), problem)
             continue
         objects = [
             Object(

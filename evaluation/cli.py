@@ -22,14 +22,6 @@ def main(verbose: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _split(_: Any, option: Any, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Options that may be repeated and may hold several, separated by commas."""
-    parts = tuple(part for value in values for part in value.split(",") if part)
-    if values and not parts:  # as from a variable that is not set
-        raise InputError(f"{option.opts[0]} is given, but empty")
-    return parts
-
-
 _data = [
     click.option(
         "--data-root",
@@ -43,11 +35,14 @@ _data = [
         "datasets",
         multiple=True,
         required=True,
-        callback=_split,
+        callback=console.separated,
         help="NAME (see 'datasets'), FILE.yaml or a folder of shards; repeat or separate by commas.",
     ),
     click.option(
-        "--prompts", multiple=True, callback=_split, help="Prompt settings, e.g. box,point1,clicks:5."
+        "--prompts",
+        multiple=True,
+        callback=console.separated,
+        help="Prompt settings, e.g. box,point1,clicks:5.",
     ),
     click.option("--limit", type=click.IntRange(min=1), help="At most this many cases a dataset."),
     click.option("--seed", type=click.IntRange(min=0), help="Root seed of the prompts."),
@@ -70,10 +65,11 @@ def _config(preset: str, overrides: tuple[str, ...], prompts: tuple[str, ...], *
 
 
 @main.command()
-@click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=_split,
+@click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=console.separated,
               help="A SAM-format checkpoint (or 'tiny', the embedded one); repeat for several.")  # fmt: skip
 @_data_options
-@click.option("--method", "methods", multiple=True, callback=_split, default=("ellipse",), show_default=True,
+@click.option("--method", "methods", multiple=True, callback=console.separated, default=("ellipse",),
+              show_default=True,
               help="As 'methods' lists them, zoom:FILE or medsam:FILE say; 'none' for none.")  # fmt: skip
 @click.option("--out", type=NamedPath(), required=True, help="Folder of the run.")
 @click.option("--baseline", help="Method that the others are tested against.")
@@ -154,12 +150,14 @@ def report(folder: Path, baseline: str | None) -> None:
 
 @main.command()
 @click.argument("files", nargs=-1, type=NamedPath())
-@click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=_split,
+@click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=console.separated,
               help="As for 'run'. Without it and --method: 'tiny', with one look and with two.")  # fmt: skip
-@click.option("--method", "methods", multiple=True, callback=_split, help="As for 'run'.")
+@click.option("--method", "methods", multiple=True, callback=console.separated, help="As for 'run'.")
 @click.option("--data-root", type=NamedPath(), default=Path("."), show_default=True,
               help="Folder under which the datasets lie.")  # fmt: skip
-@click.option("--dataset", "datasets", multiple=True, callback=_split, help="As for 'run'; none are needed.")
+@click.option(
+    "--dataset", "datasets", multiple=True, callback=console.separated, help="As for 'run'; none are needed."
+)
 @click.option("--limit", type=click.IntRange(min=1), default=40, show_default=True, help="Cases a dataset.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
@@ -224,6 +222,15 @@ def list_methods() -> None:
     for name, (text, _) in SETTINGS.items():
         click.echo(f"  {name:<16}{text}")
     click.echo(f"  {'clicks:K':<16}K rounds, each next click in the middle of the largest error")
+
+
+@main.command()
+def presets() -> None:
+    """List the presets: prompt settings under one name."""
+    from data.config import list_presets
+    from evaluation.config import PRESETS
+
+    click.echo("\n".join(list_presets(PRESETS)))
 
 
 @main.command("datasets")

@@ -12,13 +12,12 @@ from tqdm import tqdm
 
 from data.console import InputError
 from data.folder import write_atomically
-from evaluation.cases import Case
+from evaluation.cases import Case, Failure
 from evaluation.config import EvalConfig
 from evaluation.methods.masks import PROMPTS, mask_file
 from evaluation.overlays import slug
 from evaluation.prompting import Prompt, is_interactive
 from evaluation.run import case_prompts, object_key, read_cases
-from evaluation.scores import Failure
 
 if TYPE_CHECKING:
     from evaluation.descriptor import Descriptor

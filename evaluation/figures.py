@@ -99,7 +99,7 @@ def clicks(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
             colour = colours[str(method)]
             axis.plot(turns, means, "o-", color=colour, markersize=3.5, label=str(method))
             axis.fill_between(turns, low, high, color=colour, alpha=0.18, linewidth=0)
-        for target in (0.85, 0.90):
+        for target in tables.TARGETS:
             axis.axhline(target, color="0.75", linewidth=0.7, linestyle=":")
         axis.set(title=dataset, xlabel="clicks", ylabel="DSC", ylim=(0, 1.02))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))

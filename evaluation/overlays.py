@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from data.folder import PARTIAL
+from data.folder import replacing
 from data.prompts import tight_box
 
 if TYPE_CHECKING:
     from evaluation.cases import Case
+    from evaluation.prompting import Prompt
     from evaluation.run import Answer
 
 PANEL = 224
@@ -69,9 +70,8 @@ class Gallery:
         kept = self._chosen([*others, name])
         if name in kept and name not in others:
             folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / (name + PARTIAL)
-            panels(case, by_method).save(partial, format="PNG", compress_level=1)
-            partial.replace(folder / name)
+            with replacing(folder / name) as partial:
+                panels(case, by_method).save(partial, format="PNG", compress_level=1)
         for gone in set(others) - kept:
             (folder / gone).unlink()
 
@@ -125,7 +125,7 @@ def panel(
     window: tuple[int, int, int, int],
     mask: NDArray[np.bool_],
     answer: Answer | None,
-    prompt: object,
+    prompt: Prompt | None,
 ) -> Image.Image:
     """The window of an image with the reference's outline, an answer's and a prompt, those that are given."""
 
@@ -143,15 +143,14 @@ def panel(
     return picture
 
 
-def _draw_prompt(picture: Image.Image, prompt: object, window: tuple[int, int, int, int]) -> None:
+def _draw_prompt(picture: Image.Image, prompt: Prompt, window: tuple[int, int, int, int]) -> None:
     draw = ImageDraw.Draw(picture)
     scale = PANEL / (window[2] - window[0])
-    box = getattr(prompt, "box", None)
-    if box is not None:
-        corners = (np.asarray(box).reshape(2, 2) - window[:2]) * scale
+    if prompt.box is not None:
+        corners = (np.asarray(prompt.box).reshape(2, 2) - window[:2]) * scale
         last = np.maximum(corners[1] - 1, corners[0])  # a thin box may be less than a pixel of the panel
         draw.rectangle([*corners[0], *last], outline=BOX)
-    for point, label in zip(getattr(prompt, "points", ()), getattr(prompt, "labels", ()), strict=True):
+    for point, label in zip(prompt.points, prompt.labels, strict=True):
         x, y = (np.asarray(point, float) + 0.5 - window[:2]) * scale
         colour = POSITIVE if label else NEGATIVE
         draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=colour, outline="black")

@@ -133,7 +133,8 @@ def _extras(scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, str]]:
         ),
         "clicks": (
             tables.clicks_to_reach(scores),
-            "Number of clicks to a DSC of 0.85 and 0.90; never reached counts as k",
+            f"Number of clicks to a DSC of {' and '.join(map(str, tables.TARGETS))}; "
+            "never reached counts as k",
         ),
         "calibration": (
             tables.calibration(scores),

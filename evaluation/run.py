@@ -18,11 +18,11 @@ from tqdm import tqdm
 from data.console import Failed
 from data.folder import write_atomically
 from evaluation import metrics, overlays, prompting
-from evaluation.cases import Case, NothingFound, Object, iter_cases
+from evaluation.cases import Case, Failure, NothingFound, Object, iter_cases
 from evaluation.config import EvalConfig
 from evaluation.methods import Method, Predicted
 from evaluation.prompting import Prompt
-from evaluation.scores import FAILURES, Done, Failure, Row, ScoresFile, to_csv
+from evaluation.scores import FAILURES, Done, Row, ScoresFile, to_csv
 
 if TYPE_CHECKING:
     from evaluation.descriptor import Descriptor
@@ -104,11 +104,7 @@ def run(
 def read_cases(descriptor: Descriptor, root: Path, *, limit: int | None) -> Iterator[Case | Failure]:
     """A dataset's cases, and what of it cannot be read: all of it, where nothing is under the root."""
     try:
-        for item in iter_cases(descriptor, root, limit=limit):
-            if isinstance(item, Case):
-                yield item
-            else:
-                yield Failure(item.dataset, item.case, "", item.file, item.reason)
+        yield from iter_cases(descriptor, root, limit=limit)
     except NothingFound as error:
         yield Failure(descriptor.name, "", "", str(root), error.reason)
 

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.config import differences
 from data.console import InputError
 from data.folder import write_atomically
+from evaluation.cases import Failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,17 +85,6 @@ class Row:
     prompt_seed: int
     encode_seconds: float
     predict_seconds: float
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What could not be scored, and why; `method` is empty where the case itself could not be read."""
-
-    dataset: str
-    case: str
-    method: str
-    file: str
-    reason: str
 
 
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
@@ -185,13 +176,11 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     if before != settings and not _has_rows(folder / SCORES):  # nothing was scored: nothing is mixed
         write_atomically(path, json.dumps(settings, indent=1) + "\n")
         return
-    for key in {**before, **settings}:
-        old, new = before.get(key), settings.get(key)
-        if old != new:
-            raise InputError(
-                f"{folder}: holds scores made with {key} = {_brief(_differing(old, new))}, now it is "
-                f"{_brief(_differing(new, old))}; give another --out, or the settings of before to go on"
-            )
+    if found := differences(before, settings):
+        raise InputError(
+            f"{folder}: holds scores made with other settings ({found}); give another --out, or the settings "
+            "of before to go on"
+        )
 
 
 def _has_rows(path: Path) -> bool:
@@ -199,18 +188,6 @@ def _has_rows(path: Path) -> bool:
         return False
     with open(path, encoding="utf-8") as handle:
         return bool(handle.readline() and handle.readline())
-
-
-def _differing(value: Any, other: Any) -> Any:
-    """What of a value is not in the other: of a mapping the entries that differ."""
-    if not isinstance(value, dict) or not isinstance(other, dict):
-        return value
-    return {name: item for name, item in value.items() if name not in other or other[name] != item}
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def fingerprint(paths: Sequence[Path], folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from data.console import InputError, check_jobs
 from data.folder import MANIFEST, locked, sha256
 from evaluation import methods as registry
-from evaluation.cases import NothingFound
+from evaluation.cases import Failure, NothingFound
 from evaluation.config import EvalConfig
 from evaluation.descriptor import Descriptor, load_descriptor
 from evaluation.layout import entries, files
@@ -20,7 +20,7 @@ from evaluation.methods import Method, Unavailable
 from evaluation.methods import masks as saved
 from evaluation.prompting import is_interactive
 from evaluation.run import run
-from evaluation.scores import Failure, claim, fingerprint, read_scores
+from evaluation.scores import claim, fingerprint, read_scores
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,10 @@ def load_datasets(names: Sequence[str], root: Path) -> list[Descriptor]:
         If a dataset is unknown or given twice, or nothing of any is under the root.
     """
     if not root.is_dir():
-        raise InputError(f"--data-root {root}: no such folder")
+        raise InputError(
+            f"--data-root {root}: no such folder; give the one in which the datasets lie "
+            "('synthfm-eval datasets' lists them)"
+        )
     descriptors = [load_descriptor(name) for name in dict.fromkeys(names)]
     seen: dict[str, str] = {}
     for descriptor, name in zip(descriptors, dict.fromkeys(names), strict=True):

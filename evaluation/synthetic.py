@@ -10,11 +10,11 @@ import numpy as np
 from data.console import InputError
 from data.folder import shard_paths
 from data.shards import Sample, Shard, object_masks
-from evaluation.cases import Case, CaseFailure, Object, limit_objects, spread
+from evaluation.cases import Case, Failure, Object, limit_objects, spread
 from evaluation.schema import Descriptor
 
 
-def shard_cases(descriptor: Descriptor, limit: int | None) -> Iterator[Case | CaseFailure]:
+def shard_cases(descriptor: Descriptor, limit: int | None) -> Iterator[Case | Failure]:
     """Cases of a folder of shards: the structure of an object is its shape family, its mask its own label and
     those of all objects in it."""
     folder = str(descriptor.shards)
@@ -31,7 +31,7 @@ def shard_cases(descriptor: Descriptor, limit: int | None) -> Iterator[Case | Ca
             try:
                 Shard(path).close()
             except InputError as error:
-                yield CaseFailure(descriptor.name, path.name, str(path), str(error))
+                yield Failure(descriptor.name, path.name, "", str(path), str(error))
         elif len(here):
             yield from _shard(descriptor, path, here.tolist())
 
@@ -44,7 +44,7 @@ def _count(path: Path) -> int:
         return 0
 
 
-def _shard(descriptor: Descriptor, path: Path, positions: list[int]) -> Iterator[Case | CaseFailure]:
+def _shard(descriptor: Descriptor, path: Path, positions: list[int]) -> Iterator[Case | Failure]:
     with Shard(path) as shard:
         for position in positions:
             name = f"{int(shard.index[position]):08d}"
@@ -52,7 +52,7 @@ def _shard(descriptor: Descriptor, path: Path, positions: list[int]) -> Iterator
                 sample = shard[position]
                 objects = _objects(sample, descriptor.slices.min_area)
             except (InputError, ValueError) as error:
-                yield CaseFailure(descriptor.name, name, str(path), str(error))
+                yield Failure(descriptor.name, name, "", str(path), str(error))
                 continue
             kept = limit_objects(objects, descriptor.slices.max_objects, name)
             if kept:

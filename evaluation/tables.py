@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,8 @@ PATIENT = "patient"
 """The column of what is independent: the unit of intervals and tests."""
 METRICS = {"dsc": "DSC", "surface_dice": "surface Dice", "hd95": "HD95", "iou": "IoU"}
 HIGHER_IS_BETTER = {"dsc": True, "surface_dice": True, "iou": True, "hd95": False}
+TARGETS = (0.85, 0.9)
+"""The DSC that clicks are counted to."""
 
 
 def method_names(scores: pd.DataFrame) -> list[str]:
@@ -119,12 +120,11 @@ def _paired(group: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     return pd.DataFrame({"value": part[metric], PATIENT: part[PATIENT]})
 
 
-def by_modality(scores: pd.DataFrame, metric: str = "dsc", *, seed: int = 0) -> pd.DataFrame:
-    """Mean over the rows (dataset x structure) of each modality: every structure weighs the same.
+def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean DSC over the rows (dataset x structure) of each modality: every structure weighs the same.
 
     ``all`` is the mean over all rows. The interval resamples the patients of each dataset, with all their
-    structures; a dataset of one patient adds nothing to its width. HD95 is averaged where all rows have one
-    unit.
+    structures; a dataset of one patient adds nothing to its width.
 
     Returns
     -------
@@ -132,8 +132,6 @@ def by_modality(scores: pd.DataFrame, metric: str = "dsc", *, seed: int = 0) -> 
         ``prompt``, ``modality``, ``method``, ``rows``, ``n``, ``mean``, ``low``, ``high``.
     """
     rows, _ = common(last_round(scores))
-    if metric == "hd95" and rows["unit"].nunique() > 1:
-        return pd.DataFrame(columns=["prompt", "modality", "method", "rows", "n", "mean", "low", "high"])
     kinds = list(dict.fromkeys(rows["modality"]))
     lines = []
     for prompt in dict.fromkeys(rows["prompt"]):
@@ -143,11 +141,11 @@ def by_modality(scores: pd.DataFrame, metric: str = "dsc", *, seed: int = 0) -> 
                 part = here[here["method"] == method]
                 if part.empty:
                     continue
-                rng, means = np.random.default_rng(seed), np.zeros(statistics.RESAMPLES)
-                each = part.groupby(["dataset", "structure"], sort=False)[metric].mean()
+                rng, means = np.random.default_rng(0), np.zeros(statistics.RESAMPLES)
+                each = part.groupby(["dataset", "structure"], sort=False)["dsc"].mean()
                 for dataset, group in part.groupby("dataset", sort=False):
                     drawn = statistics.bootstrap_means(
-                        group[metric].to_numpy(float),
+                        group["dsc"].to_numpy(float),
                         group[PATIENT].to_numpy(str),
                         rng,
                         rows=group["structure"].to_numpy(str),
@@ -185,8 +183,8 @@ def stacked(scores: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=pixels).reset_index()
 
 
-def clicks_to_reach(scores: pd.DataFrame, targets: Sequence[float] = (0.85, 0.90)) -> pd.DataFrame:
-    """Number of clicks until the DSC first reaches a target (NoC), for the ``clicks:k`` settings.
+def clicks_to_reach(scores: pd.DataFrame) -> pd.DataFrame:
+    """Number of clicks until the DSC first reaches each of :data:`TARGETS` (NoC), for ``clicks:k``.
 
     As in interactive segmentation, an object that never reaches it counts k clicks; ``missed`` is the share
     of those.
@@ -203,7 +201,7 @@ def clicks_to_reach(scores: pd.DataFrame, targets: Sequence[float] = (0.85, 0.90
         dsc = grouped.to_numpy()
         line: dict[str, Any] = dict(zip(["prompt", "dataset", "structure", "method"], key, strict=True))
         line["n"] = len(dsc)
-        for target in targets:
+        for target in TARGETS:
             reached = dsc >= target
             clicks = np.where(reached.any(1), reached.argmax(1) + 1, dsc.shape[1])
             line[f"noc{target * 100:.0f}"] = clicks.mean()

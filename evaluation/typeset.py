@@ -54,15 +54,15 @@ def grids(summary: pd.DataFrame, metric: str = "dsc") -> Iterator[Grid]:
         yield Grid(title, ["dataset", "structure", "objects / patients"], methods, rows, decimals)
 
 
-def modality_grid(table: pd.DataFrame, metric: str = "dsc") -> Grid:
+def modality_grid(table: pd.DataFrame) -> Grid:
     """The summary by modality as one grid."""
     methods = list(dict.fromkeys(table["method"]))
     rows = []
     for (prompt, modality), line in table.groupby(["prompt", "modality"], sort=False):
         labels = [str(prompt), str(modality), f"{line['rows'].iloc[0]} / {line['n'].iloc[0]}"]
-        rows.append((labels, _cells(line, methods, metric)))
+        rows.append((labels, _cells(line, methods, "dsc")))
     head = ["prompt", "modality", "structures / objects"]
-    return Grid(f"{METRICS[metric]} by modality", head, methods, rows, 1 if metric == "hd95" else 3)
+    return Grid(f"{METRICS['dsc']} by modality", head, methods, rows, 3)
 
 
 def plain_grid(table: pd.DataFrame, title: str) -> Grid:

@@ -18,16 +18,16 @@ LARGEST = 0.2
 def move_outlines(canvas: Canvas, by: float) -> None:
     """Move the outlines of all objects by `by` pixels, outward (> 0) or inward, by less where one is thin.
 
-    An object grows only over what belongs to the same object as itself (or to none), so objects that touch
-    keep their border; it gives back only what shows itself, so what lies in it keeps its place. An object in
-    one piece stays in one: nothing of it jumps over a thin neighbour, and what is cut off at a neck is given
-    back too, or, where something lies in that, the outline is left. The image is made before: its edges stay
-    where they are. The canvas is changed.
+    An object grows only over what belongs to the same object as itself (or to none), so objects that
+    touch keep their border; it gives back only what shows itself, so what lies in it keeps its place. An
+    object in one piece stays in one: nothing of it jumps over a thin neighbour, and what is cut off at a
+    neck is given back too, or, where something lies in that or too little would remain, the outline is
+    left. The image is made before: its edges stay where they are. The canvas is changed.
     """
     owners = _owners(canvas.regions)
     for k, region in enumerate(canvas.regions):
         if region.is_object:
-            canvas.regions[k] = _moved(canvas.region, region, by, owners)
+            canvas.regions[k] = _moved(canvas.region, region, by, owners, canvas.min_area)
 
 
 def _owners(regions: list[Region]) -> NDArray[np.uint8]:
@@ -39,7 +39,9 @@ def _owners(regions: list[Region]) -> NDArray[np.uint8]:
     return owners
 
 
-def _moved(numbers: NDArray[np.uint8], region: Region, by: float, owners: NDArray[np.uint8]) -> Region:
+def _moved(
+    numbers: NDArray[np.uint8], region: Region, by: float, owners: NDArray[np.uint8], min_area: int
+) -> Region:
     """The region with its outline moved, and the map of region numbers (H, W) with it."""
     margin = 1 + max(0, int(np.ceil(by)))
     bottom, right = region.top + region.mask.shape[0], region.left + region.mask.shape[1]
@@ -59,7 +61,7 @@ def _moved(numbers: NDArray[np.uint8], region: Region, by: float, owners: NDArra
     if keep_largest(mask.astype(np.uint8)) == np.count_nonzero(mask):
         keep_largest(after)
     gained, lost = (after > 0) & ~mask, mask & (after == 0)
-    if (lost & ~own).any():
+    if (lost & ~own).any() or np.count_nonzero(after) < min_area:
         return region
     shown[gained], shown[lost] = region.number, region.parent
     return replace(region, top=top, left=left, mask=after)

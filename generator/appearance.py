@@ -117,11 +117,16 @@ def _means(
     mean = np.zeros(256, np.float32)
     ground = "soft" if modality == "US" else "air"
     mean[0] = palette.values[ground] if rng.random() < 0.8 else rng.uniform(0, 1)
+    # What lies beyond a CT's window is shown as black or white: a step is seen from there.
+    ends = (0.0, 1.0) if modality == "CT" else (-np.inf, np.inf)
+    if modality == "CT":
+        low, width = palette.window
+        mean[OUTSIDE] = (-1000 - low) / width
     texture_only: set[int] = set()
     for region in canvas.regions:
         value = palette.values[region.tissue] + rng.normal(0, palette.spread)
         if region.is_object:
-            against = mean[_reference(contacts, region, rng)]
+            against = np.clip(mean[_reference(contacts, region, rng)], *ends)
             sign = 1 if rng.random() < 0.5 else -1
             if rng.random() < config.appearance.relative_share:
                 step = sign * np.exp(rng.uniform(*np.log(config.appearance.contrast)))
@@ -129,10 +134,11 @@ def _means(
             if boundary.enabled and rng.random() < boundary.low_contrast_share:
                 value = against + sign * rng.uniform(*boundary.low_contrast)
             elif config.texture.enabled and rng.random() < config.texture.texture_only_share:
-                value = mean[region.parent]
+                value = np.clip(mean[region.parent], *ends)
                 texture_only.add(region.number)
         if not boundary.enabled:
-            value = _stand_out(value, mean[_rivals(canvas, contacts, region)], boundary.least_contrast)
+            rivals = np.clip(mean[_rivals(canvas, contacts, region)], *ends)
+            value = _stand_out(value, rivals, boundary.least_contrast)
         mean[region.number] = value
     return mean, texture_only
 
@@ -159,7 +165,7 @@ def _stand_out(value: float, taken: NDArray[np.float32], least: float) -> float:
         return value
     choices = np.concatenate([[value], taken - 1.02 * least, taken + 1.02 * least])
     free = np.abs(choices[:, None] - taken).min(1) >= least
-    inside = free & (choices > -0.05) & (choices < 1.05)
+    inside = free & (choices >= 0) & (choices <= 1)
     usable = choices[inside] if inside.any() else choices[free]
     return float(usable[np.argmin(np.abs(usable - value))])
 

@@ -7,8 +7,8 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from data.config import differences
 from data.console import InputError
 from data.folder import MANIFEST, UNFINISHED, Manifest, ShardInfo, locked, parse_manifest, write_manifest
 from data.shards import PARTIAL
@@ -67,39 +67,11 @@ def _compare(folder: Path, plan: Manifest) -> dict[str, ShardInfo]:
     known: dict[str, ShardInfo] = {}
     for path in found:  # both are there where a rerun of a finished folder was interrupted
         manifest = parse_manifest(path)
-        differences = _differences(manifest, plan)
-        if differences:
-            shown = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
+        before, asked = (dataclasses.asdict(dataclasses.replace(m, shards=())) for m in (manifest, plan))
+        if others := differences(before, asked):
             raise InputError(
-                f"{folder}: holds a dataset of other settings: {shown}. Repeat the folder's own settings, "
+                f"{folder}: holds a dataset of other settings: {others}. Repeat the folder's own settings, "
                 "or give another --out"
             )
         known |= {line.file: line for line in manifest.shards}
     return known
-
-
-def _differences(old: Manifest, new: Manifest) -> list[str]:
-    """What differs between the settings of two manifests, as ``key is OLD there, NEW asked``."""
-
-    def settings(manifest: Manifest) -> dict[str, Any]:
-        content = dataclasses.asdict(manifest)
-        content.pop("shards")
-        return _flat(content)
-
-    before, after = settings(old), settings(new)
-    missing = "not set"
-    return [
-        f"{key.removeprefix('config.')} is {before.get(key, missing)} there, {after.get(key, missing)} asked"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, missing) != after.get(key, missing)
-    ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

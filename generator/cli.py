@@ -20,6 +20,7 @@ IMAGE = NamedPath(dir_okay=False)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="synthfm")
 def main() -> None:
     """Make synthetic medical images with label maps and prompts, and look at them."""
 
@@ -86,12 +87,10 @@ def run(
 @main.command()
 def presets() -> None:
     """List the presets."""
-    from data.config import describe_preset
-    from generator.config import PRESETS, load_config
+    from data.config import list_presets
+    from generator.config import PRESETS
 
-    for path in sorted(PRESETS.glob("*.yaml")):
-        load_config(path.stem)
-        click.echo(f"{path.stem:<16}{describe_preset(path)}")
+    click.echo("\n".join(list_presets(PRESETS)))
 
 
 @main.command()

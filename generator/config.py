@@ -25,13 +25,13 @@ LARGEST_SHARE = 0.9
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
-Span = Annotated[tuple[float, float], pydantic.AfterValidator(rising)]
-Positive = Annotated[
-    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], pydantic.AfterValidator(rising)
-]
-NotNegative = Annotated[
-    tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], pydantic.AfterValidator(rising)
-]
+# Nothing is drawn beyond a thousand: far below it images show nothing any more, far above it is overflow.
+_Real = Annotated[float, Field(ge=-1000, le=1000)]
+Span = Annotated[tuple[_Real, _Real], pydantic.AfterValidator(rising)]
+_Positive = Annotated[float, Field(gt=0, le=1000)]
+Positive = Annotated[tuple[_Positive, _Positive], pydantic.AfterValidator(rising)]
+_NotNegative = Annotated[float, Field(ge=0, le=1000)]
+NotNegative = Annotated[tuple[_NotNegative, _NotNegative], pydantic.AfterValidator(rising)]
 
 
 _Look = Annotated[int, Field(ge=1, le=8)]
@@ -136,12 +136,14 @@ class PromptsConfig(Config):
 class ShapesConfig(Config):
     """The shape-aware module.
 
-    `anatomical: false` leaves ellipses in an ellipse. `deformation` is the standard deviation over the
-    frame's side of the nodes between which the scene's displacement runs smoothly; its own is 0.57 of that.
-    `crop_share` of the scenes zoom in on a structure, `distant_share` show a small body in a large field,
-    `turned_share` are turned by any angle; the plans `crop` and `tiles` have a zoom of their own, and the
-    ultrasound plans that place the probe are never distant or turned. Of the objects `two_tissue_share` hold
-    regions of another tissue, `pieces_share` get a second piece apart from the first where there is room.
+    An object has `min_area` pixels at least, an image `max_objects` objects at most. `anatomical: false`
+    leaves ellipses in an ellipse. `deformation` is the standard deviation over the frame's side of the
+    nodes between which the scene's displacement runs smoothly; its own is 0.57 of that. `crop_share` of
+    the scenes zoom in on a structure, `distant_share` show a small body in a large field, `turned_share`
+    are turned by any angle; the plans `crop` and `tiles` have a zoom of their own, and the ultrasound
+    plans that place the probe are never distant or turned. Of the objects `two_tissue_share` hold
+    regions of another tissue, `pieces_share` get a second piece apart from the first where there is
+    room.
     """
 
     anatomical: bool = True
@@ -160,14 +162,15 @@ class BoundaryConfig(Config):
     """The boundary-aware module; `enabled: false` leaves sharp, separate objects that stand out.
 
     Of the objects, `low_contrast_share` differ from the parent or a touching neighbour by a mean within
-    `low_contrast`, `weak_edge_share` have stretches of outline that vanish, `capsule_share` a thin bright or
-    dark rim, `leak_share` a narrow bridge of their grey value and texture across the border into a neighbour
-    (the label map does not follow it), `gap_share` keep 1 to 3 pixels between them and what they would touch,
-    `touching_share` get another neighbour along their outline. `edge_width` is the standard deviation of the
-    blur of all edges in thousandths of the frame's side, drawn per image, and 0.35 pixels at least. In
-    `margin_share` of the images all outlines run outside of the edges (> 0) or inside, as people draw them,
-    by `margin` in thousandths of the frame's side. With the module off, an object's mean differs by
-    `least_contrast` from all that it touches but its own parts.
+    `low_contrast`, `weak_edge_share` have stretches of outline that vanish, `capsule_share` a thin
+    bright or dark rim, `leak_share` a narrow bridge of their grey value and texture across the border
+    into a neighbour (the label map does not follow it), `gap_share` keep 1 to 3 pixels between them and
+    what they would touch, `touching_share` get another neighbour along their outline. `edge_width` is
+    the standard deviation of the blur of all edges in thousandths of the frame's side, drawn per image,
+    and 0.35 pixels at least; in `varying_edge_share` of the images it grows over the image to several
+    times that. In `margin_share` of the images all outlines run outside of the edges (> 0) or inside, as
+    people draw them, by `margin` in thousandths of the frame's side. With the module off, an object's
+    mean differs by `least_contrast` from all that it touches but its own parts.
     """
 
     enabled: bool = True
@@ -198,7 +201,7 @@ class TextureKinds(Weights):
 
 
 class TextureConfig(Config):
-    """Texture: its kinds and its standard deviation per region.
+    """Texture: its kinds and its standard deviation, `strength`, per tissue, as a share of the grey range.
 
     `texture_only_share` of the objects that are not of low contrast by `boundary.low_contrast_share` differ
     from their parent by texture alone. `shading` is the standard deviation of the nodes of a slow shading,
@@ -217,6 +220,8 @@ class AppearanceConfig(Config):
 
     `relative_share` of the objects differ from a neighbour by a step within `contrast`; `physical_share` of
     the CT, ultrasound and radiograph images have tissues in the order that physics gives them, others in any.
+    `gamma` is the exponent of the grey values in a quarter of the CT images and 0.6 of the others;
+    `inversion_share` of the images but ultrasound are shown as negatives.
     """
 
     contrast: Positive = (0.04, 0.9)
@@ -227,7 +232,11 @@ class AppearanceConfig(Config):
 
 
 class CTConfig(Config):
-    """CT: `noise` is its standard deviation over the window's width."""
+    """CT: `noise` is its standard deviation over the window's width.
+
+    Shares of the images: `streak_share` with dark bands between dense objects and streaks, `cupping_share`
+    darker in the middle, `circle_share` cut to the round field of view.
+    """
 
     noise: Positive = (0.008, 0.13)
     streak_share: Share = 0.3
@@ -239,7 +248,8 @@ class MRConfig(Config):
     """MR: `noise` is the standard deviation of either channel relative to white.
 
     `bias` is the standard deviation of the nodes of a smooth field, whose own is 0.6 of that; the signal is
-    multiplied by the field's exponential.
+    multiplied by the field's exponential. Shares of the images: `truncation_share` with k-space cut short
+    (ringing), `ghost_share` with ghosts, `thick_slice_share` from a thick slice.
     """
 
     noise: Positive = (0.005, 0.09)
@@ -250,7 +260,7 @@ class MRConfig(Config):
 
 
 class USConfig(Config):
-    """Ultrasound: dynamic range in dB, compounded looks, strength of shadows.
+    """Ultrasound: dynamic range in dB, compounded looks, `shadow` (0 none, 1 as physics has them).
 
     `speckle` is the standard deviation of the point-spread function across the beams at the focus, in pixels
     of a frame of 256 under a linear probe; along the beam it is 0.4 to 0.8 of that. In `covered_share` of the
@@ -265,7 +275,10 @@ class USConfig(Config):
 
 
 class GenericConfig(Config):
-    """Generic images: any noise, blur, shading (`bias`, as for MR) and grey-level curve."""
+    """Generic images: any noise, blur and shading (`bias`, as for MR).
+
+    `curve_share` of them have a grey-level curve that need not rise.
+    """
 
     noise: Positive = (0.004, 0.15)
     bias: Bias = (0.0, 0.3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 import itertools
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,13 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from data.console import InputError
-from data.shards import PARTIAL
+from data.folder import replacing
 
 Colour = tuple[int, int, int]
 PAPER: Colour = (250, 250, 248)
 INK: Colour = (34, 40, 49)
 GREY: Colour = (120, 126, 134)
-RULE: Colour = (222, 223, 220)
 BAR: Colour = (62, 117, 168)
 POSITIVE: Colour = (57, 217, 96)
 NEGATIVE: Colour = (255, 82, 82)
@@ -53,14 +51,9 @@ def check_png(path: Path) -> None:
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG under a temporary name and rename it."""
-    partial = path.with_name(path.name + PARTIAL)
-    try:
+    """Write a PNG, whole or not at all."""
+    with replacing(path) as partial:
         image.save(partial, format="PNG")
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def dashed(draw: ImageDraw.ImageDraw, box: Sequence[float], colour: Colour, width: int, dash: float) -> None:

@@ -140,14 +140,15 @@ def displaced(points: NDArray, grid: NDArray, scale: float) -> NDArray:
 
 @compiled
 def undisplaced(points: NDArray, grid: NDArray, scale: float) -> NDArray:
-    """The points (n, 2) that :func:`displaced` moves to `points`, by fixed-point iteration.
+    """The points (n, 2), float64, that :func:`displaced` moves to `points`, by fixed-point iteration.
 
     The iteration settles where the displacement differs by less than the way between two points, as the
-    generator's does; where a displacement folds the plane the result is one that comes near.
+    generator's does; where a displacement folds the plane the result is one that comes near. Steps of 0.8 of
+    the error: whole ones overshoot where the scene is stretched.
     """
     out = points.copy()
     for _ in range(24):
-        out += points - displaced(out, grid, scale)
+        out += 0.8 * (points - displaced(out, grid, scale))
     return out
 
 
@@ -273,7 +274,7 @@ def edge_width(mask: NDArray, image: NDArray, top: int, left: int, reach: int, f
     """
     h, w = mask.shape
     height, width = image.shape
-    outline = np.empty(2 * h * w, np.int32)
+    outline = np.empty(h * w, np.int32)
     count = 0
     for row in range(h):
         for column in range(w):

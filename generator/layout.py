@@ -98,7 +98,7 @@ class View:
         """The anatomical point that a pixel shows: what is placed there lies, deformed, at the pixel."""
         c, s = np.cos(self.angle), np.sin(self.angle)
         middle = (self.size - 1) / 2
-        dx, dy = undisplaced(np.array([[px, py]]), self.displacement, 32 / self.size)[0] - middle
+        dx, dy = undisplaced(np.array([[px, py]], float), self.displacement, 32 / self.size)[0] - middle
         x, y = c * dx + s * dy, -s * dx + c * dy
         return float(self.mirror * x / self.scale + self.focus[0]), float(y / self.scale + self.focus[1])
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from data import prompts
 from data.compiled import compiled
 from data.distance import squared_distance
-from data.shards import Objects
+from data.shards import OBJECT_COLUMNS, Objects
 from generator.config import PromptsConfig
 from generator.kernels import edge_width
 from generator.layout import OUTSIDE, Canvas, Region
@@ -19,8 +19,8 @@ RING = 5
 RIM = 3
 """Width in pixels of an object's rim."""
 
-REACH = 6
-"""Edge widths are measured within that many pixels of the outline."""
+REACH = 6 / 256
+"""Edge widths are measured within that part of the image's side from the outline, and 6 pixels at least."""
 
 DETECTABLE = 5.0
 """Least contrast-to-noise ratio times the root of the area: what can be seen in white noise (Rose's criterion
@@ -32,6 +32,11 @@ DETECTABLE = 5.0
 
 LEAST_CONTRAST = 0.3
 """Least contrast-to-noise ratio, or difference of the logarithms of the standard deviations, of an object."""
+
+
+def reach(size: int) -> int:
+    """How far from the outline edge widths are measured, in pixels; none is wider than twice that."""
+    return max(6, round(REACH * size))
 
 
 @compiled
@@ -107,18 +112,19 @@ def tabulate(
             statistics = _ring_statistics(image[window], mask, away, canvas.region[window], RING, OUTSIDE)
             if _detectable(statistics, mask) or _has_rim(image[window], mask, away, canvas.region[window]):
                 measured[region.number] = mask, away, contrast(statistics)
+    labels = {number: k for k, number in enumerate(measured, start=1)}
     table = np.zeros(256, np.uint8)
     for region in canvas.regions:
         table[region.number] = table[region.parent]
         if region.number in measured:
-            table[region.number] = list(measured).index(region.number) + 1
+            table[region.number] = labels[region.number]
     label = table[canvas.region]
     kept = [canvas.regions[number - 1] for number in measured]
     rise = float(ideal.max() - ideal.min())
     rows = []
     for region in kept:
         mask, away, cnr = measured[region.number]
-        width = edge_width(region.mask, ideal, region.top, region.left, REACH, 0.01 * rise)
+        width = edge_width(region.mask, ideal, region.top, region.left, reach(len(image)), 0.01 * rise)
         rows.append(
             {
                 "contrast": cnr,
@@ -179,16 +185,16 @@ def _prompts(
 
 def _table(kept: list[Region], table: NDArray[np.uint8], rows: list[dict], config: PromptsConfig) -> Objects:
     clicks, count = config.positives + config.negatives, len(kept)
-    shapes = {"box": (4,), "points": (clicks, 2), "point_labels": (clicks,), "box_loose": (4,)}
-    types = {"area": np.int32, "box": np.int32, "contrast": np.float32, "blur": np.float32,
-             "points": np.int16, "point_labels": np.int8, "box_loose": np.float32}  # fmt: skip
-    columns = {
-        name: np.array([row[name] for row in rows], kind).reshape(count, *shapes.get(name, ()))
-        for name, kind in types.items()
+    own = {
+        "label": np.arange(1, count + 1, dtype=np.uint8),
+        "parent": np.array([table[region.parent] for region in kept], np.uint8),
+        "family": np.array([region.family for region in kept], dtype=str),
     }
-    return Objects(
-        label=np.arange(1, count + 1, dtype=np.uint8),
-        parent=np.array([table[region.parent] for region in kept], np.uint8),
-        family=np.array([region.family for region in kept], dtype=str),
-        **columns,
-    )
+    measured = {
+        name: np.array([row[name] for row in rows], kind).reshape(
+            count, *(clicks if n < 0 else n for n in shape)
+        )
+        for name, (kind, shape) in OBJECT_COLUMNS.items()
+        if name not in own
+    }
+    return Objects(**own, **measured)

@@ -117,7 +117,10 @@ def shadow(absorption: NDArray, strength: float) -> NDArray:
 
 @compiled
 def blur_rows(image: NDArray, sigma: NDArray) -> NDArray:
-    """Gaussian blur along each row by its own standard deviation, unit energy (sum of squared taps is 1)."""
+    """Gaussian blur along each row by its own standard deviation, unit energy (sum of squared taps is 1).
+
+    At the ends of a row the taps that reach over it are missing, and the energy is that of the others.
+    """
     height, width = image.shape
     out = np.zeros((height, width), np.float32)
     for i in range(height):
@@ -126,12 +129,18 @@ def blur_rows(image: NDArray, sigma: NDArray) -> NDArray:
         for k in range(-radius, radius + 1):
             taps[k + radius] = np.exp(-0.5 * (k / sigma[i]) ** 2)
         taps /= np.sqrt((taps * taps).sum())
+        energy = np.cumsum(taps * taps)
         for k in range(-radius, radius + 1):
             tap = taps[k + radius]
             count = max(0, width - abs(k))
             line, source = out[i, max(0, -k) :], image[i, max(0, k) :]
             for j in range(count):
                 line[j] += tap * source[j]
+        for j in range(width):
+            if radius <= j < width - radius:
+                continue
+            first, last = radius - min(radius, width - 1 - j), radius + min(radius, j)
+            out[i, j] /= np.sqrt(energy[last] - (energy[first - 1] if first > 0 else 0.0))
     return out
 
 
@@ -161,9 +170,11 @@ def envelope(amplitude: Image, lateral: Image, axial: float, rng: np.random.Gene
     taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / axial) ** 2)
     taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
     power = np.zeros_like(amplitude)
+    beyond = np.pad(amplitude, ((reach, reach), (0, 0)), mode="edge")  # scatterers above and below count too
     for _ in range(2):
-        channel = amplitude * rng.standard_normal(amplitude.shape, np.float32)
-        channel = blur_rows(convolve(channel, np.ones(1, np.float32), taps), lateral)
+        channel = beyond * rng.standard_normal(beyond.shape, np.float32)
+        channel = convolve(channel, np.ones(1, np.float32), taps)[reach:-reach]
+        channel = blur_rows(channel, lateral)
         power += channel * channel
     return np.sqrt(power)
 
@@ -237,8 +248,10 @@ def acquire(clean: Image, absorption: Image, scan: Scan) -> tuple[Image, Image]:
     lateral_pixels = (
         scan.lateral * scale * np.hypot(1.0, scan.divergence * (np.linspace(0, 1, depths) - scan.focus) * 2)
     )
-    lateral = np.maximum(lateral_pixels * beams / size, 0.5).astype(np.float32)
-    axial = max(0.5, scan.axial * scale)
+    linear = scan.probe.kind == "linear"
+    wide, deep = (scan.probe.half, scan.probe.far) if linear else (size, size)
+    lateral = np.maximum(lateral_pixels * beams / wide, 0.5).astype(np.float32)
+    axial = max(0.5, scan.axial * scale * depths / deep)
     decibel = np.float32(scan.dynamic_range * np.log(10) / 20)
     # Half the mean power of an echo of amplitude 1 lies in each channel.
     amplitude = np.exp((np.clip(level, -0.4, 1.3) - 1) * decibel) * np.float32(np.sqrt(0.5))
@@ -253,5 +266,5 @@ def acquire(clean: Image, absorption: Image, scan: Scan) -> tuple[Image, Image]:
     outside = (seen_beam < 0) | (seen_beam > 1) | (seen_depth < 0) | (seen_depth > 1)
     image = np.clip(image, 0, 1)
     image[outside] = 0
-    expected = gaussian_blur(clean, float(np.mean(lateral_pixels)), axial)
+    expected = gaussian_blur(clean, float(np.mean(lateral_pixels)), max(0.5, scan.axial * scale))
     return image, expected

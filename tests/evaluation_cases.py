@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evaluation.cases import Case, CaseFailure, Object
+from evaluation.cases import Case, Failure, Object
 from evaluation.descriptor import Descriptor
 from evaluation.methods.ellipse import inscribed
 
@@ -85,6 +85,6 @@ def source(image: str, *masks: dict[str, Any], **keys: Any) -> Descriptor:
     )
 
 
-def split(found: Any) -> tuple[list[Case], list[CaseFailure]]:
+def split(found: Any) -> tuple[list[Case], list[Failure]]:
     items = list(found)
-    return [i for i in items if isinstance(i, Case)], [i for i in items if isinstance(i, CaseFailure)]
+    return [i for i in items if isinstance(i, Case)], [i for i in items if isinstance(i, Failure)]

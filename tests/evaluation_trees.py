@@ -213,6 +213,18 @@ def tn3k(root: Path) -> int:
     return 3
 
 
+def montgomery(root: Path) -> int:
+    label = blocks((40, 60), [1, 2])
+    folder = root / "MontgomerySet"
+    for name in ("MCUCXR_0001_0", "MCUCXR_0104_1"):
+        write_picture(folder / "CXR_png" / f"{name}.png", picture_of(label, RNG, "uint8"))
+        for number, side in ((1, "left"), (2, "right")):
+            write_picture(
+                folder / "ManualMask" / f"{side}Mask" / f"{name}.png", (label == number) * np.uint8(255)
+            )
+    return 2
+
+
 def ddti(root: Path, *, xml: bool = False) -> int:
     label = blocks((40, 60), [1, 2])
     if not xml:
@@ -290,6 +302,7 @@ TREES: dict[str, tuple[str, Callable[[Path], int], list[str]]] = {
     "hc18": ("hc18", hc18, ["fetal head"]),
     "busi": ("busi", busi, ["breast lesion"]),
     "tn3k": ("tn3k", tn3k, ["thyroid nodule"]),
+    "montgomery": ("montgomery", montgomery, ["left lung", "right lung"]),
     "ddti (PNG)": ("ddti", ddti, ["thyroid nodule"]),
     "ddti (XML)": ("ddti", lambda root: ddti(root, xml=True), ["thyroid nodule"]),
 }

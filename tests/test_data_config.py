@@ -7,9 +7,10 @@ from pathlib import Path
 import pydantic
 import pytest
 
+import evaluation
 import generator
 import trainer
-from data.config import Config, describe_preset, load_preset
+from data.config import Config, differences, list_presets, load_preset
 from data.console import InputError
 
 
@@ -87,17 +88,29 @@ def test_a_config_cannot_be_changed():
         Outer().size = 3
 
 
-def test_a_preset_is_described_by_its_first_comment(tmp_path):
-    (tmp_path / "a.yaml").write_text("# Large images\n# of the head.\nsize: 512\n# not this\n")
-    (tmp_path / "b.yaml").write_text("size: 512\n")
-    assert describe_preset(tmp_path / "a.yaml") == "Large images of the head."
-    assert describe_preset(tmp_path / "b.yaml") == "size: 512"
+def test_presets_are_listed_by_the_first_sentence_of_their_first_comment(tmp_path):
+    (tmp_path / "a.yaml").write_text("# Large images\n# of the head. Not\n# this.\nsize: 512\n# nor this\n")
+    (tmp_path / "b.yaml").write_text("# Small.\nsize: 64\n")
+    assert [line.split(maxsplit=1) for line in list_presets(tmp_path)] == [
+        ["a", "Large images of the head"],
+        ["b", "Small"],
+    ]
 
 
 def test_every_shipped_preset_says_what_it_is():
     paths = [
         *Path(generator.__file__).parent.glob("presets/*.yaml"),
         *Path(trainer.__file__).parent.glob("presets/*.yaml"),
+        *Path(evaluation.__file__).parent.glob("presets/*.yaml"),
     ]
     assert paths
     assert all(path.read_text(encoding="utf-8").startswith("# ") for path in paths)
+
+
+def test_differences_between_settings_are_named():
+    old = {"config": {"size": 1, "plans": {"a": (1, 2), "b": 3}}, "num": 4, "gone": True}
+    new = {"config": {"size": 1, "plans": {"a": [1, 2], "b": 5}}, "num": 6}
+    named = ("plans.b: 3 there, 5 now", "gone: True there, not set now", "num: 4 there, 6 now")
+    assert differences(old, new) == "; ".join(named)
+    assert differences(old, new, most=1) == "plans.b: 3 there, 5 now; ..."
+    assert differences(old, old) == ""

@@ -44,7 +44,7 @@ def test_a_run_prints_the_table_and_writes_what_it_promises(discs, tmp_path):
     page = call("report", out, "--baseline", "ellipse")
     assert "report.html" in page
     assert (out / "report.html").is_file()
-    assert "seed = 0, now it is 7" in call(*arguments, "--seed", 7, code=2)
+    assert "seed: 0 there, 7 now" in call(*arguments, "--seed", 7, code=2)
 
 
 def test_prompts_go_out_and_masks_come_back(discs, tmp_path):

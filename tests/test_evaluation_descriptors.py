@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.console import InputError
-from evaluation.cases import Case, CaseFailure, iter_cases
+from evaluation.cases import Case, Failure, iter_cases
 from evaluation.descriptor import describe, descriptor_names, find, load_descriptor
 from evaluation.patterns import Folders, fill, group_names, match
 
@@ -32,7 +32,7 @@ OWN: dict[str, Any] = {
 def cases_of(name: str, root: Path) -> list[Case]:
     """All cases of a dataset, none of which may fail."""
     found = list(iter_cases(load_descriptor(name), root))
-    failures = [item for item in found if isinstance(item, CaseFailure)]
+    failures = [item for item in found if isinstance(item, Failure)]
     assert not failures, failures[:3]
     return [item for item in found if isinstance(item, Case)]
 
@@ -378,7 +378,7 @@ def test_the_liver_of_chaos_ct_is_liver() -> None:
 @needs_realdata
 def test_a_mask_of_another_size_in_busi_is_reported_and_the_rest_read() -> None:
     found = list(iter_cases(load_descriptor("busi"), REALDATA))
-    (failure,) = [item for item in found if isinstance(item, CaseFailure)]
+    (failure,) = [item for item in found if isinstance(item, Failure)]
     assert "benign (4)_mask_1.png" in failure.file
     assert "465 x 555 differs from the image's 416 x 416" in failure.reason
     cases = {item.case: item for item in found if isinstance(item, Case)}

@@ -228,13 +228,13 @@ def test_a_full_disk_is_one_line_and_what_was_finished_stays(whole, tmp_path, jo
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num": 19}, "num is 18 there, 19 asked"),
-        ({"root_seed": 6}, "root_seed is 5 there, 6 asked"),
-        ({"shard_size": 5}, "shard_size is 4 there, 5 asked"),
-        ({"config": load_config(size=64)}, "size is 48 there, 64 asked"),
+        ({"num": 19}, "num: 18 there, 19 now"),
+        ({"root_seed": 6}, "root_seed: 5 there, 6 now"),
+        ({"shard_size": 5}, "shard_size: 4 there, 5 now"),
+        ({"config": load_config(size=64)}, "size: 48 there, 64 now"),
         (
             {"config": load_config(size=48, overrides=["boundary.low_contrast_share=0.9"])},
-            "boundary.low_contrast_share is 0.3 there, 0.9 asked",
+            "boundary.low_contrast_share: 0.3 there, 0.9 now",
         ),
     ],
 )

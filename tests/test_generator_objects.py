@@ -122,6 +122,15 @@ def _two_that_touch():
     return canvas, left, right, lesion
 
 
+def test_no_outline_moves_in_until_too_little_is_left():
+    canvas, left, _, lesion = _two_that_touch()
+    before = np.count_nonzero(canvas.regions[lesion - 1].mask)
+    canvas.min_area = before
+    move_outlines(canvas, -1.0)
+    assert np.count_nonzero(canvas.regions[lesion - 1].mask) == before
+    assert np.count_nonzero(canvas.regions[left - 1].mask) > before
+
+
 @pytest.mark.parametrize("by", [3.0, -3.0])
 def test_outlines_move_outward_or_inward(by):
     canvas, left, right, lesion = _two_that_touch()
@@ -256,7 +265,10 @@ def test_what_is_placed_at_a_pixel_lies_at_it_after_the_deformation(seed, at):
     )  # fmt: skip
     x, y = view.to_anatomy(*at)
     found = view.deform(np.array([view.to_pixels(x, y)]))[0]
-    assert np.hypot(*(found - at)) < 0.5  # pixels; 1e-4 but for a few near the frame, which settle slowly
+    assert np.hypot(*(found - at)) < 0.01  # pixels
+    x, y = view.to_anatomy(int(at[0]), int(at[1]))  # a pixel's own numbers are whole
+    found = view.deform(np.array([view.to_pixels(x, y)]))[0]
+    assert np.hypot(*(found - np.floor(at))) < 0.01
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -79,6 +79,17 @@ def test_speckle_is_fully_developed():
     assert np.median(looks) / 0.7 == pytest.approx(np.sqrt(2 * np.log(2)), rel=0.03)
 
 
+def test_speckle_is_as_strong_at_the_ends_of_beams_and_scan_as_between():
+    rng = np.random.default_rng(6)
+    lateral = np.linspace(1, 4, 96).astype(np.float32)
+    power = np.mean(
+        [ultrasound.envelope(np.ones((96, 80), np.float32), lateral, 1.5, rng) ** 2 for _ in range(300)], 0
+    )
+    assert np.allclose(
+        [power[0].mean(), power[-1].mean(), power[:, 0].mean(), power[:, -1].mean()], 2, rtol=0.06
+    )
+
+
 def test_the_point_spread_function_widens_away_from_the_focus():
     rng = np.random.default_rng(7)
     lateral = np.linspace(1, 4, 256).astype(np.float32)
@@ -161,6 +172,16 @@ def test_beam_hardening_darkens_between_dense_objects_and_cupping_the_middle():
     assert between < above - 0.01
     cup = acquisition.beam_artefacts(water, 0.0, 0.0, 0.01, rng)
     assert cup[30:34, 30:34].mean() < cup[31, 9:12].mean() - 0.01
+
+
+def test_line_integrals_of_a_disc_are_its_chords_in_every_view():
+    """Ripples of some views, which the ramp filter and the square of beam hardening raise, are a hatch."""
+    fine = (np.arange(64 * 8) + 0.5) / 8 - 32
+    disc = (fine**2 + fine[:, None] ** 2 < 20.3**2).reshape(64, 8, 64, 8).mean((1, 3)).astype(np.float32)
+    sinogram = acquisition.project(disc, 64)
+    at = np.arange(-18, 19)
+    assert np.abs(sinogram[:, 64 + at] - 2 * np.sqrt(20.3**2 - at**2)).max() < 0.01 * 2 * 20.3
+    assert sinogram.sum(1).std() < 1e-3 * sinogram.sum(1).mean()
 
 
 def test_filtered_backprojection_returns_the_image():

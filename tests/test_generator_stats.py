@@ -12,9 +12,8 @@ from shard_data import random_samples, write_shard
 
 from data.folder import Manifest, describe_shard, write_manifest
 from generator.config import load_config
-from generator.objects import REACH
+from generator.objects import reach
 from generator.stats import (
-    LOW_CONTRAST,
     Measured,
     draw_page,
     histograms,
@@ -74,7 +73,6 @@ def test_shares_are_those_of_the_table():
     assert found["families", "star"].share == pytest.approx(0.75, abs=0.03)
     assert found["modalities", "CT"].wanted == pytest.approx(0.27)
     assert found["difficult objects", "low contrast"].share == pytest.approx(0.3, abs=0.03)
-    assert LOW_CONTRAST < 2
     modalities = [share.share for share in found.values() if share.group == "modalities"]
     assert sum(modalities) == pytest.approx(1)
 
@@ -101,9 +99,15 @@ def test_a_share_that_is_off_the_preset_is_named(changes, named):
 
 @pytest.mark.parametrize("size", [128, 256, 600, 2048])
 def test_objects_without_an_edge_count_as_weak_at_every_size(size):
-    blur = np.repeat(np.array([2 * REACH, 1], np.float32), [1200, 2800])
+    blur = np.repeat(np.array([2 * reach(size), 1], np.float32), [1200, 2800])
     found = {share.name: share.share for share in shares(measured(size=size, blur=blur))}
     assert found["weak edge"] == pytest.approx(0.3)
+
+
+def test_small_images_are_not_asked_for_weak_edges():
+    sharp = measured(size=64, blur=np.full(4000, 1, np.float32))
+    assert warnings(sharp) == []
+    assert {share.name: share.wanted for share in shares(sharp)}["weak edge"] is None
 
 
 def test_a_switched_off_module_asks_for_no_difficult_objects():

@@ -353,8 +353,8 @@ def test_no_more_files_are_open_than_the_window_holds(tmp_path):
     for number in range(100 // batches.size):
         batches[number]
         opened |= set(batches._open)
-        assert len(batches._open) <= 4
-    assert len(opened) > 90
+        assert len(batches._open) <= 3
+    assert len(opened) > 70  # what each batch of four leaves open
 
 
 def test_shards_of_two_sizes_are_refused(tmp_path, folder):

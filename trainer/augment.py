@@ -164,7 +164,7 @@ def _smooth_field(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[n
 
 
 def _low_resolution(values: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """Sampled at every `factor`-th pixel after a blur of half that, then linearly back to the grid."""
+    """Sampled at every `factor`-th pixel after a blur of `factor` / 2.5, then linearly back to the grid."""
     height, width = values.shape
     factor = min(factor, height, width)  # one pixel is left at least
     small = ndimage.zoom(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import data
 from data.console import InputError
-from data.shards import PARTIAL
+from data.folder import replacing
 
 SHIPPED = Path(data.__file__).parent / "weights" / "tiny.pth"
 """The embedded default checkpoint."""
@@ -106,20 +106,13 @@ def read_file(path: Path) -> Any:
         raise InputError(f"{path}: not a PyTorch checkpoint, or cut short") from error
 
 
-def write_atomically(content: Mapping[str, Any], path: Path) -> None:
-    """Save tensors (or a training state) to `path` under a temporary name, then rename."""
-    partial_path = path.with_name(path.name + PARTIAL)
-    try:
-        if path.suffix == ".safetensors":
-            _save_safetensors(content, partial_path)
-        else:
-            _save(content, partial_path)
-        with open(partial_path, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(partial_path, path)
-    except BaseException:
-        partial_path.unlink(missing_ok=True)
-        raise
+def save(content: Mapping[str, Any], path: Path) -> None:
+    """Save tensors (or a training state) to `path`; the suffix ``.safetensors`` means that format.
+
+    What was there before stays whole if the disk fills.
+    """
+    with replacing(path) as partial:
+        (_save_safetensors if path.suffix == ".safetensors" else _save)(content, partial)
 
 
 def _save(content: Mapping[str, Any], path: Path) -> None:

@@ -8,27 +8,31 @@ from typing import Any
 
 import click
 
-from data.console import Group, InputError, NamedPath
+from data.console import Group, InputError, NamedPath, separated
 
 _FREEZE = ("encoder", "prompt_encoder", "decoder")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="synthfm")
 def main() -> None:
     """Train promptable segmenters on synthetic shards."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
-def _folders(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part for value in values for part in value.split(",") if part)
-
-
 @main.command()
 @click.option(
-    "--shards", multiple=True, required=True, help="Dataset folder(s); repeat, or separate by commas."
+    "--shards",
+    multiple=True,
+    required=True,
+    callback=separated,
+    help="Dataset folder(s); repeat, or separate by commas.",
 )
 @click.option(
-    "--val", multiple=True, help="Validation folder(s). Without it a share of --shards is held out."
+    "--val",
+    multiple=True,
+    callback=separated,
+    help="Validation folder(s). Without it a share of --shards is held out.",
 )
 @click.option("--out", type=NamedPath(file_okay=False), required=True, help="The run's folder.")
 @click.option("--preset", default="default", show_default=True, help="A preset's name, or a YAML file.")
@@ -93,10 +97,11 @@ def run(
         raise InputError(f"{out}: no run to resume here (no {STATE})")
     if checkpoint is None and init_from is None and config.model == "tiny" and "encoder" in config.freeze:
         checkpoint = "tiny"
-    inputs = Inputs(_folders(shards), _folders(val), checkpoint, init_from, embeddings)
+    inputs = Inputs(shards, val, checkpoint, init_from, embeddings)
     count = int(devices) if devices.isdecimal() else devices
     path = train(config, inputs, out, devices=count, accelerator=accelerator, strict=strict, fresh=fresh)
-    text = f"{path}: opens in segment_anything ({config.model})" if config.model != "tiny" else str(path)
+    its_own = config.model.startswith("vit")
+    text = f"{path}: opens in segment_anything ({config.model})" if its_own else str(path)
     rank_zero_only(click.echo)(text)
 
 
@@ -116,7 +121,11 @@ def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:
 
 @main.command()
 @click.option(
-    "--shards", multiple=True, required=True, help="Dataset folder(s); repeat, or separate by commas."
+    "--shards",
+    multiple=True,
+    required=True,
+    callback=separated,
+    help="Dataset folder(s); repeat, or separate by commas.",
 )
 @click.option("--checkpoint", default="tiny", show_default=True, help="Whose encoder.")
 @click.option("--out", type=NamedPath(file_okay=False), required=True, help="The cache's folder.")
@@ -129,7 +138,7 @@ def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_r
     from trainer import embeddings, models
 
     sam, name = models.load(checkpoint)
-    folders = _folders(shards)
+    folders = shards
     needed = embeddings.in_bytes(embeddings.disk_needed(sam, folders))
     click.echo(f"{out}: up to {needed} of embeddings by {name}")
     if dry_run:
@@ -172,12 +181,10 @@ def weights(model: str, out: Path, base_url: str | None) -> None:
 @main.command()
 def presets() -> None:
     """List the presets."""
-    from data.config import describe_preset, preset_names
+    from data.config import list_presets
     from trainer.config import PRESETS
 
-    for name in preset_names(PRESETS):
-        first, _, _ = describe_preset(PRESETS / f"{name}.yaml").partition(". ")
-        click.echo(f"{name:<20}{first.rstrip('.')}")
+    click.echo("\n".join(list_presets(PRESETS)))
 
 
 if __name__ == "__main__":

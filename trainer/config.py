@@ -59,7 +59,7 @@ class Prompting(Config):
     negatives_max: int = Field(default=3, ge=1)
     """Most clicks outside in a first prompt with negatives."""
     interactive: Share = 0.5
-    """How often a group goes on after its first prompt: a click in the largest error, the mask fed back."""
+    """How often a group goes on after its first prompt: a click deepest in the error, the mask fed back."""
     rounds_max: int = Field(default=4, ge=1)
     """Most rounds, the first included; the number is drawn evenly from 2 on."""
     refine: Share = 0.0
@@ -95,7 +95,7 @@ class Augment(Config):
     crop: Share = 0.0
     """Cut to a rectangle and padded right and below, as SAM pads images that are not square."""
     gamma: Share = 0.0
-    """Grey values raised to a power between 0.6 and 1.6, stretched or narrowed, inverted sometimes."""
+    """Grey values raised to a power between 0.6 and 1.65, stretched or narrowed."""
     invert: Share = 0.0
     noise: Share = 0.0
     blur: Share = 0.0

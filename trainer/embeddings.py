@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from data.console import Failed, InputError
-from data.folder import read_manifest
-from data.shards import PARTIAL, Shard, fixed_text, read_text
+from data.folder import read_manifest, replacing
+from data.shards import Shard, fixed_text, read_text
 from trainer import decode
 
 FORMAT = "synthfm-embeddings"
@@ -183,34 +182,27 @@ class _Target(io.FileIO):
 
 
 def _embed_shard(sam: Sam, path: Path, target: Path, own: str, batch: int, bar: tqdm) -> None:
-    partial = target.with_name(target.name + PARTIAL)
     size = sam.image_encoder.img_size
-    try:
-        with Shard(path) as shard, _Target(partial, "w+") as raw:
-            with h5py.File(raw, "w", libver=("v110", "v110")) as file:  # its headers have checksums
-                file.attrs.update(
-                    format=fixed_text(FORMAT),
-                    encoder=fixed_text(own),
-                    shard=fixed_text(path.name),
-                    count=len(shard),
-                )
-                shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
-                features = file.create_dataset(
-                    "features", (len(shard), *shape), "float16", chunks=(1, *shape), fletcher32=True
-                )
-                for start in range(0, len(shard), batch):
-                    images = [shard[i].image[None] for i in range(start, min(start + batch, len(shard)))]
-                    tensor = torch.from_numpy(np.stack(images)).to(sam.device)
-                    encoded = decode.encode(sam, fit_to_input(tensor, size))
-                    features[start : start + len(images)] = encoded.half().cpu().numpy()
-                    raw.check()
-                    bar.update(len(images))
-            raw.check()
-            os.fsync(raw.fileno())
-        os.replace(partial, target)
-    finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
+    with replacing(target) as partial, Shard(path) as shard, _Target(partial, "w+") as raw:
+        with h5py.File(raw, "w", libver=("v110", "v110")) as file:  # its headers have checksums
+            file.attrs.update(
+                format=fixed_text(FORMAT),
+                encoder=fixed_text(own),
+                shard=fixed_text(path.name),
+                count=len(shard),
+            )
+            shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
+            features = file.create_dataset(
+                "features", (len(shard), *shape), "float16", chunks=(1, *shape), fletcher32=True
+            )
+            for start in range(0, len(shard), batch):
+                images = [shard[i].image[None] for i in range(start, min(start + batch, len(shard)))]
+                tensor = torch.from_numpy(np.stack(images)).to(sam.device)
+                encoded = decode.encode(sam, fit_to_input(tensor, size))
+                features[start : start + len(images)] = encoded.half().cpu().numpy()
+                raw.check()
+                bar.update(len(images))
+        raw.check()
 
 
 class Cache:

@@ -6,7 +6,6 @@ programs written for SAM's ONNX files run it; the encoder is a file of its own b
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.console import InputError
-from data.shards import PARTIAL
-from trainer import checkpoints
+from data.folder import replacing
+from trainer import models
 
 OPSET = 17
 FORMATS = ("pth", "safetensors", "onnx")
@@ -91,12 +90,7 @@ def export(sam: Sam, path: Path, half: bool = False) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix == "onnx":
         return list(export_onnx(sam, path))
-    weights = {key: value.detach().cpu().contiguous() for key, value in sam.state_dict().items()}
-    if half:
-        weights = {
-            key: value.half() if value.is_floating_point() else value for key, value in weights.items()
-        }
-    checkpoints.write_atomically(weights, path)
+    models.export(sam, path, half)
     return [path]
 
 
@@ -135,20 +129,15 @@ def _write(
     outputs: Sequence[str],
     axes: dict[str, dict[int, str]],
 ) -> None:
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the tracer's, on shapes that are fixed here
-            torch.onnx.export(
-                model,
-                example,
-                str(partial),
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_axes=axes,
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer's, on shapes that are fixed here
+        torch.onnx.export(
+            model,
+            example,
+            str(partial),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )

@@ -328,8 +328,8 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
     start = inputs.init_from or inputs.checkpoint
     if start is None and "encoder" in config.freeze:
         raise InputError(
-            f"{config.model}: a frozen encoder needs its weights: give --checkpoint, or train it too "
-            "with --train-encoder"
+            f"{config.model}: a frozen encoder needs its weights: give --checkpoint ('synthfm-train weights' "
+            "fetches SAM's), or train it too with --train-encoder"
         )
     sam = models.build(
         config.model,
@@ -362,7 +362,7 @@ def compiled(sam: Sam, config: TrainConfig) -> Sam:
 
 
 def open_cache(config: TrainConfig, inputs: Inputs, sam: Sam) -> Cache | None:
-    """The embedding cache, which must fit the frozen encoder; geometry cannot be augmented then."""
+    """The embedding cache, which must fit the frozen encoder; images cannot be augmented then."""
     if inputs.embeddings is None:
         return None
     if "encoder" not in config.freeze:

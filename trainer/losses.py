@@ -112,9 +112,9 @@ def objective(
 def corrective_clicks(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The next click of each of N prompts: the deepest point of the error.
 
-    As :func:`data.prompts.corrective_point`, on whole batches and on any device: depth is the number of 3x3
-    erosions that a point survives (chessboard distance, up to 32), and the deepest point of any error region
-    is taken, which nearly always lies in the largest.
+    For whole batches on any device: depth is the number of 3x3 erosions that a point survives (chessboard
+    distance, up to 32). Unlike :func:`data.prompts.corrective_point`, which the evaluation uses, it does not
+    look for the region of most pixels, which is a thin rim of many masks.
 
     Parameters
     ----------

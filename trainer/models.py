@@ -17,7 +17,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from torch import Tensor, nn
 
 from data.console import InputError
-from trainer.checkpoints import StateDict, read_weights, write_atomically
+from trainer.checkpoints import StateDict, read_weights, save
 from trainer.tiny import DEPTHS, STRIDE, ChannelNorm, Depths, TinyEncoder, depths_of, grow
 
 NAMES = ("tiny", "vit_b", "vit_l", "vit_h", "mobile_sam")
@@ -82,7 +82,7 @@ def build(
         if weights is not None:
             _load_weights(sam, weights, name, checkpoint, resized=image_size is not None)
         if decoder == "scratch":
-            sam.mask_decoder = _mask_decoder(name)
+            sam.mask_decoder = _mask_decoder()
     return sam.eval()
 
 
@@ -170,14 +170,18 @@ def _likeness(weights: StateDict, own: StateDict) -> tuple[int, int, int]:
     return len(common), sum(weights[key].shape == own[key].shape for key in common), -len(own)
 
 
-def export(sam: Sam, path: str | Path) -> None:
-    """Write a model as a plain state dict that ``segment_anything`` opens; a format by the suffix.
+def export(sam: Sam, path: str | Path, half: bool = False) -> None:
+    """Write a model as a plain state dict, which ``segment_anything`` opens if the model is one of its own.
 
-    The file is written under a temporary name, flushed and renamed: what was there before stays whole if the
-    disk fills. ``.safetensors`` writes that format, anything else PyTorch's.
+    ``.safetensors`` writes that format, any other suffix PyTorch's; `half` float16 weights. What was there
+    before stays whole if the disk fills.
     """
     weights = {key: value.detach().cpu().contiguous() for key, value in sam.state_dict().items()}
-    write_atomically(weights, Path(path))
+    if half:
+        weights = {
+            key: value.half() if value.is_floating_point() else value for key, value in weights.items()
+        }
+    save(weights, Path(path))
 
 
 def _input_size(name: str, image_size: int | None, weights: StateDict | None) -> int:
@@ -245,11 +249,11 @@ def _assemble(name: str, size: int, depths: Depths = DEPTHS) -> Sam:
             input_image_size=(size, size),
             mask_in_chans=16,
         ),
-        mask_decoder=_mask_decoder(name),
+        mask_decoder=_mask_decoder(),
     )
 
 
-def _mask_decoder(name: str) -> MaskDecoder:
+def _mask_decoder() -> MaskDecoder:
     decoder = MaskDecoder(
         num_multimask_outputs=3,
         transformer=TwoWayTransformer(depth=2, embedding_dim=_CHANNELS, mlp_dim=2048, num_heads=8),

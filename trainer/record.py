@@ -83,7 +83,7 @@ class Record:
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add a row to ``log.csv`` and its numbers to TensorBoard."""
-        _append(self.out / "log.csv", LOG_COLUMNS, [row])
+        _append(self._log, LOG_COLUMNS, [row])
         for name, value in row.items():
             if name != "step":
                 self._board.add_scalar(f"train/{name}", value, int(row["step"]))
@@ -100,7 +100,7 @@ class Record:
             }
             for key, dice in scores.dice.items()
         ]
-        _append(self.out / "val.csv", VAL_COLUMNS, rows)
+        _append(self._val, VAL_COLUMNS, rows)
         self._board.add_scalar("val/dice", scores.mean, step)
         for (setting, modality), dice in scores.dice.items():
             self._board.add_scalar(f"val_{setting}/{modality}", dice, step)

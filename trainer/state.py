@@ -17,6 +17,7 @@ from segment_anything.modeling import Sam
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from data.config import differences
 from data.console import InputError
 from data.folder import MANIFEST, read_manifest, sha256
 from trainer import checkpoints
@@ -91,7 +92,7 @@ def _digits(path: Path) -> str:
 def write(out: Path, run: dict[str, Any], parts: Parts, position: Position) -> None:
     """Write the state atomically; an older one stays whole until the new one is."""
     head = {"format": FORMAT, "run": json.dumps(run), "position": asdict(position)}
-    checkpoints.write_atomically(head | parts.state_dict(), out / STATE)
+    checkpoints.save(head | parts.state_dict(), out / STATE)
 
 
 def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
@@ -113,10 +114,9 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     content = checkpoints.read_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a training state of this version; choose another --out, or --fresh")
-    differences = list(_differences(json.loads(content["run"]), run))
-    if differences:
+    if found := differences(json.loads(content["run"]), run):
         raise InputError(
-            f"{out} holds a run with other settings ({'; '.join(differences[:3])}); choose another --out, "
+            f"{out} holds a run with other settings ({found}); choose another --out, "
             "or --fresh to start over in it"
         )
     parts.load_state_dict(content)
@@ -130,17 +130,6 @@ def _is_ours(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and {"config", "inputs", "versions"} <= content.keys()
-
-
-def _differences(old: Any, new: Any, key: str = "") -> Any:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted({*old, *new}):
-            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-    elif isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
-        if list(map(str, old)) != list(map(str, new)):
-            yield f"{key.removeprefix('config.')}: {old} there, {new} now"
-    elif old != new:
-        yield f"{key.removeprefix('config.')}: {old!r} there, {new!r} now"
 
 
 def discard(out: Path) -> None:

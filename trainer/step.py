@@ -193,7 +193,7 @@ class Step(nn.Module):
             self.correct(corrected, count)
 
     def correct(self, groups: Sequence[Group], count: int) -> None:
-        """Give each prompt of groups that go on a click in the largest error of its mask."""
+        """Give each prompt of groups that go on a click at the deepest point of its mask's error."""
         masks = _joined([group.memory for group in groups if group.memory is not None], count)[:, 0]
         wanted = _joined([group.coarse for group in groups if group.coarse is not None], count)
         clicks, signs = losses.corrective_clicks(masks, wanted)

@@ -259,7 +259,7 @@ class Batches(Dataset):
 
     def _shard(self, path: Path) -> Shard:
         if path not in self._open:
-            if len(self._open) > self.config.stream.window:
+            if len(self._open) >= self.config.stream.window:
                 self._open.popitem(last=False)[1].close()
             self._open[path] = self.source.open(path)
         self._open.move_to_end(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from data.console import Failed, InputError
-from data.folder import sha256
-from data.shards import PARTIAL
+from data.folder import replacing, sha256
 
 BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 
@@ -60,15 +58,11 @@ def download(model: str, out: Path, base_url: str = BASE_URL) -> Path:
         return target
     out.mkdir(parents=True, exist_ok=True)
     url = base_url.rstrip("/") + "/" + published.file
-    partial = target.with_name(target.name + PARTIAL)
-    try:
+    with replacing(target) as partial:
         _fetch(url, partial)
         found = sha256(partial)
         if found != published.sha256:
             raise Failed(f"{url}: SHA-256 is {found}, expected {published.sha256}; the file is not kept")
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.console import InputError
-from evaluation.cases import Case, CaseFailure, Object, iter_cases
+from evaluation.cases import Case, Failure, Object, iter_cases
 from evaluation.readers import count_frames, is_dicom, read_volume
 from evaluation.schema import Descriptor, Intensity, Modality
 from evaluation.slicing import grey_levels, to_grey, view_of
@@ -137,7 +137,7 @@ class Dataset:
     limit: int
 
     @cached_property
-    def _found(self) -> list[Case | CaseFailure]:
+    def _found(self) -> list[Case | Failure]:
         return list(iter_cases(self.descriptor, self.root, limit=self.limit))
 
     @property
@@ -145,8 +145,8 @@ class Dataset:
         return [item for item in self._found if isinstance(item, Case)]
 
     @property
-    def failures(self) -> list[CaseFailure]:
-        return [item for item in self._found if isinstance(item, CaseFailure)]
+    def failures(self) -> list[Failure]:
+        return [item for item in self._found if isinstance(item, Failure)]
 
 
 class Library:
