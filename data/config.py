@@ -32,6 +32,19 @@ def rising(span: tuple[Number, Number]) -> tuple[Number, Number]:
     return span
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once: of two the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number] and key != "<<":
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} stands twice", problem_mark=node.value[number][0].start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
 ConfigT = TypeVar("ConfigT", bound=pydantic.BaseModel)
 
 
@@ -48,7 +61,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from error
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
     if content is None:

@@ -17,7 +17,17 @@ from evaluation.layout import Entry, entries
 from evaluation.masks import Structures, no_file, read_structures
 from evaluation.readers import count_frames, read_volume
 from evaluation.schema import Descriptor
-from evaluation.slicing import bad_slice, bit_mask, choose, grey_levels, slice_areas, to_grey, view_of
+from evaluation.slicing import (
+    View,
+    bad_slice,
+    bit_mask,
+    blank,
+    choose,
+    grey_levels,
+    slice_areas,
+    to_grey,
+    view_of,
+)
 from evaluation.volume import Unreadable, Volume, with_spacing
 
 logger = logging.getLogger(__name__)
@@ -222,15 +232,23 @@ def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> It
         yield _failure(descriptor, entry, file, reason)
     if not structures.bits():
         return
+    if entry.spacing is not None and np.isnan(entry.spacing).any():
+        yield _failure(descriptor, entry, entry.image, "its row in the table of spacings holds no mm above 0")
+        return
     volume = with_spacing(volume, descriptor.spacing or entry.spacing)
-    yield from _slice_cases(descriptor, entry, volume, structures, share)
+    try:
+        view = view_of(volume, descriptor.orientation, descriptor.slices.plane)
+    except Unreadable as error:
+        yield _failure(descriptor, entry, entry.image, str(error))
+        return
+    yield from _slice_cases(descriptor, entry, view, structures, share)
 
 
 def _slice_cases(
-    descriptor: Descriptor, entry: Entry, volume: Volume, structures: Structures, share: int | None
+    descriptor: Descriptor, entry: Entry, view: View, structures: Structures, share: int | None
 ) -> Iterator[Case | Failure]:
     """Cut a volume into slices and keep those, and the objects in them, that the descriptor asks for."""
-    view = view_of(volume, descriptor.orientation, descriptor.slices.plane)
+    volume = view.volume
     image = view.slices(volume.array)
     layers = [view.slices(layer) for layer in structures.layers()]
     kept = structures.bits()
@@ -242,7 +260,8 @@ def _slice_cases(
         positions = positions[spread(len(positions), share)]
     for k in map(int, positions):
         name = entry.id if volume.flat else f"{entry.id}/{view.letter}{k:03d}"
-        problem = bad_slice(image[k])
+        shown = to_grey(image[k], levels)
+        problem = bad_slice(image[k]) or blank(shown, image[k], levels)
         if problem:
             yield Failure(descriptor.name, name, "", str(entry.image), problem)
             continue
@@ -263,7 +282,7 @@ def _slice_cases(
             volume=entry.id,
             patient=entry.patient,
             slice=k,
-            image=to_grey(image[k], levels),
+            image=shown,
             spacing=view.spacing,
             objects=limit_objects(objects, descriptor.slices.max_objects, name),
         )

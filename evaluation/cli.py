@@ -116,7 +116,9 @@ def _report_failures(failures: list[Any], done: int) -> None:
 
 def _checkpoint_spec(item: str) -> str:
     name, equals, file = item.partition("=")
-    return f"{name}=checkpoint:{file}" if equals else f"checkpoint:{item}"
+    if not equals or Path(item).is_file():  # as epoch=3.pth
+        return f"checkpoint:{item}"
+    return f"{name}=checkpoint:{file}"
 
 
 @main.command()
@@ -248,7 +250,11 @@ def list_datasets(name: str | None, data_root: Path) -> None:
         raise InputError(f"--data-root {data_root}: no such folder")
     for known in descriptor_names():
         descriptor = load_descriptor(known)
-        click.echo(f"{known:<28}{descriptor.modality:<4}{find(descriptor, data_root):<40}{descriptor.title}")
+        try:
+            there = str(find(descriptor, data_root))
+        except InputError as error:  # of one dataset's files; the others are listed all the same
+            there = f"unusable: {error}"
+        click.echo(f"{known:<28}{descriptor.modality:<4}{there:<40}{descriptor.title}")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def read_series(folder: Path, *, mask: bool = False) -> Volume:
         if path.is_file() and path.name[0] != "."
     ]
     headers = [(path, _header(path)) for path in paths if path.suffix.lower() == ".dcm" or is_dicom(path)]
+    headers = [(path, header) for path, header in headers if not _is_directory(header)]
     if not headers:
         raise Unreadable("no DICOM file in this folder")
     for path, header in headers:
@@ -187,6 +188,11 @@ def _numbers(elements: Any, keyword: str, count: int) -> NDArray | None:
     except (ValueError, TypeError):
         return None
     return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+
+
+def _is_directory(header: Any) -> bool:
+    """Whether a file is a DICOMDIR, which lists others."""
+    return header.file_meta.get("MediaStorageSOPClassUID") == "1.2.840.10008.1.3.10"
 
 
 def _header(path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -65,13 +66,16 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
     Raises
     ------
     InputError
-        If two images of one source have the same id: one of them would be lost.
+        If two images of one source have the same id: one of them would be lost; or if all would get the same
+        masks.
     """
     folders = Folders()
     seen: dict[str, tuple[Source, Path]] = {}
     for source, folder in _places(descriptor, root, folders):
         table = _spacing_table(descriptor, folder)
-        for path, groups in match(folder, source.image, folders):
+        images = list(match(folder, source.image, folders))
+        _check_pairing(source, len(images))
+        for path, groups in images:
             masks = _mask_files(source, folder, groups, folders)
             for frame, chosen in _frames(descriptor, masks):
                 entry_id = _entry_id(
@@ -95,6 +99,17 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
                     frame,
                     table.get(path.name),
                 )
+
+
+def _check_pairing(source: Source, images: int) -> None:
+    known = group_names(source.image)
+    for kind in source.masks:
+        if images > 1 and not known & group_names(kind.file):
+            groups = ", ".join(f"{{{name}}}" for name in sorted(known)) or "none; name some in 'image'"
+            raise InputError(
+                f"masks.file {kind.file!r} holds no group of the image's pattern {source.image!r}, so all "
+                f"{images} images would get the same masks (its groups: {groups})"
+            )
 
 
 def files(descriptor: Descriptor, root: Path) -> list[Path]:
@@ -247,11 +262,21 @@ def _spacing_table(descriptor: Descriptor, folder: Path) -> dict[str, tuple[floa
     table, path = descriptor.spacing_table, _table_path(descriptor, folder)
     if table is None or path is None:
         return {}
-    with open(path, newline="", encoding="utf-8-sig") as handle:
-        rows = list(csv.DictReader(handle))
     try:
-        return {row[table.name].strip(): (float(row[table.column]),) * 2 for row in rows}
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        with open(path, newline="", encoding="utf-8-sig") as handle:
+            rows = list(csv.DictReader(handle))
+        found = {row[table.name].strip(): (_millimetres(row[table.column]),) * 2 for row in rows}
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise InputError(
             f"{path}: expected columns {table.name!r} and {table.column!r} (mm) in every row"
         ) from error
+    return found
+
+
+def _millimetres(text: str) -> float:
+    """A length above 0, or NaN for anything else, which costs the image of that row."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if 0 < value < math.inf else math.nan

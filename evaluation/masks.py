@@ -299,6 +299,10 @@ def _labels_of(array: NDArray, colours: bool) -> tuple[NDArray, NDArray]:
 
 def _labelled(kind: Masks, array: NDArray, path: Path, structures: Structures) -> Found:
     """The structures of a multi-label file; those that are as drawn are added at once, the others come."""
+    if suffix_of(path) in (".jpg", ".jpeg"):
+        raise Unreadable(
+            "a JPEG keeps no label numbers or colours exactly; expected PNG or TIFF, or one structure"
+        )
     if array.dtype.kind == "f":
         rounded = np.rint(array)
         if not np.allclose(array, rounded, atol=1e-3):
@@ -315,7 +319,9 @@ def _labelled(kind: Masks, array: NDArray, path: Path, structures: Structures) -
         structures.add_labels(array, found)
     else:
         for name, numbers in found.items():
-            yield from _objects(kind, name, np.isin(array, numbers))
+            parts = [[number] for number in numbers] if kind.instances == "components" else [numbers]
+            for part in parts:  # labels that touch are no one component
+                yield from _objects(kind, name, np.isin(array, part))
     shown = ", ".join(map(str, present[:12])) + (", ..." if len(present) > 12 else "")
     shown = colour_names(present) if kind.colours else shown
     for name, numbers in wanted.items():

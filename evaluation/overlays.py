@@ -67,7 +67,7 @@ class Gallery:
             f"{dsc:.3f}__{slug(case.case)}{f'-{first.object.instance}' if first.object.instance else ''}.png"
         )
         others = [path.name for path in folder.glob("*.png")] if folder.is_dir() else []
-        kept = self._chosen([*others, name])
+        kept = self._chosen([*{*others, name}])
         if name in kept and name not in others:
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(folder / name) as partial:

@@ -218,7 +218,7 @@ def _open_picture(path: Path, axes: str | None, mask: bool) -> tuple[NDArray, st
     own = None
     try:
         if suffix_of(path) in (".tif", ".tiff"):
-            array, own = _read_tiff(path)
+            array, own = _read_tiff(path, mask)
         else:
             array = _read_pixels(path, mask)
     except Exception as error:  # imageio's plugins and tifffile raise what they like
@@ -235,6 +235,8 @@ def _read_pixels(path: Path, mask: bool) -> NDArray:
         with Image.open(path) as picture:
             if mask and picture.mode == "P" and getattr(picture, "n_frames", 1) == 1:
                 return np.asarray(picture)
+            if picture.mode == "CMYK":
+                return np.asarray(picture.convert("RGB"))
     except UnidentifiedImageError as error:
         raise ValueError(f"damaged, or no {suffix_of(path)} file") from error
     return np.asarray(io.imread(path))
@@ -250,14 +252,26 @@ def _read_picture(path: Path, axes: str | None, frame: int | None, mask: bool, c
     return _shaped(array, axes, frame)
 
 
-def _read_tiff(path: Path) -> tuple[NDArray, str]:
-    """A TIFF's first series and its axes, as the file itself names them; pages are slices."""
+def _read_tiff(path: Path, mask: bool) -> tuple[NDArray, str]:
+    """A TIFF's first series and its axes, as the file itself names them; pages are slices.
+
+    Of an image the grey values as they are shown (0 may be white, or numbers stand for a palette's colours),
+    of a mask the numbers.
+    """
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        series = file.series[0]
+        series, page = file.series[0], file.pages.first
         names = {"S": "c", "C": "t", "T": "t", "Y": "y", "X": "x"}
-        return series.asarray(), "".join(names.get(axis, "z") for axis in series.axes)
+        array, axes = series.asarray(), "".join(names.get(axis, "z") for axis in series.axes)
+        if mask or array.dtype.kind not in "bu":
+            return array, axes
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            array = (2**page.bitspersample - 1 - array.astype(np.int64)).astype(array.dtype)
+        elif page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+            array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)
+            axes += "c"
+        return array, axes
 
 
 def grey(array: NDArray, mask: bool, colours: Colours = "any") -> NDArray:

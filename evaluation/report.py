@@ -76,10 +76,13 @@ def _write(made: _Tables, out: Path) -> str:
 
 
 def _dropped(scores: pd.DataFrame) -> str:
-    _, dropped = tables.common(scores)
-    if not dropped:
-        return ""
-    return f" {dropped} rows are left out because not every method has scored their object."
+    kept, dropped = tables.common(scores)
+    text = ""
+    if dropped:
+        text += f" {dropped} rows are left out because not every method has scored their object."
+    if (kept.groupby(tables.ROW)["unit"].nunique() > 1).any():
+        text += " Surface scores are left out where some are in millimetres and others in pixels."
+    return text
 
 
 def write_report(scores: pd.DataFrame, out: Path, *, baseline: str | None = None) -> str:

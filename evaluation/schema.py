@@ -191,6 +191,12 @@ class Slices(Config):
     max_objects: int | None = pydantic.Field(default=None, ge=1)
     """At most so many objects an image, drawn from its name; by default all."""
 
+    @pydantic.model_validator(mode="after")
+    def _step_goes_with_its_policy(self) -> Slices:
+        if self.step > 1 and self.policy != "step":
+            raise ValueError(f"step {self.step} goes with policy: step (got {self.policy})")
+        return self
+
 
 class Intensity(Config):
     """How values become grey levels 0 to 255; give one of the three.

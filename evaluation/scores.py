@@ -208,12 +208,15 @@ def fingerprint(paths: Sequence[Path], folder: Path) -> str:
 
 
 def read_scores(folder: str | Path) -> pd.DataFrame:
-    """Read ``scores.csv`` of a run's folder (or the file itself).
+    """Read ``scores.csv`` of a run's folder (or the file itself); ``attrs["methods"]`` has the run's order.
+
+    A last line that no newline ends was cut short, and is left out.
 
     Raises
     ------
     InputError
-        If it is missing, has no rows, lacks a column or holds something that is no number where one belongs.
+        If it is missing, has no rows, lacks a column, holds a row twice, or something that is no number where
+        one belongs.
     """
     import pandas as pd
 
@@ -224,8 +227,9 @@ def read_scores(folder: str | Path) -> pd.DataFrame:
     text = ["dataset", "modality", "case", "volume", "patient", "structure", "prompt", "method", "unit"]
     numbers = [name for name in COLUMNS if name not in text]
     try:
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
         # Strings are kept as they are: a structure called "NA" is no missing value.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(io.StringIO(whole), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError(f"{path}: not a CSV table ({error})") from error
     missing = [name for name in COLUMNS if name not in table.columns]
@@ -240,4 +244,20 @@ def read_scores(folder: str | Path) -> pd.DataFrame:
             raise InputError(
                 f"{path}: column {name!r} holds something that is no number ({error})"
             ) from error
+    if table["dsc"].isna().any():
+        raise InputError(f"{path}: line {int(table['dsc'].isna().argmax()) + 2} has no dsc; remove it")
+    twice = table.duplicated(["dataset", "case", "structure", "instance", "prompt", "method", "round"])
+    if twice.any():
+        raise InputError(
+            f"{path}: line {int(twice.argmax()) + 2} scores what an earlier line has scored; remove one"
+        )
+    table.attrs["methods"] = _methods(path.with_name(SETTINGS))
     return table
+
+
+def _methods(settings: Path) -> list[str]:
+    """The names of a run's methods, in its order."""
+    try:
+        return list(json.loads(settings.read_text(encoding="utf-8"))["methods"])
+    except (OSError, ValueError, KeyError, TypeError):  # a scores.csv by itself
+        return []

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.schema import Intensity, Modality, Slices
-from evaluation.volume import Volume, radiological
+from evaluation.volume import Unreadable, Volume, radiological
 
 PLANES = ("axial", "coronal", "sagittal")
 """The planes across the axes (S, P, L) of a volume in radiological orientation."""
@@ -26,6 +26,8 @@ class View:
         Whether it is turned to radiological orientation.
     axis
         The axis to cut across, of the (turned) array.
+    plane
+        The number among :data:`PLANES` of the slices.
     spacing
         mm per pixel (row, column) of a slice, None where unknown.
     """
@@ -33,12 +35,13 @@ class View:
     volume: Volume
     turn: bool
     axis: int
+    plane: int
     spacing: tuple[float, float] | None
 
     @property
     def letter(self) -> str:
         """The axis as it stands in the names of cases: z across axial slices, y coronal, x sagittal."""
-        return "zyx"[self.axis]
+        return "zyx"[self.plane]
 
     def slices(self, array: NDArray) -> NDArray:
         """A view (slices, H, W) of an array of the volume's shape."""
@@ -57,7 +60,7 @@ def acquisition_axis(spacing: tuple[float, float, float]) -> int:
     >>> acquisition_axis((0.7, 0.98, 0.98)), acquisition_axis((1.0, 4.0, 1.0))
     (0, 1)
     """
-    if max(spacing) <= 1.05 * min(spacing):
+    if np.isnan(spacing[0]) or max(spacing) <= 1.05 * min(spacing):
         return 0
     for axis in range(3):
         first, second = (spacing[k] for k in range(3) if k != axis)
@@ -67,18 +70,32 @@ def acquisition_axis(spacing: tuple[float, float, float]) -> int:
 
 
 def view_of(volume: Volume, orientation: str, plane: str) -> View:
-    """The view of a volume, `orientation` and `plane` as descriptors name them."""
-    turn = orientation == "radiological" and not volume.flat
-    order = radiological(volume, volume.array)[1] if turn else (0, 1, 2)
-    axis = order.index(0)
+    """The view of a volume, `orientation` and `plane` as descriptors name them.
+
+    Raises
+    ------
+    Unreadable
+        If a pixel's size in the plane is half known: the spacing says nothing of the distance between slices.
+    """
+    anatomical = radiological(volume, volume.array)[1]  # the file's axes in the order of PLANES
     if not volume.flat and plane != "auto":
-        axis = PLANES.index(plane)
+        across = anatomical[PLANES.index(plane)]
     elif not volume.flat and volume.spacing is not None:
-        axis = order.index(acquisition_axis(volume.spacing))
+        across = acquisition_axis(volume.spacing)
+    else:
+        across = 0
+    turn = orientation == "radiological"  # a picture has no direction, and stays as it is
+    order = anatomical if turn else (0, 1, 2)
+    axis = order.index(across)
     if volume.spacing is None:
-        return View(volume, turn, axis, None)
+        return View(volume, turn, axis, anatomical.index(across), None)
     row, column = (float(volume.spacing[order[k]]) for k in range(3) if k != axis)
-    return View(volume, turn, axis, (row, column))
+    if np.isnan(row) or np.isnan(column):
+        raise Unreadable(
+            f"spacing [row, column] does not say how far slices are apart, which a {plane} plane needs; give "
+            "[slice, row, column]"
+        )
+    return View(volume, turn, axis, anatomical.index(across), (row, column))
 
 
 def bit_mask(layers: list[NDArray[np.uint8]], bit: int, k: int) -> NDArray[np.bool_]:
@@ -123,6 +140,17 @@ def bad_slice(values: NDArray) -> str | None:
     if values.min() == values.max():
         return f"the slice is constant (every value is {values.flat[0]:g})"
     return None
+
+
+def blank(grey: NDArray[np.uint8], values: NDArray, levels: tuple[float, float]) -> str | None:
+    """Why a slice shows nothing once its values are grey levels, or None."""
+    if grey.min() < grey.max():
+        return None
+    low, high = levels
+    return (
+        f"one grey level is left of the slice: its values run from {values.min():g} to {values.max():g}, "
+        f"black and white are {low:g} and {high:g}; set intensity in the descriptor"
+    )
 
 
 def grey_levels(volume: Volume, modality: Modality, intensity: Intensity) -> tuple[float, float]:

@@ -24,8 +24,10 @@ TARGETS = (0.85, 0.9)
 
 
 def method_names(scores: pd.DataFrame) -> list[str]:
-    """The methods in the order in which they first appear."""
-    return list(dict.fromkeys(scores["method"]))
+    """The methods in the run's order (``scores.attrs["methods"]``), or that in which they first appear."""
+    order = list(scores.attrs.get("methods", ()))
+    present = dict.fromkeys(scores["method"])
+    return sorted(present, key=lambda name: order.index(name) if name in order else len(order))
 
 
 def last_round(scores: pd.DataFrame) -> pd.DataFrame:
@@ -86,6 +88,8 @@ def summarise(
     rows, _ = common(last_round(scores))
     lines: list[dict[str, Any]] = []
     for key, group in rows.groupby(ROW, sort=False):
+        if metric in ("hd95", "surface_dice") and group["unit"].nunique() > 1:
+            continue  # millimetres and pixels have no mean
         reference = None if baseline is None else _paired(group, baseline, metric)
         for method in methods:
             part = group[group["method"] == method]
@@ -110,7 +114,8 @@ def summarise(
                 | {"sd": values.std(ddof=1) if len(values) > 1 else np.nan, "low": low, "high": high}
                 | {"unit": part["unit"].iloc[0] if metric == "hd95" else "", "p": p}
             )
-    table = pd.DataFrame(lines)
+    names = ["n", "patients", "mean", "sd", "low", "high", "unit", "p"]
+    table = pd.DataFrame(lines, columns=[*ROW, "modality", "method", *names])
     table["p_holm"] = statistics.holm(table["p"].tolist())
     return table.astype({"n": int, "patients": int})
 
@@ -123,8 +128,9 @@ def _paired(group: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
 def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean DSC over the rows (dataset x structure) of each modality: every structure weighs the same.
 
-    ``all`` is the mean over all rows. The interval resamples the patients of each dataset, with all their
-    structures; a dataset of one patient adds nothing to its width.
+    ``all`` is the mean over all rows. Only rows count that every method has which has any of them: one that
+    answered the easy dataset alone must not gain from it. The interval resamples the patients of each
+    dataset, with all their structures; a dataset of one patient adds nothing to its width.
 
     Returns
     -------
@@ -137,6 +143,8 @@ def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
     for prompt in dict.fromkeys(rows["prompt"]):
         for modality in [*kinds, "all"] if len(kinds) > 1 else kinds:
             here = rows[(rows["prompt"] == prompt) & ((rows["modality"] == modality) | (modality == "all"))]
+            answered = here.groupby(["dataset", "structure"])["method"].transform("nunique")
+            here = here[answered == here["method"].nunique()]
             for method in method_names(scores):
                 part = here[here["method"] == method]
                 if part.empty:
@@ -156,7 +164,8 @@ def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
                     {"prompt": prompt, "modality": modality, "method": method, "rows": len(each)}
                     | {"n": len(part), "mean": each.mean(), "low": low, "high": high}
                 )
-    return pd.DataFrame(lines)
+    columns = ["prompt", "modality", "method", "rows", "n", "mean", "low", "high"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def stacked(scores: pd.DataFrame) -> pd.DataFrame:

@@ -137,7 +137,7 @@ def note(baseline: str | None) -> str:
     """What a table's marks mean, in one sentence each."""
     text = (
         "Mean ± standard deviation over objects [95 % bootstrap interval, patients resampled; none with one "
-        "patient]. Best in bold, second underlined."
+        "patient, who counts as exact in a mean over several sets]. Best in bold, second underlined."
     )
     if baseline is not None:
         text += (

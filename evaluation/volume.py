@@ -110,8 +110,11 @@ def _mm(spacing: tuple[float, ...]) -> str:
 
 
 def with_spacing(volume: Volume, spacing: list[float] | tuple[float, ...] | None) -> Volume:
-    """Put a descriptor's spacing (2 or 3 numbers, mm) in place of what the file says."""
+    """Put a descriptor's spacing (2 or 3 numbers, mm) in place of what the file says.
+
+    Two are of row and column: the distance between slices stays the file's, NaN where that is unknown.
+    """
     if spacing is None:
         return volume
-    z, y, x = (1.0, *spacing) if len(spacing) == 2 else spacing
+    z, y, x = (volume.spacing[0] if volume.spacing else np.nan, *spacing) if len(spacing) == 2 else spacing
     return replace(volume, spacing=(float(z), float(y), float(x)))

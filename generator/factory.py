@@ -44,9 +44,7 @@ from generator.scene import make_sample
 
 SHARD_SIZE = 64
 MAX_SHARDS = 100_000  # their names have five digits
-MAX_SHARD_PIXELS = (
-    1 << 25
-)  # a shard is compressed in memory: this keeps a worker under 400 MB up to 1024 pixels
+MAX_SHARD_PIXELS = 1 << 25  # a shard is compressed in memory: a worker stays under 400 MB up to 1024 pixels
 BACKENDS = ("loky", "dask")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

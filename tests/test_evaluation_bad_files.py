@@ -21,6 +21,7 @@ from evaluation_files import (
 from evaluation_trees import amos
 from numpy.typing import NDArray
 
+from data.console import InputError
 from evaluation.cases import Case, iter_cases
 from evaluation.descriptor import Descriptor, load_descriptor
 
@@ -93,6 +94,43 @@ def test_a_label_that_is_not_in_the_file_costs_its_structure(tmp_path: Path) -> 
     assert [[thing.structure for thing in case.objects] for case in cases] == [["liver"]] * 3
     wanted = descriptor(masks={"absent": "skip"})
     assert not split(iter_cases(wanted, tmp_path))[1]
+
+
+def test_a_jpeg_holds_no_labels(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1, 2])
+    write_picture(tmp_path / "a.png", picture_of(label, RNG, "uint8"))
+    write_picture(tmp_path / "a_m.jpg", label * np.uint8(100))
+    wanted = source("{id:a}.png", {"file": "{id}_m.jpg", "labels": {"liver": 100}})
+    cases, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert not cases
+    assert failure.reason.startswith("a JPEG keeps no label numbers")
+
+
+def test_an_image_that_its_window_leaves_blank(tmp_path: Path) -> None:
+    scaled = (picture_of(LABEL, RNG) / 4000).astype(np.float32)  # a CT that somebody has scaled to 0 to 1
+    write_pair(tmp_path, "a", LABEL, scaled)
+    cases, failures = split(iter_cases(descriptor(), tmp_path))
+    assert not cases
+    assert "one grey level is left of the slice" in failures[0].reason
+    assert "black and white are -160 and 240" in failures[0].reason
+    assert not split(iter_cases(descriptor(intensity={"window": [0, 0.1]}), tmp_path))[1]
+
+
+@pytest.mark.parametrize("text", ["0", "-0.2", "nan", "", "wide"])
+def test_a_row_of_the_table_of_spacings_without_a_length_costs_its_image(text: str, tmp_path: Path) -> None:
+    label = blocks((30, 40), [1])
+    for name in "ab":
+        write_picture(tmp_path / f"{name}.png", picture_of(label, RNG, "uint8"))
+        write_picture(tmp_path / f"{name}_m.png", label)
+    (tmp_path / "mm.csv").write_text(f"file,mm\na.png,{text}\nb.png,0.3\n")
+    table = {"table": "mm.csv", "name": "file", "column": "mm"}
+    wanted = source("{id:[ab]}.png", {"file": "{id}_m.png", "structure": "liver"}, spacing_table=table)
+    (case,), (failure,) = split(iter_cases(wanted, tmp_path))
+    assert (case.case, case.spacing) == ("b", (0.3, 0.3))
+    assert "no mm above 0" in failure.reason
+    (tmp_path / "mm.csv").write_bytes(b"file,mm\na.png,\xff\n")
+    with pytest.raises(InputError, match=r"mm\.csv"):
+        list(iter_cases(wanted, tmp_path))
 
 
 def test_colours_are_no_label_numbers(tmp_path: Path) -> None:

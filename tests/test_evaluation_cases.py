@@ -90,6 +90,55 @@ def test_by_default_the_cut_is_the_plane_of_acquisition(spacing: tuple, letter: 
     assert cases[0].spacing == pytest.approx(plane)
 
 
+def test_a_plane_is_found_in_files_that_are_shown_as_they_lie(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", LABEL, direction="PSR")
+    cases, _ = split(iter_cases(descriptor(orientation="file", slices={"plane": "axial"}), tmp_path))
+    turned, _ = split(iter_cases(descriptor(slices={"plane": "axial"}), tmp_path))
+    assert {case.case.split("/")[1][0] for case in cases} == {"z"}
+    assert sorted(case.objects[0].mask.sum() for case in cases) == sorted(
+        c.objects[0].mask.sum() for c in turned
+    )
+    assert sorted(case.image.shape for case in cases)[0] in (
+        turned[0].image.shape,
+        turned[0].image.shape[::-1],
+    )
+
+
+def test_one_slice_is_turned_as_several_are(tmp_path: Path) -> None:
+    label, image = LABEL[5:7], picture_of(LABEL, np.random.default_rng(0))[5:7]
+    for name, depth in (("a", 1), ("b", 2)):
+        write_pair(tmp_path, name, label[:depth], image[:depth], direction="RAS", spacing=(1.0, 1.0, 3.0))
+    one, *two = split(iter_cases(descriptor(), tmp_path))[0]
+    assert one.case == "a"
+    assert any(np.array_equal(one.image, other.image) for other in two)
+
+
+def test_two_numbers_of_spacing_keep_the_distance_between_slices(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", LABEL, spacing=(1.0, 1.0, 3.0))
+    cases, _ = split(iter_cases(descriptor(spacing=[0.5, 0.6], slices={"plane": "coronal"}), tmp_path))
+    assert {case.spacing for case in cases} == {(3.0, 0.6)}
+    np.savez(tmp_path / "b.npz", LABEL * 50)
+    np.savez(tmp_path / "b_m.npz", LABEL)
+    keys = {"modality": "MR", "spacing": [0.5, 0.6]}
+    masks = {"file": "{id}_m.npz", "labels": {"liver": 1}}
+    cases, _ = split(iter_cases(source("{id:b}.npz", masks, **keys), tmp_path))
+    assert {case.spacing for case in cases} == {(0.5, 0.6)}
+    _, (failure,) = split(
+        iter_cases(source("{id:b}.npz", masks, slices={"plane": "coronal"}, **keys), tmp_path)
+    )
+    assert "give [slice, row, column]" in failure.reason
+
+
+def test_labels_that_touch_are_objects_of_their_own(tmp_path: Path) -> None:
+    label = np.zeros((30, 40), np.uint8)
+    label[5:15, 5:15], label[5:15, 15:25], label[20:26, 5:15] = 1, 2, 2
+    write_picture(tmp_path / "a.png", picture_of(label, np.random.default_rng(0), "uint8"))
+    write_picture(tmp_path / "a_m.png", label)
+    masks = {"file": "{id}_m.png", "labels": {"cell": "1..9"}, "instances": "components"}
+    (case,), _ = split(iter_cases(source("{id:a}.png", masks), tmp_path))
+    assert [int(thing.mask.sum()) for thing in case.objects] == [100, 100, 60]
+
+
 def test_equal_spacings_keep_the_files_own_slices(tmp_path: Path) -> None:
     write_pair(tmp_path, "a", LABEL, direction="PSR")
     cases, _ = split(iter_cases(descriptor(), tmp_path))

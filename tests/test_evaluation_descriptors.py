@@ -190,6 +190,7 @@ def _masks(**keys: Any) -> dict[str, Any]:
         ({"sources": [{**OWN["sources"][0], "id": "{patient}"}]}, r"{patient} is no group.*groups: id"),
         ({"slices": {"policy": "some"}}, "slices.policy"),
         ({"slices": {"min_area": 0}}, "slices.min_area"),
+        ({"slices": {"step": 5}}, "slices.*step 5 goes with policy: step"),
         ({"intensity": {"window": [5, 1]}}, "intensity.*smaller"),
         ({"intensity": {"window": [1, 5], "as_is": True}}, "intensity.*one of"),
         ({"image": {"axes": "zyy"}}, "image.axes.*each axis once"),
@@ -202,6 +203,23 @@ def test_a_wrong_key_is_named(changes: dict[str, Any], message: str, tmp_path: P
     with pytest.raises(InputError, match=message) as error:
         load_descriptor(str(_own(tmp_path, **changes)))
     assert "mine.yaml" in str(error.value)
+
+
+def test_a_pattern_that_gives_all_images_the_same_masks_is_named(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1])
+    for name in ("a1", "a2", "m1", "m2"):
+        write_picture(tmp_path / f"{name}.png", label)
+    masks = [{"file": "m{k}.png", "structure": "b"}]
+    path = _own(tmp_path, sources=[{"folder": ".", "image": "a{id}.png", "masks": masks}])
+    with pytest.raises(InputError, match=r"'m{k}.png' holds no group .* all 2 images .*groups: {id}"):
+        list(iter_cases(load_descriptor(str(path)), tmp_path))
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path: Path) -> None:
+    path = _own(tmp_path)
+    path.write_text(path.read_text() + "\nmodality: MR\n")
+    with pytest.raises(InputError, match="key 'modality' stands twice"):
+        load_descriptor(str(path))
 
 
 def test_not_yaml_is_an_input_error(tmp_path: Path) -> None:

@@ -67,6 +67,25 @@ def test_a_palette_is_numbers_in_a_mask_and_colours_in_an_image(tmp_path: Path, 
     assert read_volume(tmp_path / f"p{suffix}").array[0, 0, 1] == 60  # 0.299 of red
 
 
+def test_a_tiff_is_grey_as_it_is_shown(tmp_path: Path) -> None:
+    numbers = np.array([[0, 1], [2, 250]], np.uint8)
+    tifffile.imwrite(tmp_path / "white.tif", numbers, photometric="miniswhite")
+    np.testing.assert_array_equal(read_volume(tmp_path / "white.tif").array[0], 255 - numbers)
+    np.testing.assert_array_equal(read_volume(tmp_path / "white.tif", mask=True).array[0], numbers)
+    colours = np.zeros((3, 256), np.uint16)
+    colours[0, 1] = 200 << 8
+    tifffile.imwrite(tmp_path / "palette.tif", numbers, photometric="palette", colormap=colours)
+    assert read_volume(tmp_path / "palette.tif").array[0].tolist() == [[0, 60], [0, 0]]
+    np.testing.assert_array_equal(read_volume(tmp_path / "palette.tif", mask=True).array[0], numbers)
+
+
+def test_cmyk_is_no_red_green_blue_and_alpha(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("CMYK", (8, 8), (0, 0, 0, 55)).save(tmp_path / "c.jpg")
+    assert np.abs(read_volume(tmp_path / "c.jpg").array.astype(int) - 200).max() <= 2
+
+
 @pytest.mark.parametrize(
     ("shape", "own", "given", "frames"),
     [((3, 4, 5, 6), "TZYX", None, 3), ((4, 5, 6), "ZYX", None, 1), ((3, 4, 5, 6), None, "tzyx", 3),

@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,11 @@ def rows(method="a", *, dataset="ct", structure="liver", volumes=6, slices=3, ds
                 | change
             )
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def write_tables_of(scores, **options):
+    with tempfile.TemporaryDirectory() as folder:
+        return write_tables(scores, Path(folder), **options)
 
 
 def two(**change):
@@ -136,6 +143,43 @@ def test_a_method_without_a_setting_takes_no_rows_from_the_others():
     assert summary[summary["prompt"] == "point1"]["n"].tolist() == [18]
     point = list(typeset.grids(summary))[1]
     assert point.methods == ["a"]
+
+
+def test_a_method_that_answered_the_easy_dataset_alone_does_not_win_its_modality():
+    scores = pd.concat(
+        [two(dataset="ct1"), rows("b", dataset="ct2", dsc=0.2, seed=2), rows("b", dataset="mr", dsc=0.3)]
+    )
+    table = tables.by_modality(scores).set_index(["modality", "method"])
+    assert table["rows"].to_dict() == {
+        ("CT", "a"): 1, ("CT", "b"): 1, ("MR", "b"): 1, ("all", "a"): 1, ("all", "b"): 1,
+    }  # fmt: skip
+    assert table.loc[("CT", "b"), "mean"] == pytest.approx(
+        two(dataset="ct1").query("method == 'b'")["dsc"].mean()
+    )
+
+
+def test_millimetres_and_pixels_have_no_mean():
+    scores = pd.concat([two(structure="liver"), two(structure="spleen")], ignore_index=True)
+    some = (scores["structure"] == "liver") & scores["case"].str.startswith("v0/")
+    scores.loc[some, "unit"] = "px"
+    for metric in ("hd95", "surface_dice"):
+        assert set(tables.summarise(scores, metric)["structure"]) == {"spleen"}
+    assert set(tables.summarise(scores)["structure"]) == {"liver", "spleen"}
+    text = write_tables_of(scores)
+    assert "Surface scores are left out where some are in millimetres" in text
+
+
+def test_scores_of_which_no_object_is_common_have_empty_tables():
+    scores = pd.concat([rows("a").iloc[:9], rows("b").iloc[9:]], ignore_index=True)
+    text = write_tables_of(scores, baseline="a")
+    assert "18 rows are left out" in text
+
+
+def test_methods_stand_in_the_order_of_the_run(tmp_path):
+    two().iloc[::-1].to_csv(tmp_path / "scores.csv", index=False)
+    assert tables.method_names(read_scores(tmp_path)) == ["b", "a"]
+    (tmp_path / "settings.json").write_text('{"methods": {"c": "", "a": "", "b": ""}}')
+    assert tables.method_names(read_scores(tmp_path)) == ["a", "b"]
 
 
 def test_modalities_weigh_structures_alike():
@@ -369,12 +413,22 @@ def test_the_page_sorts_and_filters_in_a_browser(report, tmp_path):
         (lambda table: table.drop(columns="hd95"), "'hd95' is missing"),
         (lambda table: table.assign(dsc="good"), "'dsc'"),
         (lambda table: table.iloc[:0], "no scores"),
+        (lambda table: table.assign(dsc=[0.5] * 17 + [None]), "line 19 has no dsc"),
+        (lambda table: pd.concat([table, table.iloc[3:4]]), "line 20 scores what an earlier line"),
     ],
 )
 def test_a_damaged_scores_file_is_named(tmp_path, change, message):
     change(rows()).to_csv(tmp_path / "scores.csv", index=False)
     with pytest.raises(InputError, match=message):
         read_scores(tmp_path)
+
+
+def test_a_last_line_that_was_cut_short_is_left_out(tmp_path):
+    rows().to_csv(tmp_path / "scores.csv", index=False)
+    whole = (tmp_path / "scores.csv").read_bytes()
+    for lost in (1, 5, 60):
+        (tmp_path / "scores.csv").write_bytes(whole[:-lost])
+        assert len(read_scores(tmp_path)) == 17
 
 
 def test_a_missing_scores_file_is_named(tmp_path):

@@ -73,7 +73,7 @@ def test_other_data_is_refused(tmp_path, what):
         (images / "p2.png").unlink()
     else:
         (root / "discs" / "sizes.csv").write_text("file,mm\np0.png,0.25\n")
-    with pytest.raises(InputError, match=r'data files = {"discs": "7 files, .*another --out'):
+    with pytest.raises(InputError, match=r"data files\.discs: 7 files, .*another --out"):
         evaluate(*arguments)
 
 

@@ -316,7 +316,7 @@ def test_two_runs_do_not_fill_one_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("size", "expected"), [(48, 64), (1024, 64), (2048, 16)])
+@pytest.mark.parametrize(("size", "expected"), [(48, 64), (512, 64), (1024, 32), (2048, 8)])
 def test_a_shard_holds_as_many_samples_as_memory_allows(tmp_path, monkeypatch, size, expected):
     asked = []
     monkeypatch.setattr(factory, "_fill", lambda folder, tasks, *_: asked.extend(tasks) or [])
@@ -334,7 +334,7 @@ def test_a_shard_holds_as_many_samples_as_memory_allows(tmp_path, monkeypatch, s
         ({"jobs": 0}, "--jobs 0"),
         ({"jobs": -3}, "--jobs -3"),
         ({"shard_size": 0}, "--shard-size 0"),
-        ({"shard_size": 1 << 20}, "from 1 to 29127 samples at size 48"),
+        ({"shard_size": 1 << 20}, "from 1 to 14563 samples at size 48"),
         ({"num": 10**6, "shard_size": 1}, "larger --shard-size"),
         ({"backend": "mpi"}, "one of loky, dask"),
         ({"backend": "dask"}, "go together"),
