@@ -47,6 +47,37 @@ def test_a_run_prints_the_table_and_writes_what_it_promises(discs, tmp_path):
     assert "seed: 0 there, 7 now" in call(*arguments, "--seed", 7, code=2)
 
 
+def test_a_file_name_may_hold_an_equals_sign(discs, tmp_path):
+    root, descriptor, weights = discs
+    file = tmp_path / "epoch=3-step=100.pth"
+    file.write_bytes(weights.read_bytes())
+    text = call("run", "--checkpoint", file, "--method", "none", "--data-root", root, "--dataset", descriptor,
+                "--prompts", "box", "--out", tmp_path / "out", "--limit", 1)  # fmt: skip
+    assert "epoch=3-step=100" in text
+
+
+def test_pictures_are_kept_when_a_finished_run_is_started_again(discs, tmp_path):
+    root, descriptor, _ = discs
+    arguments = ["run", "--data-root", root, "--dataset", descriptor, "--prompts", "box", "--out", tmp_path,
+                 "--set", "overlays=1"]  # fmt: skip
+    call(*arguments)
+    before = sorted((tmp_path / "overlays").rglob("*.png"))
+    for _ in range(2):
+        call(*arguments)
+        assert sorted((tmp_path / "overlays").rglob("*.png")) == before
+
+
+def test_a_dataset_whose_table_cannot_be_read_does_not_hide_the_others(tmp_path):
+    folder = tmp_path / "HC18" / "training_set"
+    folder.mkdir(parents=True)
+    for name in ("000_HC.png", "000_HC_Annotation.png"):
+        Image.new("L", (8, 8)).save(folder / name)
+    (tmp_path / "HC18" / "training_set_pixel_size_and_HC.csv").write_text("name,size\n000_HC.png,0.1\n")
+    text = call("datasets", "--data-root", tmp_path)
+    assert "unusable: " in next(line for line in text.splitlines() if line.startswith("hc18"))
+    assert any(line.startswith("tn3k") for line in text.splitlines())
+
+
 def test_prompts_go_out_and_masks_come_back(discs, tmp_path):
     root, descriptor, _ = discs
     out = tmp_path / "exchange"

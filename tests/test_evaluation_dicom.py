@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from evaluation_files import (
     blocks,
@@ -244,6 +245,15 @@ def test_two_series_in_a_folder_are_refused_and_listed(tmp_path: Path) -> None:
     with pytest.raises(Unreadable) as error:
         read_volume(tmp_path / "s")
     assert str(error.value) == "2 DICOM series in one folder; expected one: T1 axial (4 files), CT (1 file)"
+
+
+def test_a_dicomdir_beside_the_slices_is_left_alone(tmp_path: Path) -> None:
+    write_dicom_series(tmp_path / "s", ARRAY)
+    directory = pydicom.dcmread(next((tmp_path / "s").iterdir()))
+    del directory.PixelData, directory.SeriesInstanceUID
+    directory.file_meta.MediaStorageSOPClassUID = directory.SOPClassUID = "1.2.840.10008.1.3.10"
+    directory.save_as(tmp_path / "s" / "DICOMDIR")
+    assert len(read_volume(tmp_path / "s").array) == len(ARRAY)
 
 
 @pytest.mark.parametrize(

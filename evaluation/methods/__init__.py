@@ -117,7 +117,7 @@ def parse(spec: str) -> tuple[str, str, str]:
     ('tiny-zoom', 'zoom', 'tiny')
     """
     given, equals, rest = spec.partition("=")
-    if not equals:
+    if not equals or spec.partition(":")[0] in (*MODELS, "masks"):  # a file's name may hold one
         given, rest = "", spec
     kind, _, argument = rest.partition(":")
     if kind in (*MODELS, "masks") and argument:
