@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -44,11 +45,9 @@ def encoder_hash(sam: Sam) -> str:
 
 def fit_to_input(images: torch.Tensor, size: int) -> torch.Tensor:
     """Images (B, 1, H, W) with their longest side brought to `size`, as SAM's ``apply_image_torch``."""
-    height, width = images.shape[-2:]
-    scale = size / max(height, width)
-    if scale == 1:
+    if max(images.shape[-2:]) == size:
         return images
-    target = (int(height * scale + 0.5), int(width * scale + 0.5))
+    target = ResizeLongestSide.get_preprocess_shape(*images.shape[-2:], size)
     resized = F.interpolate(images.float(), target, mode="bilinear", align_corners=False, antialias=True)
     return resized.round().clamp(0, 255)
 
@@ -65,9 +64,9 @@ def _plan(folders: Sequence[str | Path]) -> dict[Path, tuple[str, int]]:
 
 def disk_needed(sam: Sam, folders: Sequence[str | Path]) -> int:
     """Bytes that the cache of these dataset folders will take at most."""
-    cells = (sam.image_encoder.img_size // 16) ** 2
+    rows, columns = sam.prompt_encoder.image_embedding_size
     count = sum(samples for _, samples in _plan(folders).values())
-    return count * cells * sam.prompt_encoder.embed_dim * 2
+    return count * rows * columns * sam.prompt_encoder.embed_dim * 2
 
 
 def in_bytes(number: int) -> str:

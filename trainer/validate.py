@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -80,8 +81,7 @@ def _predict(sam: Sam, features: Tensor, batch: Batch, setting: Setting) -> Tens
     size = sam.image_encoder.img_size
     points, labels, boxes = first_prompts(setting.plan, batch, slice(None), size / max(height, width))
     coords, kinds = decode.as_points(points, labels, boxes)
-    scale = size / max(height, width)
-    input_size = (int(height * scale + 0.5), int(width * scale + 0.5))
+    input_size = ResizeLongestSide.get_preprocess_shape(height, width, size)
     found = decode.Prediction(
         *decode.decode(sam, features, coords, kinds, None), size, (height, width), input_size
     )
