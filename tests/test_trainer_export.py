@@ -21,7 +21,7 @@ from lightning_fabric.utilities import rank_zero_only
 from trainer_data import write_dataset
 
 from data.console import Failed, InputError
-from data.folder import read_manifest
+from data.folder import locked, read_manifest
 from trainer import decode, embeddings, loop, models, state, weights
 from trainer.cli import main
 from trainer.config import PRESETS, load_config
@@ -160,6 +160,29 @@ def test_published_hashes_are_those_of_the_readme():
     text = (Path(__file__).parents[1] / "README.md").read_text()
     rows = re.findall(r"^\| `(vit_.)` \| `(sam_\w+\.pth)`.* \| `([0-9a-f]{64})` \|$", text, re.M)
     assert {model: weights.Published(file, sha256) for model, file, sha256 in rows} == weights.PUBLISHED
+
+
+def test_a_damaged_shard_costs_the_cache_itself_alone(sam, checkpoint, tmp_path):
+    folder = write_dataset(tmp_path / "data", num=12, size=64, per_shard=4)
+    path = folder / "shard-00001.h5"
+    path.write_bytes(path.read_bytes()[:3000])
+    out = tmp_path / "cache"
+    result = command("embed", "--shards", folder, "--checkpoint", checkpoint, "--out", out)
+    assert result.exit_code == 1
+    assert "1 of 3 shards are left out, the first: " in result.output
+    assert len(list(out.glob("*.h5"))) == 2
+    cache = embeddings.Cache(out, embeddings.encoder_hash(sam), [folder])
+    assert cache.read(folder / "shard-00002.h5", 0).shape == (256, 4, 4)
+    next(out.glob("shard-00002-*.h5")).unlink()  # of a shard that is whole
+    with pytest.raises(InputError, match="holds no embeddings of"):
+        embeddings.Cache(out, embeddings.encoder_hash(sam), [folder])
+
+
+def test_two_programs_do_not_fill_one_cache(checkpoint, shards, tmp_path):
+    with locked(tmp_path, "synthfm-train embed"):
+        result = command("embed", "--shards", shards, "--checkpoint", checkpoint, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "another synthfm-train embed is filling this folder" in result.output
 
 
 def test_cache_holds_what_the_encoder_says(sam, checkpoint, shards, tmp_path):

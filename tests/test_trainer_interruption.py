@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+import psutil
 import pytest
 import torch
 from lightning_fabric.plugins import MixedPrecision
 from trainer_data import dying
 from trainer_runs import CONFIG, assert_same_run, changed, rows, run
 
-from data.console import Failed
+from data.console import Failed, InputError
 from trainer import loop, models, optim, state
 from trainer.config import Optim
 
@@ -41,6 +43,34 @@ def test_a_killed_run_ends_with_the_same_bits(shards, finished, tmp_path, monkey
     monkeypatch.undo()
     run(CONFIG, shards, tmp_path)
     assert_same_run(tmp_path, finished)
+
+
+def test_a_run_killed_before_it_saved_a_state_begins_again(shards, finished, tmp_path, monkeypatch):
+    """It has exported a model by then, after its first validation."""
+    monkeypatch.setattr(loop, "save", dying(loop.save, Killed, at=1))
+    with pytest.raises(Killed):
+        run(CONFIG, shards, tmp_path)
+    monkeypatch.undo()
+    assert (tmp_path / "model.pth").exists()
+    assert not (tmp_path / "state.pt").exists()
+    with pytest.raises(InputError, match=r"no state\.pt to go on from"):
+        run(changed(CONFIG, steps=5), shards, tmp_path)
+    run(CONFIG, shards, tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+def test_what_a_run_reads_may_lie_elsewhere_when_it_goes_on(shards, finished, tmp_path):
+    out, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(finished, out)
+    shutil.copytree(shards, moved)
+    run(CONFIG, f"{moved}/", out)
+    assert_same_run(out, finished)
+
+
+def test_a_run_begun_with_fresh_says_how_to_go_on(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "draw_plans", signalling(loop.draw_plans, signal.SIGTERM, at=2))
+    with pytest.raises(Failed, match="the same command, without --fresh, goes on from there"):
+        run(CONFIG, shards, tmp_path, fresh=True)
 
 
 def test_a_killed_run_with_muon_ends_with_the_same_bits(shards, tmp_path, monkeypatch):
@@ -123,10 +153,50 @@ def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
         plugin.scaler.scale(torch.ones(1))  # the scale is set at its first use
         return state.Parts(sam, optim.make_optimizer(sam, CONFIG), None, plugin)
 
-    state.write(tmp_path, {"config": 1}, parts(128.0), state.Position(step=3))
+    described = {"config": {}, "inputs": state.describe(loop.Inputs(()))}
+    state.write(tmp_path, described, parts(128.0), state.Position(step=3))
     resumed = parts(2.0)
-    assert state.resume(tmp_path, {"config": 1}, resumed).step == 3
+    assert state.resume(tmp_path, described, resumed).step == 3
     assert resumed.precision.scaler.get_scale() == 128.0
+
+
+def started(arguments, out):
+    """A training run as a process group of its own, once it has logged two steps."""
+    command = [sys.executable, "-m", *arguments, "--train-encoder", "--accelerator", "cpu", "--out", str(out)]
+    command += ["--set", "image_size=32", "--steps", "100000", "--set", "log_every=1"]
+    with open(out / "stderr", "w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (out / "log.csv").is_file() or len(rows(out / "log.csv")) < 2:
+        assert process.poll() is None, (out / "stderr").read_text(encoding="utf-8")
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
+def test_no_reader_outlives_a_run_that_is_killed(shards, tmp_path):
+    process = started(["trainer.cli", "run", "--shards", shards, "--set", "stream.workers=2"], tmp_path)
+    left = psutil.Process(process.pid).children(recursive=True)
+    assert len(left) >= 3  # the server and both workers
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(left, timeout=30)
+    for one in alive:
+        one.kill()
+    assert not alive
+
+
+def test_torchrun_says_how_many_processes_there_are(shards, tmp_path):
+    arguments = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", "-m"]
+    process = started([*arguments, "trainer.cli", "run", "--shards", shards, "--batch", "4"], tmp_path)
+    try:
+        running = psutil.Process(process.pid).children(recursive=True)
+        assert sum("trainer.cli" in " ".join(one.cmdline()) for one in running) >= 2
+        one = [row["images"] for row in rows(tmp_path / "log.csv")]
+        assert one[:2] == ["4", "8"]  # one run of two processes, not two runs
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(60) != 0
 
 
 @pytest.mark.parametrize(
@@ -142,18 +212,10 @@ def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
 )
 def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
     """Terminals and `timeout` signal all processes, the loader's too; others only the one they know."""
-    command = [sys.executable, "-m", "trainer.cli", "run", "--shards", shards, "--train-encoder"]
-    command += ["--out", str(tmp_path), "--set", "image_size=32", "--steps", "100000", "--set", "log_every=1"]
     # A step needs more batches than the workers have read ahead.
-    command += ["--accelerator", "cpu", "--devices", str(devices), "--batch", "64", "--set", "accumulate=16"]
-    with open(tmp_path / "stderr", "w", encoding="utf-8") as stderr:
-        process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
+    command = ["--devices", str(devices), "--batch", "64", "--set", "accumulate=16"]
+    process = started(["trainer.cli", "run", "--shards", shards, *command], tmp_path)
     try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "log.csv").is_file() or len(rows(tmp_path / "log.csv")) < 2:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
         (os.killpg if group else os.kill)(process.pid, number)
         assert process.wait(60) == 1
     finally:

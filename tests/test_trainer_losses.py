@@ -27,6 +27,25 @@ def square(size: int = 16, box: tuple[int, int, int, int] = (4, 4, 12, 12)) -> t
     return mask
 
 
+def test_an_object_that_fills_no_cell_by_half_is_still_the_object():
+    """A thin vessel: a click on it means it, and a mask of its cells is right."""
+    target = torch.zeros(1, 16, 16)
+    target[0, 3:9, 5] = 0.4
+    target[0, 3:9, 6] = 0.1
+    wanted = torch.zeros(1, 16, 16, dtype=torch.bool)
+    wanted[0, 3:9, 5] = True
+    assert torch.equal(losses.inside(target), wanted)
+    logits = wanted.float() * 2 - 1
+    assert losses.iou(logits[:, None], target) == 1
+    points, labels = losses.corrective_clicks(logits, target)
+    assert labels.tolist() == [1]
+    assert points[0, 0] == 5
+    whole = square() * 0.9
+    whole[0, 0, 0] = 0.47
+    assert torch.equal(losses.inside(whole), whole > 0.5)
+    assert not losses.inside(torch.zeros(1, 4, 4)).any()
+
+
 @pytest.mark.parametrize("kind", ["dice", "dice_focal", "dice_ce"])
 def test_loss_of_a_right_mask_is_near_zero_and_of_a_wrong_one_is_not(kind):
     target = square()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -206,5 +208,8 @@ def test_cached_embeddings_have_the_type_that_the_encoder_would_give(enabled):
         encoded = step.encode(batch)
         batch.features = encoded.detach().half()
         cached = step.encode(batch)
+    step.sam.image_encoder.register_forward_hook(lambda *parts: parts[-1].float())  # as ViT's last norm does
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        assert step.encode(replace(batch, features=None)).dtype == encoded.dtype
     assert cached.dtype == encoded.dtype == (torch.bfloat16 if enabled else torch.float32)
     torch.testing.assert_close(cached, encoded, rtol=1e-2, atol=1e-2)

@@ -184,7 +184,7 @@ def test_both_looks_follow_the_evaluations_choice_of_masks(monkeypatch, multimas
         ({"box": [3, 2, 1, 4]}, "holds nothing of the image"),
         ({"box": [3, 2, 3, 4]}, "holds nothing of the image"),
         ({"box": [9, 2, 12, 4]}, "holds nothing of the image"),
-        ({"box": [1, 2, np.nan, 4]}, "holds nothing of the image"),
+        ({"box": [1, 2, np.nan, 4]}, "four numbers"),
     ],
 )
 def test_a_prompt_that_is_none_of_the_image_is_an_error(sam, prompt, message):

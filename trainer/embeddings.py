@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from data.console import Failed, InputError
-from data.folder import read_manifest, replacing
+from data.folder import locked, read_manifest, replacing
 from data.shards import Shard, fixed_text, read_text
 from trainer import decode
 
@@ -92,27 +92,37 @@ def embed(
     Raises
     ------
     InputError
-        If the disk has too little room, or `out` holds another encoder's cache.
+        If the disk has too little room, `out` holds another encoder's cache, or another process fills it.
     Failed
-        If the memory does not suffice for `batch` images.
+        If the memory does not suffice for `batch` images, or, once all others are done, shards are damaged.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out, "synthfm-train embed"):
+        return _embed(sam, folders, out, batch, progress)
+
+
+def _embed(sam: Sam, folders: Sequence[str | Path], out: Path, batch: int, progress: bool) -> tuple[int, int]:
     own = encoder_hash(sam)
     plan = _plan(folders)
-    out.mkdir(parents=True, exist_ok=True)
     todo = {path: name for path, (name, _) in plan.items() if not _is_of(out / name, own)}
     share = sum(plan[path][1] for path in todo) / max(sum(count for _, count in plan.values()), 1)
     needed, free = int(disk_needed(sam, folders) * share), shutil.disk_usage(out).free
     if needed > free:
         raise InputError(f"{out}: the cache needs up to {in_bytes(needed)}, {in_bytes(free)} are free")
     total = sum(plan[path][1] for path in todo)
+    bad: list[InputError] = []
     with tqdm(total=total, unit="img", disable=None if progress else True) as bar:
         for path, name in todo.items():
             try:
                 _embed_shard(sam, path, out / name, own, batch, bar)
+            except InputError as error:  # a damaged shard costs itself alone, as in training
+                bad.append(error)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 raise Failed(f"{path}: out of memory with {batch} images at a time: lower --batch") from error
+    if bad:
+        raise Failed(f"{len(bad)} of {len(plan)} shards are left out, the first: {bad[0]}")
     return len(todo), len(plan) - len(todo)
 
 
@@ -142,6 +152,16 @@ def _open_cache(path: Path) -> h5py.File:
         file.close()
         raise InputError(f"{path}: not an embedding cache")
     return file
+
+
+def _is_damaged(shard: Path) -> bool:
+    try:
+        with Shard(shard) as opened:
+            for row in range(len(opened)):
+                opened[row]
+    except InputError:
+        return True
+    return False
 
 
 class _Target(io.FileIO):
@@ -230,6 +250,8 @@ class Cache:
         self._open: OrderedDict[Path, h5py.Dataset] = OrderedDict()  # finding one takes longer than a row
         for source, path in self._files.items():
             if not path.is_file():
+                if _is_damaged(source):
+                    continue  # none of its samples is read
                 raise InputError(f"{folder}: holds no embeddings of {source}; run synthfm-train embed")
             with _open_cache(path) as file:
                 encoder = read_text(file.attrs["encoder"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -57,12 +58,21 @@ def shielded() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _outlive_no(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
 def apart(_: int) -> None:
     """Leave the run's process group, as a worker: what is sent to the group is not meant for it.
 
-    SIGTERM to the process itself ends it again: so does Python end what is left at a parent's exit.
+    SIGTERM to the process itself ends it again: so does Python end what is left at a parent's exit. And where
+    the run is killed, so that it ends nothing any more, the worker ends by itself: PyTorch's watches for the
+    end of the server that it was forked from, which the workers keep alive.
     """
     os.setpgid(0, 0)
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_outlive_no, args=(parent,), daemon=True).start()
     if signal.SIGTERM in signal.sigpending():  # sent to the group before
         signal.sigwait({signal.SIGTERM})
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

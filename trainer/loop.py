@@ -26,7 +26,7 @@ from trainer.embeddings import Cache, encoder_hash, out_of_memory
 from trainer.interruption import Interruption, shielded
 from trainer.meter import Meter
 from trainer.optim import clip, make_optimizer, moving_average, set_learning_rate
-from trainer.processes import ended, gather, launched, make_fabric, together
+from trainer.processes import ended, gather, launched, lost_another, make_fabric, together
 from trainer.prompting import draw_plans
 from trainer.record import Record
 from trainer.step import Step
@@ -134,14 +134,18 @@ def run_steps(
                             record.log(row)
                 if position.step % config.validate_every == 0 or position.step == config.steps:
                     candidate = average.module if average is not None else sam
-                    if judge(fabric, candidate, ready.held_out, config, position, record, out, strict):
+                    with meter.aside():
+                        stop = judge(fabric, candidate, ready.held_out, config, position, record, out, strict)
+                    if stop:
                         break
                 if position.step % config.save_every == 0:
-                    save(fabric, out, ready)
+                    with meter.aside():
+                        save(fabric, out, ready)
                 stop = passed.asked if fabric.world_size > 1 else interruption.asked
                 if stop and position.step < config.steps:
                     save(fabric, out, ready)
-                    text = f"interrupted after step {position.step}; the same command goes on from there"
+                    again = "the same command, without --fresh," if ready.fresh else "the same command"
+                    text = f"interrupted after step {position.step}; {again} goes on from there"
                     raise ended(fabric, Failed(text))
             if exhausted(config, position):
                 text = "no better for %d validations: stopped at step %d"
@@ -150,6 +154,8 @@ def run_steps(
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise Failed(memory_hint(config, fabric.world_size)) from error
+        if fabric.world_size > 1 and lost_another(error):
+            raise Failed("another process of this run has ended; its own line says why") from error
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
         reason = str(error).strip().splitlines()[0]
@@ -178,6 +184,8 @@ class Ready(NamedTuple):
         Where the run goes on.
     run
         Config and inputs, by which a run knows itself again.
+    fresh
+        Whether a run that was there before has been discarded.
     """
 
     parts: state.Parts
@@ -185,6 +193,7 @@ class Ready(NamedTuple):
     held_out: Source
     position: state.Position
     run: dict[str, Any]
+    fresh: bool
 
 
 def set_up(
@@ -205,10 +214,10 @@ def set_up(
     if fabric.is_global_zero:
         held.enter_context(locked(out, "synthfm-train"))
     if not fresh:
-        return Ready(parts, batches, held_out, state.resume(out, run, parts), run)
+        return Ready(parts, batches, held_out, state.resume(out, run, parts), run, fresh)
     if fabric.is_global_zero:  # the others do not look at it
         state.discard(out)
-    return Ready(parts, batches, held_out, state.Position(), run)
+    return Ready(parts, batches, held_out, state.Position(), run, fresh)
 
 
 @dataclass(frozen=True)
@@ -347,6 +356,9 @@ def prepare(sam: Sam, config: TrainConfig) -> Sam:
     parts = {"encoder": sam.image_encoder, "prompt_encoder": sam.prompt_encoder, "decoder": sam.mask_decoder}
     for name, part in parts.items():
         part.requires_grad_(name not in config.freeze)
+    for name in ("norm_head", "head"):  # MobileSAM's classifier, which nothing reads: DDP would wait for it
+        if hasattr(sam.image_encoder, name):
+            getattr(sam.image_encoder, name).requires_grad_(False)
     if not any(p.requires_grad for p in sam.parameters()):
         raise InputError("freeze: every part is frozen; leave at least one to be trained")
     if config.model == "tiny":

@@ -67,9 +67,18 @@ def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
+def inside(targets: Tensor) -> Tensor:
+    """The cells of area-averaged masks (N, h, w) that count as the object's, bool: those filled by half.
+
+    Of an object that fills none by half, such as a thin vessel, half of what its fullest cell has is enough.
+    """
+    most = targets.amax((-2, -1), keepdim=True)
+    return targets > torch.where(most > 0.5, 0.5, most / 2)
+
+
 def iou(logits: Tensor, targets: Tensor) -> Tensor:
-    """Actual IoU (N, C) of masks (N, C, h, w) with targets (N, h, w); both thresholded at their middle."""
-    predicted, wanted = logits > 0, (targets > 0.5)[:, None]
+    """Actual IoU (N, C) of masks (N, C, h, w) with targets (N, h, w), see :func:`inside`."""
+    predicted, wanted = logits > 0, inside(targets)[:, None]
     overlap = (predicted & wanted).sum((-2, -1))
     return overlap / (predicted | wanted).sum((-2, -1)).clamp(min=1)
 
@@ -129,7 +138,7 @@ def corrective_clicks(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         float32 (N, 2) as (x, y) in cells, and int64 (N,): 1 where the mask was missed, 0 where overrun. A
         perfect mask gets its own deepest point as a positive click.
     """
-    wanted = targets > 0.5
+    wanted = inside(targets)
     predicted = logits > 0
     error = wanted ^ predicted
     error = torch.where(error.flatten(1).any(1)[:, None, None], error, wanted)
@@ -139,8 +148,8 @@ def corrective_clicks(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     depth = remaining.to(torch.uint8)
     for _ in range(min(32, max(logits.shape[-2:]) // 2)):
         # An erosion by 3x3, by rows and then columns; beyond the border nothing is error.
-        inside = F.pad(remaining, (1, 1, 1, 1))
-        rows = inside[..., :-2, :] & inside[..., 1:-1, :] & inside[..., 2:, :]
+        padded = F.pad(remaining, (1, 1, 1, 1))
+        rows = padded[..., :-2, :] & padded[..., 1:-1, :] & padded[..., 2:, :]
         remaining = rows[..., :-2] & rows[..., 1:-1] & rows[..., 2:]
         # Whether anything remains is known at once on a CPU; a GPU would be waited for.
         if remaining.device.type == "cpu" and not remaining.any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 from tqdm import tqdm
@@ -50,6 +51,13 @@ class Meter:
         batch = next(stream)
         self.waited += time.perf_counter() - before
         return batch
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is done within (validating, saving) is no training, and counts for no throughput."""
+        before = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - before
 
     def update(
         self,

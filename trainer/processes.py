@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
@@ -14,6 +16,7 @@ from data.console import Failed, InputError
 from trainer.config import TrainConfig
 
 T = TypeVar("T")
+TORCHRUN = "TORCHELASTIC_RUN_ID"
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -37,7 +40,11 @@ def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fa
     if config.precision == "16" and (accelerator == "cpu" or not count):
         # Fabric would take bf16 on a CPU, and the loop would leave it to a scaler that is not there.
         raise InputError("precision: 16 needs a GPU; on a CPU take bf16 or 32")
-    return Fabric(accelerator=accelerator, devices=devices, precision=PRECISION[config.precision])  # type: ignore[arg-type]
+    nodes = 1
+    if TORCHRUN in os.environ:  # it has started the processes, and says how many on how many machines
+        devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+    precision: Any = PRECISION[config.precision]
+    return Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision)
 
 
 @contextmanager
@@ -47,7 +54,8 @@ def launched(fabric: Fabric) -> Iterator[None]:
     Gloo's threads hold what they exchanged last for a moment, and need the interpreter's lock to let go of
     it. Where that is ending already they abort the process (pytorch/pytorch#179291), so they end first.
     """
-    fabric.launch()
+    with _not_alone():
+        fabric.launch()
     try:
         yield
     except (InputError, Failed, OSError, SystemExit) as error:
@@ -56,6 +64,29 @@ def launched(fabric: Fabric) -> Iterator[None]:
             _leave(fabric)
         raise
     _leave(fabric)
+
+
+@contextmanager
+def _not_alone() -> Iterator[None]:
+    """End this process when the one that has started it ends within: it would wait for it in vain."""
+    done, parent = threading.Event(), os.getppid()
+
+    def watch() -> None:
+        while not done.wait(1.0):
+            if os.getppid() != parent:
+                os._exit(1)
+
+    if "LOCAL_RANK" in os.environ and TORCHRUN not in os.environ:
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether an error is that of an exchange with a process that is not there any more."""
+    return isinstance(error, torch.distributed.DistError) or "Connection closed by peer" in str(error)
 
 
 def _leave(fabric: Fabric) -> None:

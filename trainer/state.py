@@ -105,7 +105,7 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     """
     path = out / STATE
     if not path.is_file():
-        if (out / MODEL).exists():
+        if (out / MODEL).exists() and not _begun(out / CONFIG, run):
             raise InputError(
                 f"{out}: holds {MODEL} but no {STATE} to go on from; choose another --out, or --fresh to "
                 "start over in it"
@@ -114,13 +114,28 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     content = checkpoints.read_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a training state of this version; choose another --out, or --fresh")
-    if found := differences(json.loads(content["run"]), run):
+    before = json.loads(content["run"])
+    if _identity(before) != _identity(run):
         raise InputError(
-            f"{out} holds a run with other settings ({found}); choose another --out, "
+            f"{out} holds a run with other settings ({differences(before, run)}); choose another --out, "
             "or --fresh to start over in it"
         )
     parts.load_state_dict(content)
     return Position(**content["position"])
+
+
+def _identity(run: dict[str, Any]) -> dict[str, Any]:
+    """What a run is known by: its config and what its inputs hold, wherever they lie."""
+    inputs = run["inputs"]
+    hashes: dict[str, Any] = {name: [digits for _, digits in inputs[name]] for name in ("shards", "val")}
+    hashes |= {name: inputs[name] and inputs[name][1] for name in ("checkpoint", "init_from")}
+    cached = inputs["embeddings"] is not None  # each file of it is checked against the encoder and its shard
+    return {"config": json.loads(json.dumps(run["config"])), "inputs": hashes | {"embeddings": cached}}
+
+
+def _begun(path: Path, run: dict[str, Any]) -> bool:
+    """Whether this very run has been here, and was killed before it had saved a state."""
+    return _is_ours(path) and _identity(json.loads(path.read_text(encoding="utf-8"))) == _identity(run)
 
 
 def _is_ours(path: Path) -> bool:

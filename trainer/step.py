@@ -114,10 +114,7 @@ class Step(nn.Module):
     def encode(self, batch: Batch) -> Tensor:
         """Embeddings (B, C, h, w), from the cache where the batch brings them."""
         if batch.features is not None:
-            # Of the type that the encoder would give: what is as large as the image takes it from there.
-            device = batch.features.device.type
-            mixed = torch.is_autocast_enabled(device)
-            return batch.features.to(torch.get_autocast_dtype(device) if mixed else torch.float32)
+            return _as_autocast(batch.features)
         return self._encoded(*self._input(batch))
 
     def _input(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -129,7 +126,7 @@ class Step(nn.Module):
 
     def _encoded(self, images: Tensor, sizes: Tensor) -> Tensor:
         with torch.set_grad_enabled(next(self.sam.image_encoder.parameters()).requires_grad):
-            return decode.encode(self.sam, images, sizes)
+            return _as_autocast(decode.encode(self.sam, images, sizes))
 
     def targets(self, batch: Batch, side: int) -> Tensor:
         """Area-averaged masks (B, K, side, side) of the padded square that the decoder sees."""
@@ -217,7 +214,7 @@ class Step(nn.Module):
         shown = shown[picked::objects]
         views = zoom.squares(shown > 0, coords, kinds, sizes, size)
         scale = size / views[:, 2:]
-        seen = ((sizes - views[:, [1, 0]]) * scale).round().long().clamp(1, size)
+        seen = ((sizes - views[:, :2].flip(1)) * scale).round().long().clamp(1, size)
         features = self._encoded(zoom.cut(_squared(images.float()), views, size, size), seen)
         memory = zoom.cut(shown[:, None], views, size, side)
         wanted = zoom.cut(masks, views, size, size)[:, 0]
@@ -225,6 +222,16 @@ class Step(nn.Module):
         moved = (coords - views[:, None, :2]) * scale[:, None]
         logits, estimated = decode.decode(self.sam, features, moved, kinds, memory)
         return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
+
+
+def _as_autocast(features: Tensor) -> Tensor:
+    """Embeddings in autocast's type, which the decoder takes for all that is as large as the image.
+
+    The cache holds float16, and ViT's last norm gives float32.
+    """
+    device = features.device.type
+    mixed = torch.is_autocast_enabled(device)
+    return features.to(torch.get_autocast_dtype(device) if mixed else torch.float32)
 
 
 def _joined(parts: Sequence[Tensor], count: int) -> Tensor:

@@ -91,7 +91,7 @@ class Batch:
     def masks(self) -> Tensor:
         """Masks of all objects, float32 (B, K, H, W)."""
         batch, objects, _ = self.members.shape
-        flat = self.labels.view(batch, 1, -1).expand(-1, objects, -1).long()
+        flat = self.labels.view(batch, 1, -1).long().expand(-1, objects, -1)
         masks = torch.gather(self.members.float(), 2, flat)
         return masks.view(batch, objects, *self.labels.shape[1:])
 

@@ -106,6 +106,8 @@ def _clicks(
     if points is None:
         return np.zeros((0, 2)), np.zeros(0, np.int64)
     clicks, marks = np.asarray(points, np.float64), np.asarray(labels)
+    if clicks.size == marks.size == 0:
+        return np.zeros((0, 2)), np.zeros(0, np.int64)
     if clicks.ndim != 2 or clicks.shape[1] != 2 or marks.shape != clicks.shape[:1]:
         raise ValueError(f"points {clicks.shape} and labels {marks.shape}: expected (N, 2) and (N,)")
     if not np.isin(marks, (0, 1)).all():
@@ -119,8 +121,8 @@ def _clicks(
 def _box(box: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """A box XYXY, checked; it may reach beyond the image, but not lie there."""
     corners = np.asarray(box, np.float64)
-    if corners.shape != (4,):
-        raise ValueError(f"box {corners.shape}: expected four numbers, XYXY")
+    if corners.shape != (4,) or not np.isfinite(corners).all():
+        raise ValueError(f"box {corners.tolist()}: expected four numbers, XYXY")
     height, width = shape
     x0, y0, x1, y1 = corners
     if not (x0 < x1 and y0 < y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
