@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -133,6 +134,25 @@ def test_file_without_the_key_of_its_model_says_what_is_missing(tmp_path, name, 
         models.load(path)
     with pytest.raises(InputError, match=message):
         models.build(name, checkpoint=path)
+
+
+def test_numpys_numbers_in_a_training_state_are_no_code(tmp_path):
+    """Scores and counts, as NumPy 2 and NumPy 1 write them, which name their module differently."""
+    weights = models.build("tiny", image_size=64, seed=3).state_dict()
+    new, old = tmp_path / "new.pth", tmp_path / "old.pth"
+    torch.save({"state_dict": weights, "best": np.float64(0.5), "epoch": np.int64(3)}, new)
+    with zipfile.ZipFile(new) as read, zipfile.ZipFile(old, "w") as written:
+        for name in read.namelist():
+            text = read.read(name)
+            if name.endswith("data.pkl"):
+                assert b"cnumpy._core.multiarray\nscalar" in text
+                text = text.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+            written.writestr(name, text)
+    for path in (new, old):
+        sam, name = models.load(path)
+        assert name == "tiny"
+        for key, value in sam.state_dict().items():
+            assert torch.equal(value, weights[key])
 
 
 class Evil:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,6 +78,15 @@ def _without_prefix(weights: StateDict) -> StateDict:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
+_SCALAR = np.float64(0).__reduce__()[0]
+_SCALARS: list[Any] = [
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"},
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+"""What NumPy's numbers are made of, which training states hold as scores and counts: no code of anybody's."""
+
+
 def read_file(path: Path) -> Any:
     """What a file holds, as ``torch.save`` or safetensors wrote it.
 
@@ -94,7 +104,8 @@ def read_file(path: Path) -> Any:
         except SafetensorError as error:
             raise InputError(f"{path}: not a safetensors file, or cut short ({error})") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_SCALARS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         found = f" (it holds a {named[1]})" if named else ""
