@@ -115,7 +115,10 @@ def _read_itk(path: Path, frame: int | None) -> Volume:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise Unreadable(f"cannot be read: {itk_reason(error)}") from error
+        reason = itk_reason(error)
+        if suffix_of(path) == ".mha" and "No such file" in reason:  # what MetaIO says of voxels that end early
+            reason = "cut short"
+        raise Unreadable(f"cannot be read: {reason}") from error
     volume = from_itk(image, frame)
     if not _states_spacing(path):
         volume = replace(volume, spacing=None)
