@@ -116,7 +116,7 @@ def _read_itk(path: Path, frame: int | None) -> Volume:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         reason = itk_reason(error)
-        if suffix_of(path) == ".mha" and "No such file" in reason:  # what MetaIO says of voxels that end early
+        if suffix_of(path) == ".mha" and "No such file" in reason:  # MetaIO, of voxels that end early
             reason = "cut short"
         raise Unreadable(f"cannot be read: {reason}") from error
     volume = from_itk(image, frame)
