@@ -30,6 +30,9 @@ DETECTABLE = 5.0
    (1948), 196-208.
 """
 
+UNIFORM = 0.25
+"""Below that variance pixels are of one grey level."""
+
 LEAST_CONTRAST = 0.3
 """Least contrast-to-noise ratio, or difference of the logarithms of the standard deviations, of an object."""
 
@@ -78,13 +81,32 @@ def _detectable(statistics: tuple[float, float, float, float], mask: NDArray[np.
     return max(contrast(statistics), texture) >= max(LEAST_CONTRAST, DETECTABLE / np.sqrt(area))
 
 
-def _has_rim(
+def _rim_statistics(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], away: NDArray[np.int32], region: NDArray[np.uint8]
-) -> bool:
-    """Whether an object shows by the outermost pixels of its mask (a skull, a capsule)."""
+) -> tuple[tuple[float, float, float, float], NDArray[np.bool_]]:
+    """As :func:`_ring_statistics` of the outermost pixels of a mask, and those pixels."""
     rim = mask & (squared_distance(mask, False) <= RIM**2)
     beyond = np.where(mask, np.int32(2**30), away)
-    return _detectable(_ring_statistics(image, rim, beyond, region, RING, OUTSIDE), rim)
+    return _ring_statistics(image, rim, beyond, region, RING, OUTSIDE), rim
+
+
+def _seen(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    away: NDArray[np.int32],
+    region: NDArray[np.uint8],
+    statistics: tuple[float, float, float, float],
+) -> bool:
+    """Whether an object can be told from what lies around it: as a whole, or by its rim (a skull, a capsule).
+
+    Not so if all along its outline there is one grey level (black in black), whatever lies further inside.
+    """
+    if _detectable(statistics, mask):
+        if statistics[3] >= UNIFORM:
+            return True
+        (a, var_a, b, _), _ = _rim_statistics(image, mask, away, region)
+        return var_a >= UNIFORM or abs(a - b) >= 0.5
+    return _detectable(*_rim_statistics(image, mask, away, region))
 
 
 def tabulate(
@@ -110,7 +132,7 @@ def tabulate(
             mask, away = _mask(region, windows[region.number])
             window = windows[region.number]
             statistics = _ring_statistics(image[window], mask, away, canvas.region[window], RING, OUTSIDE)
-            if _detectable(statistics, mask) or _has_rim(image[window], mask, away, canvas.region[window]):
+            if _seen(image[window], mask, away, canvas.region[window], statistics):
                 measured[region.number] = mask, away, contrast(statistics)
     labels = {number: k for k, number in enumerate(measured, start=1)}
     table = np.zeros(256, np.uint8)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.measure import label as pieces
 
 from data.config import preset_names
@@ -255,6 +256,17 @@ def test_objects_beside_what_lies_beyond_a_cts_window_are_not_drawn_beyond_it_to
                 step = abs(mean[region.number] - mean[region.parent])
                 assert step >= config.boundary.least_contrast - 1e-6, (seed, region.number)
     assert checked > 50
+
+
+@pytest.mark.parametrize("index", [335, 397])
+def test_no_object_has_an_outline_of_one_grey_level(index):
+    """A body that is black in black, of which the organs are bright."""
+    sample = make_sample(load_config("ct"), 0, index)
+    assert len(sample.objects) > 2
+    for mask in object_masks(sample.label, sample.objects):
+        inner = ndimage.binary_erosion(mask, iterations=3, border_value=1)
+        rim = ndimage.binary_dilation(mask, iterations=3) & ~inner
+        assert sample.image[rim].std() > 0.5
 
 
 @pytest.mark.parametrize("plan", ["free", "abdomen", "head"])
