@@ -32,17 +32,25 @@ def rising(span: tuple[Number, Number]) -> tuple[Number, Number]:
     return span
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once: of two the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for number, key in enumerate(keys):
-            if key in keys[:number] and key != "<<":
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key!r} stands twice", problem_mark=node.value[number][0].start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
+def _repeated(text: str) -> yaml.Node | None:
+    """The first key of a YAML text that stands twice in one mapping: of the two YAML would take the last."""
+    nodes, seen = [yaml.compose(text, yaml.SafeLoader)], set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            names: set[str] = set()
+            for key, value in node.value:
+                nodes.append(value)
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in names:
+                        return key
+                    names.add(key.value)
+    return None
 
 
 ConfigT = TypeVar("ConfigT", bound=pydantic.BaseModel)
@@ -61,9 +69,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from error
     try:
-        content = yaml.load(text, _Loader)
+        content = yaml.safe_load(text)
+        twice = _repeated(text)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
+    if twice is not None:
+        raise InputError(f"{path}: line {twice.start_mark.line + 1}: key {twice.value!r} stands twice")
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -10,7 +10,7 @@ import pytest
 import evaluation
 import generator
 import trainer
-from data.config import Config, differences, list_presets, load_preset
+from data.config import Config, differences, list_presets, load_preset, read_yaml
 from data.console import InputError
 
 
@@ -114,3 +114,12 @@ def test_differences_between_settings_are_named():
     assert differences(old, new) == "; ".join(named)
     assert differences(old, new, most=1) == "plans.b: 3 there, 5 now; ..."
     assert differences(old, old) == ""
+
+
+def test_a_merged_key_does_not_stand_twice(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &a {size: 1, num: 2}\nb: {<<: *a, size: 3}\n")
+    assert read_yaml(path)["b"] == {"size": 3, "num": 2}
+    path.write_text("a:\n  - {size: 1, num: 2, size: 3}\n")
+    with pytest.raises(InputError, match=r"a\.yaml: line 2: key 'size' stands twice"):
+        read_yaml(path)
