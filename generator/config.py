@@ -260,7 +260,7 @@ class MRConfig(Config):
 
 
 class USConfig(Config):
-    """Ultrasound: dynamic range in dB, compounded looks, `shadow` (0 none, 1 as physics has them).
+    """Ultrasound: dynamic range in dB, compounded looks, `shadow` (what tissue absorbs times that).
 
     `speckle` is the standard deviation of the point-spread function across the beams at the focus, in pixels
     of a frame of 256 under a linear probe; along the beam it is 0.4 to 0.8 of that. In `covered_share` of the
