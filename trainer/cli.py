@@ -138,13 +138,12 @@ def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_r
     from trainer import embeddings, models
 
     sam, name = models.load(checkpoint)
-    folders = shards
-    needed = embeddings.in_bytes(embeddings.disk_needed(sam, folders))
+    needed = embeddings.in_bytes(embeddings.disk_needed(sam, shards))
     click.echo(f"{out}: up to {needed} of embeddings by {name}")
     if dry_run:
         return
     sam.to("cuda" if torch.cuda.is_available() else "cpu")
-    written, kept = embeddings.embed(sam, folders, out, batch)
+    written, kept = embeddings.embed(sam, shards, out, batch)
     click.echo(f"{out}: {written} shards embedded, {kept} were there already")
 
 
