@@ -83,7 +83,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def preset_names(folder: Path) -> list[str]:
-    """Names of the presets (``NAME.yaml``) in a folder, sorted."""
+    """Names of the presets (``NAME.yaml``) in a folder, sorted; those in folders of it are not listed."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 

@@ -99,9 +99,9 @@ def test_presets_are_listed_by_the_first_sentence_of_their_first_comment(tmp_pat
 
 def test_every_shipped_preset_says_what_it_is():
     paths = [
-        *Path(generator.__file__).parent.glob("presets/*.yaml"),
-        *Path(trainer.__file__).parent.glob("presets/*.yaml"),
-        *Path(evaluation.__file__).parent.glob("presets/*.yaml"),
+        *Path(generator.__file__).parent.glob("presets/**/*.yaml"),
+        *Path(trainer.__file__).parent.glob("presets/**/*.yaml"),
+        *Path(evaluation.__file__).parent.glob("presets/**/*.yaml"),
     ]
     assert paths
     assert all(path.read_text(encoding="utf-8").startswith("# ") for path in paths)

@@ -340,7 +340,9 @@ def test_a_folder_that_is_no_dataset(tmp_path):
     assert "manifest.json" in result.output
 
 
-@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+@pytest.mark.parametrize(
+    "preset", sorted(str(path.relative_to(PRESETS).with_suffix("")) for path in PRESETS.rglob("*.yaml"))
+)
 def test_presets_are_valid(preset):
     assert load_config(preset).steps
 

@@ -18,7 +18,7 @@ from trainer_data import dying
 from trainer_runs import CONFIG, assert_same_run, changed, rows, run
 
 from data.console import Failed, InputError
-from trainer import loop, models, optim, state
+from trainer import loop, models, optim, passes, state
 from trainer.config import Optim
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,14 +30,14 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("at", [1, 3])
 def test_a_killed_run_ends_with_the_same_bits(shards, finished, tmp_path, monkeypatch, at):
-    draw = loop.draw_plans
+    draw = passes.draw_plans
 
     def dies(config, seed, step):
         if step == at:
             raise Killed
         return draw(config, seed, step)
 
-    monkeypatch.setattr(loop, "draw_plans", dies)
+    monkeypatch.setattr(passes, "draw_plans", dies)
     with pytest.raises(Killed):
         run(CONFIG, shards, tmp_path)
     monkeypatch.undo()
@@ -68,7 +68,7 @@ def test_what_a_run_reads_may_lie_elsewhere_when_it_goes_on(shards, finished, tm
 
 
 def test_a_run_begun_with_fresh_says_how_to_go_on(shards, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "draw_plans", signalling(loop.draw_plans, signal.SIGTERM, at=2))
+    monkeypatch.setattr(passes, "draw_plans", signalling(passes.draw_plans, signal.SIGTERM, at=2))
     with pytest.raises(Failed, match="the same command, without --fresh, goes on from there"):
         run(CONFIG, shards, tmp_path, fresh=True)
 
@@ -105,7 +105,7 @@ def signalling(function, number, at=1):
     ("owner", "name", "at", "step"),
     [
         (torch.optim.AdamW, "step", 3, 3),
-        (loop, "draw_plans", 2, 2),
+        (passes, "draw_plans", 2, 2),
         (loop, "validate", 1, 2),
         (torch, "save", 2, 2),  # the first writes model.pth
     ],

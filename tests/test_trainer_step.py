@@ -55,10 +55,10 @@ def test_a_frozen_encoder_keeps_its_statistics(frozen, monkeypatch):
     step = Step(sam, config).train()
     norm = sam.image_encoder.norm_batch
     before = norm.running_mean.clone()
-    alone = torch.cat([step.encode(loop.only(batch, row)) for row in range(len(batch.images))])
+    alone = torch.cat([step.encode(batch.only(row)) for row in range(len(batch.images))])
     assert torch.equal(before, norm.running_mean) == frozen
     assert torch.allclose(step.encode(batch), alone, atol=1e-5) == frozen
-    validate(sam, [loop.only(batch, 0)], torch.device("cpu"))
+    validate(sam, [batch.only(0)], torch.device("cpu"))
     assert norm.training != frozen
     assert sam.mask_decoder.training
     step(batch, [Plan("box")])

@@ -83,6 +83,11 @@ class Batch:
         """Called by the data loader."""
         return self._mapped(Tensor.pin_memory)
 
+    def only(self, row: int) -> Batch:
+        """A batch of one of its images."""
+        one = self._mapped(lambda tensor: tensor[row : row + 1])
+        return replace(one, modality=self.modality[row : row + 1])
+
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         changed: dict[str, Any] = {name: change(value) for name, value in tensors.items()}
@@ -151,6 +156,15 @@ class Source:
                 "{}: holds {} images of {}x{} where the dataset has {} of {}x{}".format(path, *found, *wanted)
             )
         return shard
+
+    def holder(self, number: int) -> str:
+        """The shard that holds a sample, for a message: more than one, where datasets share its number."""
+        paths = []
+        for path in self.paths:
+            with suppress(InputError), Shard(path) as shard:
+                if number in shard.index:
+                    paths.append(str(path))
+        return " or ".join(paths)
 
 
 def _first_shape(paths: Sequence[Path]) -> list[tuple[int, int]]:
