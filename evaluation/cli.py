@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def run(
         specs, list(datasets), data_root, config, out, device=device, jobs=jobs, baseline=baseline
     )
     click.echo(table)
-    click.echo(f"Scores, tables and pictures are in {out}; figures and a page: synthfm-eval report {out}")
+    again = ["synthfm-eval", "report", str(out), *(["--baseline", baseline] if baseline else [])]
+    click.echo(f"Scores, tables and pictures are in {out}; figures and a page: {shlex.join(again)}")
     _report_failures(failures, 1)
 
 

@@ -14,7 +14,7 @@ from data.console import InputError
 from data.folder import write_atomically
 from evaluation.cases import Case, Failure
 from evaluation.config import EvalConfig
-from evaluation.methods.masks import PROMPTS, mask_file
+from evaluation.methods.masks import PROMPTS, exported_seeds, mask_file
 from evaluation.overlays import slug
 from evaluation.prompting import Prompt, is_interactive
 from evaluation.run import case_prompts, object_key, read_cases
@@ -39,7 +39,7 @@ def export_prompts(
     Raises
     ------
     InputError
-        For a ``clicks:k`` setting: its prompts depend on the masks.
+        For a ``clicks:k`` setting: its prompts depend on the masks. If `out` holds masks for other prompts.
     """
     for setting in config.prompts:
         if is_interactive(setting):
@@ -54,9 +54,19 @@ def export_prompts(
                 failures.append(item)
             else:
                 cases.append(_export_case(item, config, out))
+    _check_masks(cases, out)
     content = {"seed": config.seed, "cases": cases}
     write_atomically(out / PROMPTS, json.dumps(content, indent=1) + "\n")
     return len(cases), failures
+
+
+def _check_masks(cases: Sequence[dict[str, Any]], out: Path) -> None:
+    """Masks that lie there for an earlier export must not be taken for those of these prompts."""
+    before = exported_seeds(out)
+    for line in (line for case in cases for line in case["prompts"]):
+        name = line["mask"]
+        if before.get(name, line["seed"]) != line["seed"] and (out / name).is_file():
+            raise InputError(f"{out / name}: was made for the prompts of another --seed; give another --out")
 
 
 def _export_case(case: Case, config: EvalConfig, out: Path) -> dict[str, Any]:

@@ -35,13 +35,19 @@ def write_figures(scores: pd.DataFrame, out: Path) -> list[Path]:
         old.unlink()  # of an earlier report on other scores
     colours = dict(zip(tables.method_names(scores), COLOURS * 10, strict=False))
     files = []
-    for name, figure in _figures(scores, colours):
-        path = out / f"{slug(name)}.png"
-        figure.savefig(path, dpi=110, bbox_inches="tight")
-        figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
-        plt.close(figure)
-        files.append(path)
+    with matplotlib.rc_context({"text.parse_math": False}):  # names are no formulas
+        for name, figure in _figures(scores, colours):
+            path = out / f"{slug(name)}.png"
+            figure.savefig(path, dpi=110, bbox_inches="tight")
+            figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
+            plt.close(figure)
+            files.append(path)
     return files
+
+
+def _label(name: object) -> str:
+    """A name as legends take it: matplotlib leaves out what begins with an underscore."""
+    return f" {name}" if str(name).startswith("_") else str(name)
 
 
 def _figures(scores: pd.DataFrame, colours: dict[str, str]) -> Iterator[tuple[str, Figure]]:
@@ -94,10 +100,10 @@ def clicks(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
                 )
                 turns.append(turn)
                 means.append(group["dsc"].mean())
-                bands.append(statistics.interval(drawn))
+                bands.append(statistics.interval(drawn, group[tables.PATIENT].nunique()))
             low, high = np.transpose(bands)
             colour = colours[str(method)]
-            axis.plot(turns, means, "o-", color=colour, markersize=3.5, label=str(method))
+            axis.plot(turns, means, "o-", color=colour, markersize=3.5, label=_label(method))
             axis.fill_between(turns, low, high, color=colour, alpha=0.18, linewidth=0)
         for target in tables.TARGETS:
             axis.axhline(target, color="0.75", linewidth=0.7, linestyle=":")
@@ -134,7 +140,7 @@ def boxes(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
     axis.set(xlabel="DSC", xlim=(-0.02, 1.02), title=f"prompt {rows['prompt'].iloc[0]}")
     axis.grid(axis="x", alpha=0.25)
     handles = [plt.Rectangle((0, 0), 1, 1, facecolor=colours[name], alpha=0.75) for name in methods]
-    axis.legend(handles, methods, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
+    axis.legend(handles, map(_label, methods), fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     return figure
 
 
@@ -147,7 +153,9 @@ def scatter(rows: pd.DataFrame, first: str, second: str) -> Figure:
     names = wide.index.get_level_values("dataset")
     for dataset, colour in zip(dict.fromkeys(names), COLOURS * 10, strict=False):
         part = wide[names == dataset]
-        axis.plot(part[second], part[first], "o", color=colour, markersize=3.5, alpha=0.6, label=dataset)
+        axis.plot(
+            part[second], part[first], "o", color=colour, markersize=3.5, alpha=0.6, label=_label(dataset)
+        )
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
     better = (wide[first] > wide[second]).mean()
     axis.set(xlabel=f"DSC of {second}", ylabel=f"DSC of {first}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02),
@@ -166,7 +174,7 @@ def calibration(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
     for axis, prompt in zip(axes, prompts, strict=True):
         for method, part in rows[rows["prompt"] == prompt].groupby("method", sort=False):
             axis.plot(part["predicted_iou"], part["iou"], "o", color=colours[str(method)], markersize=2.5,
-                      alpha=0.5, label=str(method))  # fmt: skip
+                      alpha=0.5, label=_label(method))  # fmt: skip
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
         axis.set(title=f"prompt {prompt}", xlabel="estimated IoU", ylabel="IoU", ylim=(-0.02, 1.02))
         axis.grid(alpha=0.25)

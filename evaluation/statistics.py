@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+FEWEST = 5
+"""Patients of whom there is an interval: of fewer the furthest resample is too near."""
 Values = NDArray[np.float64]
 
 
@@ -49,9 +51,23 @@ def bootstrap_means(
         return np.asarray(np.nanmean((drawn @ sums) / (drawn @ counts), axis=1))
 
 
-def interval(means: Values, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrapped means."""
-    tail = 50 * (1 - level)
+def interval(means: Values, clusters: int, level: float = 0.95) -> tuple[float, float]:
+    """Expanded percentile interval of means bootstrapped from so many clusters.
+
+    NaN for fewer than :data:`FEWEST`. The percentiles are those at which a normal sample's interval is
+    Student's t: the plain ones cover 78 % of the means of samples of four instead of 95 %, and 89 % of
+    samples of ten.
+
+    References
+    ----------
+    Hesterberg (2015), What teachers should know about the bootstrap. The American Statistician 69(4), 5.3.
+    """
+    from scipy.stats import norm, t
+
+    if clusters < FEWEST:
+        return float("nan"), float("nan")
+    spread = np.sqrt(clusters / (clusters - 1)) * t.ppf((1 + level) / 2, clusters - 1)
+    tail = 100 * norm.cdf(-spread)
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
 

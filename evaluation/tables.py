@@ -72,7 +72,7 @@ def summarise(
     -------
     pandas.DataFrame
         :data:`ROW`, ``modality`` (several joined by +), ``method``, ``n`` (objects), ``patients``,
-        ``mean``, ``sd``, ``low`` and ``high`` (95 % bootstrap interval, NaN with a single patient),
+        ``mean``, ``sd``, ``low`` and ``high`` (95 % bootstrap interval, NaN with fewer than five patients),
         ``unit``, ``p`` and ``p_holm`` (against the baseline; Holm's correction over all tests of this table).
 
     Raises
@@ -98,7 +98,7 @@ def summarise(
             values, clusters = part[metric].to_numpy(float), part[PATIENT].to_numpy(str)
             means = statistics.bootstrap_means(values, clusters, np.random.default_rng(seed))
             patients = len(np.unique(clusters))
-            low, high = statistics.interval(means) if patients > 1 else (np.nan, np.nan)
+            low, high = statistics.interval(means, patients)
             p = np.nan
             if reference is not None and method != baseline and len(reference):
                 own = _paired(group, method, metric).loc[reference.index]
@@ -130,7 +130,8 @@ def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
 
     ``all`` is the mean over all rows. Only rows count that every method has which has any of them: one that
     answered the easy dataset alone must not gain from it. The interval resamples the patients of each
-    dataset, with all their structures; a dataset of one patient adds nothing to its width.
+    dataset, with all their structures; a dataset of one patient adds nothing to its width and does not count
+    among its patients.
 
     Returns
     -------
@@ -149,7 +150,7 @@ def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
                 part = here[here["method"] == method]
                 if part.empty:
                     continue
-                rng, means = np.random.default_rng(0), np.zeros(statistics.RESAMPLES)
+                rng, means, patients = np.random.default_rng(0), np.zeros(statistics.RESAMPLES), 0
                 each = part.groupby(["dataset", "structure"], sort=False)["dsc"].mean()
                 for dataset, group in part.groupby("dataset", sort=False):
                     drawn = statistics.bootstrap_means(
@@ -159,7 +160,9 @@ def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
                         rows=group["structure"].to_numpy(str),
                     )
                     means += drawn * (len(each[dataset]) / len(each))
-                low, high = statistics.interval(means) if np.ptp(means) > 1e-12 else (np.nan, np.nan)
+                    count = group[PATIENT].nunique()
+                    patients += count if count > 1 else 0
+                low, high = statistics.interval(means, patients)
                 lines.append(
                     {"prompt": prompt, "modality": modality, "method": method, "rows": len(each)}
                     | {"n": len(part), "mean": each.mean(), "low": low, "high": high}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from evaluation.statistics import FEWEST
 from evaluation.tables import HIGHER_IS_BETTER, METRICS
 
 SIGNIFICANT = 0.05
@@ -136,8 +137,9 @@ def markdown(grid: Grid) -> str:
 def note(baseline: str | None) -> str:
     """What a table's marks mean, in one sentence each."""
     text = (
-        "Mean ± standard deviation over objects [95 % bootstrap interval, patients resampled; none with one "
-        "patient, who counts as exact in a mean over several sets]. Best in bold, second underlined."
+        "Mean ± standard deviation over objects [95 % bootstrap interval, patients resampled; none with "
+        f"fewer than {FEWEST}; a set of one counts as exact in a mean over several]. Best in bold, second "
+        "underlined."
     )
     if baseline is not None:
         text += (

@@ -1,6 +1,7 @@
 """``synthfm-eval`` as a user meets it."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -99,6 +100,23 @@ def test_prompts_go_out_and_masks_come_back(discs, tmp_path):
     wrong = call("run", *common, "--method", f"threshold=masks:{out}", "--seed", 5, "--out", tmp_path / "b",
                  code=2)  # fmt: skip
     assert "--seed" in wrong
+    before = (out / "prompts.json").read_bytes()
+    again = call("prompts", *common, "--seed", 5, "--out", out, code=2)  # else its masks would pass for these
+    assert "another --seed; give another --out" in again
+    assert (out / "prompts.json").read_bytes() == before
+    call("prompts", *common, "--out", out)
+
+
+def test_the_command_for_figures_tests_against_the_same_baseline(discs, tmp_path):
+    root, descriptor, _ = discs
+    out = tmp_path / "an out"
+    text = call("run", "--data-root", root, "--dataset", descriptor, "--prompts", "box", "--method",
+                "ellipse,_other=ellipse", "--baseline", "ellipse", "--out", out)  # fmt: skip
+    command = shlex.split(next(line for line in text.splitlines() if "report" in line).split("page: ")[1])
+    table = (out / "table.md").read_text()
+    assert "* differs from ellipse" in table
+    call(*command[1:])
+    assert (out / "table.md").read_text() == table
 
 
 def test_a_failed_case_is_told_with_exit_code_1(tmp_path):

@@ -16,7 +16,7 @@ from evaluation.methods.classical import Classical
 from evaluation.methods.ellipse import inscribed
 from evaluation.methods.masks import mask_file
 from evaluation.metrics import score
-from evaluation.prompting import SETTINGS, make_prompt
+from evaluation.prompting import SETTINGS, Prompt, make_prompt
 from evaluation.run import ask, case_prompts, object_key
 
 
@@ -74,6 +74,47 @@ def test_negative_clicks_are_kept_out_and_positive_ones_in(name):
     (found,) = method.predict(method.encode(case.image), [prompt])
     assert not any(found.mask[y, x] for x, y in prompt.negatives)
     assert all(found.mask[y, x] for x, y in prompt.positives)
+
+
+@pytest.mark.parametrize("setting", ["box", "box_loose", "point1", "point3_neg2"])
+@pytest.mark.parametrize("name", ["grabcut", "random_walker", "region_growing", "chan_vese"])
+def test_a_disc_that_stands_out_is_found(name, setting):
+    """What no baseline may fail on: grey 170 on 60, with little noise."""
+    ys, xs = np.mgrid[:128, :144]
+    mask = (ys - 60) ** 2 + (xs - 70) ** 2 < 30**2
+    noise = np.random.default_rng(0).normal(0, 5, mask.shape)
+    image = np.clip(60 + 110 * mask + noise, 0, 255).astype(np.uint8)
+    prompt = make_prompt(mask, ("set", "a", "disc", setting), 0)
+    method = methods.build(name)
+    if not method.accepts(setting):
+        pytest.skip("not for this setting")
+    (found,) = method.predict(method.encode(image), [prompt])
+    assert score(found.mask, mask, None, 1).dsc > 0.9
+
+
+@pytest.mark.parametrize("name", ["grabcut", "random_walker", "region_growing"])
+def test_a_click_on_the_background_alone_finds_nothing(name):
+    image = disc_case(1).image
+    prompt = Prompt(
+        np.array([[5, 5]], np.int16), np.array([0], np.int8), None, 0, ("set", "a", "x", "point1")
+    )
+    (found,) = methods.build(name).predict(image, [prompt])
+    assert not found.mask[5, 5]
+    assert not found.mask.any()
+
+
+def test_region_growing_is_divided_along_edges_and_not_along_speckle():
+    ys, xs = np.mgrid[:128, :144]
+    mask = (ys - 64) ** 2 / 900 + (xs - 60) ** 2 / 1600 < 1
+    clicks, labels = np.array([[60, 64], [130, 64]], np.int16), np.array([1, 0], np.int8)
+    prompt = Prompt(clicks, labels, None, 0, ("set", "a", "x", "point1_neg1"))
+    dsc = []
+    for seed in range(4):
+        speckle = np.random.default_rng(seed).gamma(16, 1 / 16, mask.shape)
+        grey = (90 + 30 * ndimage.gaussian_filter(mask * 1.0, 2)) * speckle
+        (found,) = methods.build("region_growing").predict(np.clip(grey, 0, 255).astype(np.uint8), [prompt])
+        dsc.append(score(found.mask, mask, None, 1).dsc)
+    assert np.mean(dsc) > 0.8
 
 
 def test_grabcut_does_better_on_small_objects_in_an_enlarged_window():

@@ -76,18 +76,23 @@ def test_the_interval_is_that_of_whole_patients():
     assert same["high"] - same["low"] == pytest.approx(narrow["high"] - narrow["low"], rel=0.01)
 
 
-def test_the_bootstrap_interval_covers_the_mean_of_a_normal_sample():
+@pytest.mark.parametrize("patients", [5, 6, 10, 40])
+def test_the_bootstrap_interval_covers_the_mean_of_a_normal_sample(patients):
+    """Plain percentiles cover 83 to 85 % of the means of five, 89 to 90 % of those of ten."""
     rng = np.random.default_rng(5)
-    hits = 0
-    for _ in range(200):
-        drawn = rng.normal(size=40)
-        low, high = statistics.interval(statistics.bootstrap_means(drawn, np.arange(40), rng, resamples=400))
+    hits, times = 0, 1500
+    for _ in range(times):
+        drawn = rng.normal(size=patients)
+        means = statistics.bootstrap_means(drawn, np.arange(patients), rng, resamples=1000)
+        low, high = statistics.interval(means, patients)
         hits += low < 0 < high
-    assert 175 < hits < 200
+    assert 0.92 < hits / times < 0.965
 
 
-def test_one_patient_has_no_interval():
-    line = tables.summarise(rows().assign(patient="p")).iloc[0]
+@pytest.mark.parametrize("patients", [1, 4])
+def test_few_patients_have_no_interval(patients):
+    line = tables.summarise(rows(volumes=patients)).iloc[0]
+    assert line["patients"] == patients
     assert np.isnan(line["low"])
     assert np.isnan(line["high"])
 

@@ -212,7 +212,7 @@ def test_plans_follow_seed_and_step_alone():
 def test_a_round_without_a_click_gets_the_mask_alone(refine, monkeypatch):
     batch = batch_of()
     size = batch.images.shape[-1]
-    config = TrainConfig(prompts=Prompting(refine=refine), loss=Loss(multimask=0))
+    config = TrainConfig(prompts=Prompting(refine=refine))
     step = Step(models.build("tiny", image_size=size, seed=0), config)
     asked, plain = [], decode.decode
 

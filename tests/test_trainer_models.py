@@ -325,3 +325,20 @@ def test_no_prompt_is_an_error(sam):
     embedding = decode.encode_image(sam, np.zeros((64, 64), np.uint8))
     with pytest.raises(ValueError, match="no prompt"):
         decode.predict(sam, embedding)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"boxes": np.array([1, 2, 30, 40])},
+        {"points": np.zeros((1, 2)), "labels": np.ones(1)},
+        {"points": np.zeros((1, 1, 2)), "labels": np.ones(1)},
+        {"points": np.zeros((2, 1, 2)), "labels": np.ones((2, 1)), "boxes": np.zeros((3, 4))},
+        {"points": np.zeros((1, 2, 2)), "labels": np.ones((1, 3))},
+        {"boxes": np.zeros((2, 5))},
+    ],
+)
+def test_prompts_of_another_shape_are_refused(sam, prompts):
+    embedding = decode.encode_image(sam, np.zeros((40, 50), np.uint8))
+    with pytest.raises(ValueError, match=r"expected points \(B, N, 2\), labels \(B, N\) and boxes \(B, 4\)"):
+        decode.predict(sam, embedding, **prompts)

@@ -180,14 +180,12 @@ def test_the_log_is_of_the_first_round_with_the_last_ones_iou(monkeypatch):
     assert log["iou"] > 0.05
 
 
-@pytest.mark.parametrize(
-    ("kind", "multimask", "shown"), [("point", 0.5, 2), ("box", 0.5, 0), ("point", 0.0, 0)]
-)
-def test_after_one_click_the_best_of_three_is_shown(kind, multimask, shown, monkeypatch):
+@pytest.mark.parametrize(("kind", "shown"), [("point", 2), ("box", 0)])
+def test_after_one_click_the_best_of_three_is_shown(kind, shown, monkeypatch):
     """And so corrected by the second click, after which the prompt is no longer ambiguous."""
     asked = answering(monkeypatch, lambda n: torch.arange(4.0)[None, :, None, None] + 10 * n)
     plan = Plan(kind, positives=int(kind == "point"), rounds=3)
-    step_of(32, multimask=multimask)(batch_of(), [plan])
+    step_of(32)(batch_of(), [plan])
     assert [float(memory.unique()) for _, _, memory in asked[1:]] == [shown, 10]
 
 

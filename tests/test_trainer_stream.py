@@ -113,6 +113,14 @@ def test_a_shard_that_is_not_the_manifests_is_reported(tmp_path, other):
         list(validation_batches(source, CONFIG, strict=True))
 
 
+@given(st.integers(0, 10_000), st.sampled_from([(128, 64), (48, 80), (64, 64)]))
+def test_a_crop_keeps_one_side_and_half_of_the_other_at_least(seed, shape):
+    kept = np.array(augment.draw(Augment(crop=1.0), shape, np.random.default_rng(seed)).size)
+    assert (kept <= shape).all()
+    assert (kept == shape).any()
+    assert (kept >= np.array(shape) / 2).all()
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000))
 def test_prompts_fit_the_masks_after_augmentation(seed):

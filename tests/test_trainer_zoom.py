@@ -55,6 +55,38 @@ def test_a_small_object_is_drawn_better_and_in_its_place(sam, kind, shape, centr
     assert dice(second.mask, mask) > max(0.93, dice(first.masks()[0, 0], mask))
 
 
+def test_a_box_beyond_the_image_is_cut_to_it(sam):
+    """The model has seen no corner outside of its input: such a box would come to nothing."""
+    image, mask = disc((200, 256), (100, 4))
+    whole, beyond = [0, 88, 16, 112], [-90, 88, 16, 112]
+    cut, found = (zoom.predict(sam, image, box=box) for box in (whole, beyond))
+    torch.testing.assert_close(found.logits, cut.logits)
+    assert dice(found.mask, mask) > 0.9
+
+
+def test_a_round_goes_on_from_the_mask_before_it(sam):
+    image, _ = disc((300, 300), (150, 150))
+    first = zoom.predict(sam, image, [[150, 150]], [1])
+    clicks, labels = [[150, 150], [150, 163]], [1, 0]
+    found = zoom.predict(sam, image, clicks, labels, memory=first.low_res)
+    coords, kinds = decode.pack_points([np.array(clicks, float)], [np.array(labels)], [None])
+    embedding = decode.encode_image(sam, image)
+    seen = decode.predict_points(sam, embedding, coords, kinds, first.low_res[None]).best(False)
+    torch.testing.assert_close(found.low_res, seen.low_res[0])
+    alone = zoom.predict(sam, image, clicks, labels)
+    assert not torch.equal(found.low_res, alone.low_res)
+    refined = zoom.predict(sam, image, [[150, 150]], [1], memory=first.low_res)  # no longer ambiguous
+    coords, kinds = decode.pack_points([np.array([[150.0, 150.0]])], [np.array([1])], [None])
+    seen = decode.predict_points(sam, embedding, coords, kinds, first.low_res[None]).best(False)
+    torch.testing.assert_close(refined.low_res, seen.low_res[0])
+
+
+@pytest.mark.parametrize("image", [np.zeros((3, 200, 320), np.uint8), [[0, 1], [2, 3]], np.zeros((9, 9))])
+def test_the_image_is_what_is_wrong_where_it_is(sam, image):
+    with pytest.raises(ValueError, match=r"image is .*expected uint8 \(H, W\)"):
+        zoom.predict(sam, image, box=[40, 60, 90, 120])
+
+
 def test_the_first_mask_lies_in_the_square_as_in_the_image(sam, monkeypatch):
     given, answers, plain = [], [], decode.predict_points
 

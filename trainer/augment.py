@@ -90,8 +90,9 @@ def draw(config: Augment, shape: tuple[int, int], rng: np.random.Generator) -> D
         move = rng.uniform(-0.5, 0.5, 2) * abs(1 - 1 / zoom) * np.array(shape)
     size = shape
     if crop:
-        keep = round(rng.uniform(0.5, 1.0) * shape[0])
-        size = (keep, shape[1]) if rng.random() < 0.5 else (shape[0], keep)
+        share = rng.uniform(0.5, 1.0)
+        rows, columns = (share, 1.0) if rng.random() < 0.5 else (1.0, share)
+        size = round(rows * shape[0]), round(columns * shape[1])
     return Draw(
         matrix=matrix,
         offset=centre - matrix @ centre + move,

@@ -74,8 +74,9 @@ class Loss(Config):
     kind: Literal["dice", "dice_focal", "dice_ce"] = "dice"
     scale: Literal[1, 2, 4] = 1
     """The loss is taken at so many times the decoder's resolution (logits upsampled bilinearly)."""
-    multimask: Weight = 0.5
-    """Weight of the three-mask output, of which the mask of least loss counts, as in SAM."""
+    multimask: Factor = 0.5
+    """Weight of the three-mask output, of which the mask of least loss counts, as in SAM. It answers single
+    clicks, so that it must learn."""
     iou: Weight = 0.5
     """Weight of the squared error of the estimated IoU."""
     round_decay: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -92,6 +92,13 @@ class Prediction:
         return replace(self, low_res=self.low_res[rows], iou=self.iou[rows])
 
 
+def check_image(image: NDArray[np.uint8]) -> None:
+    """Raise a :class:`ValueError` for an image that is not uint8 (H, W) or (H, W, 3)."""
+    kind, shape = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", ())
+    if kind != np.uint8 or not (len(shape) == 2 or shape[2:] == (3,)) or 0 in shape:
+        raise ValueError(f"image is {kind} {tuple(shape)}; expected uint8 (H, W) or (H, W, 3)")
+
+
 @torch.no_grad()
 def encode_image(sam: Sam, image: NDArray[np.uint8]) -> Embedding:
     """Encode one image as ``SamPredictor.set_image`` does.
@@ -103,9 +110,7 @@ def encode_image(sam: Sam, image: NDArray[np.uint8]) -> Embedding:
     image
         uint8, (H, W) grey or (H, W, 3) RGB; grey is given to the model as three equal channels.
     """
-    grey = image.ndim == 2
-    if image.dtype != np.uint8 or not (grey or image.shape[2:] == (3,)) or 0 in image.shape:
-        raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W) or (H, W, 3)")
+    check_image(image)
     resized = ResizeLongestSide(sam.image_encoder.img_size).apply_image(image)
     tensor = (
         torch.as_tensor(np.atleast_3d(resized), device=sam.device)
@@ -168,18 +173,24 @@ def predict(
     Raises
     ------
     ValueError
-        If there is no prompt, or points come without labels.
+        If there is no prompt, points come without labels, or a shape is another.
     """
     if points is None and boxes is None and logits is None:
         raise ValueError("no prompt: give points, boxes or logits")
     if (points is None) != (labels is None):
         raise ValueError("points and labels go together")
-    device = sam.device
-    coords, kinds = as_points(
-        None if points is None else torch.as_tensor(points, device=device),
-        None if labels is None else torch.as_tensor(labels, device=device),
-        None if boxes is None else torch.as_tensor(boxes, device=device),
-    )
+    given = {"points": points, "labels": labels, "boxes": boxes}
+    tensors = {
+        name: torch.as_tensor(value, device=sam.device) for name, value in given.items() if value is not None
+    }
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    count = len(next(iter(tensors.values()), ())) if all(shapes.values()) else 0
+    clicks = shapes.get("labels", (count, 0))[1:]
+    wanted = {"points": (count, *clicks, 2), "labels": (count, *clicks), "boxes": (count, 4)}
+    if len(clicks) != 1 or any(shape != wanted[name] for name, shape in shapes.items()):
+        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{got}: expected points (B, N, 2), labels (B, N) and boxes (B, 4)")
+    coords, kinds = as_points(tensors.get("points"), tensors.get("labels"), tensors.get("boxes"))
     found = predict_points(sam, embedding, coords, kinds, logits)
     chosen = slice(1, None) if multimask else slice(0, 1)
     return replace(found, low_res=found.low_res[:, chosen], iou=found.iou[:, chosen])

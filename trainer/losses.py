@@ -103,18 +103,16 @@ def objective(
     loss, parts
         The sums (N,), and their parts (N,) by name, detached; `iou` is the single mask's actual IoU.
     """
-    fine = upsample(logits if config.multimask else logits[:, :1], targets.shape[-2:])
+    fine = upsample(logits, targets.shape[-2:])
     count, masks = fine.shape[:2]
     wanted = targets[:, None].expand(-1, masks, -1, -1)
     values = criterion(fine.flatten(0, 1), wanted.flatten(0, 1)).view(count, masks)
     actual = iou(fine.detach(), targets)
     single = values[:, 0]
-    error = F.mse_loss(estimated[:, :masks].float(), actual, reduction="none").mean(1)
-    loss = single + config.iou * error
-    parts = {"single": single, "iou_error": error, "iou": actual[:, 0]}
-    if config.multimask:
-        parts["multi"] = values[:, 1:].min(1).values
-        loss = loss + config.multimask * parts["multi"]
+    error = F.mse_loss(estimated.float(), actual, reduction="none").mean(1)
+    multi = values[:, 1:].min(1).values
+    loss = single + config.iou * error + config.multimask * multi
+    parts = {"single": single, "multi": multi, "iou_error": error, "iou": actual[:, 0]}
     return loss, {name: value.detach() for name, value in parts.items()}
 
 

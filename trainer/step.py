@@ -177,7 +177,7 @@ class Step(nn.Module):
             if not goes_on and not again:
                 continue
             # What a user would see and correct: after one click the best of three, else the single mask.
-            ambiguous = number == 0 and group.plan.kind in SINGLE_CLICKS and config.multimask > 0
+            ambiguous = number == 0 and group.plan.kind in SINGLE_CLICKS
             chosen = decode.choose(iou, ambiguous)
             shown = answer.float()[torch.arange(len(answer), device=answer.device), chosen]
             if again:

@@ -68,8 +68,11 @@ def predict(
     points: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     box: ArrayLike | None = None,
+    memory: Tensor | None = None,
 ) -> Look:
     """A mask for one prompt, in two looks; one click alone gets the best of three masks at the first.
+
+    Clicks that correct a mask come with what came before them, and with that mask's `low_res` as `memory`.
 
     Parameters
     ----------
@@ -80,20 +83,25 @@ def predict(
     points, labels
         Clicks (N, 2) as (x, y) in pixels, and (N,) 1 for object, 0 for background.
     box
-        XYXY, half-open, in pixels.
+        XYXY, half-open, in pixels; cut to the image.
+    memory
+        `Look.low_res` of the round before.
 
     Raises
     ------
     ValueError
-        If there is no prompt, it has another shape, or it lies outside of the image.
+        If the image is of another kind, there is no prompt, it has another shape, or it lies outside of the
+        image.
     """
+    decode.check_image(image)
     clicks, marks = _clicks(points, labels, image.shape[:2])
     corners = None if box is None else _box(box, image.shape[:2])
     if not len(clicks) and corners is None:
         raise ValueError("no prompt: give points or a box")
     coords, kinds = decode.pack_points([clicks], [marks], [corners])
-    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds)
-    several = decode.is_ambiguous(clicks, corners)
+    shown = None if memory is None else memory[None]
+    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds, shown)
+    several = memory is None and decode.is_ambiguous(clicks, corners)
     return look_again(sam, image, found.best(several), coords[0], kinds[0], several=several)
 
 
@@ -119,7 +127,7 @@ def _clicks(
 
 
 def _box(box: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """A box XYXY, checked; it may reach beyond the image, but not lie there."""
+    """A box XYXY, checked and cut to the image; it may reach beyond it, as no box of the training does."""
     corners = np.asarray(box, np.float64)
     if corners.shape != (4,) or not np.isfinite(corners).all():
         raise ValueError(f"box {corners.tolist()}: expected four numbers, XYXY")
@@ -127,7 +135,7 @@ def _box(box: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
     x0, y0, x1, y1 = corners
     if not (x0 < x1 and y0 < y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
         raise ValueError(f"box {corners.tolist()} holds nothing of the image, {width} x {height} (XYXY)")
-    return corners
+    return np.clip(corners, 0, [width, height, width, height])
 
 
 @torch.no_grad()

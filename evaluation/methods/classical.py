@@ -23,6 +23,9 @@ SIDE = 256
 MARGIN = 0.5
 """Context around a box, in parts of its extent."""
 
+OBJECT, BACKGROUND = 1, 2
+"""What :meth:`Local.marks` marks."""
+
 Mask = NDArray[np.bool_]
 
 
@@ -65,6 +68,18 @@ class Local:
         seeds = np.ones(self.image.shape, bool)
         seeds[points[:, 1], points[:, 0]] = False
         return np.asarray(ndimage.distance_transform_edt(seeds) <= radius) if len(points) else ~seeds
+
+    def marks(self, radius: float) -> NDArray[np.int32]:
+        """Discs around the clicks, int32 (h, w): :data:`OBJECT`, :data:`BACKGROUND`, 0 elsewhere.
+
+        The seeds are always the object's, a negative click the background's, whatever disc lies over them.
+        """
+        found = np.zeros(self.image.shape, np.int32)
+        for points, kind in ((self.positives, OBJECT), (self.negatives, BACKGROUND)):
+            found[self.discs(points, radius)] = kind
+        for points, kind in ((self.seeds(), OBJECT), (self.negatives, BACKGROUND)):
+            found[points[:, 1], points[:, 0]] = kind
+        return found
 
     def seeds(self) -> NDArray[np.int64]:
         """Where the object is for sure: the positive clicks, else the middle of the box."""
@@ -116,8 +131,10 @@ def in_window(
     """Segment in the window of a prompt and bring the mask back to the image, bool (H, W).
 
     A window whose longest side is more than `side` pixels is reduced to that; with `enlarge` a smaller one is
-    brought up to it.
+    brought up to it. Clicks on the background alone show no object.
     """
+    if prompt.box is None and not len(prompt.positives):
+        return np.zeros(image.shape, bool)
     x0, y0, x1, y1 = window(prompt, image.shape)
     height, width = y1 - y0, x1 - x0
     factor = side / max(height, width)

@@ -31,7 +31,7 @@ class SavedMasks:
         self.name = name
         self.folder = folder
         self._settings = {setting for setting in SETTINGS if any(_pictures(folder, setting))}
-        self._seeds = _exported_seeds(folder)
+        self._seeds = exported_seeds(folder)
 
     def accepts(self, setting: str) -> bool:
         return setting in self._settings
@@ -77,7 +77,8 @@ def digest(folder: Path, settings: Sequence[str]) -> str:
     return fingerprint(sorted(path for setting in settings for path in _pictures(folder, setting)), folder)
 
 
-def _exported_seeds(folder: Path) -> dict[str, int]:
+def exported_seeds(folder: Path) -> dict[str, int]:
+    """The seed of each prompt of an export, by the name of its mask; none without one."""
     path = folder / PROMPTS
     if not path.is_file():
         return {}
