@@ -33,9 +33,7 @@ def segment(local: Local) -> Mask:
     marks = local.marks(3)
     seeds = np.where(marks > 0, marks, seeds)
     if not (seeds == OBJECT).any():
-        return np.zeros(
-            seeds.shape, bool
-        )  # a click on either side: the background's would be the first label
+        return np.zeros(seeds.shape, bool)  # else the background would be the first label
     if not (seeds == BACKGROUND).any() or not (seeds == 0).any():
         return np.asarray(seeds != BACKGROUND)  # the box is the whole window: nothing to tell apart
     smooth = ndimage.gaussian_filter(local.image.astype(np.float32) / 255, 1.0)
