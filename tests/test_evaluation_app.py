@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from urllib.request import urlopen
 
 import numpy as np
@@ -314,13 +315,26 @@ def test_a_port_that_is_taken_and_a_file_that_is_missing_are_named(tmp_path):
 
 
 @pytest.fixture
-def page(library, methods, sent):
+def held():
+    """Paths that the server does not answer as long as they are in here."""
+    return set()
+
+
+@pytest.fixture
+def page(library, methods, sent, held):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here to run the page in")
     from playwright.sync_api import sync_playwright
 
-    server = make_server("127.0.0.1", 0, make_app(library, Asker(methods), sent), threaded=True)
+    app = make_app(library, Asker(methods), sent)
+
+    def slow(environ, start_response):
+        while environ["PATH_INFO"] in held:
+            time.sleep(0.01)
+        return app(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, slow, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -332,6 +346,7 @@ def page(library, methods, sent):
             yield page
             chromium.close()
     finally:
+        held.clear()
         server.shutdown()
         thread.join()
 
@@ -355,10 +370,7 @@ def test_the_page_in_a_browser(page, library, methods, tmp_path):
     x0, y0, x1, y1 = columns.min(), rows.min(), columns.max(), rows.max()
     # A box around the disc, for two methods.
     page.check("#methods input[value=ellipse]")
-    page.mouse.move(*on_screen(page, x0, y0))
-    page.mouse.down()
-    page.mouse.move(*on_screen(page, x1, y1), steps=4)
-    page.mouse.up()
+    drag(page, x0, y0, x1, y1)
     first, second = results(page)
     assert page.evaluate("box()") == [x0, y0, x1 + 1, y1 + 1]
     assert [first[0].strip(), second[0].strip()] == ["rand", "ellipse"]
@@ -389,7 +401,7 @@ def test_the_page_in_a_browser(page, library, methods, tmp_path):
     page.check("#methods input[value=rand]")
     page.keyboard.press("Escape")
     assert results(page) == []
-    page.mouse.click(*on_screen(page, *inside))
+    click(page, *inside)
     page.mouse.click(*on_screen(page, *outside), button="right")
     assert len(results(page)) == 2
     assert page.evaluate("clicks()") == [[*inside, 1], [*outside, 0]]
@@ -402,7 +414,7 @@ def test_own_files_in_a_browser(page, tmp_path):
     volume = picture_of(blocks((5, 30, 40), [1]), np.random.default_rng(5))
     scan = write_itk(tmp_path / "scan.nii.gz", volume)
     page.set_input_files("#files", str(scan))
-    page.wait_for_function("state.image.startsWith('file/') && state.shown.slices === 5")
+    page.wait_for_function("state.shown.image.startsWith('file/') && state.shown.slices === 5")
     assert page.is_visible("#slice")
     page.mouse.move(*on_screen(page, 5, 5))
     page.mouse.wheel(0, 100)
@@ -417,3 +429,122 @@ def test_own_files_in_a_browser(page, tmp_path):
     page.wait_for_function("document.getElementById('status').classList.contains('bad')")
     assert page.inner_text("#status").startswith("broken.nii.gz: ")
     assert page.evaluate("state.shown.slices") == 5  # what was open still is
+
+
+def click(page, x, y):
+    page.mouse.click(*on_screen(page, x, y))
+
+
+def drag(page, x0, y0, x1, y1):
+    page.mouse.move(*on_screen(page, x0, y0))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, x1, y1), steps=4)
+    page.mouse.up()
+
+
+def open_volume(page, path, shape=(5, 30, 40)):
+    """Open a volume of noise and blocks on the page; one of four axes is a cine."""
+    label = np.broadcast_to(blocks(shape[-3:], [1]), shape)
+    page.set_input_files("#files", str(write_itk(path, picture_of(label, np.random.default_rng(6)))))
+    page.wait_for_function(f"state.shown.slices === {shape[-3]}")
+
+
+def test_nothing_is_drawn_on_a_picture_that_goes(page, held, tmp_path):
+    open_volume(page, tmp_path / "first.nii.gz")
+    open_volume(page, tmp_path / "second.nii.gz", (7, 30, 40))
+    page.fill("#high", "50")
+    page.press("#high", "Enter")
+    page.wait_for_function("state.shown.levels[1] === 50")
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    held.add("/api/show")
+    with page.expect_request("**/api/show"):
+        page.select_option("#cases", label="first.nii.gz")
+    click(page, 5, 5)
+    page.mouse.wheel(0, 100)
+    page.focus("#canvas")
+    page.keyboard.press("ArrowUp")
+    held.clear()
+    page.wait_for_function("state.shown.slices === 5")
+    assert results(page) == []
+    assert not [url for url in requests if url.endswith("/api/ask")]
+    assert page.evaluate("state.drawn") == []
+    assert page.evaluate("state.shown.slice") == 2
+    assert page.evaluate("state.shown.levels[1]") > 50
+
+
+def test_what_cannot_be_shown_leaves_the_picture_with_its_prompts(page, library, tmp_path):
+    open_volume(page, tmp_path / "first.nii.gz")
+    open_volume(page, tmp_path / "second.nii.gz", (7, 30, 40))
+    library.files["file/0"].path.unlink()
+    click(page, 5, 5)
+    before = results(page)
+    page.select_option("#cases", label="first.nii.gz")
+    page.wait_for_function("document.getElementById('status').classList.contains('bad')")
+    assert page.evaluate("clicks()") == [[5, 5, 1]]
+    assert page.locator("#cases option:checked").inner_text() == "second.nii.gz"
+    with page.expect_response("**/api/ask") as response:
+        click(page, 6, 6)
+    assert response.value.ok
+    assert len(results(page)) == len(before) == 1
+
+
+def test_a_wrong_window_leaves_the_answer_that_is_awaited(page, held, tmp_path):
+    open_volume(page, tmp_path / "scan.nii.gz")
+    page.check("#methods input[value=ellipse]")
+    held.add("/api/ask")
+    with page.expect_request("**/api/ask"):
+        click(page, 5, 5)
+    page.fill("#low", "500")
+    page.fill("#high", "10")
+    page.press("#high", "Enter")
+    page.wait_for_function("document.getElementById('status').classList.contains('bad')")
+    held.clear()
+    page.wait_for_function("!asking")
+    assert [row[0].strip() for row in results(page)] == ["rand", "ellipse"]
+    assert "black must be below" in page.inner_text("#status")
+
+
+def test_the_status_does_not_outlive_what_is_asked(page, held):
+    held.add("/api/ask")
+    with page.expect_request("**/api/ask"):
+        click(page, 5, 5)
+    page.keyboard.press("Escape")
+    held.clear()
+    assert results(page) == []
+    assert page.inner_text("#status") == ""
+
+
+def test_prompts_stay_with_their_picture(page, tmp_path):
+    open_volume(page, tmp_path / "cine.nii.gz", (3, 4, 30, 40))
+    for control in ("high", "frame", "slice"):
+        click(page, 5, 5)
+        assert len(results(page)) == 1
+        with page.expect_response("**/api/show"):
+            if control == "high":
+                page.fill("#high", "60")
+                page.press("#high", "Enter")
+            else:
+                page.evaluate("id => { $(id).value = 0 + ($(id).value === '0'); }", control)
+                page.dispatch_event(f"#{control}", "input")
+        page.wait_for_function("state.shown.levels[1] === 60 || !state.drawn.length")
+        results(page)
+        assert page.evaluate("clicks()") == ([[5, 5, 1]] if control == "high" else [])
+        page.keyboard.press("Escape")
+
+
+def test_undo_brings_back_what_a_box_or_escape_took(page):
+    click(page, 5, 5)
+    click(page, 9, 5)
+    drag(page, 4, 4, 20, 20)
+    assert page.evaluate("state.drawn") == [[4, 4, 21, 21]]
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+z")
+    assert page.evaluate("state.drawn") == [[4, 4, 21, 21]]
+    page.click("#undo")
+    assert page.evaluate("clicks()") == [[5, 5, 1], [9, 5, 1]]
+    page.click("#undo")
+    page.click("#undo")
+    page.click("#undo")
+    assert page.evaluate("state.drawn") == []
+    assert results(page) == []

@@ -45,7 +45,7 @@ def main() -> None:
             page.goto(f"http://127.0.0.1:{server.server_port}/")
             page.wait_for_function("state.shown !== null")
             page.select_option("#cases", index=CASE)
-            page.wait_for_function(f"state.image.endsWith('/{CASE}') && state.shown.references.length")
+            page.wait_for_function(f"state.shown.image.endsWith('/{CASE}') && state.shown.references.length")
             for tick in page.locator("#methods input").all():
                 tick.check()
             x, y = (int(value) for value in centre_point(objects[1].mask))

@@ -11,8 +11,9 @@ const DRAG = 4;  // pixels of the screen before a click becomes a box
 
 const $ = id => document.getElementById(id);
 const canvas = $("canvas"), pen = canvas.getContext("2d");
-const state = {methods: [], files: [], image: null, shown: null, picture: null, drawn: [], drag: null, answers: {}};
-let asking = false, again = false, showing = 0;
+const state = {methods: [], files: [], shown: null, picture: null, drawn: [], before: [], drag: null, answers: {}};
+let asking = false, again = false;
+let wanted = null;  // the place that is on its way, and whether it is the picture that is there, shown otherwise
 
 async function api(path, body) {
   const options = body === undefined ? {} : body instanceof FormData
@@ -43,32 +44,28 @@ const chooseSource = guarded(async () => {
   if (cases.length) { $("cases").selectedIndex = 0; await open($("cases").value); }
 });
 
-async function open(image) {
-  state.image = image;
-  state.drawn = [];
-  await show({image});
-}
+const open = image => show({image});
+const leaving = () => wanted !== null && !wanted.same;  // what is drawn now would be for a picture that goes
 
-async function show(place) {
-  const turn = ++showing;
-  const shown = await ask("/api/show", place);
+async function show(place, same = false) {
+  const mine = wanted = {place, same};
   const picture = new Image();
-  picture.src = shown.png;
-  await picture.decode();
-  if (turn !== showing) return;  // something else has been chosen since
-  state.shown = shown;
-  state.picture = picture;
-  state.answers = {};
-  $("volume").hidden = state.image.startsWith("case/");
-  $("plane-row").hidden = shown.slices === 1 && shown.plane === "auto";
-  $("frame-row").hidden = shown.frames === 1;
-  for (const [id, count] of [["slice", shown.slices], ["frame", shown.frames]]) {
-    $(id).max = count - 1;
-    $(id).value = shown[id];
-    $(id).parentElement.hidden = count === 1;
-    $(`${id}-number`).textContent = `${shown[id]} / ${count - 1}`;
+  let shown;
+  try {
+    shown = await ask("/api/show", place);
+    picture.src = shown.png;
+    await picture.decode();
+  } catch (error) {
+    if (mine !== wanted) return;
+    wanted = null;
+    controls();  // back to what is still there
+    throw error;
   }
-  $("plane").value = shown.plane;
+  if (mine !== wanted) return;  // something else has been chosen since
+  wanted = null;
+  if (!same) Object.assign(state, {drawn: [], before: [], drag: null});  // prompts belong to a picture
+  Object.assign(state, {shown: {...shown, image: place.image}, picture, answers: {}});
+  controls();
   shown.levels.forEach((value, k) => {
     const field = $(k ? "high" : "low");
     if (document.activeElement !== field) field.value = +value.toPrecision(6);  // not what is being typed
@@ -79,12 +76,32 @@ async function show(place) {
   await answer();
 }
 
-const here = () => ({image: state.image, frame: state.shown.frame, plane: state.shown.plane, slice: state.shown.slice, levels: state.shown.levels});
+function controls() {
+  const {shown} = state;
+  if (!shown) return;
+  $("cases").value = shown.image;
+  $("volume").hidden = shown.image.startsWith("case/");
+  $("plane-row").hidden = shown.slices === 1 && shown.plane === "auto";
+  $("frame-row").hidden = shown.frames === 1;
+  for (const [id, count] of [["slice", shown.slices], ["frame", shown.frames]]) {
+    $(id).max = count - 1;
+    $(id).value = shown[id];
+    $(id).parentElement.hidden = count === 1;
+    $(`${id}-number`).textContent = `${shown[id]} / ${count - 1}`;
+  }
+  $("plane").value = shown.plane;
+}
+
+function here() {
+  const {image, frame, plane, slice, levels} = state.shown;
+  return {image, frame, plane, slice, levels};
+}
 
 const goTo = guarded(async changes => {
-  if (!state.shown) return;
-  if (!("levels" in changes)) state.drawn = [];  // prompts belong to a slice, not to how it is shown
-  await show({...here(), ...changes});
+  if (!state.shown || (wanted && wanted.place.image !== state.shown.image)) return;  // the controls are of an image that goes
+  const same = Object.keys(changes).join() === "levels" && !leaving();
+  say("");
+  await show({...(wanted ? wanted.place : here()), ...changes}, same);
 });
 
 const send = guarded(async files => {
@@ -118,20 +135,19 @@ async function answer() {
   asking = true;
   while (again) {
     again = false;
-    const turn = showing;
     state.answers = {};
     for (const method of state.drawn.length ? chosen() : []) {
       let found;
-      say(`asking ${method}…`);
+      if (!$("status").classList.contains("bad")) say(`asking ${method}…`);
       try { found = await ask("/api/ask", question(method)); } catch (error) { found = {error: error.message}; }
-      if (again || turn !== showing) break;
+      if (again) break;
       state.answers[method] = found;
       draw();
       table();
     }
-    if (state.drawn.length) say("");
   }
   asking = false;
+  if ($("status").textContent.startsWith("asking ")) say("");
   draw();
   table();
 }
@@ -158,17 +174,30 @@ function table() {
 }
 
 async function saveMask(method) {
+  const title = [...$("cases").options].find(item => item.value === state.shown.image)?.text || "image";
+  const place = state.shown.slices > 1 ? `_${state.shown.plane}${state.shown.slice}` : "";
   const blob = await (await api("/api/mask.png", question(method))).blob();
   const link = document.createElement("a");
-  const title = $("cases").selectedOptions[0]?.text || "image";
-  const place = state.shown.slices > 1 ? `_${state.shown.plane}${state.shown.slice}` : "";
   link.href = URL.createObjectURL(blob);
   link.download = `${title}${place}_${method}.png`.replace(/[^\w.+-]+/g, "-");
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-function change(drawn) { state.drawn = drawn; answer(); }
+function change(drawn) {
+  if (leaving() || !(drawn.length || state.drawn.length)) return draw();
+  state.before.push(state.drawn);
+  state.drawn = drawn;
+  say("");
+  answer();
+}
+
+function undo() {
+  if (leaving() || !state.before.length) return;
+  state.drawn = state.before.pop();
+  say("");
+  answer();
+}
 
 // ---- the canvas --------------------------------------------------------------------------------------------
 
@@ -246,7 +275,7 @@ function at(event) {
 }
 
 canvas.addEventListener("pointerdown", event => {
-  if (!state.shown || event.button > 2 || event.button === 1) return;
+  if (!state.shown || leaving() || event.button > 2 || event.button === 1) return;
   canvas.setPointerCapture(event.pointerId);
   state.drag = {from: at(event), screen: [event.clientX, event.clientY], background: event.button === 2 || event.shiftKey, box: null};
 });
@@ -280,20 +309,20 @@ canvas.addEventListener("wheel", event => {
 
 function step(by) {
   const to = Number($("slice").value) + by;
-  if (to < 0 || to >= state.shown.slices) return;
+  if (wanted || to < 0 || to >= state.shown.slices) return;
   $("slice").value = to;
   goTo({slice: to});
 }
 
 document.addEventListener("keydown", event => {
   if (event.key === "Escape") change([]);
-  else if (event.key === "z" && (event.ctrlKey || event.metaKey) && event.target.type !== "number") { event.preventDefault(); change(state.drawn.slice(0, -1)); }
+  else if (event.key === "z" && (event.ctrlKey || event.metaKey) && event.target.type !== "number") { event.preventDefault(); undo(); }
   else if (event.target === canvas && (event.key === "ArrowUp" || event.key === "ArrowDown")) { event.preventDefault(); step(event.key === "ArrowUp" ? 1 : -1); }
 });
 
 // ---- the rest ----------------------------------------------------------------------------------------------
 
-$("undo").addEventListener("click", () => change(state.drawn.slice(0, -1)));
+$("undo").addEventListener("click", undo);
 $("clear").addEventListener("click", () => change([]));
 $("reference").addEventListener("change", draw);
 $("source").addEventListener("change", chooseSource);
@@ -332,5 +361,5 @@ guarded(async () => {
   $("source").replaceChildren(...start.datasets.map(item => new Option(`${item.name}: ${item.title}`, item.name)), new Option("your own files", OWN));
   $("source").value = start.files.length || !start.datasets.length ? OWN : start.datasets[0].name;
   await chooseSource();
-  if (!state.image) say("Open an image, or drop one here.");
+  if (!state.shown && !$("status").textContent) say("Open an image, or drop one here.");
 })();
