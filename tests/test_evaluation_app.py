@@ -65,11 +65,16 @@ def post(client, path, code=200, **body):
     return reply.get_json()
 
 
-def send(client, *paths, code=200):
+def keep(client, *paths, **form):
     files = [(io.BytesIO(path.read_bytes()), path.name) for path in paths]
-    reply = client.post("/api/files", data={"files": files})
-    assert reply.status_code == code, reply.get_data(as_text=True)
-    return reply.get_json()
+    reply = client.post("/api/files", data={"files": files, **form})
+    assert reply.status_code == 200, reply.get_data(as_text=True)
+    return reply.get_json()["upload"]
+
+
+def send(client, *paths, code=200):
+    reply = post(client, "/api/open", code, upload=keep(client, *paths))
+    return reply["opened"][0] if code == 200 else reply
 
 
 def pixels(client, **body):
@@ -193,13 +198,25 @@ def test_hounsfield_units_open_in_the_window_of_soft_tissue(client, tmp_path):
 def test_files_that_belong_together_are_sent_together(client, tmp_path):
     volume = picture_of(blocks((4, 24, 32), [1]), np.random.default_rng(1))
     series = write_dicom_series(tmp_path / "series", volume)
-    opened = send(client, *series)
+    assert send(client, *series)["title"] == "i0000,0000b.dcm and 3 more"
+    upload = keep(client, *series[:2])
+    assert keep(client, *series[2:], upload=upload) == upload
+    (opened,) = post(client, "/api/open", upload=upload)["opened"]
     reply = post(client, "/api/show", image=opened["image"])
     assert (reply["slices"], reply["width"], reply["height"]) == (4, 32, 24)
+    assert "has been opened" in post(client, "/api/open", 400, upload=upload)["error"]
+    assert (
+        "open all of them again"
+        in client.post(
+            "/api/files", data={"files": [(io.BytesIO(b"x"), "a.png")], "upload": ".."}
+        ).get_json()["error"]
+    )
     head = write_itk(tmp_path / "pair.mhd", volume)
     voxels = next(path for path in tmp_path.glob("pair.*") if path != head)
-    opened = send(client, voxels, head)
-    assert post(client, "/api/show", image=opened["image"])["slices"] == 4
+    other = write_picture(tmp_path / "other.png", volume[0].astype(np.uint8))
+    opened = post(client, "/api/open", upload=keep(client, voxels, head, other))["opened"]
+    assert [item["title"] for item in opened] == ["pair.mhd", "other.png"]
+    assert [post(client, "/api/show", image=item["image"])["slices"] for item in opened] == [4, 1]
 
 
 def test_frames_of_a_cine_are_told_apart(client, tmp_path):
@@ -230,13 +247,37 @@ def test_a_file_that_cannot_be_read_is_named_and_not_kept(client, tmp_path, sent
     scan = write_itk(tmp_path / "scan.nii.gz", np.arange(4 * 9 * 9, dtype=np.int16).reshape(4, 9, 9))
     assert send(client, cut_short(scan), code=400)["error"].startswith("scan.nii.gz: ")
     assert "no file" in client.post("/api/files", data={}).get_json()["error"]
+    damaged = write_dicom_series(tmp_path / "series", np.zeros((3, 8, 8), np.int16))
+    damaged[1].write_bytes(damaged[1].read_bytes()[:-40])
+    error = send(client, *damaged, code=400)["error"]
+    assert error.startswith("i0000,0000b.dcm and 2 more: i0001,0000b.dcm")
+    assert str(sent) not in error
+    error = send(client, tmp_path / "notes.txt", cut_short(scan), code=400)["error"]
+    assert error.startswith("notes.txt: unknown kind of file")
+    assert error.endswith("(and 1 more that cannot be read)")
     assert not list(sent.iterdir())
 
 
+def test_files_of_one_name_are_all_kept(client, tmp_path):
+    first, second = np.zeros((8, 8), np.uint8), np.full((8, 9), 9, np.uint8)
+    paths = [write_picture(tmp_path / f"{k}" / "a.png", array) for k, array in enumerate((first, second))]
+    opened = post(client, "/api/open", upload=keep(client, *paths))["opened"]
+    assert [post(client, "/api/show", image=item["image"])["width"] for item in opened] == [8, 9]
+
+
+def test_more_than_a_request_may_hold_is_told(client):
+    files = [(io.BytesIO(b"x"), f"{k}.dcm") for k in range(1001)]
+    reply = client.post("/api/files", data={"files": files})
+    assert reply.status_code == 413
+    assert "at most 1000 files" in reply.get_json()["error"]
+
+
 def test_a_name_cannot_lead_out_of_the_folder(client, tmp_path, sent):
-    reply = client.post("/api/files", data={"files": [(io.BytesIO(b"x"), "../../outside.png")]})
-    assert reply.status_code == 400
-    assert not list(tmp_path.rglob("outside.png"))
+    client.post("/api/files", data={"files": [(io.BytesIO(b"x"), "../../outside.png")]})
+    assert all(sent in path.parents for path in tmp_path.rglob("outside.png"))
+    for name in ("..", "folder/.."):
+        reply = client.post("/api/files", data={"files": [(io.BytesIO(b"x"), name)]})
+        assert (reply.status_code, reply.get_json()["error"]) == (400, f"'{name}' is no name of a file")
 
 
 @pytest.mark.parametrize(
@@ -356,6 +397,14 @@ def results(page):
     return [[cell.inner_text() for cell in row.locator("td").all()] for row in page.locator("tbody tr").all()]
 
 
+GREY = """([x, y]) => {
+  const [across, down] = [canvas.width / state.shown.width, canvas.height / state.shown.height];
+  const [red, green, blue] = pen.getImageData((x + 0.5) * across, (y + 0.5) * down, 1, 1).data;
+  return red === green && green === blue;
+}"""
+"""Whether nothing is drawn over a pixel."""
+
+
 def on_screen(page, x, y):
     """Where a pixel's centre lies on the page."""
     edge = page.locator("#canvas").bounding_box()
@@ -377,16 +426,11 @@ def test_the_page_in_a_browser(page, library, methods, tmp_path):
     assert second[1].endswith("(disc)")
     assert float(second[1].split()[0]) > 0.95
     # The mask is drawn where it is: inside of the ellipse the canvas is not the image's grey any more.
-    grey = """([x, y]) => {
-      const zoom = canvas.width / state.shown.width;
-      const [red, green, blue] = pen.getImageData((x + 0.5) * zoom, (y + 0.5) * zoom, 1, 1).data;
-      return red === green && green === blue;
-    }"""
     page.uncheck("#methods input[value=rand]")
     results(page)
     inside, outside = [int((x0 + x1) // 2), int((y0 + y1) // 2)], [1, 1]
-    assert page.evaluate(grey, inside) is False
-    assert page.evaluate(grey, outside) is True
+    assert page.evaluate(GREY, inside) is False
+    assert page.evaluate(GREY, outside) is True
     # What is saved is the mask that is shown.
     with page.expect_download() as download:
         page.click("text=Save mask")
@@ -548,3 +592,60 @@ def test_undo_brings_back_what_a_box_or_escape_took(page):
     page.click("#undo")
     assert page.evaluate("state.drawn") == []
     assert results(page) == []
+
+
+def titles(page):
+    return page.locator("#cases option").all_inner_texts()
+
+
+def test_pictures_opened_together_are_opened_each(page, tmp_path):
+    rng = np.random.default_rng(8)
+    paths = [
+        write_picture(tmp_path / name, rng.integers(0, 255, (20, 20 + k), np.uint8))
+        for k, name in enumerate(("a.png", "b.png"))
+    ]
+    (tmp_path / "notes.txt").write_text("no image")
+    page.set_input_files("#files", [str(path) for path in (*paths, tmp_path / "notes.txt")])
+    page.wait_for_function("$('source').value === '' && state.shown.width === 20")
+    assert titles(page) == ["a.png", "b.png"]
+    assert page.inner_text("#status").startswith("1 could not be read, the first: notes.txt: ")
+    page.select_option("#cases", label="b.png")
+    page.wait_for_function("state.shown.width === 21")
+
+
+def test_a_series_of_very_many_slices_is_opened_and_keeps_its_title(page, tmp_path):
+    volume = np.random.default_rng(9).integers(0, 99, (1001, 4, 5)).astype(np.int16)
+    series = write_dicom_series(tmp_path / "series", volume)
+    page.set_default_timeout(120_000)
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.set_input_files("#files", [str(path) for path in series])
+    page.wait_for_function("state.shown.slices === 1001 || $('status').classList.contains('bad')")
+    assert page.inner_text("#status") == ""
+    assert titles(page) == ["i0000,0000b.dcm and 1000 more"]
+    sendings = sum(url.endswith("/api/files") for url in requests)
+    assert sendings * 50 > 1001  # the server has all files of a request open at once
+    page.reload()
+    page.wait_for_function("state.shown?.slices === 1001")
+    assert titles(page) == ["i0000,0000b.dcm and 1000 more"]
+
+
+def test_a_folder_can_be_dropped(page, tmp_path):
+    volume = picture_of(blocks((4, 24, 32), [1]), np.random.default_rng(10))
+    write_dicom_series(tmp_path / "study" / "series", volume)
+    (tmp_path / "study" / ".DS_Store").write_text("of the system")
+    (tmp_path / "empty").mkdir()
+    session = page.context.new_cdp_session(page)
+    x, y = on_screen(page, 5, 5)
+
+    def drop(path):
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            session.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
+
+    drop(tmp_path / "empty")
+    page.wait_for_function("$('status').classList.contains('bad')")
+    assert page.inner_text("#status") == "no file lies in the folder"
+    drop(tmp_path / "study")
+    page.wait_for_function("state.shown.slices === 4")
+    assert page.inner_text("#status") == ""

@@ -13,13 +13,23 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from evaluation.cases import Case, Failure, Object, iter_cases
-from evaluation.readers import count_frames, is_dicom, read_volume
+from evaluation.readers import (
+    ARRAY_SUFFIXES,
+    PICTURE_SUFFIXES,
+    VOLUME_SUFFIXES,
+    count_frames,
+    is_dicom,
+    read_volume,
+    suffix_of,
+)
 from evaluation.schema import Descriptor, Intensity, Modality
 from evaluation.slicing import grey_levels, to_grey, view_of
 from evaluation.volume import Unreadable, Volume
 
 HOUNSFIELD = -500.0
 """An image with values below this is taken for CT: air is at -1000, and no other modality goes there."""
+HEADERS = (".mhd", ".nhdr", ".hdr")
+"""Files whose voxels lie in another one, which has to be sent with them."""
 
 
 @dataclass(frozen=True)
@@ -78,26 +88,46 @@ class File:
     ----------
     path
         Where it lies.
+    title
+        What people call it.
     frames
         How many it has, 1 if it is not 4-D.
     """
 
     path: Path
+    title: str
     frames: int
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """What cannot be read becomes an :class:`InputError` with the file's name."""
+def named(title: str) -> Iterator[None]:
+    """What cannot be read becomes an :class:`InputError` with the file's title."""
     try:
         yield
     except Unreadable as error:
-        raise InputError(f"{path.name}: {error}") from error
+        raise InputError(f"{title}: {error}") from error
 
 
-def read_frame(path: Path, frame: int) -> Volume:
+def images_in(folder: Path, names: Sequence[str]) -> list[tuple[Path, str]]:
+    """The images among files that were sent together, each with a title.
+
+    DICOM files are one series, and others beside them are left alone; else every file is an image, but where
+    there are headers those of no known kind are taken for their voxels.
+    """
+    paths = [folder / name for name in names]
+    if any(name.lower().endswith(HEADERS) for name in names):
+        known = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES, *ARRAY_SUFFIXES)
+        paths = [path for path in paths if suffix_of(path) in known]
+    elif len(paths) > 1:
+        slices = [path.name for path in paths if path.suffix.lower() == ".dcm" or is_dicom(path)]
+        if slices:
+            return [(folder, f"{slices[0]} and {len(slices) - 1} more" if len(slices) > 1 else slices[0])]
+    return [(path, path.name) for path in paths]
+
+
+def read_frame(path: Path, title: str, frame: int) -> Volume:
     """A file's volume, of a 4-D one the frame of that number; what cannot be read is an InputError."""
-    with named(path):
+    with named(title):
         volume = read_volume(path, frame=frame)
         if min(volume.array.shape[1:]) < 2:
             raise Unreadable("is no image: a side of one pixel")
@@ -165,19 +195,20 @@ class Library:
         self.files: dict[str, File] = {}
         self._volume: tuple[str, int, Volume] | None = None  # the one shown last: others are read again
 
-    def open(self, path: Path) -> str:
-        """Open a user's file; returns its name.
+    def open(self, path: Path, title: str | None = None) -> str:
+        """Open a user's file; returns its name. Without a title it is called as it lies there.
 
         Raises
         ------
         InputError
             If it cannot be read.
         """
-        name, volume = f"file/{len(self.files)}", read_frame(path, 0)
-        with named(path):
+        title = title or path.absolute().name
+        name, volume = f"file/{len(self.files)}", read_frame(path, title, 0)
+        with named(title):
             frames = 1 if path.is_dir() or is_dicom(path) else count_frames(path)
         self._volume = (name, 0, volume)
-        self.files[name] = File(path, frames)
+        self.files[name] = File(path, title, frames)
         return name
 
     def show(self, name: str, place: Place) -> Picture:
@@ -195,8 +226,9 @@ class Library:
                     raise InputError(
                         f"frame {place.frame} does not exist; there are {file.frames} (counted from 0)"
                     )
-                self._volume = (name, place.frame, read_frame(file.path, place.frame))
-            return slice_of(self._volume[2], file.frames, place)
+                self._volume = (name, place.frame, read_frame(file.path, file.title, place.frame))
+            with named(file.title):
+                return slice_of(self._volume[2], file.frames, place)
         kind, _, rest = name.partition("/")
         dataset, _, number = rest.rpartition("/")
         if kind == "case" and dataset in self.datasets and number.isdecimal():

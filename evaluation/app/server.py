@@ -6,6 +6,7 @@ import base64
 import errno
 import io
 import logging
+import re
 import shutil
 import signal
 import socket
@@ -23,22 +24,21 @@ import pydantic
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.measure import find_contours
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.serving import make_server
 
 from data.config import Config
 from data.console import InputError
 from evaluation.app.asking import Asked, Asker
-from evaluation.app.pictures import Library, Picture, Place
+from evaluation.app.pictures import Library, Picture, Place, images_in
 from evaluation.methods import Method
 from evaluation.metrics import overlap
 from evaluation.schema import Descriptor
 
 log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
-HEADERS = (".mhd", ".nhdr", ".hdr")
-"""Files whose voxels lie in another one, which has to be sent with them."""
 MOST_BYTES = 4 << 30
+"""Of one request, and as ``app.js`` has it of all that is opened at once."""
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -60,6 +60,12 @@ class _Shown(Config):
 
     def place(self) -> Place:
         return Place(self.frame, self.plane, self.slice, self.levels)
+
+
+class _Sent(Config):
+    """What has been sent is to be opened."""
+
+    upload: str
 
 
 class _Question(_Shown):
@@ -98,6 +104,11 @@ def make_app(library: Library, asker: Asker, folder: Path, hosts: Sequence[str] 
     app = flask.Flask(__name__, static_folder=str(HERE / "static"))
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
     lock = threading.Lock()  # methods and volumes are used by one request at a time
+    uploads: dict[str, list[str]] = {}  # the files of each folder that is not opened yet
+    kept_in = re.compile(re.escape(str(folder)) + r"[/\\][^/\\]+[/\\]")
+
+    def one_line(error: Exception) -> str:
+        return " ".join(kept_in.sub("", str(error)).split())  # where a file is kept says nothing to its owner
 
     @app.before_request
     def _only_from_here() -> Any:
@@ -112,11 +123,16 @@ def make_app(library: Library, asker: Asker, folder: Path, hosts: Sequence[str] 
     def _in_one_line(error: Exception) -> Any:
         if isinstance(error, HTTPException):
             return {"error": error.description or error.name}, error.code or 500
-        text = " ".join(str(error).split())
+        text = one_line(error)
         if isinstance(error, InputError):
             return {"error": text}, 400
         log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
         return {"error": f"{type(error).__name__}: {text}"}, 500
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def _too_large(error: RequestEntityTooLarge) -> Any:
+        most = f"{app.config['MAX_FORM_PARTS']} files and {MOST_BYTES >> 30} GiB"
+        return {"error": f"too much in one request: at most {most}"}, 413
 
     def shown(asked: _Shown) -> Picture:
         return library.show(asked.image, asked.place())
@@ -133,7 +149,7 @@ def make_app(library: Library, asker: Asker, folder: Path, hosts: Sequence[str] 
                 "datasets": [
                     {"name": name, "title": item.descriptor.title} for name, item in library.datasets.items()
                 ],
-                "files": [{"image": name, "title": file.path.name} for name, file in library.files.items()],
+                "files": [{"image": name, "title": file.title} for name, file in library.files.items()],
             }
 
     @app.get("/api/datasets/<path:name>")
@@ -150,23 +166,56 @@ def make_app(library: Library, asker: Asker, folder: Path, hosts: Sequence[str] 
         return {"cases": cases, "problems": problems}
 
     @app.post("/api/files")
-    def _open() -> Any:
+    def _keep() -> Any:
+        """Keep files, with those of an earlier request where it is named: many are sent in several."""
         sent = [item for item in flask.request.files.getlist("files") if item.filename]
         if not sent:
             raise InputError("no file was sent")
-        own = Path(tempfile.mkdtemp(dir=folder))
+        upload = flask.request.form.get("upload")
+        if upload is None:
+            upload = Path(tempfile.mkdtemp(dir=folder)).name
+            uploads[upload] = []
+        elif upload not in uploads:
+            raise InputError("the files sent before are not here any more: open all of them again")
+        own, names = folder / upload, uploads[upload]
         try:
-            names = [Path(str(item.filename).replace("\\", "/")).name for item in sent]
-            for item, name in zip(sent, names, strict=True):
+            for item in sent:
+                name = Path(str(item.filename).replace("\\", "/")).name
+                if name in ("", ".."):
+                    raise InputError(f"{item.filename!r} is no name of a file")
+                while (own / name).exists():  # of another folder
+                    name = f"_{name}"
                 item.save(own / name)
-            heads = [name for name in names if name.lower().endswith(HEADERS)]
-            path = own / (heads or names)[0] if heads or len(names) == 1 else own
-            with lock:
-                image = library.open(path)
+                names.append(name)
         except BaseException:
+            uploads.pop(upload, None)
             shutil.rmtree(own, ignore_errors=True)
             raise
-        return {"image": image, "title": names[0] if path != own else f"{names[0]} and {len(names) - 1} more"}
+        return {"upload": upload}
+
+    @app.post("/api/open")
+    def _open() -> Any:
+        """Open what has been sent, as one image or several."""
+        upload = _body(_Sent).upload
+        names = uploads.pop(upload, None)
+        if names is None:
+            raise InputError("nothing was sent, or it has been opened")
+        opened: list[dict[str, str]] = []
+        problems: list[str] = []
+        try:
+            with lock:
+                for path, title in images_in(folder / upload, names):
+                    try:
+                        opened.append({"image": library.open(path, title), "title": title})
+                    except InputError as error:
+                        problems.append(one_line(error))
+        finally:
+            if not opened:
+                shutil.rmtree(folder / upload, ignore_errors=True)
+        if not opened:
+            more = f" (and {len(problems) - 1} more that cannot be read)" if len(problems) > 1 else ""
+            raise InputError("".join(problems[:1]) + more)
+        return {"opened": opened, "problems": problems}
 
     @app.post("/api/show")
     def _show() -> Any:

@@ -7,6 +7,8 @@ const REFERENCE = "#2ecc40", POSITIVE = "#39cccc", NEGATIVE = "#f012be", BOX = "
 const WINDOWS = {"as opened": null, "soft tissue": [-160, 240], "lung": [-1350, 150], "bone": [-500, 1300], "brain": [0, 80]};
 const HOUNSFIELD = -500;  // as in pictures.py: an image that goes below is taken for CT
 const OWN = "";  // the source that is no dataset
+const AT_ONCE = 32;  // files of a request: the server keeps each open while it reads the request
+const MOST_BYTES = 4 * 2 ** 30;  // as in server.py
 const DRAG = 4;  // pixels of the screen before a click becomes a box
 
 const $ = id => document.getElementById(id);
@@ -28,6 +30,10 @@ const ask = async (path, body) => (await api(path, body)).json();
 function say(text, bad = false) { $("status").textContent = text; $("status").classList.toggle("bad", bad); }
 const guarded = work => async (...given) => { try { await work(...given); } catch (error) { say(error.message, true); } };
 
+function unread(problems) {
+  say(problems.length ? `${problems.length} could not be read, the first: ${problems[0]}` : "", problems.length > 0);
+}
+
 // ---- which image -------------------------------------------------------------------------------------------
 
 const chooseSource = guarded(async () => {
@@ -38,7 +44,7 @@ const chooseSource = guarded(async () => {
     const found = await ask(`/api/datasets/${encodeURIComponent(name)}`);
     if ($("source").value !== name) return;
     cases = found.cases;
-    say(found.problems.length ? `${found.problems.length} could not be read, the first: ${found.problems[0]}` : "", found.problems.length > 0);
+    unread(found.problems);
   }
   $("cases").replaceChildren(...cases.map(item => new Option(item.title, item.image)));
   if (cases.length) { $("cases").selectedIndex = 0; await open($("cases").value); }
@@ -106,20 +112,41 @@ const goTo = guarded(async changes => {
 
 const send = guarded(async files => {
   if (!files.length) return;
-  const form = new FormData();
-  for (const file of files) form.append("files", file, file.name);
-  say(`opening ${files.length === 1 ? files[0].name : `${files.length} files`}…`);
-  const opened = await ask("/api/files", form);
-  const start = await ask("/api/start");
-  const names = Object.fromEntries(state.files.map(item => [item.image, item.title]));
-  names[opened.image] = opened.title;
-  state.files = start.files.map(item => ({image: item.image, title: names[item.image] || item.title}));
+  if (files.reduce((sum, file) => sum + file.size, 0) > MOST_BYTES) throw new Error("more than 4 GiB at once: open fewer files");
+  let upload;
+  for (let first = 0; first < files.length; first += AT_ONCE) {
+    const form = new FormData();
+    if (upload) form.append("upload", upload);
+    for (const file of files.slice(first, first + AT_ONCE)) form.append("files", file, file.name);
+    say(files.length === 1 ? `sending ${files[0].name}…` : `sending ${files.length} files, ${first} are there…`);
+    ({upload} = await ask("/api/files", form));
+  }
+  say(files.length === 1 ? `opening ${files[0].name}…` : `opening ${files.length} files…`);
+  const {opened, problems} = await ask("/api/open", {upload});
+  state.files = (await ask("/api/start")).files;
   $("source").value = OWN;
   $("cases").replaceChildren(...state.files.map(item => new Option(item.title, item.image)));
-  $("cases").value = opened.image;
-  say("");
-  await open(opened.image);
+  unread(problems);
+  await open(opened[0].image);
 });
+
+const drop = guarded(async ({items, files}) => {
+  const plain = [...files];  // both are there only as long as the event lasts
+  const entries = [...items].map(item => item.webkitGetAsEntry()).filter(Boolean);
+  const found = entries.length ? (await Promise.all(entries.map(filesOf))).flat() : plain;
+  if (entries.length && !found.length) throw new Error("no file lies in the folder");
+  await send(found);
+});
+
+async function filesOf(entry) {
+  if (entry.isFile) return [await new Promise((done, failed) => entry.file(done, failed))];
+  const reader = entry.createReader(), found = [];
+  for (;;) {  // a reader gives some at a time, none at the end
+    const inner = await new Promise((done, failed) => reader.readEntries(done, failed));
+    if (!inner.length) return found;
+    for (const item of inner) if (!item.name.startsWith(".")) found.push(...await filesOf(item));
+  }
+}
 
 // ---- prompts and masks -------------------------------------------------------------------------------------
 
@@ -342,7 +369,7 @@ $("open").addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", () => { send([...$("files").files]); });
 document.addEventListener("dragover", event => { event.preventDefault(); $("stage").classList.add("drop"); });
 document.addEventListener("dragleave", () => $("stage").classList.remove("drop"));
-document.addEventListener("drop", event => { event.preventDefault(); $("stage").classList.remove("drop"); send([...event.dataTransfer.files]); });
+document.addEventListener("drop", event => { event.preventDefault(); $("stage").classList.remove("drop"); drop(event.dataTransfer); });
 addEventListener("resize", fit);
 
 guarded(async () => {
