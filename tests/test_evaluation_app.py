@@ -312,7 +312,10 @@ def test_other_sites_are_turned_away(client):
     assert client.post("/api/show", json=body, headers={"Origin": "http://localhost"}).status_code == 200
 
 
-def test_the_command_serves_until_it_is_interrupted(tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_the_command_serves_until_it_is_ended(tmp_path, name):
+    if not hasattr(signal, name):
+        pytest.skip(f"no {name} here")
     scan = write_itk(tmp_path / "scan.nii.gz", picture_of(blocks((3, 30, 40), [1]), np.random.default_rng(4)))
     command = [
         sys.executable,
@@ -328,13 +331,19 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
     ]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(getattr(signal, name), signal.SIG_DFL),  # as nohup may have left it
     )
     try:
         address = process.stdout.readline().split()[0]
         with urlopen(address, timeout=60) as reply:
             assert b"SynthFM" in reply.read()
-        process.send_signal(signal.SIGINT)
+        assert list(tmp_path.glob("synthfm-app-*"))
+        process.send_signal(getattr(signal, name))
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()

@@ -299,7 +299,7 @@ def serve(
     browser: bool,
     say: Callable[[str], Any],
 ) -> None:
-    """Serve the page until SIGINT or SIGTERM.
+    """Serve the page until SIGINT, SIGTERM or SIGHUP.
 
     Parameters
     ----------
@@ -336,9 +336,18 @@ def serve(
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell has a background job ignore one
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _end)
+        hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+        if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as nohup has it ignored
+            signal.signal(hangup, _end)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
+
+
+def _end(number: int, frame: Any) -> None:
+    """End the server, once: a terminal that closes sends SIGHUP twice, while files are being removed."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _listen(host: str, port: int) -> socket.socket:
