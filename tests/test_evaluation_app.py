@@ -25,7 +25,7 @@ from werkzeug.serving import make_server
 
 from evaluation.app.asking import Asked, Asker
 from evaluation.app.pictures import Library
-from evaluation.app.server import make_app, outline
+from evaluation.app.server import LOCAL, make_app, outline
 from evaluation.cli import main
 from evaluation.methods import build
 from evaluation.run import ask, case_prompts
@@ -310,6 +310,22 @@ def test_other_sites_are_turned_away(client):
     body = {"image": "case/discs/0"}
     assert client.post("/api/show", json=body, headers={"Origin": "http://evil.example"}).status_code == 403
     assert client.post("/api/show", json=body, headers={"Origin": "http://localhost"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "asked", "code"),
+    [
+        ("fd00:0::1", "[fd00::1]:8000", 200),
+        ("MyBox", "mybox:8000", 200),
+        ("mybox", "MyBox", 200),
+        ("192.168.1.5", "192.168.1.5:8000", 200),
+        ("127.0.0.1", "[::1]:8000", 200),
+        ("fd00::1", "[fd00::2]:8000", 403),
+    ],
+)
+def test_it_is_asked_for_by_its_own_name(library, methods, sent, host, asked, code):
+    client = make_app(library, Asker(methods), sent, (*LOCAL, host)).test_client()
+    assert client.get("/api/start", headers={"Host": asked}).status_code == code
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

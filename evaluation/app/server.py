@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import io
+import ipaddress
 import logging
 import re
 import shutil
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 MOST_BYTES = 4 << 30
 """Of one request, and as ``app.js`` has it of all that is opened at once."""
-LOCAL = ("127.0.0.1", "localhost", "[::1]")
+LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 class _Shown(Config):
@@ -103,6 +104,7 @@ def make_app(library: Library, asker: Asker, folder: Path, hosts: Sequence[str] 
     """
     app = flask.Flask(__name__, static_folder=str(HERE / "static"))
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    allowed = {in_address(host) for host in hosts}
     lock = threading.Lock()  # methods and volumes are used by one request at a time
     uploads: dict[str, list[str]] = {}  # the files of each folder that is not opened yet
     kept_in = re.compile(re.escape(str(folder)) + r"[/\\][^/\\]+[/\\]")
@@ -112,9 +114,9 @@ def make_app(library: Library, asker: Asker, folder: Path, hosts: Sequence[str] 
 
     @app.before_request
     def _only_from_here() -> Any:
-        host = flask.request.host
+        host = flask.request.host.lower()
         origin = flask.request.headers.get("Origin")
-        strange = hosts and host.rpartition(":")[0] not in hosts and host not in hosts
+        strange = allowed and host.rpartition(":")[0] not in allowed and host not in allowed
         if strange or (origin is not None and origin.partition("://")[2] != host):
             return {"error": f"not for {origin or host}"}, 403
         return None
@@ -281,6 +283,15 @@ def outline(mask: NDArray[np.bool_]) -> list[list[float]]:
     return [np.round(line[:, ::-1] - 0.5, 1).ravel().tolist() for line in lines]
 
 
+def in_address(host: str) -> str:
+    """A host as browsers write it: in lower case, an IPv6 address short and in brackets."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower()
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
 def _png(image: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=1)
@@ -330,8 +341,7 @@ def serve(
         hosts = (*LOCAL, host) if host not in ("0.0.0.0", "::") else ()
         app = make_app(library, Asker(methods), Path(folder), hosts)
         server = make_server(host, port, app, threaded=True, fd=listening.fileno())
-        name = f"[{host}]" if ":" in host else host
-        address = f"http://{name}:{listening.getsockname()[1]}"
+        address = f"http://{in_address(host)}:{listening.getsockname()[1]}"
         say(f"{address} (Ctrl-C ends it)")
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
