@@ -182,7 +182,9 @@ def test_an_own_volume_is_shown_slice_by_slice(client, tmp_path):
     wide = post(client, "/api/show", image=opened["image"], slice=3, levels=[low, high])
     expected = np.rint((image[3].astype(float) - low) / (high - low) * 255)
     np.testing.assert_allclose(shown(wide), expected, atol=1)
+    assert wide["spacing"] == [1, 1]
     side = post(client, "/api/show", image=opened["image"], plane="sagittal")
+    assert side["spacing"] == [3, 1]
     assert (side["slices"], side["width"], side["height"]) == (40, 30, 5)
     reply = post(client, "/api/ask", image=opened["image"], slice=3, method="ellipse", box=[2, 2, 11, 11])
     assert reply["dsc"] is None
@@ -617,6 +619,26 @@ def test_undo_brings_back_what_a_box_or_escape_took(page):
     page.click("#undo")
     assert page.evaluate("state.drawn") == []
     assert results(page) == []
+
+
+def test_thick_slices_are_drawn_in_millimetres(page, tmp_path):
+    values = picture_of(np.ones((6, 30, 40), np.uint8), np.random.default_rng(7))
+    page.set_input_files("#files", str(write_itk(tmp_path / "thick.nii.gz", values, (1.0, 1.0, 5.0))))
+    page.wait_for_function("state.shown.slices === 6")
+    page.select_option("#plane", "coronal")
+    page.wait_for_function("state.shown.slices === 30")
+    edge = page.locator("#canvas").bounding_box()
+    assert edge["width"] / edge["height"] == pytest.approx(40 / (6 * 5), rel=0.01)
+    for x, y in ((0, 0), (39, 5), (17, 4)):
+        click(page, x, y)
+    assert page.evaluate("clicks()") == [[0, 0, 1], [39, 5, 1], [17, 4, 1]]
+    page.check("#methods input[value=ellipse]")
+    page.uncheck("#methods input[value=rand]")
+    drag(page, 20, 1, 35, 3)
+    assert len(results(page)) == 1
+    assert page.evaluate("box()") == [20, 1, 36, 4]
+    drawn = {(x, y) for x in (3, 27, 32) for y in (0, 2, 5) if not page.evaluate(GREY, [x, y])}
+    assert drawn == {(27, 2), (32, 2)}
 
 
 def titles(page):

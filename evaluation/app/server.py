@@ -231,6 +231,7 @@ def make_app(library: Library, asker: Asker, folder: Path, hosts: Sequence[str] 
             "frames": picture.frames,
             "slices": picture.slices,
             "span": picture.span,
+            "spacing": picture.spacing,
             "frame": place.frame,
             "plane": place.plane,
             "slice": place.slice,

@@ -236,11 +236,13 @@ function swatch(method) {
   return mark;
 }
 
-function scale() { return canvas.clientWidth / state.shown.width; }
+// Canvas pixels per pixel of the image, which is not square where its slices are thick.
+const scale = () => [canvas.width / state.shown.width, canvas.height / state.shown.height];
 
 function fit() {
   if (!state.shown) return;
-  const {width, height} = state.shown, stage = $("stage");
+  const [down, across] = state.shown.spacing || [1, 1], stage = $("stage");
+  const width = state.shown.width * across, height = state.shown.height * down;
   const most = Math.min(stage.clientWidth / width, stage.clientHeight / height);
   canvas.style.width = `${width * most}px`;
   canvas.style.height = `${height * most}px`;
@@ -250,9 +252,9 @@ function fit() {
 }
 
 function paths(outlines) {
-  const path = new Path2D();
+  const path = new Path2D(), [across, down] = scale();
   for (const line of outlines) {
-    for (let k = 0; k < line.length; k += 2) path[k ? "lineTo" : "moveTo"](line[k], line[k + 1]);
+    for (let k = 0; k < line.length; k += 2) path[k ? "lineTo" : "moveTo"](line[k] * across, line[k + 1] * down);
     path.closePath();
   }
   return path;
@@ -260,10 +262,9 @@ function paths(outlines) {
 
 function draw() {
   if (!state.shown) return;
-  const zoom = canvas.width / state.shown.width, line = 2 * devicePixelRatio / zoom;
-  pen.setTransform(zoom, 0, 0, zoom, 0, 0);
-  pen.clearRect(0, 0, state.shown.width, state.shown.height);
-  pen.drawImage(state.picture, 0, 0);
+  const [across, down] = scale(), line = 2 * devicePixelRatio;
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  pen.drawImage(state.picture, 0, 0, canvas.width, canvas.height);
   pen.lineWidth = line;
   pen.setLineDash([]);
   if ($("reference").checked) {
@@ -282,11 +283,11 @@ function draw() {
   const boxes = [box(), state.drag && state.drag.box].filter(Boolean);
   pen.strokeStyle = BOX;
   pen.setLineDash([4 * line, 2 * line]);
-  for (const [x0, y0, x1, y1] of boxes) pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  for (const [x0, y0, x1, y1] of boxes) pen.strokeRect(x0 * across, y0 * down, (x1 - x0) * across, (y1 - y0) * down);
   pen.setLineDash([]);
   for (const [x, y, label] of clicks()) {
     pen.beginPath();
-    pen.arc(x + 0.5, y + 0.5, 2.5 * line, 0, 2 * Math.PI);
+    pen.arc((x + 0.5) * across, (y + 0.5) * down, 2.5 * line, 0, 2 * Math.PI);
     pen.fillStyle = label ? POSITIVE : NEGATIVE;
     pen.fill();
     pen.strokeStyle = "#000";
@@ -298,7 +299,8 @@ function draw() {
 
 function at(event) {
   const edge = canvas.getBoundingClientRect(), {width, height} = state.shown;
-  return [Math.min(Math.max((event.clientX - edge.left) / scale(), 0), width), Math.min(Math.max((event.clientY - edge.top) / scale(), 0), height)];
+  const inside = (part, size) => Math.min(Math.max(part * size, 0), size);
+  return [inside((event.clientX - edge.left) / edge.width, width), inside((event.clientY - edge.top) / edge.height, height)];
 }
 
 canvas.addEventListener("pointerdown", event => {
