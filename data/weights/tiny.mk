@@ -1,4 +1,4 @@
-# The embedded model from nothing; stopped and started again, it goes on. Without a GPU by the fifteen stages that
+# The embedded model from nothing; stopped and started again, it goes on. Without a GPU by the sixteen stages that
 # tiny.md tells of, with one in a single stage that has never run to its end (trainer/presets/tiny_gpu.yaml).
 TINY := $(or $(OUT),runs/tiny)
 ifneq ($(shell nvidia-smi -L 2>/dev/null),)
@@ -13,8 +13,9 @@ else
 TRAIN_TWO := OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --accelerator cpu --devices 2
 # A stage made on a GPU: its large batches in parts, and no more processes than there are cores.
 SMALL := --set accumulate=12 --set stream.workers=0
-# Outlines beside the edges, black patches over burned-in text, objects in two pieces.
-DRAWN := --set acquisition.US.covered_share=0.12 --set shapes.pieces_share=0.06 --set boundary.margin_share=0.3
+# Outlines beside the edges, objects in two pieces, and black patches over burned-in text.
+BESIDE := --set shapes.pieces_share=0.06 --set boundary.margin_share=0.3
+DRAWN := --set acquisition.US.covered_share=0.12 $(BESIDE)
 tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/full128 --num 40960 --size 128 --seed 1
 	$(BIN)/synthfm-generate run --out $(TINY)/full256 --num 12288 --size 256 --seed 2
@@ -58,5 +59,11 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/mild256h --preset mild --num 6144 --size 256 --seed 404 $(DRAWN)
 	$(BIN)/synthfm-generate run --out $(TINY)/demo256h --preset demo --num 2048 --size 256 --seed 451 $(DRAWN)
 	$(TRAIN_TWO) --shards $(TINY)/us256h,$(TINY)/full256h,$(TINY)/mild256h,$(TINY)/demo256h --preset stages/tiny_clear_256 $(SMALL) --init-from $(TINY)/mean14.pth --out $(TINY)/train15
-	$(BIN)/synthfm-train export $(TINY)/mean14.pth $(TINY)/train15/model.pth $(TINY)/train15/model.pth --half --out $(TINY)/tiny.pth
+	$(BIN)/synthfm-train export $(TINY)/mean14.pth $(TINY)/train15/model.pth $(TINY)/train15/model.pth --half --out $(TINY)/mean15.pth
+	$(BIN)/synthfm-generate run --out $(TINY)/us256i --preset us --num 4096 --size 256 --seed 532 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/full256i --num 8192 --size 256 --seed 516 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256i --preset mild --num 4096 --size 256 --seed 504 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/xr256i --preset xr --num 6144 --size 256 --seed 532 $(BESIDE)
+	$(TRAIN_TWO) --shards $(TINY)/us256i,$(TINY)/full256i,$(TINY)/mild256i,$(TINY)/xr256i --preset stages/tiny_cpu_radiograph_256 --init-from $(TINY)/mean15.pth --out $(TINY)/train16
+	$(BIN)/synthfm-train export $(TINY)/mean15.pth $(TINY)/mean15.pth $(TINY)/train16/model.pth --half --out $(TINY)/tiny.pth
 endif
