@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from data.console import InputError
-from evaluation import statistics, tables, typeset
+from evaluation import figures, statistics, tables, typeset
 from evaluation.report import PAGE, write_report, write_tables
 from evaluation.scores import COLUMNS, read_scores
 
@@ -261,6 +261,16 @@ def test_clicks_to_reach_a_target():
     assert line["noc85"] == pytest.approx((2 + 1 + 3) / 3)
     assert line["noc90"] == pytest.approx((3 + 1 + 3) / 3)
     assert line["missed85"] == pytest.approx(1 / 3)
+
+
+def test_every_method_stands_in_the_legend_by_its_name(tmp_path):
+    """matplotlib leaves out what begins with an underscore, and would read $ as mathematics."""
+    curves = [[0.5, 0.86, 0.91], [0.9, 0.7, 0.7]]
+    names = ["_own", r"$\frac{2$", "plain"]
+    scores = pd.concat([clicks(curves, name) for name in names], ignore_index=True)
+    figure = figures.clicks(scores, dict.fromkeys(names, "black"))
+    assert [text.get_text().strip() for text in figure.axes[0].get_legend().get_texts()] == names
+    assert figures.write_figures(scores, tmp_path)
 
 
 def test_the_tables_show_the_last_round():
