@@ -138,6 +138,29 @@ def test_the_estimate_falls_where_the_image_leaves_the_outline_open(sam, monkeyp
     assert ious[1] / ious[0] > 1.05 * models_own[1] / models_own[0]
 
 
+def test_a_part_of_what_was_seen_first_is_not_what_was_meant(sam, monkeypatch):
+    """From nearby a click on a vessel of an organ means the vessel; the first look had found the organ."""
+    shape, vessel = (400, 400), 12
+    organ = np.zeros(shape, bool)
+    organ[disk((200, 200), 70, shape=shape)] = True
+    grey = 80 + 60 * organ + np.random.default_rng(0).normal(0, 8, shape)
+    grey[disk((200, 200), vessel, shape=shape)] = 200
+    image, click = np.clip(grey, 0, 255).astype(np.uint8), np.array([[200.0, 200.0]])
+    coords, kinds = decode.pack_points([click], [np.array([1])], [None])
+    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds).best(True)
+    low_res = torch.nn.functional.interpolate(
+        torch.from_numpy(np.where(organ, 6, -6).astype(np.float32))[None, None],
+        found.low_res.shape[-2:],
+        mode="bilinear",
+        antialias=True,
+    )
+    first = decode.Prediction(low_res, found.iou, found.image_size, found.original_size, found.input_size)
+    look = zoom.look_again(sam, image, first, coords[0], kinds[0], several=True)
+    assert dice(look.mask, organ) > 0.85
+    monkeypatch.setattr(zoom, "SAME", 0)
+    assert dice(zoom.look_again(sam, image, first, coords[0], kinds[0], several=True).mask, organ) < 0.1
+
+
 @pytest.mark.parametrize("kind", ["box", "click"])
 def test_a_first_mask_that_is_wrong_does_not_mislead(sam, monkeypatch, kind):
     image, mask = disc((400, 400), (200, 200))

@@ -28,6 +28,9 @@ FACTOR = 1.6
 DOUBT = 0.05
 """By how much its IoU estimate must be higher for the answer that has not been shown the first mask."""
 
+SAME = 0.5
+"""Dice with the first mask below which an answer that lies in that mask is a part of it."""
+
 SHARPNESS = 6
 """The power of :func:`trainer.evidence.expected_iou` in `Look.iou`: settled chances are surer than they are
 right, as pixels that say the same are counted one by one."""
@@ -176,12 +179,19 @@ def look_again(
     memory = _mask_prompt(before.logits[y0:y1, x0:x1], part.input_size, first.low_res.shape[-1])
     second = decode.predict_points(sam, part, moved[None], kinds[None], memory).best(False)
     afresh = decode.predict_points(sam, part, moved[None], kinds[None]).best(several)
-    if float(afresh.iou) > float(second.iou) + DOUBT:  # a wrong first mask misleads
+    surer = float(afresh.iou) > float(second.iou) + DOUBT  # then a wrong first mask has misled
+    if surer and not _is_part(afresh.masks()[0, 0], before.mask[y0:y1, x0:x1]):
         second = afresh
     found = _settled(second, image[y0:y1, x0:x1], first.low_res[0])
     logits = before.logits.clone()  # all that it has above 0 lies in the square
     logits[y0:y1, x0:x1] = found.logits
     return replace(found, logits=logits)
+
+
+def _is_part(mask: NDArray[np.bool_], whole: NDArray[np.bool_]) -> bool:
+    """Whether a mask is a part of another: one click on a vessel may mean the vessel, seen from nearby."""
+    shared, size = (mask & whole).sum(), mask.sum()
+    return bool(2 * shared > size and 2 * shared < SAME * (size + whole.sum()))
 
 
 def _settled(found: decode.Prediction, image: NDArray[np.uint8], low_res: Tensor) -> Look:
