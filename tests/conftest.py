@@ -1,4 +1,4 @@
-"""Fixtures of several test modules. The trainer's need PyTorch, which the generator's tests do without."""
+"""Fixtures of several test modules. Most need PyTorch, which the generator's tests do without."""
 
 from __future__ import annotations
 
@@ -32,3 +32,35 @@ def finished(shards, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "a"
     run(CONFIG, shards, out)
     return out
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory):
+    """What the page asks."""
+    from evaluation_cases import random_tiny
+
+    from evaluation.methods import build
+
+    weights = random_tiny(tmp_path_factory.mktemp("app") / "rand.pth")
+    specs = (f"rand=checkpoint:{weights}", f"zoom:{weights}", "ellipse", "grabcut", "chan_vese")
+    return [build(spec) for spec in specs]
+
+
+@pytest.fixture
+def library(tmp_path):
+    """What the page shows."""
+    from evaluation_cases import disc_folder
+
+    from evaluation.app.pictures import Library
+    from evaluation.session import load_datasets
+
+    root, descriptor = disc_folder(tmp_path / "sets")
+    return Library(load_datasets([str(descriptor)], root), root, limit=3)
+
+
+@pytest.fixture
+def sent(tmp_path):
+    """Where the page's server keeps what is sent to it."""
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    return folder
