@@ -161,6 +161,54 @@ def test_a_part_of_what_was_seen_first_is_not_what_was_meant(sam, monkeypatch):
     assert dice(zoom.look_again(sam, image, first, coords[0], kinds[0], several=True).mask, organ) < 0.1
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.sampled_from([0.5, 5, 50]))
+def test_every_click_is_on_its_side_and_nothing_changes_far_from_those_that_were_not(seed, count, scale):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(8, 60, 2))
+    logits = torch.from_numpy(rng.normal(0, scale, shape).astype(np.float32))
+    logits[rng.integers(shape[0]), rng.integers(shape[1])] = 1
+    places = rng.permutation(np.argwhere(np.ones(shape, bool)))[:count]
+    labels = rng.integers(0, 2, count)
+    coords = torch.from_numpy(places[:, ::-1] + rng.uniform(-0.49, 0.49, places.shape))  # the nearest pixel's
+    found = zoom.held(logits, coords, torch.from_numpy(labels))
+    sides = (found > 0).numpy()[tuple(places.T)]
+    assert (sides == labels).all()
+    wrong = places[(logits > 0).numpy()[tuple(places.T)] != labels]
+    reach = 3 * max(zoom.SPOT * np.sqrt(int((logits > 0).sum())), 1)
+    away = np.indices(shape)[:, None] - wrong.T[:, :, None, None]
+    far = (np.hypot(*away) >= reach).all(0)
+    assert (found == logits).numpy()[far].all()
+
+
+def test_a_correction_is_as_large_as_the_mask_asks_and_ends_before_a_click_of_the_other_kind():
+    logits = torch.full((300, 300), -5.0)
+    logits[50:250, 50:200] = 5
+    click, other = torch.tensor([[230, 150]]), torch.tensor([[233, 150]])
+    alone = zoom.held(logits, click, torch.tensor([1])) > logits
+    width = zoom.SPOT * np.sqrt(200 * 150)
+    assert alone.sum() == pytest.approx(np.pi * (3 * width) ** 2, rel=0.05)
+    both = zoom.held(logits, torch.cat([click, other]), torch.tensor([1, 0])) > logits
+    assert both.sum() == 25  # within 3 pixels
+    assert zoom.held(logits, torch.cat([click, click]), torch.tensor([1, 0]))[150, 230] == -zoom.HELD
+    box = zoom.held(logits, torch.tensor([[60, 60], [100, 100]]), torch.tensor(decode.BOX_LABELS))
+    assert box is logits
+    edge = zoom.held(logits, torch.tensor([[299.5, 299.5]]), torch.tensor([1]))  # rounds to 300
+    assert edge[299, 299] == zoom.HELD
+    empty = torch.full((20, 20), -1.0)
+    assert zoom.held(empty, torch.tensor([[3, 3]]), torch.tensor([1])) is empty
+
+
+@pytest.mark.parametrize(("x", "label"), [(209, 0), (216, 1)])
+def test_a_click_that_model_and_grey_values_would_overrule_is_kept(sam, monkeypatch, x, label):
+    """A little inside a disc's edge, or a little outside."""
+    image, _ = disc((400, 400), (200, 200))
+    clicks = [[200, 200], [x, 200]]
+    look = zoom.predict(sam, image, clicks, [1, label])
+    assert [look.mask[y, x] for x, y in clicks] == [True, label == 1]
+    monkeypatch.setattr(zoom, "held", lambda logits, coords, kinds: logits)
+    assert zoom.predict(sam, image, clicks, [1, label]).mask[200, x] != label
+
+
 @pytest.mark.parametrize("kind", ["box", "click"])
 def test_a_first_mask_that_is_wrong_does_not_mislead(sam, monkeypatch, kind):
     image, mask = disc((400, 400), (200, 200))
