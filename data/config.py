@@ -22,6 +22,9 @@ class Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+_NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+"""What PyYAML raises: the last three on a date that does not exist, odd tags and deep nesting."""
+
 Number = TypeVar("Number", int, float)
 
 
@@ -71,7 +74,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
         twice = _repeated(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
     if twice is not None:
         raise InputError(f"{path}: line {twice.start_mark.line + 1}: key {twice.value!r} stands twice")
@@ -99,8 +102,8 @@ def load_preset(
     folder
         Where the shipped presets lie.
     name
-        A shipped preset's name, or the path of a YAML file. A preset may say ``extends: OTHER`` and then
-        gives only what differs.
+        A shipped preset's name, or the path of a YAML file. A preset may say ``extends: OTHER`` (a name, or
+        a file relative to its own) and then gives only what differs.
     overrides
         ``key.subkey=value`` strings, the value in YAML, as given to ``--set``.
     keys
@@ -136,7 +139,10 @@ def _read_preset(folder: Path, name: str, seen: tuple[str, ...]) -> dict[str, An
     base = values.pop("extends", None)
     if base is None:
         return values
-    return merge(_read_preset(folder, str(base), (*seen, name)), values)
+    base = str(base)
+    if base.endswith((".yaml", ".yml")):
+        base = str(path.parent / base)
+    return merge(_read_preset(folder, base, (*seen, name)), values)
 
 
 def _parse_override(item: str) -> dict[str, Any]:
@@ -145,7 +151,7 @@ def _parse_override(item: str) -> dict[str, Any]:
         raise InputError(f"--set {item!r}: write key.subkey=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise InputError(f"--set {item!r}: the value is not valid YAML") from error
     nested: Any = value
     for part in reversed(key.split(".")):
@@ -181,7 +187,7 @@ def validate(config: type[ConfigT], values: Mapping[str, Any], source: str) -> C
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise InputError(f"{source}: unknown key {key!r}; {hint}allowed: {', '.join(fields)}") from error
         message = problem["msg"].removeprefix("Value error, ")
-        got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
+        got = "" if problem["type"] == "missing" else f" (got {problem['input']!r:.200})"
         raise InputError(f"{source}: key {key!r}: {message}{got}") from error
 
 

@@ -18,6 +18,15 @@ class Failed(Exception):
     """The work was done as far as it went, but a part of it failed (exit code 1)."""
 
 
+def printable(text: str) -> str:
+    r"""A name from the disk as text that can be written: bytes that are not UTF-8 become ``\xfc``.
+
+    >>> print(printable("M\udcfcller.png"))
+    M\xfcller.png
+    """
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def check_jobs(jobs: int) -> None:
     """Raise :class:`InputError` unless `jobs` is -1 (one a core) or a number of workers."""
     if jobs == 0 or jobs < -1:
@@ -47,8 +56,13 @@ class NamedPath(click.Path):
 class Group(click.Group):
     """A click group whose commands end with one line and exit code 2 on :class:`InputError`.
 
-    An operating-system error that names a file (no space left, permission denied) reads the same way.
+    An operating-system error that names a file (no space left, permission denied) reads the same way, and a
+    package that is missing, which the install option `extra` brings.
     """
+
+    def __init__(self, *args: Any, extra: str | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._extra = extra
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -57,6 +71,11 @@ class Group(click.Group):
             raise _one_line(error, exit_code=2) from error
         except Failed as error:
             raise _one_line(error, exit_code=1) from error
+        except ModuleNotFoundError as error:
+            if self._extra is None:
+                raise
+            hint = f"pip install 'synthfm[{self._extra}]' brings it"
+            raise _one_line(f"the package {error.name} is not installed; {hint}", exit_code=2) from error
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -182,8 +182,10 @@ def peak(values: NDArray) -> tuple[int, int, float]:
     x, y, best = 0, 0, np.iinfo(np.int64).max
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
-            if values[i, j] >= least:  # in whole numbers, so that it does not matter where the array begins
-                away = (count * j - total_x) ** 2 + (count * i - total_y) ** 2
+            if values[i, j] >= least:
+                # The squared distance to the middle, times `count` and less what all have in common. In whole
+                # numbers, so that it does not matter where the array begins, and small enough for an int64.
+                away = j * (count * j - 2 * total_x) + i * (count * i - 2 * total_y)
                 if away < best:
                     x, y, best = j, i, away
     return x, y, top

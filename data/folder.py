@@ -84,17 +84,30 @@ def describe_shard(path: Path) -> ShardInfo:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name to write a file to, which becomes `path` when the block ends: never half-written.
 
-    What was at `path` before stays whole, and the temporary file goes, if the block fails.
+    What was at `path` before stays whole, and the temporary file goes, if the block fails. Errors such
+    as a full disk name `path`.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
-        yield partial
-        with open(partial, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
+        with naming(path, instead_of=partial):
+            yield partial
+            with open(partial, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
+    """Give the system's errors while `path` is written its name: those of writing itself hold none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(path), str(instead_of)):
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -156,10 +169,11 @@ def read_manifest(folder: str | Path) -> Manifest:
 def parse_manifest(path: Path) -> Manifest:
     """Read one ``manifest.json`` or ``unfinished.json``; :class:`InputError` if it is not one of ours."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
         shards = tuple(ShardInfo(**line) for line in content.pop("shards"))
         manifest = Manifest(**content, shards=shards)
-        pydantic.TypeAdapter(Manifest).validate_python(dataclasses.asdict(manifest))
+        pydantic.TypeAdapter(Manifest).validate_json(text, strict=True)
     except pydantic.ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise InputError(f"{path}: not a {FORMAT} manifest (wrong value at {key!r})") from error
@@ -167,6 +181,8 @@ def parse_manifest(path: Path) -> Manifest:
         raise InputError(f"{path}: not a {FORMAT} manifest ({error})") from error
     if manifest.format != FORMAT:
         raise InputError(f"{path}: format is {manifest.format!r}, expected {FORMAT!r}")
+    if manifest.version < 1:
+        raise InputError(f"{path}: not a {FORMAT} manifest (wrong value at 'version')")
     if manifest.version > VERSION:
         raise InputError(f"{path}: format version {manifest.version} is newer than {VERSION}; update synthfm")
     return manifest
@@ -231,6 +247,7 @@ def _gap(manifest: Manifest) -> str | None:
 def _verify_shard(path: Path, line: ShardInfo, manifest: Manifest) -> str | None:
     try:
         with Shard(path) as shard:
+            counts = len(shard.objects), path.stat().st_size
             if (shard.first_index, shard.count) != (line.first_index, line.count):
                 return f"{path}: holds {shard.count} samples from {shard.first_index}; {MANIFEST} differs"
             if (shard.index != np.arange(line.first_index, line.first_index + line.count)).any():
@@ -248,6 +265,8 @@ def _verify_shard(path: Path, line: ShardInfo, manifest: Manifest) -> str | None
         return str(error)
     if sha256(path) != line.sha256:
         return f"{path}: SHA-256 differs from {MANIFEST}; the file was changed after it was written"
+    if counts != (line.objects, line.bytes):
+        return f"{path}: holds {counts[0]} objects in {counts[1]} bytes; {MANIFEST} differs"
     return None
 
 

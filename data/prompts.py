@@ -119,13 +119,14 @@ def negative_points(
     squared: NDArray[np.int32] | None = None,
     usable: Mask | None = None,
 ) -> NDArray[np.int16]:
-    """Up to `count` hard negatives around a mask, int16 (n, 2), spread along its outline.
+    """`count` hard negatives around a mask, int16 (count, 2), spread along its outline, or none: (0, 2).
 
     They lie outside the mask in a ring whose width follows the mask's size, one pixel off the edge at
     least. With a label map, every second one lies in another labelled region where the ring has one.
     Who has it already gives the squared distance to the mask as `squared`, int32 (H, W). `usable`, bool
-    (H, W), is False where nobody clicks, such as beyond the field of view. Returns fewer (possibly none) only
-    where too few usable pixels lie in the mask's box, widened by :func:`reach`, but outside the mask.
+    (H, W), is False where nobody clicks, such as beyond the field of view. There are none only where no
+    usable pixel lies in the mask's box, widened by :func:`reach`, but outside the mask; where there are
+    few, pixels repeat.
     """
     height, width = mask.shape
     x0, y0, x1, y1 = tight_box(mask)

@@ -211,7 +211,7 @@ class ShardWriter:
         self._partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
         self._rows: list[Objects] = []
         self._samples: list[tuple[int, int, str]] = []
-        # Version 1.10 of the file format writes no modification times and is read by every HDF5 since 2016.
+        # Bounds, so that the bytes do not depend on the library's version; every HDF5 since 2016 reads 1.10.
         # The file grows in memory and reaches the disk as bytes: HDF5 itself crashes when a disk is full.
         self._file = h5py.File(
             self._partial,
@@ -330,6 +330,8 @@ class Shard:
         try:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
+            if error.errno:  # the system's: it may not be read, or too many files are open; no damage
+                raise OSError(error.errno, os.strerror(error.errno), str(self.path)) from error
             reason = (
                 "truncated" if "truncated" in str(error) else "not an HDF5 file, or its header is damaged"
             )

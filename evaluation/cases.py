@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import zlib
 from collections.abc import Iterator
@@ -12,18 +13,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.console import InputError
-from evaluation.layout import Entry, entries
+from data.console import InputError, printable
+from evaluation.layout import Entry, absence, entries
 from evaluation.masks import Structures, no_file, read_structures
 from evaluation.readers import count_frames, read_volume
 from evaluation.schema import Descriptor
 from evaluation.slicing import (
+    CT_WINDOW,
     View,
     bad_slice,
     bit_mask,
     blank,
     choose,
     grey_levels,
+    not_hounsfield,
     slice_areas,
     to_grey,
     view_of,
@@ -108,8 +111,7 @@ class NothingFound(InputError):
     """Nothing of a dataset is under the data root; `reason` says so without their names."""
 
     def __init__(self, descriptor: Descriptor, root: str | Path) -> None:
-        source = descriptor.sources[0]
-        expected = f"expected images {source.image!r} in the folder {source.folder[0]!r}"
+        expected = absence(descriptor, Path(root))
         super().__init__(f"dataset {descriptor.name}: nothing found under {root}; {expected}")
         self.reason = f"nothing found; {expected}"
 
@@ -209,7 +211,7 @@ def one_line(error: Exception) -> str:
 
 
 def _failure(descriptor: Descriptor, entry: Entry, file: Path, reason: str) -> Failure:
-    return Failure(descriptor.name, entry.id, "", str(file), reason)
+    return Failure(descriptor.name, entry.id, "", printable(str(file)), printable(reason))
 
 
 def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Iterator[Case | Failure]:
@@ -255,15 +257,19 @@ def _slice_cases(
     areas = slice_areas(layers, [bit for bit, _, _ in kept])
     chosen = choose(areas, descriptor.slices, whole=volume.flat)
     levels = grey_levels(volume, descriptor.modality, descriptor.intensity)
+    if levels == CT_WINDOW and not_hounsfield(volume):
+        _warn_of_window(descriptor.name)
     positions = np.flatnonzero(chosen.any(1))
     if share is not None and len(positions):
         positions = positions[spread(len(positions), share)]
     for k in map(int, positions):
         name = entry.id if volume.flat else f"{entry.id}/{view.letter}{k:03d}"
-        shown = to_grey(image[k], levels)
-        problem = bad_slice(image[k]) or blank(shown, image[k], levels)
-        if problem:
-            yield Failure(descriptor.name, name, "", str(entry.image), problem)
+        problem = bad_slice(image[k])
+        if problem is None:
+            shown = to_grey(image[k], levels)
+            problem = blank(shown, image[k], levels)
+        if problem is not None:
+            yield dataclasses.replace(_failure(descriptor, entry, entry.image, problem), case=name)
             continue
         objects = [
             Object(
@@ -288,13 +294,25 @@ def _slice_cases(
         )
 
 
+@functools.cache  # once a dataset
+def _warn_of_window(dataset: str) -> None:
+    low, high = CT_WINDOW
+    logger.warning(
+        "%s: little of a volume shows between %g and %g; are its values Hounsfield units? If not, set "
+        "intensity in the descriptor",
+        dataset,
+        low,
+        high,
+    )
+
+
 def _check_image(volume: Volume, dimensions: int | None) -> None:
     size = " x ".join(map(str, volume.array.shape))
     if dimensions == 2 and not volume.flat:
         raise Unreadable(f"a 3-D volume ({size}) where a 2-D image is expected")
     if dimensions == 3 and volume.flat:
         raise Unreadable("a 2-D image where a 3-D volume is expected")
-    if min(volume.array.shape[1:]) < 2:
+    if sorted(volume.array.shape)[1] < 2:
         raise Unreadable(f"size {size} is no image")
     finite = np.isfinite(volume.array) if volume.array.dtype.kind == "f" else None
     if finite is not None and not finite.any():

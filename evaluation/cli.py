@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from data import console
 from data.console import Failed, InputError, NamedPath
 
+EXAMPLES = 5
+"""How many images ``datasets NAME`` lists."""
 
-@click.group(cls=console.Group, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=console.Group, extra="eval", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="synthfm")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks of what failed.")
 def main(verbose: bool) -> None:
@@ -242,14 +246,25 @@ def presets() -> None:
 @click.option("--data-root", type=NamedPath(), default=Path("."), show_default=True,
               help="Folder under which the datasets lie.")  # fmt: skip
 def list_datasets(name: str | None, data_root: Path) -> None:
-    """List the datasets and what of them is under the data root; with NAME, how to get it."""
-    from evaluation.descriptor import describe, descriptor_names, find, load_descriptor
+    """List the datasets and what of them is under the data root.
 
-    if name is not None:
-        click.echo(describe(load_descriptor(name)))
-        return
+    With NAME or FILE.yaml: how to get that one and, with --data-root, its first images with their masks.
+    """
+    from evaluation.descriptor import describe, descriptor_names, find, load_descriptor
+    from evaluation.layout import examples
+    from evaluation.session import load_datasets
+
     if not data_root.is_dir():
         raise InputError(f"--data-root {data_root}: no such folder")
+    if name is not None:
+        click.echo(describe(load_descriptor(name)))
+        given = click.get_current_context().get_parameter_source("data_root")
+        if given is not ParameterSource.DEFAULT:
+            (descriptor,) = load_datasets([name], data_root)
+            click.echo(f"under {data_root}: {find(descriptor, data_root)}")
+            if descriptor.shards is None:
+                click.echo("\n".join(examples(descriptor, data_root, EXAMPLES)))
+        return
     for known in descriptor_names():
         descriptor = load_descriptor(known)
         try:

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data.console import InputError
-from data.folder import write_atomically
+from data.folder import replacing, write_atomically
 from evaluation.cases import Case, Failure
 from evaluation.config import EvalConfig
 from evaluation.methods.masks import PROMPTS, exported_seeds, mask_file
@@ -72,7 +72,8 @@ def _check_masks(cases: Sequence[dict[str, Any]], out: Path) -> None:
 def _export_case(case: Case, config: EvalConfig, out: Path) -> dict[str, Any]:
     image = Path("images") / slug(case.dataset) / f"{slug(case.case)}.png"
     (out / image).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(case.image).save(out / image)
+    with replacing(out / image) as partial:
+        Image.fromarray(case.image).save(partial, format="PNG")
     return {
         "dataset": case.dataset,
         "case": case.case,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from data.folder import replacing
 from evaluation import prompting, statistics, tables
 from evaluation.overlays import slug
 
@@ -31,18 +33,27 @@ def write_figures(scores: pd.DataFrame, out: Path) -> list[Path]:
     import matplotlib.pyplot as plt
 
     out.mkdir(parents=True, exist_ok=True)
-    for old in [*out.glob("*.png"), *out.glob("*.pdf")]:
-        old.unlink()  # of an earlier report on other scores
     colours = dict(zip(tables.method_names(scores), COLOURS * 10, strict=False))
     files = []
     with matplotlib.rc_context({"text.parse_math": False}):  # names are no formulas
         for name, figure in _figures(scores, colours):
             path = out / f"{slug(name)}.png"
-            figure.savefig(path, dpi=110, bbox_inches="tight")
-            figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
+            _save(figure, path, dpi=110)
+            _save(figure, path.with_suffix(".pdf"), metadata={"CreationDate": None})
             plt.close(figure)
             files.append(path)
+    for old in [*out.glob("*.png"), *out.glob("*.pdf")]:
+        if old.with_suffix(".png") not in files:
+            old.unlink()  # of an earlier report on other scores
     return files
+
+
+def _save(figure: Figure, path: Path, **options: Any) -> None:
+    """Save a figure whole: matplotlib hides the reason if the disk fills while it writes."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], bbox_inches="tight", **options)
+    with replacing(path) as partial:
+        partial.write_bytes(content.getvalue())
 
 
 def _label(name: object) -> str:

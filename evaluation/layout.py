@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import glob
+import itertools
 import math
+import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data.console import InputError
+from data.console import InputError, printable
 from data.folder import MANIFEST, read_manifest, shard_paths
 from evaluation.patterns import Folders, Groups, fill, group_names, match, natural
 from evaluation.schema import Descriptor, Masks, Source
@@ -22,6 +25,12 @@ class MaskFile:
     path: Path
     kind: Masks
     groups: Groups
+
+    def names(self) -> list[str]:
+        """The structures that it is to hold."""
+        if self.kind.structures is not None:
+            return [self.kind.structures[self.groups["structure"]]]
+        return self.kind.names()
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,8 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
     Raises
     ------
     InputError
-        If two images of one source have the same id: one of them would be lost; or if all would get the same
-        masks.
+        If two images of one source have the same id: one of them would be lost; if one mask belongs to two of
+        them by a text that should tell them apart; or if a table of spacings names none of them.
     """
     folders = Folders()
     seen: dict[str, tuple[Source, Path]] = {}
@@ -75,8 +84,12 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
         table = _spacing_table(descriptor, folder)
         images = list(match(folder, source.image, folders))
         _check_pairing(source, len(images))
+        _check_table(descriptor, folder, table, [path for path, _ in images])
+        claims: dict[tuple[Path, str], tuple[Groups, Path]] = {}
         for path, groups in images:
             masks = _mask_files(source, folder, groups, folders)
+            for mask in masks:
+                _claim(claims, mask, groups, path)
             for frame, chosen in _frames(descriptor, masks):
                 entry_id = _entry_id(
                     source, groups, path, frame if isinstance(frame, int) else None, descriptor
@@ -110,6 +123,32 @@ def _check_pairing(source: Source, images: int) -> None:
                 f"masks.file {kind.file!r} holds no group of the image's pattern {source.image!r}, so all "
                 f"{images} images would get the same masks (its groups: {groups})"
             )
+
+
+def _check_table(
+    descriptor: Descriptor, folder: Path, table: dict[str, tuple[float, float]], images: list[Path]
+) -> None:
+    columns = descriptor.spacing_table
+    if columns is None or not table or any(path.name in table for path in images):
+        return
+    raise InputError(
+        f"{_table_path(descriptor, folder)}: no {columns.name!r} is the name of an image, such as "
+        f"{images[0].name!r}; the first is {next(iter(table))!r}"
+    )
+
+
+def _claim(
+    claims: dict[tuple[Path, str], tuple[Groups, Path]], mask: MaskFile, groups: Groups, image: Path
+) -> None:
+    """Note whose a mask is. Images share one only where its pattern does not tell them apart."""
+    pattern = mask.kind.file
+    used = {name: groups[name] for name in group_names(pattern) & groups.keys()}
+    before, first = claims.setdefault((mask.path, pattern), (used, image))
+    if before != used:
+        raise InputError(
+            f"{mask.path} is a mask of {first.name} and of {image.name} by masks.file {pattern!r}; say what "
+            "its '*' and groups may be, as in {number:[0-9]+}"
+        )
 
 
 def files(descriptor: Descriptor, root: Path) -> list[Path]:
@@ -172,16 +211,47 @@ def find(descriptor: Descriptor, root: str | Path) -> Found:
     return Found(descriptor.name, _place_of(descriptor, Path(root)), len(found) - bare, bare, kind)
 
 
+def examples(descriptor: Descriptor, root: Path, count: int) -> list[str]:
+    """The first images of a dataset, with their first masks and what these hold, for the terminal."""
+    lines = []
+    for entry in itertools.islice(entries(descriptor, root), count):
+        lines.append(f"{entry.id}: {printable(os.path.relpath(entry.image, root))}")
+        lines += [
+            f"    {printable(os.path.relpath(mask.path, root))} ({', '.join(mask.names())})"
+            for mask in entry.masks[:count]
+        ]
+        if len(entry.masks) > count:
+            lines.append(f"    and {len(entry.masks) - count} more masks")
+    return lines
+
+
 def _place_of(descriptor: Descriptor, root: Path) -> Path | None:
     """The folder of a dataset's (first) source under a root, None if nothing is there."""
     return next((folder for _, folder in _places(descriptor, root, Folders())), None)
+
+
+def absence(descriptor: Descriptor, root: Path) -> str:
+    """What was expected of a dataset of which nothing is there, and what is there instead."""
+    source, folders = descriptor.sources[0], Folders()
+    text = f"expected images {source.image!r} in the folder {source.folder[0]!r}"
+    folder = next(_candidates(source, root, folders), None)
+    if folder is None:
+        return f"{text}, which is not there"
+    for part in PurePosixPath(source.image).parts[:-1]:
+        deeper = folders.find(folder, part)
+        if deeper is None or not deeper.is_dir():
+            break
+        folder = deeper
+    names = folders.names(folder)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{text}; {folder} holds {', '.join(names[:3]) or 'nothing'}{more}"
 
 
 def _places(descriptor: Descriptor, root: Path, folders: Folders) -> Iterator[tuple[Source, Path]]:
     """Each source with its folder: the first candidate with images and masks, else the first with images."""
     for source in descriptor.sources:
         fallback: Path | None = None
-        for folder in _candidates(source, root):
+        for folder in _candidates(source, root, folders):
             first = next(match(folder, source.image, folders), None)
             if first is None:
                 continue
@@ -200,14 +270,16 @@ def _any_mask(source: Source, folder: Path, folders: Folders) -> bool:
     )
 
 
-def _candidates(source: Source, root: Path) -> Iterator[Path]:
+def _candidates(source: Source, root: Path, folders: Folders) -> Iterator[Path]:
     """The folders as written, then without leading parts: the data root may lie inside the download."""
     seen: set[Path] = set()
-    parts = [PurePosixPath(name).parts for name in source.folder]
+    parts = [PurePosixPath(unicodedata.normalize("NFC", name)).parts for name in source.folder]
     for skip in range(max(map(len, parts), default=0) + 1):
         for part in parts:
-            folder = root.joinpath(*part[skip:])
-            if skip <= len(part) and folder not in seen and folder.is_dir():
+            folder: Path | None = root
+            for name in part[skip:]:
+                folder = folders.find(folder, name) if folder is not None else None
+            if skip <= len(part) and folder is not None and folder not in seen and folder.is_dir():
                 seen.add(folder)
                 yield folder
 

@@ -114,7 +114,7 @@ def read_structures(entry: Entry, image: Volume, *, strict: bool) -> Structures:
         else:
             for file in files:
                 if not _guard(structures, file.path, kind, [file], image, entry, strict):
-                    lost += _names(file)
+                    lost += file.names()
             lost += _report_missing_files(structures, kind, files)
         if kind.instances == "union":
             incomplete.update(lost)
@@ -152,13 +152,6 @@ def _guard(
         structures.problems.append((path, str(error)))
         return False
     return True
-
-
-def _names(file: MaskFile) -> list[str]:
-    """The structures that a mask file is to hold."""
-    if file.kind.structures is not None:
-        return [file.kind.structures[file.groups["structure"]]]
-    return file.kind.names()
 
 
 def _report_missing_files(structures: Structures, kind: Masks, files: list[MaskFile]) -> list[str]:
@@ -199,7 +192,7 @@ def _read(
     if kind.labels is not None:
         yield from _labelled(kind, volume.array, path, structures)
         return
-    (name,) = _names(files[0])
+    (name,) = files[0].names()
     mask = volume.array > _threshold(kind, path)
     if not mask.any():
         raise _Empty(f"the mask of {name} is empty")

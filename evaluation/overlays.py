@@ -23,18 +23,22 @@ if TYPE_CHECKING:
 
 PANEL = 224
 """Side of one panel in pixels."""
+LONGEST = 180
+"""Bytes of a part of a file name; file systems allow 255, with what stands before and after it."""
 REFERENCE, PREDICTED, BOX, POSITIVE, NEGATIVE = "#2ecc40", "#ff4136", "#ffdc00", "#39cccc", "#f012be"
 _NAME = re.compile(r"(?P<dsc>\d\.\d{3})__(?P<case>.+)\.png")
 
 
 def slug(text: str) -> str:
-    """Text as one part of a file name; what had to be replaced is told apart by a checksum.
+    """Text as one part of a file name; what had to be replaced or cut off is told apart by a checksum.
 
     >>> slug("liver"), slug("P1/z004")
     ('liver', 'P1-z004-3d3a')
     """
-    plain = re.sub(r"[^\w.+-]+", "-", text)
-    return plain if plain == text else f"{plain}-{zlib.crc32(text.encode()) & 0xFFFF:04x}"
+    plain, checksum = re.sub(r"[^\w.+-]+", "-", text), zlib.crc32(text.encode())
+    if len(plain.encode()) > LONGEST:
+        return f"{plain.encode()[:LONGEST].decode(errors='ignore')}-{checksum:08x}"
+    return plain if plain == text else f"{plain}-{checksum & 0xFFFF:04x}"
 
 
 class Gallery:

@@ -10,16 +10,21 @@ A pattern is a path relative to a folder, matched part by part:
 ``{:regex}`` what the regular expression matches
 ========== ==============================================================
 
-Everything else stands for itself. In a mask's pattern a name that the image's pattern has already bound
-stands for the same text, so ``imagesTr/{id}.nii.gz`` and ``labelsTr/{id}.nii.gz`` make pairs.
+Everything else stands for itself. Names are compared in Unicode's composed form (NFC), as archives made on
+macOS hold them decomposed, and bytes of a name that are not UTF-8 are written as ``\\xfc``. In a mask's
+pattern a name that the image's pattern has already bound stands for the same text, so
+``imagesTr/{id}.nii.gz`` and ``labelsTr/{id}.nii.gz`` make pairs.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from data.console import printable
 
 Groups = dict[str, str]
 
@@ -28,18 +33,36 @@ class Folders:
     """Listings of folders, each read from the disk once."""
 
     def __init__(self) -> None:
-        self._listed: dict[Path, list[str]] = {}
+        self._listed: dict[Path, dict[str, str]] = {}
         self._sorted: dict[tuple[Path, int], tuple[list[str], list[int]]] = {}
         self._inner: dict[Path, list[Path]] = {}
 
     def names(self, folder: Path) -> list[str]:
         """Names in a folder in natural order, hidden ones aside; none if it cannot be read."""
+        return list(self._names(folder))
+
+    def find(self, folder: Path, name: str) -> Path | None:
+        """What has a name in a folder, None if there is nothing."""
+        if (folder / name).exists():
+            return folder / name
+        return self.path(folder, name) if name in self._names(folder) else None
+
+    def path(self, folder: Path, name: str) -> Path:
+        """The path of one of the :meth:`names` of a folder."""
+        return folder / self._names(folder)[name]
+
+    def _names(self, folder: Path) -> dict[str, str]:
+        """Names as they are compared, in natural order, and as they are on the disk."""
         if folder not in self._listed:
+            found: dict[str, str] = {}
             try:
-                shown = (path.name for path in folder.iterdir() if not path.name.startswith("."))
-                self._listed[folder] = sorted(shown, key=natural)
+                for path in folder.iterdir():
+                    shown = printable(unicodedata.normalize("NFC", path.name))
+                    if not shown.startswith("."):
+                        found[path.name if shown in found else shown] = path.name
             except OSError:
-                self._listed[folder] = []
+                found = {}
+            self._listed[folder] = {name: found[name] for name in sorted(found, key=natural)}
         return self._listed[folder]
 
     def likely(self, folder: Path, start: str, end: str) -> list[str]:
@@ -65,7 +88,8 @@ class Folders:
     def inner(self, folder: Path) -> list[Path]:
         """Folders in a folder, in natural order."""
         if folder not in self._inner:
-            self._inner[folder] = [folder / name for name in self.names(folder) if (folder / name).is_dir()]
+            paths = (folder / name for name in self._names(folder).values())
+            self._inner[folder] = [path for path in paths if path.is_dir()]
         return self._inner[folder]
 
 
@@ -170,7 +194,8 @@ def match(
     (path, groups)
         The path and the values of all groups, those of `bound` included.
     """
-    yield from _match(folder, _parts(pattern), folders, dict(bound or {}))
+    parts = _parts(unicodedata.normalize("NFC", pattern))
+    yield from _match(folder, parts, folders, dict(bound or {}))
 
 
 def _match(folder: Path, parts: list[str], folders: Folders, bound: Groups) -> Iterator[tuple[Path, Groups]]:
@@ -185,14 +210,15 @@ def _match(folder: Path, parts: list[str], folders: Folders, bound: Groups) -> I
         return
     expression, start, end = _expression(head, bound)
     if end is None:
-        if (folder / start).exists():
-            yield from _match(folder / start, rest, folders, bound)
+        there = folders.find(folder, start)
+        if there is not None:
+            yield from _match(there, rest, folders, bound)
         return
     compiled = re.compile(expression)
     for name in folders.likely(folder, start, end):
         found = compiled.fullmatch(name)
         if found:
-            yield from _match(folder / name, rest, folders, bound | found.groupdict(default=""))
+            yield from _match(folders.path(folder, name), rest, folders, bound | found.groupdict(default=""))
 
 
 def _expression(part: str, bound: Mapping[str, str]) -> tuple[str, str, str | None]:

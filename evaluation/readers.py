@@ -99,7 +99,7 @@ def _read(
         from evaluation.dicom import read_file
 
         return read_file(path, mask=mask)
-    known = ", ".join((*VOLUME_SUFFIXES, ".dcm", *PICTURE_SUFFIXES, *ARRAY_SUFFIXES))
+    known = ", ".join((*VOLUME_SUFFIXES, ".dcm", *PICTURE_SUFFIXES, *ARRAY_SUFFIXES, *[".xml"] * mask))
     raise Unreadable(f"unknown kind of file ({suffix or 'no suffix'}); expected one of {known}")
 
 
@@ -326,7 +326,8 @@ def _read_array(path: Path, key: str | None) -> NDArray:
             file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
             return np.asarray(file[_chosen(names, key)][()])  # a string comes as bytes
     except (OSError, RuntimeError) as error:
-        raise Unreadable(f"cannot be read as HDF5: {error}") from error
+        older = " (a MATLAB file must be of version 7.3)" if suffix_of(path) == ".mat" else ""
+        raise Unreadable(f"cannot be read as HDF5{older}: {error}") from error
 
 
 def _read_npz(path: Path, key: str | None) -> NDArray:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.config import differences
 from data.console import InputError
-from data.folder import write_atomically
+from data.folder import naming, write_atomically
 from evaluation.cases import Failure
 
 if TYPE_CHECKING:
@@ -139,9 +139,10 @@ class ScoresFile:
 
     def append(self, rows: Sequence[Row]) -> None:
         """Write the rows of one case and flush them to the disk."""
-        self._file.write(to_csv(rows))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write(to_csv(rows))
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -202,7 +203,7 @@ def fingerprint(paths: Sequence[Path], folder: Path) -> str:
             continue
         lines.append(f"{name} {status.st_size} {status.st_mtime_ns}\n")
         total, newest = total + status.st_size, max(newest, status.st_mtime_ns)
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    digest = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
     changed = datetime.datetime.fromtimestamp(newest // 10**9, datetime.timezone.utc)
     return f"{len(paths)} files, {total} bytes, last changed {changed:%Y-%m-%d %H:%M:%S} UTC, {digest[:16]}"
 

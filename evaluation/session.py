@@ -20,7 +20,7 @@ from evaluation.methods import Method, Unavailable
 from evaluation.methods import masks as saved
 from evaluation.prompting import is_interactive
 from evaluation.run import run
-from evaluation.scores import claim, fingerprint, read_scores
+from evaluation.scores import FAILURES, claim, fingerprint, read_scores
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def evaluate(
             if failures:
                 first = failures[0]
                 raise InputError(
-                    f"nothing could be scored; {len(failures)} cases failed, "
+                    f"nothing could be scored; all that failed is in {out / FAILURES} ({len(failures)}), "
                     f"the first: {first.file or first.case}: {first.reason}"
                 ) from error
             raise InputError(

@@ -14,6 +14,10 @@ PLANES = ("axial", "coronal", "sagittal")
 """The planes across the axes (S, P, L) of a volume in radiological orientation."""
 
 
+CT_WINDOW = (-160.0, 240.0)
+"""Hounsfield units that become black and white where the descriptor does not say: abdominal soft tissue."""
+
+
 @dataclass(frozen=True)
 class View:
     """How a volume is cut and shown.
@@ -75,11 +79,15 @@ def view_of(volume: Volume, orientation: str, plane: str) -> View:
     Raises
     ------
     Unreadable
-        If a pixel's size in the plane is half known: the spacing says nothing of the distance between slices.
+        If its slices are lines, or a pixel's size in the plane is half known: the spacing says nothing of the
+        distance between slices.
     """
     anatomical = radiological(volume, volume.array)[1]  # the file's axes in the order of PLANES
+    thin = [axis for axis, count in enumerate(volume.array.shape) if count == 1]
     if not volume.flat and plane != "auto":
         across = anatomical[PLANES.index(plane)]
+    elif not volume.flat and len(thin) == 1:
+        across = thin[0]  # one slice, of whichever plane
     elif not volume.flat and volume.spacing is not None:
         across = acquisition_axis(volume.spacing)
     else:
@@ -87,6 +95,12 @@ def view_of(volume: Volume, orientation: str, plane: str) -> View:
     turn = orientation == "radiological"  # a picture has no direction, and stays as it is
     order = anatomical if turn else (0, 1, 2)
     axis = order.index(across)
+    pixels = [volume.array.shape[order[k]] for k in range(3) if k != axis]
+    if min(pixels) < 2:
+        raise Unreadable(
+            f"its {PLANES[anatomical.index(across)]} slices have {pixels[0]} x {pixels[1]} pixels; give "
+            "another slices.plane"
+        )
     if volume.spacing is None:
         return View(volume, turn, axis, anatomical.index(across), None)
     row, column = (float(volume.spacing[order[k]]) for k in range(3) if k != axis)
@@ -159,14 +173,29 @@ def grey_levels(volume: Volume, modality: Modality, intensity: Intensity) -> tup
     if intensity.as_is or (not given and volume.array.dtype == np.uint8 and modality != "MR"):
         return 0.0, 255.0  # a CT in 8 bits holds no Hounsfield units: somebody has windowed it
     if intensity.window or (not given and modality == "CT"):
-        return intensity.window or (-160.0, 240.0)
-    values = volume.array.ravel()
-    values = values[:: max(1, values.size // 4_000_000)]  # a percentile needs no more
-    values = values[np.isfinite(values) & (values != 0)]
+        return intensity.window or CT_WINDOW
+    values = _sampled(volume)
+    values = values[values != 0]
     low, high = np.percentile(values, intensity.percentiles or (0.5, 99.5)) if values.size else (0.0, 0.0)
     if high <= low:
         low, high = float(np.nanmin(volume.array)), float(np.nanmax(volume.array))
     return float(low), float(high)
+
+
+def _sampled(volume: Volume) -> NDArray:
+    """Finite values of a volume, some millions at most: a percentile needs no more."""
+    values = volume.array.ravel()
+    values = values[:: max(1, values.size // 4_000_000)]
+    return values[np.isfinite(values)]
+
+
+def not_hounsfield(volume: Volume) -> bool:
+    """Whether a volume's values are hardly Hounsfield units: it has no air, and much is whiter than
+    :data:`CT_WINDOW` (stored with an offset), or all lie close together in it (scaled to 0 to 1).
+    """
+    values, (low, high) = _sampled(volume), CT_WINDOW
+    shown = np.clip([values.min(), values.max()], low, high)
+    return bool((values.min() > -200 and np.mean(values > high) > 0.2) or np.ptp(shown) < 0.05 * (high - low))
 
 
 def to_grey(values: NDArray, levels: tuple[float, float]) -> NDArray[np.uint8]:

@@ -22,6 +22,9 @@ _OWN = re.compile(
 def claimed(folder: Path, plan: Manifest) -> Iterator[dict[str, ShardInfo]]:
     """Make the folder and mark it unfinished; leave only whole shards, or no trace if there is none.
 
+    A finished folder that a rerun looks through stays finished if the rerun is broken off, unless a shard is
+    missing or found to be another.
+
     Yields the lines of the manifest by file, where the folder was finished before: what its shards must be.
 
     Raises
@@ -38,8 +41,17 @@ def claimed(folder: Path, plan: Manifest) -> Iterator[dict[str, ShardInfo]]:
             try:
                 known = _compare(folder, plan)
                 _clear(folder)
+                finished = not (folder / UNFINISHED).exists()
                 write_manifest(folder, plan, UNFINISHED)
-                yield known
+                try:
+                    yield known
+                except InputError:
+                    raise
+                except BaseException:
+                    there = {path.name for path in folder.glob("*.h5")}
+                    if finished and known and known.keys() <= there:
+                        (folder / UNFINISHED).unlink(missing_ok=True)
+                    raise
             finally:
                 _clear(folder)
                 if not any(folder.glob("*.h5")):

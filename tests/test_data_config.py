@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pydantic
@@ -10,7 +12,7 @@ import pytest
 import evaluation
 import generator
 import trainer
-from data.config import Config, differences, list_presets, load_preset, read_yaml
+from data.config import Config, differences, list_presets, load_preset, read_yaml, validate
 from data.console import InputError
 
 
@@ -131,3 +133,54 @@ def test_a_merged_key_does_not_stand_twice(tmp_path):
     path.write_text("a:\n  - {size: 1, num: 2, size: 3}\n")
     with pytest.raises(InputError, match=r"a\.yaml: line 2: key 'size' stands twice"):
         read_yaml(path)
+
+
+def test_aliases_that_double_and_double_or_hold_themselves_are_read(tmp_path):
+    lines = [
+        "a0: &a0 [1]",
+        *(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]" for k in range(1, 60)),
+        "ring: &ring [*ring]",
+    ]
+    path = tmp_path / "a.yaml"
+    path.write_text("\n".join(lines))
+    program = "import sys; from pathlib import Path; from data.config import read_yaml; "
+    program += "print(len(read_yaml(Path(sys.argv[1]))))"
+    # In a process of its own, so that a reader that follows them all is ended.
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "61\n", done.stderr
+
+
+@pytest.mark.parametrize("text", ["2020-13-45", "!!timestamp x", "[" * 3000])
+def test_what_yaml_itself_stumbles_over_is_one_line(tmp_path, text):
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"date: {text}\n")
+    (tmp_path / "base.yaml").write_text("")
+    with pytest.raises(InputError, match=r"odd\.yaml: not valid YAML"):
+        read_yaml(path)
+    with pytest.raises(InputError, match="the value is not valid YAML"):
+        load_preset(Outer, tmp_path, str(tmp_path / "base.yaml"), [f"date={text}"])
+
+
+def test_a_preset_extends_a_file_beside_it(tmp_path, monkeypatch):
+    class Two(Config):
+        a: int
+        b: int
+
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "base.yaml").write_text("a: 1\nb: 2\n")
+    (tmp_path / "own" / "child.yaml").write_text("extends: base.yaml\nb: 3\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("own/child.yaml", str(tmp_path / "own" / "child.yaml")):
+        assert load_preset(Two, tmp_path / "shipped", name) == Two(a=1, b=3)
+    (tmp_path / "own" / "base.yaml").write_text(f"extends: {tmp_path / 'own' / 'child.yaml'}\n")
+    with pytest.raises(InputError, match="extends itself"):
+        load_preset(Two, tmp_path, str(tmp_path / "own" / "child.yaml"))
+
+
+def test_a_wrong_value_is_not_shown_at_any_length():
+    class One(Config):
+        a: int
+
+    with pytest.raises(InputError, match="key 'a'") as caught:
+        validate(One, {"a": ["x" * 50] * 100_000}, "here")
+    assert len(str(caught.value)) < 500

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
+import re
 from pathlib import Path
 
 import h5py
@@ -21,6 +24,7 @@ from data.folder import (
     check_sample,
     describe_shard,
     read_manifest,
+    replacing,
     shard_paths,
     verify,
     write_atomically,
@@ -66,7 +70,6 @@ def test_any_sample_made_from_masks_passes_the_check(seed):
     [
         ("box", 1, "not tight"),
         ("area", 1, "area"),
-        ("points", 500, "outside the image"),
         ("label", 0, "not unique numbers from 1"),
         ("point_labels", None, "wrong side"),
         ("parent", 255, "not in the table"),
@@ -80,6 +83,15 @@ def test_a_wrong_table_is_told(column, value, message):
     )
     changed = dataclasses.replace(sample, objects=dataclasses.replace(sample.objects, **{column: values}))
     assert message in str(check_sample(changed))
+
+
+@pytest.mark.parametrize("place", [(-1, 5), (5, -1), (24, 5), (5, 20)])
+def test_a_click_just_beyond_the_frame_is_told(place):
+    sample = next(s for s in random_samples(0, 50) if len(s.objects))
+    points = sample.objects.points.copy()
+    points[0, 0] = place
+    changed = dataclasses.replace(sample, objects=dataclasses.replace(sample.objects, points=points))
+    assert "outside the image" in str(check_sample(changed))
 
 
 def test_a_label_without_a_row_and_a_strange_modality_are_told():
@@ -146,6 +158,48 @@ def test_a_false_label_map_is_told(folder):
     with h5py.File(path, "r+") as file:
         file["label"][0] = np.zeros((20, 24), np.uint8)
     assert "sample 0" in problems(folder)["shard-00000.h5"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": "1"}, "wrong value at 'version'"),
+        ({"version": True}, "wrong value at 'version'"),
+        ({"version": -3}, "wrong value at 'version'"),
+        ({"num": "4"}, "wrong value at 'num'"),
+        ({"root_seed": 7.0}, "wrong value at 'root_seed'"),
+    ],
+)
+def test_a_manifest_with_a_value_of_another_kind_is_refused(folder, changes, message):
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(content | changes))
+    with pytest.raises(InputError, match=message):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("key", ["objects", "bytes"])
+def test_a_manifest_that_counts_wrongly_is_told(folder, key):
+    manifest = read_manifest(folder)
+    line = dataclasses.replace(manifest.shards[1], **{key: 999})
+    write_manifest(folder, dataclasses.replace(manifest, shards=(manifest.shards[0], line)))
+    told = problems(folder)["shard-00001.h5"]
+    assert re.search(r"holds \d+ objects in \d+ bytes; manifest.json differs", told)
+
+
+def test_a_write_that_fails_names_the_file_that_was_asked_for(tmp_path):
+    wanted, other = tmp_path / "table.md", tmp_path / "absent"
+    wanted.write_text("before")
+    with pytest.raises(OSError, match="No space left") as caught, replacing(wanted):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write does: without a name
+    assert caught.value.filename == str(wanted)
+    with pytest.raises(OSError, match="No space left") as caught, replacing(wanted) as partial:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial))
+    assert caught.value.filename == str(wanted)
+    with pytest.raises(FileNotFoundError) as missing, replacing(wanted):
+        other.read_bytes()
+    assert missing.value.filename == str(other)
+    assert wanted.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [wanted]
 
 
 def test_an_unfinished_folder_is_refused(folder):

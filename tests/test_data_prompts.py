@@ -66,11 +66,22 @@ def test_depth_is_the_exact_distance_with_the_frame_as_outside(mask):
 
 @quick
 @given(masks())
-def test_the_centre_is_the_deepest_point(mask):
+def test_the_centre_is_the_deepest_point_and_among_equals_nearest_to_their_middle(mask):
     x, y = prompts.centre_point(mask)
     inner = prompts.depth(mask)
     assert mask[y, x]
     assert inner[y, x] == pytest.approx(inner.max())
+    equals = np.argwhere(inner > inner.max() - 1e-4)
+    away = np.linalg.norm(equals - equals.mean(0), axis=1)
+    assert np.linalg.norm((y, x) - equals.mean(0)) == pytest.approx(away.min())
+
+
+def test_millions_of_equally_deep_pixels_have_their_middle_as_centre():
+    comb = np.zeros((3000, 3000), bool)
+    comb[:, ::2] = True
+    x, y = prompts.centre_point(comb)
+    assert abs(x - 1499) <= 1
+    assert abs(y - 1499.5) <= 1
 
 
 @quick
@@ -105,6 +116,18 @@ def test_negative_clicks_lie_outside_the_mask_and_near(mask, seed, count):
     if ((neighbourhood(mask) > 1.5) & (neighbourhood(mask) <= far)).any():
         assert (away <= far).all()
         assert (away > 1.4).all()
+
+
+@pytest.mark.parametrize(("side", "far"), [(8, 4), (60, 15), (200, 24)])
+def test_negative_clicks_are_spread_around_an_object_over_a_ring_that_grows_with_it(side, far):
+    mask = np.zeros((side + 80, side + 80), bool)
+    mask[40:-40, 40:-40] = True
+    rng = np.random.default_rng(0)
+    clicks = np.array([prompts.negative_points(mask, 4, rng) for _ in range(100)])
+    away = neighbourhood(mask)[clicks[..., 1], clicks[..., 0]]
+    assert 0.8 * far < away.max() <= far
+    apart = np.linalg.norm(clicks[:, :, None] - clicks[:, None], axis=-1)
+    assert apart[:, ~np.eye(4, dtype=bool)].min() > side / 2
 
 
 @quick
@@ -143,14 +166,14 @@ def test_negative_clicks_do_not_depend_on_who_measured_the_distance(mask, seed):
 
 
 @quick
-@given(seeds, st.tuples(*[st.integers(0, 99)] * 4))
-def test_a_drawn_box_keeps_to_the_image_and_to_the_object(seed, corners):
-    x0, x1 = sorted(corners[:2])
-    y0, y1 = sorted(corners[2:])
+@given(seeds, st.tuples(*[st.integers(0, 199)] * 2), st.tuples(*[st.integers(0, 49)] * 2))
+def test_a_drawn_box_keeps_to_the_image_and_to_the_object(seed, columns, rows):
+    x0, x1 = sorted(columns)
+    y0, y1 = sorted(rows)
     box = np.array([x0, y0, x1 + 1, y1 + 1])
-    drawn = prompts.loose_box(box, np.random.default_rng(seed), (100, 100))
+    drawn = prompts.loose_box(box, np.random.default_rng(seed), (50, 200))
     assert (drawn >= 0).all()
-    assert (drawn <= 100).all()
+    assert (drawn <= [200, 50, 200, 50]).all()
     assert (drawn[2:] > drawn[:2]).all()
     extent = np.tile(box[2:] - box[:2], 2)
     assert (np.abs(drawn - box) <= 0.2 * extent + 4).all()
@@ -167,9 +190,9 @@ def test_most_drawn_sides_lie_outside_the_tight_box():
 
 
 @quick
-@given(masks(), st.data())
-def test_the_corrective_click_lies_in_the_largest_error(mask, data):
-    predicted = data.draw(npst.arrays(bool, mask.shape))
+@given(masks(), seeds, st.sampled_from([0.0, 0.1, 0.5]))
+def test_the_corrective_click_lies_deepest_in_the_largest_error(mask, seed, share):
+    predicted = mask ^ (np.random.default_rng(seed).random(mask.shape) < share)
     (x, y), kind = prompts.corrective_point(predicted, mask)
     if (predicted == mask).all():
         assert kind == 1
@@ -180,17 +203,34 @@ def test_the_corrective_click_lies_in_the_largest_error(mask, data):
     missed, overrun = (ndimage.label(error)[0] for error in (mask & ~predicted, predicted & ~mask))
     sizes = [np.bincount(part.ravel())[1:].max(initial=0) for part in (missed, overrun)]
     part = missed if kind else overrun
-    assert np.count_nonzero(part == part[y, x]) == max(sizes)
+    region = part == part[y, x]
+    assert np.count_nonzero(region) == max(sizes)
+    assert (prompts.centre_point(region) == (x, y)).all()
 
 
 @quick
 @given(masks(), seeds, st.integers(2, 20))
-def test_a_scribble_stays_in_one_piece_of_the_mask(mask, seed, count):
+def test_a_scribble_stays_in_the_largest_piece_of_the_mask(mask, seed, count):
     stroke = prompts.scribble(mask, count, np.random.default_rng(seed))
     assert stroke.shape == (count, 2)
     assert mask[stroke[:, 1], stroke[:, 0]].all()
     numbered, _ = ndimage.label(mask, np.ones((3, 3)))
-    assert len(np.unique(numbered[stroke[:, 1], stroke[:, 0]])) == 1
+    (piece,) = np.unique(numbered[stroke[:, 1], stroke[:, 0]])
+    assert np.count_nonzero(numbered == piece) == np.bincount(numbered.ravel())[1:].max()
+
+
+@quick
+@given(seeds)
+def test_a_scribble_runs_along_a_bent_object_clear_of_its_edge(seed):
+    mask = np.zeros((120, 150), bool)
+    mask[20:100, 20:130] = True
+    mask[:70, 50:100] = False  # a U, 30 pixels thick
+    stroke = prompts.scribble(mask, 12, np.random.default_rng(seed))
+    steps = np.linalg.norm(np.diff(stroke, axis=0), axis=1)
+    assert steps.min() > 5
+    assert steps.max() < 2 * steps.min()
+    assert np.ptp(stroke[:, 0]) > 60
+    assert prompts.depth(mask)[stroke[:, 1], stroke[:, 0]].min() > 5
 
 
 def test_an_empty_mask_has_no_prompts():

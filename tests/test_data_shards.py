@@ -5,12 +5,12 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from shard_data import POINTS, assert_same_sample, random_samples, write_shard
 
-from data.chunks import deflated
+from data.chunks import deflated, fletcher32
 from data.console import InputError
 from data.shards import VERSION, Shard, ShardWriter, membership
 
@@ -229,3 +229,22 @@ def test_hdf5_reads_our_chunks_and_accepts_their_checksum(values):
         pixels.id.write_direct_chunk((0, 0), bytes(packed))
         with pytest.raises(OSError, match=r"fletcher32|checksum|filter"):
             pixels[:]
+
+
+@given(words=st.lists(st.integers(0, 65535), min_size=1, max_size=40), odd=st.binary(max_size=1))
+@example(words=[0], odd=b"")
+@example(words=[65535], odd=b"\xff")
+@settings(deadline=None)
+def test_the_checksum_is_the_one_that_hdf5_computes(words, odd):
+    second = -sum(words) - sum(np.cumsum(words).tolist())
+    full = [*words, second % 65535, -(sum(words) + second) % 65535]  # both sums are multiples of 65535
+    with h5py.File("memory.h5", "w", driver="core", backing_store=False) as file:
+        for k, content in enumerate(
+            (np.array(words, ">u2").tobytes() + odd, np.array(full, ">u2").tobytes())
+        ):
+            size = (len(content),)
+            stored = file.create_dataset(str(k), size, "uint8", chunks=size, fletcher32=True)
+            stored[:] = np.frombuffer(content, np.uint8)
+            file.flush()
+            _, chunk = stored.id.read_direct_chunk((0,))
+            assert chunk == content + fletcher32(content).to_bytes(4, "little")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from evaluation.cases import Case, iter_cases
+from evaluation.config import EvalConfig
 from evaluation.descriptor import Descriptor, load_descriptor
+from evaluation.export import export_prompts
+from evaluation.scores import read_scores
+from evaluation.session import evaluate
 
 RNG = np.random.default_rng(0)
 
@@ -384,3 +389,72 @@ def test_failures_do_not_use_up_the_limit(tmp_path: Path) -> None:
     cases, failures = split(iter_cases(load_descriptor("amos-ct"), tmp_path, limit=2))
     assert len(failures) == 1
     assert len(cases) == 2
+
+
+def test_a_ct_that_is_not_in_hounsfield_units_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is scored: nobody but the user knows. (Told once a dataset, so each has a name of its own.)"""
+    body = np.full(LABEL.shape, -1000.0)
+    body[:, 4:-4, 4:-4] = 40
+    body = np.rint(body + 60 * LABEL + RNG.normal(0, 10, LABEL.shape)).astype(np.int16)
+
+    def told(name: str, values: NDArray, **keys: Any) -> bool:
+        folder = tmp_path / name
+        folder.mkdir()
+        write_pair(folder, "a", LABEL, values)
+        caplog.clear()
+        cases, _ = split(iter_cases(descriptor(name=name, **keys), folder))
+        assert cases
+        return "Hounsfield units? If not, set intensity" in caplog.text
+
+    assert not told("units", body)
+    assert told("offset", body - body.min())
+    assert not told("said", body - body.min(), intensity={"window": [800, 1200]})
+    assert told("scaled", (body / 200).astype(np.float32))
+    assert not told("bone", np.where(body > -500, body + 300, body))
+    assert not told("mr", body - body.min(), modality="MR")
+
+
+@pytest.mark.parametrize("plane", ["auto", "coronal"])
+def test_one_coronal_slice_is_a_picture_and_a_line_is_none(plane: str, tmp_path: Path) -> None:
+    volume = picture_of(LABEL, RNG)
+    wanted = descriptor(slices={"plane": plane})
+    write_pair(tmp_path, "good", LABEL[:, 8:9], volume[:, 8:9])
+    (case,) = split(iter_cases(wanted, tmp_path))[0]
+    assert case.image.shape == (LABEL.shape[0], LABEL.shape[2])
+    assert case.case == "good/y000"
+    write_pair(tmp_path, "good", LABEL[:1, 8:9], volume[:1, 8:9])
+    cases, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert not cases
+    assert "is no image" in failure.reason
+    write_pair(tmp_path, "good", LABEL[:, :, 8:9], volume[:, :, 8:9])
+    cases, failures = split(iter_cases(wanted, tmp_path))
+    if plane == "auto":
+        assert cases[0].case == "good/x000"
+    else:
+        assert "its coronal slices have 8 x 1 pixels; give another slices.plane" in failures[-1].reason
+
+
+def test_a_name_that_is_not_utf_8_is_read_and_written_as_text(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1])
+    data = tmp_path / "data"
+    try:
+        for name, picture in ((b"M\xfcller", picture_of(label, RNG, "uint8")), (b"M\xfcller_m", label)):
+            file = data / (os.fsdecode(name) + ".png")
+            write_picture(file, picture)
+            write_picture(file.with_name(file.name.replace("ller", "nz")), picture)
+    except OSError:
+        pytest.skip("this file system holds UTF-8 names only")
+    (data / (os.fsdecode(b"M\xfcnz") + "_m.png")).write_bytes(b"torn")
+    own = tmp_path / "own.yaml"
+    own.write_text("title: t\nmodality: US\nsources:\n- {folder: ., image: '{id:.*(ller|nz)}.png', "
+                   "masks: [{file: '{id}_m.png', structure: cyst}]}\n")  # fmt: skip
+    config = EvalConfig(prompts=["box"])
+    table, (failure,) = evaluate(["ellipse"], [str(own)], data, config, tmp_path / "out")
+    assert "| own | cyst | 1 / 1 |" in table
+    assert read_scores(tmp_path / "out")["case"].tolist() == ["M\\xfcller"]
+    assert failure.case == "M\\xfcnz"
+    assert "M\\xfcnz_m.png" in (tmp_path / "out" / "failures.csv").read_text()
+    assert len(list((tmp_path / "out" / "overlays").rglob("*.png"))) == 1
+    assert export_prompts([load_descriptor(str(own))], data, config, tmp_path / "prompts")[0] == 1

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -220,3 +221,54 @@ def test_help_stays_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_descriptor_shows_which_masks_go_with_which_image(discs, tmp_path):
+    root, descriptor, _ = discs
+    text = call("datasets", descriptor, "--data-root", root)
+    assert text.endswith(
+        f"under {root}: 4 volumes\n"
+        + "".join(f"p{k}: discs/images/p{k}.png\n    discs/masks/p{k}.png (disc)\n" for k in range(4))
+    )
+    assert "under" not in call("datasets", descriptor)
+    many = tmp_path / "many.yaml"
+    many.write_text(descriptor.read_text().replace("{id}.png", "{id:p0}.png", 1).replace("{id}", "*"))
+    for k in range(4, 8):
+        (root / "discs" / "masks" / f"p{k}.png").write_bytes(b"")
+    try:
+        assert "p4.png (disc)\n    and 3 more masks\n" in call("datasets", many, "--data-root", root)
+    finally:
+        for k in range(4, 8):
+            (root / "discs" / "masks" / f"p{k}.png").unlink()
+    assert "nothing found under" in call("datasets", descriptor, "--data-root", tmp_path, code=2)
+    assert "no such folder" in call("datasets", descriptor, "--data-root", tmp_path / "no", code=2)
+
+
+def test_where_nothing_can_be_scored_the_list_of_what_failed_is_named(discs, tmp_path):
+    root, descriptor, _ = discs
+    bad = tmp_path / "data" / "discs"
+    shutil.copytree(root / "discs", bad)
+    for path in (bad / "masks").iterdir():
+        path.write_bytes(b"torn")
+    text = call("run", "--data-root", tmp_path / "data", "--dataset", descriptor, "--out", tmp_path / "out",
+                code=2)  # fmt: skip
+    assert f"all that failed is in {tmp_path / 'out' / 'failures.csv'} (4), the first" in text
+
+
+def test_a_case_with_a_very_long_name_has_its_picture(discs, tmp_path):
+    root, descriptor, _ = discs
+    deep = tmp_path / "data" / "discs"
+    names = [f"{letter * 60}.{'1' * 60}" for letter in "abc"]
+    for kind in ("images", "masks"):
+        (deep / kind).joinpath(*names).mkdir(parents=True)
+        for k in range(2):
+            path = root / "discs" / kind / f"p{k}.png"
+            shutil.copy(path, (deep / kind).joinpath(*names, path.name))
+    own = tmp_path / "long.yaml"
+    own.write_text(descriptor.read_text().replace("{id}", "{a}/{b}/{c}/{d}"))
+    call("run", "--data-root", tmp_path / "data", "--dataset", own, "--prompts", "box", "--out",
+         tmp_path / "out")  # fmt: skip
+    assert len(list((tmp_path / "out" / "overlays").rglob("*.png"))) == 2
+    call("prompts", "--data-root", tmp_path / "data", "--dataset", own, "--prompts", "box", "--out",
+         tmp_path / "prompts")  # fmt: skip
+    assert len(list((tmp_path / "prompts" / "images").rglob("*.png"))) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,78 @@ def test_two_downloads_of_one_dataset_count_once(tmp_path: Path) -> None:
     assert {case.case for case in cases_of("camus", tmp_path)} == {
         f"patient0001_{view}_{phase}" for view in ("2CH", "4CH") for phase in ("ED", "ES")
     }
+
+
+@pytest.mark.parametrize(("masks", "instances"), [("{id}*.png", "union"), ("{id}_{number}.png", "files")])
+def test_a_mask_belongs_to_one_image(masks: str, instances: str, tmp_path: Path) -> None:
+    label = blocks((30, 40), [1])
+    for name in ("p1", "p1_2"):
+        write_picture(tmp_path / "img" / f"{name}.png", picture_of(label, np.random.default_rng(0), "uint8"))
+        write_picture(tmp_path / f"{name}_0.png", label)
+    kind = {"file": masks, "structure": "cyst", "instances": instances}
+    sources = [{"folder": ".", "image": "img/{id}.png", "masks": [kind]}]
+    with pytest.raises(InputError, match=r"p1_2_0\.png is a mask of p1\.png and of p1_2\.png by masks\.file"):
+        cases_of(str(_own(tmp_path, sources=sources)), tmp_path)
+    kind["file"] = masks.replace("*", "_{:[0-9]}").replace("{number}", "{number:[0-9]}")
+    assert len(cases_of(str(_own(tmp_path, sources=sources)), tmp_path)) == 2
+    kind["file"] = "{patient:p.}_0.png"  # meant: two images of a patient share what does not tell them apart
+    sources[0]["image"] = "img/{patient:p1}{view}.png"
+    write_picture(tmp_path / "img" / "p1_3.png", picture_of(label, np.random.default_rng(0), "uint8"))
+    assert len(cases_of(str(_own(tmp_path, sources=sources)), tmp_path)) == 2
+
+
+@pytest.mark.parametrize(("typed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_are_the_same_composed_or_not(typed: str, stored: str, tmp_path: Path) -> None:
+    """As archives made on macOS hold them."""
+    label = blocks((30, 40), [1])
+    folder = tmp_path / unicodedata.normalize(stored, "Größe")
+    for k, name in enumerate(("Müller", "Noël")):
+        form = (stored, typed)[k]  # masks may have come another way
+        file = folder / unicodedata.normalize(stored, name) / "a.png"
+        write_picture(file, picture_of(label, np.random.default_rng(0), "uint8"))
+        write_picture(folder / "masks" / (unicodedata.normalize(form, name) + ".png"), label)
+    source = {"folder": "Größe", "image": "{id:[MN].*}/a.png", "masks": [{"file": "masks/{id}.png"}]}
+    source["masks"][0]["structure"] = "zyste"
+    text = unicodedata.normalize(typed, yaml.safe_dump({**OWN, "sources": [source]}, allow_unicode=True))
+    (tmp_path / "mine.yaml").write_text(text)
+    cases = cases_of(str(tmp_path / "mine.yaml"), tmp_path)
+    assert [case.case for case in cases] == ["Müller", "Noël"]
+    pattern = unicodedata.normalize(typed, "Größe/*/a.png")
+    assert all(path.exists() for path, _ in match(tmp_path, pattern, Folders()))
+    assert len(list(match(tmp_path, pattern, Folders()))) == 2
+
+
+def test_a_table_of_spacings_that_names_no_image_is_told(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1])
+    write_picture(tmp_path / "a.png", picture_of(label, np.random.default_rng(0), "uint8"))
+    write_picture(tmp_path / "masks" / "a.png", label)
+    table = {"table": "mm.csv", "name": "file", "column": "mm"}
+    own = str(_own(tmp_path, spacing_table=table))
+    (tmp_path / "mm.csv").write_text("file,mm\na,0.2\nb,0.2\n")
+    with pytest.raises(
+        InputError, match=r"mm\.csv: no 'file' is the name of an image, such as 'a\.png'.*'a'"
+    ):
+        cases_of(own, tmp_path)
+    (tmp_path / "mm.csv").write_text("file,mm\nb.png,0.3\na.png,0.2\n")
+    assert cases_of(own, tmp_path)[0].spacing == (0.2, 0.2)
+
+
+def test_nothing_found_says_what_is_there_instead(tmp_path: Path) -> None:
+    sources = [{**OWN["sources"][0], "folder": "us", "image": "images/{id}.png"}]
+    own = str(_own(tmp_path, sources=sources))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match=r"in the folder 'us'; \S+ holds mine.yaml, other$"):
+        cases_of(own, tmp_path)
+    (tmp_path / "us" / "images").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"us/images holds nothing$"):
+        cases_of(own, tmp_path)
+    for k in range(5):
+        (tmp_path / "us" / "images" / f"{k}.PNG").touch()
+    with pytest.raises(InputError, match=r"us/images holds 0.PNG, 1.PNG, 2.PNG and 2 more$"):
+        cases_of(own, tmp_path)
+    sources[0]["folder"] = "us/series"
+    with pytest.raises(InputError, match=r"images 'images/\{id\}.png' in the folder 'us/series'"):
+        cases_of(str(_own(tmp_path, sources=sources)), tmp_path)
 
 
 def test_two_images_of_one_id_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -271,6 +272,38 @@ def test_every_method_stands_in_the_legend_by_its_name(tmp_path):
     figure = figures.clicks(scores, dict.fromkeys(names, "black"))
     assert [text.get_text().strip() for text in figure.axes[0].get_legend().get_texts()] == names
     assert figures.write_figures(scores, tmp_path)
+
+
+def test_figures_are_replaced_whole_and_those_of_before_go(tmp_path):
+    scores = clicks([[0.5, 0.86, 0.91], [0.9, 0.7, 0.7]])
+    first = figures.write_figures(scores, tmp_path)
+    (tmp_path / "old.png").touch()
+    (tmp_path / "old.pdf").touch()
+    assert figures.write_figures(scores, tmp_path) == first
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(kept) == {path.with_suffix(suffix).name for path in first for suffix in (".png", ".pdf")}
+    assert all(kept[path.name][:4] == b"\x89PNG" for path in first)
+    program = """
+import resource, signal, sys
+from pathlib import Path
+import pandas as pd
+from evaluation import figures
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+scores = pd.read_pickle(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+try:
+    figures.write_figures(scores, Path(sys.argv[2]))
+except OSError as error:
+    print(error.filename, error.strerror)
+"""
+    pickled = tmp_path.with_name("scores.pkl")
+    scores.to_pickle(pickled)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(pickled), str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stdout.startswith(str(tmp_path)), done.stderr
+    assert "File too large" in done.stdout
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
 
 
 def test_the_tables_show_the_last_round():

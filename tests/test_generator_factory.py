@@ -21,9 +21,10 @@ import psutil
 import pytest
 
 from data.console import InputError
-from data.folder import MANIFEST, UNFINISHED, shard_paths, verify
+from data.folder import MANIFEST, UNFINISHED, read_manifest, shard_paths, verify
 from data.shards import Shard
 from generator import factory, scene
+from generator.claim import claimed
 from generator.config import load_config
 from generator.factory import Task, fill_shard, generate
 
@@ -290,6 +291,48 @@ def test_an_altered_shard_that_reads_well_is_refused_also_after_an_interrupted_r
         with pytest.raises(InputError, match=r"shard-00001\.h5: damaged or altered; delete it"):
             make(folder)
         assert (folder / UNFINISHED).exists()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_finished_folder_stays_finished_where_a_rerun_is_broken_off(whole, tmp_path, lost):
+    folder = copy(whole, tmp_path / "data")
+    if lost:
+        (folder / "shard-00004.h5").unlink()
+    with pytest.raises(KeyboardInterrupt), claimed(folder, read_manifest(whole)):
+        raise KeyboardInterrupt
+    assert (folder / UNFINISHED).exists() == lost
+    assert (folder / MANIFEST).exists()
+    if not lost:
+        assert contents(folder) == contents(whole)
+    (folder / UNFINISHED).write_text((folder / MANIFEST).read_text())  # an earlier rerun found it unsound
+    with pytest.raises(KeyboardInterrupt), claimed(folder, read_manifest(whole)):
+        raise KeyboardInterrupt
+    assert (folder / UNFINISHED).exists()
+
+
+def test_a_shard_that_may_not_be_opened_is_not_called_damaged(whole, tmp_path):
+    """Too many open files, here: nobody is told to delete what is whole."""
+    folder = copy(whole, tmp_path / "data")
+    program = """
+import os, sys
+from data.console import InputError
+from data.shards import Shard
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    Shard(sys.argv[1])
+except OSError as error:
+    print(f"{error.filename}: {error.strerror}")
+"""
+    path = folder / "shard-00000.h5"
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+    assert done.stdout == f"{path}: Too many open files\n", done.stderr
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(whole, tmp_path):

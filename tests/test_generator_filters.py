@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+
+import numba
 import numpy as np
 import pytest
 
@@ -55,3 +58,22 @@ def test_a_blur_is_as_wide_as_asked_and_moves_nothing(size, sigma):
         place = np.arange(size) @ line
         assert place == pytest.approx(middle, abs=0.05)
         assert ((np.arange(size) - place) ** 2 @ line - 1.25) == pytest.approx(sigma**2, rel=0.08, abs=0.1)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_kernel_is_kept_on_the_disk_where_it_can_be_and_runs_all_the_same_where_not(
+    tmp_path, monkeypatch, writable
+):
+    home = tmp_path / "home"
+    home.mkdir() if writable else home.touch()  # a file, within which not even root makes a folder
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(home))
+    (tmp_path / "__pycache__").touch()
+    source = tmp_path / "kernels_of_a_test.py"
+    source.write_text("from data.compiled import compiled\n\n\n@compiled\ndef twice(x):\n    return 2 * x\n")
+    spec = importlib.util.spec_from_file_location(source.stem, source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.twice(21) == 42
+    assert bool(list(home.rglob("*.nbi"))) == writable

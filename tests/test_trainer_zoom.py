@@ -1,5 +1,7 @@
 """The second look: where it looks, and that what it finds lies where the image says."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,16 @@ def test_a_round_goes_on_from_the_mask_before_it(sam):
     coords, kinds = decode.pack_points([np.array([[150.0, 150.0]])], [np.array([1])], [None])
     seen = decode.predict_points(sam, embedding, coords, kinds, first.low_res[None]).best(False)
     torch.testing.assert_close(refined.low_res, seen.low_res[0])
+
+
+@pytest.mark.parametrize(
+    "memory", [np.zeros((1, 64, 64), np.float32), torch.zeros(1, 1, 64, 64), torch.zeros(300, 300)]
+)
+def test_a_mask_prompt_of_another_shape_is_named(sam, memory):
+    image, _ = disc((300, 300), (150, 150))
+    shape = re.escape(str(tuple(memory.shape)))
+    with pytest.raises(ValueError, match=rf"memory {shape}: expected a tensor \(1, 64, 64\), Look\.low_res"):
+        zoom.predict(sam, image, [[150, 150]], [1], memory=memory)
 
 
 @pytest.mark.parametrize("image", [np.zeros((3, 200, 320), np.uint8), [[0, 1], [2, 3]], np.zeros((9, 9))])

@@ -113,7 +113,7 @@ def read_file(path: Path) -> Any:
             f"{path}: not a plain state dict of tensors{found}; a file that carries code is not opened: "
             "save the state dict alone"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError) as error:
         raise InputError(f"{path}: not a PyTorch checkpoint, or cut short") from error
 
 

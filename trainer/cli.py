@@ -13,7 +13,7 @@ from data.console import Group, InputError, NamedPath, separated
 _FREEZE = ("encoder", "prompt_encoder", "decoder")
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, extra="train", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="synthfm")
 def main() -> None:
     """Train promptable segmenters on synthetic shards."""
@@ -113,6 +113,8 @@ def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:
     if freeze is None:
         return None
     parts = [part.strip() for part in freeze.split(",") if part.strip()]
+    if not parts:  # as from a variable that is not set
+        raise InputError("--freeze is given, but empty; 'none' freezes nothing")
     for part in parts:
         if part not in _FREEZE:
             raise InputError(f"--freeze {part!r}: choose from {', '.join(_FREEZE)}, or none")

@@ -99,13 +99,17 @@ def predict(
     ------
     ValueError
         If the image is of another kind, there is no prompt, it has another shape, or it lies outside of the
-        image.
+        image, or `memory` is no `low_res` of this model.
     """
     decode.check_image(image)
     clicks, marks = _clicks(points, labels, image.shape[:2])
     corners = None if box is None else _box(box, image.shape[:2])
     if not len(clicks) and corners is None:
         raise ValueError("no prompt: give points or a box")
+    side = sam.prompt_encoder.mask_input_size
+    if memory is not None and (not isinstance(memory, Tensor) or memory.shape != (1, *side)):
+        given = tuple(memory.shape) if hasattr(memory, "shape") else type(memory).__name__
+        raise ValueError(f"memory {given}: expected a tensor {(1, *side)}, Look.low_res of the round before")
     coords, kinds = decode.pack_points([clicks], [marks], [corners])
     shown = None if memory is None else memory[None]
     found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds, shown)

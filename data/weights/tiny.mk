@@ -1,7 +1,7 @@
 # The embedded model from nothing; stopped and started again, it goes on. Without a GPU by the sixteen stages that
 # tiny.md tells of, with one in a single stage that has never run to its end (trainer/presets/tiny_gpu.yaml).
 TINY := $(or $(OUT),runs/tiny)
-ifneq ($(shell nvidia-smi -L 2>/dev/null),)
+ifneq ($(shell nvidia-smi -L 2>/dev/null | grep ^GPU),)
 tiny: $(BIN)/.all ## train the embedded model from nothing (GPU or CPU preset, whichever the machine has)
 	$(BIN)/synthfm-generate run --out $(TINY)/full256 --num 100000 --size 256 --seed 2
 	$(BIN)/synthfm-generate run --out $(TINY)/mild256 --preset mild --num 60000 --size 256 --seed 4

@@ -1,0 +1,87 @@
+"""What the person at the keyboard sees where a program cannot go on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+import h5py
+import pytest
+from click.testing import CliRunner
+
+from data.console import Group
+
+
+@pytest.fixture
+def show():
+    """Opens a file with h5py, as a command of ours that forgot to look at it first."""
+
+    @click.group(cls=Group)
+    def program():
+        pass
+
+    @program.command()
+    @click.argument("path")
+    def opened(path):
+        h5py.File(path)
+
+    return lambda path: CliRunner().invoke(program, ["opened", str(path)])
+
+
+def test_an_error_of_the_operating_system_is_a_line(show, tmp_path):
+    result = show(tmp_path / "nothing.h5")
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) == 1
+    assert "No such file or directory" in result.output
+
+
+def test_an_error_of_the_hdf5_library_alone_stays_a_defect(show, tmp_path):
+    (tmp_path / "text.h5").write_text("hello " * 100)
+    result = show(tmp_path / "text.h5")
+    assert isinstance(result.exception, OSError)
+    assert "signature" in str(result.exception)
+
+
+def test_a_package_that_is_missing_is_named_with_what_brings_it():
+    @click.group(cls=Group, extra="eval")
+    def program():
+        pass
+
+    @program.command()
+    def opened():
+        import no_such_package_of_ours  # noqa: F401
+
+    result = CliRunner().invoke(program, ["opened"])
+    assert result.exit_code == 2
+    assert result.output == (
+        "Error: the package no_such_package_of_ours is not installed; pip install 'synthfm[eval]' brings it\n"
+    )
+
+
+@pytest.mark.parametrize(("module", "extra"), [("trainer.cli", "train"), ("evaluation.cli", "eval")])
+def test_without_its_packages_a_program_says_which_install_option_it_needs(module, extra, tmp_path):
+    """As after ``pip install .``, which brings the generator's alone."""
+    blocked = "lightning_fabric" if extra == "train" else "pandas"
+    script = f"import sys; sys.modules[{blocked!r}] = None; from {module} import main; main(sys.argv[1:])"
+    options = {"train": ["--shards", "a"], "eval": ["--dataset", "hc18", "--data-root", str(tmp_path)]}[extra]
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", *options, "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"pip install 'synthfm[{extra}]' brings it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("package", ["data", "generator", "trainer", "evaluation"])
+def test_a_folder_of_the_same_name_where_a_program_is_started_is_not_the_package(package, tmp_path):
+    (tmp_path / package).mkdir()
+    program = f"import {package}; print({package}.__file__)"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip().endswith(f"{package}/__init__.py"), done.stderr
