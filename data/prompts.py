@@ -35,20 +35,22 @@ def tight_box(mask: Mask) -> NDArray[np.int32]:
     return box
 
 
-def loose_box(box: NDArray, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+def loose_box(
+    box: NDArray, rng: np.random.Generator, shape: tuple[int, int], *, outward: float = 0.2
+) -> NDArray[np.float32]:
     """A box as a person would draw it around a tight one, float32 (4,), inside the image.
 
-    Each side moves by its own draw: outward by up to 20 % of the box's extent in most cases, inward by up
-    to 5 % in the others, and by about a pixel of hand tremor on top.
+    Each side moves by its own draw: in most cases outward by up to the share `outward` of the box's extent,
+    inward by up to 5 % in the others, and by about a pixel of hand tremor on top.
     """
     sides = [float(side) for side in box]
     extent = [sides[2] - sides[0], sides[3] - sides[1]] * 2
-    outward = rng.uniform(0.0, 0.2, 4).tolist()
+    beyond = rng.uniform(0.0, outward, 4).tolist()
     inward = rng.uniform(-0.05, 0.0, 4).tolist()
     choice, tremor = rng.random(4).tolist(), rng.normal(0.0, 0.7, 4).tolist()
     drawn = []
     for k in range(4):
-        shift = (outward[k] if choice[k] < 0.85 else inward[k]) * extent[k] + tremor[k]
+        shift = (beyond[k] if choice[k] < 0.85 else inward[k]) * extent[k] + tremor[k]
         shift = max(shift, -0.2 * extent[k])  # tremor must not turn a tiny box inside out
         drawn.append(min(max(sides[k] + (shift if k > 1 else -shift), 0.0), float(shape[1 - k % 2])))
     return np.array(drawn, np.float32)

@@ -85,6 +85,10 @@ SETTINGS: dict[str, tuple[str, Callable[[Mask, np.random.Generator], Drawn]]] = 
         "a box as a person would draw it",
         lambda mask, rng: ([], [], draw.loose_box(draw.tight_box(mask), rng, mask.shape)),
     ),
+    "box_wide": (
+        "a careless box: each side up to half of the object's extent beyond it",
+        lambda mask, rng: ([], [], draw.loose_box(draw.tight_box(mask), rng, mask.shape, outward=0.5)),
+    ),
     "box_point": (
         "the tight box and the centre",
         lambda mask, rng: ([draw.centre_point(mask)[None]], [], draw.tight_box(mask)),

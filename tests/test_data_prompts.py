@@ -166,27 +166,27 @@ def test_negative_clicks_do_not_depend_on_who_measured_the_distance(mask, seed):
 
 
 @quick
-@given(seeds, st.tuples(*[st.integers(0, 199)] * 2), st.tuples(*[st.integers(0, 49)] * 2))
-def test_a_drawn_box_keeps_to_the_image_and_to_the_object(seed, columns, rows):
+@given(seeds, st.tuples(*[st.integers(0, 199)] * 2), st.tuples(*[st.integers(0, 49)] * 2), st.floats(0.05, 1))
+def test_a_drawn_box_keeps_to_the_image_and_to_the_object(seed, columns, rows, outward):
     x0, x1 = sorted(columns)
     y0, y1 = sorted(rows)
     box = np.array([x0, y0, x1 + 1, y1 + 1])
-    drawn = prompts.loose_box(box, np.random.default_rng(seed), (50, 200))
+    drawn = prompts.loose_box(box, np.random.default_rng(seed), (50, 200), outward=outward)
     assert (drawn >= 0).all()
     assert (drawn <= [200, 50, 200, 50]).all()
     assert (drawn[2:] > drawn[:2]).all()
     extent = np.tile(box[2:] - box[:2], 2)
-    assert (np.abs(drawn - box) <= 0.2 * extent + 4).all()
+    assert (np.abs(drawn - box) <= outward * extent + 4).all()
 
 
 def test_most_drawn_sides_lie_outside_the_tight_box():
     rng = np.random.default_rng(0)
     box = np.array([200, 200, 300, 300])
-    outward = (prompts.loose_box(box, rng, (500, 500)) - box) * [-1, -1, 1, 1]
-    shifts = np.array([(prompts.loose_box(box, rng, (500, 500)) - box) * [-1, -1, 1, 1] for _ in range(1000)])
-    assert outward.shape == (4,)
-    assert 0.78 < np.mean(shifts > 0) < 0.92
-    assert 6 < shifts.mean() < 10
+    for options, least, most in (({}, 6, 10), ({"outward": 0.8}, 30, 38)):
+        drawn = np.array([prompts.loose_box(box, rng, (500, 500), **options) for _ in range(1000)])
+        shifts = (drawn - box) * [-1, -1, 1, 1]
+        assert 0.78 < np.mean(shifts > 0) < 0.92
+        assert least < shifts.mean() < most
 
 
 @quick

@@ -39,7 +39,12 @@ def test_the_ellipse_fills_the_box_with_the_area_of_an_ellipse():
 
 def test_the_ellipse_takes_boxes_only():
     method = methods.build("ellipse")
-    assert [name for name in SETTINGS if method.accepts(name)] == ["box", "box_loose", "box_point"]
+    assert [name for name in SETTINGS if method.accepts(name)] == [
+        "box",
+        "box_loose",
+        "box_wide",
+        "box_point",
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(set(CLASSICAL) - {"ellipse"}))

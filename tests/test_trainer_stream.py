@@ -369,3 +369,17 @@ def test_shards_of_two_sizes_are_refused(tmp_path, folder):
     other = write_dataset(tmp_path / "b", num=2, size=32)
     with pytest.raises(InputError, match=r"different image sizes.*32x32.*64x64"):
         Source([folder, other])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_share_of_the_loose_boxes_is_wide(share):
+    stream = Stream(objects_per_image=3, min_area=4, wide_boxes=share)
+    far = []
+    for k in range(120):
+        item = prepare(ellipse_sample(k % 20, 64), stream, Augment(), np.random.default_rng(k))
+        tight, loose = item["boxes"], item["boxes_loose"]
+        extent = np.tile(tight[:, 2:] - tight[:, :2], 2)
+        away = (loose - tight) * [-1, -1, 1, 1]
+        far += ((away - 4) / extent > 0.2).any(1).tolist()  # 4: pixels of tremor
+        assert (away <= 0.8 * extent + 4).all()
+    assert np.mean(far) == 0 if share == 0 else 0.2 * share < np.mean(far) < share

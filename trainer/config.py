@@ -122,6 +122,8 @@ class Stream(Config):
     clear_clicks: Share = 0.0
     """A click inside falls on no other object of less than this share of the area of the one that it means:
     on something small it means that."""
+    wide_boxes: Share = 0.0
+    """Share of the loose boxes whose sides lie up to 0.8 of the object's extent beyond it, not 0.2."""
     min_area: int = Field(default=12, ge=1)
     """Objects of fewer pixels are not asked for."""
     max_share: Share = 0.9

@@ -11,6 +11,9 @@ from data.shards import Objects, Sample, membership
 from trainer import augment
 from trainer.config import Stream
 
+WIDE = 0.8
+"""How far a side of a wide box may lie beyond the object, over its extent."""
+
 
 def prepare(sample: Sample, stream: Stream, change: augment.Augment, rng: np.random.Generator) -> dict | None:
     """Augment a sample and choose its objects; None where it has none to ask for.
@@ -29,7 +32,7 @@ def prepare(sample: Sample, stream: Stream, change: augment.Augment, rng: np.ran
     rows, members = chosen
     clear = clear_parts(label, sample.objects, rows, stream.clear_clicks)
     points, point_labels, boxes, loose = prompts_after(
-        label, sample.objects, rows, members, clear, drawn, rng
+        label, sample.objects, rows, members, clear, drawn, rng, wide=stream.wide_boxes
     )
     return {
         "images": image[None],
@@ -91,12 +94,14 @@ def prompts_after(
     clear: NDArray[np.bool_],
     drawn: augment.Draw,
     rng: np.random.Generator,
+    *,
+    wide: float = 0.0,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Clicks and boxes of the chosen objects after augmentation.
 
     Stored clicks move with the image; those that leave it, their side of the edge or, inside, what is `clear`
     (:func:`clear_parts`) are dropped. An object left without a first click gets the centre of what is clear.
-    Boxes are taken from the new masks.
+    Boxes are taken from the new masks; a share `wide` of the loose ones reaches out by up to :data:`WIDE`.
 
     Returns
     -------
@@ -118,7 +123,8 @@ def prompts_after(
     for k in range(len(rows)):
         parts = extent[members[k]]
         boxes[k, :2], boxes[k, 2:] = parts[:, :2].min(0), parts[:, 2:].max(0)
-        loose[k] = loose_box(boxes[k], rng, drawn.size)
+        far = {"outward": WIDE} if wide and rng.random() < wide else {}
+        loose[k] = loose_box(boxes[k], rng, drawn.size, **far)
         if kinds[k, 0] != 1:
             points[k, 0], kinds[k, 0] = centre_point(clear[k][label]), 1
     return points, kinds, boxes, loose

@@ -28,7 +28,7 @@ from evaluation.methods.sam import BATCH, batches
 from evaluation.prompting import Prompt
 from trainer import decode, models
 
-SETTINGS = ("box", "box_loose")
+SETTINGS = ("box", "box_loose", "box_wide")
 
 Encoded = tuple[tuple[int, int], Tensor]
 """An image's height and width, and its embedding (1, C, h, w)."""
