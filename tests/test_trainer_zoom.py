@@ -1,6 +1,6 @@
 """The second look: where it looks, and that what it finds lies where the image says."""
 
-import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from skimage.draw import disk
 
 from evaluation import methods
+from evaluation.prompting import correct
 from evaluation.run import case_prompts
 from trainer import decode, models, zoom
 from trainer.evidence import expected_iou, settle
@@ -70,26 +71,55 @@ def test_a_round_goes_on_from_the_mask_before_it(sam):
     image, _ = disc((300, 300), (150, 150))
     first = zoom.predict(sam, image, [[150, 150]], [1])
     clicks, labels = [[150, 150], [150, 163]], [1, 0]
-    found = zoom.predict(sam, image, clicks, labels, memory=first.low_res)
+    found = zoom.predict(sam, image, clicks, labels, memory=first)
     coords, kinds = decode.pack_points([np.array(clicks, float)], [np.array(labels)], [None])
     embedding = decode.encode_image(sam, image)
     seen = decode.predict_points(sam, embedding, coords, kinds, first.low_res[None]).best(False)
     torch.testing.assert_close(found.low_res, seen.low_res[0])
     alone = zoom.predict(sam, image, clicks, labels)
     assert not torch.equal(found.low_res, alone.low_res)
-    refined = zoom.predict(sam, image, [[150, 150]], [1], memory=first.low_res)  # no longer ambiguous
+    refined = zoom.predict(sam, image, [[150, 150]], [1], memory=first)  # no longer ambiguous
     coords, kinds = decode.pack_points([np.array([[150.0, 150.0]])], [np.array([1])], [None])
     seen = decode.predict_points(sam, embedding, coords, kinds, first.low_res[None]).best(False)
     torch.testing.assert_close(refined.low_res, seen.low_res[0])
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_mask_before_is_shown_as_fine_as_it_is(sam, monkeypatch, empty):
+    """Not as the first look, at the whole image, sees it again; unless there is none."""
+    image, mask = disc((300, 300), (150, 150))
+    first = zoom.predict(sam, image, [[150, 150]], [1])
+    drawn = np.zeros(mask.shape, bool)
+    drawn[disk((150, 150), 20, shape=mask.shape)] = not empty
+    before = replace(first, logits=torch.from_numpy(np.where(drawn, 6, -6).astype(np.float32)))
+    given, plain = [], decode.predict_points
+    monkeypatch.setattr(decode, "predict_points", lambda *args: given.append(args) or plain(*args))
+    clicks, labels = [[150, 150], [150, 166]], [1, 0]
+    found = zoom.predict(sam, image, clicks, labels, memory=before)
+    part, shown = given[1][1], given[1][4]
+    side = part.original_size[0]
+    seen = (shown > 0).float().mean() * side**2
+    size = np.pi * 20**2 - np.pi * 3**2  # the click is held: without its spot, of a radius of 3
+    assert seen == pytest.approx(size if not empty else mask.sum(), rel=0.08)
+    assert side == 63 if not empty else side < 50  # 1.6 times the 39 pixels of the disc
+    outside = np.ones(mask.shape, bool)
+    outside[150 - side : 150 + side, 150 - side : 150 + side] = False
+    assert not (found.mask & outside).any()
+
+
 @pytest.mark.parametrize(
-    "memory", [np.zeros((1, 64, 64), np.float32), torch.zeros(1, 1, 64, 64), torch.zeros(300, 300)]
+    ("changes", "message"),
+    [
+        (None, "memory Tensor: expected the Look of the round before"),
+        ({"low_res": torch.zeros(1, 32, 32)}, r"memory of low_res .*\(1, 32, 32\)"),
+        ({"logits": torch.zeros(300, 301)}, r"\(300, 301\)\): expected .*\(300, 300\)"),
+    ],
 )
-def test_a_mask_prompt_of_another_shape_is_named(sam, memory):
+def test_a_memory_of_something_else_is_named(sam, changes, message):
     image, _ = disc((300, 300), (150, 150))
-    shape = re.escape(str(tuple(memory.shape)))
-    with pytest.raises(ValueError, match=rf"memory {shape}: expected a tensor \(1, 64, 64\), Look\.low_res"):
+    first = zoom.predict(sam, image, [[150, 150]], [1])
+    memory = first.low_res if changes is None else replace(first, **changes)
+    with pytest.raises(ValueError, match=message):
         zoom.predict(sam, image, [[150, 150]], [1], memory=memory)
 
 
@@ -246,16 +276,20 @@ def test_a_first_mask_that_is_wrong_does_not_mislead(sam, monkeypatch, kind):
     assert look.iou**2 == pytest.approx(float(best))
 
 
-def test_predict_gives_what_the_evaluation_gets():
+def test_predict_gives_what_the_evaluation_gets(sam):
     case = disc_case(0)
     for setting in ("box", "point1", "point1_neg1", "box_point"):
         ((_, prompt),) = case_prompts(case, [setting], 0)
         method = methods.build("zoom:tiny")
         (theirs,) = method.predict(method.encode(case.image), [prompt])
         clicks = (prompt.points, prompt.labels) if len(prompt.points) else (None, None)
-        ours = zoom.predict(models.load("tiny")[0], case.image, *clicks, prompt.box)
+        ours = zoom.predict(sam, case.image, *clicks, prompt.box)
         assert (ours.mask == theirs.mask).all()
         assert ours.iou == theirs.iou
+        again = correct(prompt, theirs.mask, case.objects[0].mask, theirs.memory)
+        (theirs,) = method.predict(method.encode(case.image), [again])
+        ours = zoom.predict(sam, case.image, again.points, again.labels, again.box, memory=ours)
+        assert (ours.mask == theirs.mask).all()
 
 
 @pytest.mark.parametrize(

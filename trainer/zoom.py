@@ -1,10 +1,11 @@
 """A second look: a prompt's object again, from a crop around what the first look saw of it.
 
-A model of 256 pixels sees an image of 512 at half its resolution, and a small structure as a few tokens. Once
-a first mask says where the object is, the same model encodes the square around it as an image of its own, and
-answers the same prompt there with the first mask as mask prompt, unless it is surer of itself without. Each
-look's mask is settled by what the image's grey values say of it, see :mod:`trainer.evidence`, and then put
-right where it leaves a click on the wrong side.
+A model of 256 pixels sees an image of 512 at half its resolution, and a small structure as a few tokens.
+Once a first mask says where the object is, the same model encodes the square around it as an image of its
+own, and answers the same prompt there with the first mask as mask prompt, unless it is surer of itself
+without; in a round that corrects a mask, with that one. Each look's mask is settled by what the image's
+grey values say of it, see :mod:`trainer.evidence`, and then put right where it leaves a click on the wrong
+side.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ class Look:
     ----------
     logits
         float32 (H, W) at the image's resolution; every click lies on its own side, unless all is background.
+        In a next round they are the second look's mask prompt.
     low_res
-        The first look's logits (1, 4h, 4w): the mask prompt of a next round, which begins with the whole
+        The first look's logits (1, 4h, 4w): the mask prompt of the next round's first look, at the whole
         image again. (What the square showed is too fine for it: brought to this size, a small mask fades.)
     iou
         Estimate of the mask's IoU: the geometric mean of the model's own, made before the mask was settled,
@@ -76,11 +78,11 @@ def predict(
     points: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     box: ArrayLike | None = None,
-    memory: Tensor | None = None,
+    memory: Look | None = None,
 ) -> Look:
     """A mask for one prompt, in two looks; one click alone gets the best of three masks at the first.
 
-    Clicks that correct a mask come with what came before them, and with that mask's `low_res` as `memory`.
+    Clicks that correct a mask come with what came before them, and with that mask's `Look` as `memory`.
 
     Parameters
     ----------
@@ -93,28 +95,36 @@ def predict(
     box
         XYXY, half-open, in pixels; cut to the image.
     memory
-        `Look.low_res` of the round before.
+        The answer of the round before, to the same image.
 
     Raises
     ------
     ValueError
         If the image is of another kind, there is no prompt, it has another shape, or it lies outside of the
-        image, or `memory` is no `low_res` of this model.
+        image, or `memory` is of another model or image.
     """
     decode.check_image(image)
     clicks, marks = _clicks(points, labels, image.shape[:2])
     corners = None if box is None else _box(box, image.shape[:2])
     if not len(clicks) and corners is None:
         raise ValueError("no prompt: give points or a box")
-    side = sam.prompt_encoder.mask_input_size
-    if memory is not None and (not isinstance(memory, Tensor) or memory.shape != (1, *side)):
-        given = tuple(memory.shape) if hasattr(memory, "shape") else type(memory).__name__
-        raise ValueError(f"memory {given}: expected a tensor {(1, *side)}, Look.low_res of the round before")
+    if memory is not None:
+        _check_memory(memory, (1, *sam.prompt_encoder.mask_input_size), image.shape[:2])
     coords, kinds = decode.pack_points([clicks], [marks], [corners])
-    shown = None if memory is None else memory[None]
+    shown = None if memory is None else memory.low_res[None]
     found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds, shown)
     several = memory is None and decode.is_ambiguous(clicks, corners)
-    return look_again(sam, image, found.best(several), coords[0], kinds[0], several=several)
+    return look_again(sam, image, found.best(several), coords[0], kinds[0], several=several, memory=memory)
+
+
+def _check_memory(memory: Look, low_res: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    if not isinstance(memory, Look):
+        raise ValueError(f"memory {type(memory).__name__}: expected the Look of the round before")
+    given = (tuple(memory.low_res.shape), tuple(memory.logits.shape))
+    if given != (low_res, shape):
+        raise ValueError(
+            f"memory of low_res and logits {given}: expected {(low_res, shape)}, as of this image"
+        )
 
 
 def _clicks(
@@ -159,6 +169,7 @@ def look_again(
     kinds: Tensor,
     *,
     several: bool = False,
+    memory: Look | None = None,
 ) -> Look:
     """Look again at one prompt's object.
 
@@ -172,21 +183,25 @@ def look_again(
         (M, 2) and (M,), the prompt in pixels of the image, as :func:`trainer.decode.as_points` writes it.
     several
         Whether the first look chose among three masks, and an answer without its mask does too.
+    memory
+        The round before, whose mask then takes the place of the first look's: it has been seen from nearby.
 
     Returns
     -------
     Look
         The first look's own answer, settled, where its mask is empty or the square is the whole image.
     """
-    before = _settled(first, image, first.low_res[0], coords, kinds)
+    own = before = _settled(first, image, first.low_res[0], coords, kinds)
+    if memory is not None and memory.mask.any():
+        before = replace(memory, logits=held(memory.logits, coords, kinds))
     height, width = first.original_size
     x0, y0, x1, y1 = view_around(extent(before.mask, coords, kinds), (height, width))
     if not before.mask.any() or (y1 - y0, x1 - x0) == (height, width):
-        return before
+        return own
     part = decode.encode_image(sam, np.ascontiguousarray(image[y0:y1, x0:x1]))
     moved = coords - torch.tensor([x0, y0], device=coords.device)
-    memory = _mask_prompt(before.logits[y0:y1, x0:x1], part.input_size, first.low_res.shape[-1])
-    second = decode.predict_points(sam, part, moved[None], kinds[None], memory).best(False)
+    shown = _mask_prompt(before.logits[y0:y1, x0:x1], part.input_size, first.low_res.shape[-1])
+    second = decode.predict_points(sam, part, moved[None], kinds[None], shown).best(False)
     afresh = decode.predict_points(sam, part, moved[None], kinds[None]).best(several)
     surer = float(afresh.iou) > float(second.iou) + DOUBT  # then a wrong first mask has misled
     if surer and not _is_part(afresh.masks()[0, 0], before.mask[y0:y1, x0:x1]):

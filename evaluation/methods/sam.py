@@ -59,6 +59,8 @@ class SamMethod:
             [prompt.box for prompt in prompts],
         )
         memory = [prompt.memory for prompt in prompts if prompt.memory is not None]
+        if self._zoom:
+            memory = [look.low_res for look in memory]
         result = decode.predict_points(
             self._sam, embedding, coords, kinds, torch.stack(memory) if memory else None
         )
@@ -68,11 +70,17 @@ class SamMethod:
         if self._zoom:
             looks = [
                 look_again(
-                    self._sam, image, best[row : row + 1], coords[row], kinds[row], several=bool(several[row])
+                    self._sam,
+                    image,
+                    best[row : row + 1],
+                    coords[row],
+                    kinds[row],
+                    several=bool(several[row]),
+                    memory=prompt.memory,
                 )
-                for row in range(len(prompts))
+                for row, prompt in enumerate(prompts)
             ]
-            return [Predicted(look.mask, look.iou, look.low_res) for look in looks]
+            return [Predicted(look.mask, look.iou, look) for look in looks]
         return [
             Predicted(mask, iou=iou, memory=low_res)
             for mask, iou, low_res in zip(
