@@ -190,7 +190,7 @@ def test_medsam_is_given_what_its_own_program_gives_it(checkpoint):
     case = disc_case(0, second=True)
     height, width = case.image.shape
     method = methods.build(f"medsam:{checkpoint}")
-    assert [name for name in SETTINGS if method.accepts(name)] == ["box", "box_loose"]
+    assert [name for name in SETTINGS if method.accepts(name)] == ["box", "box_loose", "box_wide"]
     sam = models.load(checkpoint)[0].eval()
     side = sam.image_encoder.img_size
     square = resize(case.image, (side, side), order=3, preserve_range=True, anti_aliasing=True).astype(

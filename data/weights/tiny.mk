@@ -1,4 +1,4 @@
-# The embedded model from nothing; stopped and started again, it goes on. Without a GPU by the sixteen stages that
+# The embedded model from nothing; stopped and started again, it goes on. Without a GPU by the seventeen stages that
 # tiny.md tells of, with one in a single stage that has never run to its end (trainer/presets/tiny_gpu.yaml).
 TINY := $(or $(OUT),runs/tiny)
 ifneq ($(shell nvidia-smi -L 2>/dev/null | grep ^GPU),)
@@ -65,5 +65,12 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/mild256i --preset mild --num 4096 --size 256 --seed 504 $(BESIDE)
 	$(BIN)/synthfm-generate run --out $(TINY)/xr256i --preset xr --num 6144 --size 256 --seed 532 $(BESIDE)
 	$(TRAIN_TWO) --shards $(TINY)/us256i,$(TINY)/full256i,$(TINY)/mild256i,$(TINY)/xr256i --preset stages/tiny_cpu_radiograph_256 --init-from $(TINY)/mean15.pth --out $(TINY)/train16
-	$(BIN)/synthfm-train export $(TINY)/mean15.pth $(TINY)/mean15.pth $(TINY)/train16/model.pth --half --out $(TINY)/tiny.pth
+	$(BIN)/synthfm-train export $(TINY)/mean15.pth $(TINY)/mean15.pth $(TINY)/train16/model.pth --half --out $(TINY)/mean16.pth
+	$(BIN)/synthfm-generate run --out $(TINY)/us256j --preset us --num 2560 --size 256 --seed 632 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256j --preset mild --num 3584 --size 256 --seed 604 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/full256j --num 4096 --size 256 --seed 616 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/xr256j --preset xr --num 2048 --size 256 --seed 632 $(BESIDE)
+	$(BIN)/synthfm-train embed --shards $(TINY)/us256j,$(TINY)/mild256j,$(TINY)/full256j,$(TINY)/xr256j --checkpoint $(TINY)/mean16.pth --out $(TINY)/embeddings17
+	$(TRAIN_TWO) --shards $(TINY)/us256j,$(TINY)/mild256j,$(TINY)/full256j,$(TINY)/xr256j --preset stages/tiny_cpu_wide_256 --checkpoint $(TINY)/mean16.pth --embeddings $(TINY)/embeddings17 --out $(TINY)/train17
+	$(BIN)/synthfm-train export $(TINY)/mean16.pth $(TINY)/mean16.pth $(TINY)/train17/model.pth --half --out $(TINY)/tiny.pth
 endif
