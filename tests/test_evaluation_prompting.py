@@ -26,6 +26,7 @@ COUNTS = {
     "point3_neg2": (3, 2, False),
     "box": (0, 0, True),
     "box_loose": (0, 0, True),
+    "box_wide": (0, 0, True),
     "box_point": (1, 0, True),
     "scribble": (prompting.SCRIBBLE_POINTS, 0, False),
     "clicks:4": (1, 0, False),
@@ -76,6 +77,15 @@ def test_the_tight_box_is_tight_and_the_loose_one_is_not():
     mask = disc()
     assert make_prompt(mask, key("box"), 0).box.tolist() == [18, 16, 43, 41]
     assert make_prompt(mask, key("box_loose"), 0).box.tolist() != [18, 16, 43, 41]
+    off = {
+        setting: np.array(
+            [make_prompt(mask, key(setting), root).box - [18, 16, 43, 41] for root in range(40)]
+        )
+        for setting in ("box_loose", "box_wide")
+    }
+    extent = [25, 25, 25, 25]
+    assert 0.1 < (abs(off["box_loose"]) / extent).max() < 0.3  # with some pixels of tremor
+    assert 0.4 < (abs(off["box_wide"]) / extent).max() < 0.6
 
 
 def test_a_corrective_click_lies_in_the_largest_error_and_keeps_what_was_there():

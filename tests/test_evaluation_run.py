@@ -318,7 +318,7 @@ def test_nothing_to_score_is_an_input_error_that_names_the_first_reason(tmp_path
     root, descriptor = disc_folder(tmp_path, count=2)
     for path in (root / "discs" / "images").glob("p?.png"):
         path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"2 cases failed, the first: .*p0\.png"):
+    with pytest.raises(InputError, match=r"failures\.csv \(2\), the first: .*p0\.png"):
         evaluate(["ellipse"], [str(descriptor)], root, EvalConfig(), tmp_path / "out")
 
 
