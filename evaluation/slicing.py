@@ -194,6 +194,8 @@ def not_hounsfield(volume: Volume) -> bool:
     :data:`CT_WINDOW` (stored with an offset), or all lie close together in it (scaled to 0 to 1).
     """
     values, (low, high) = _sampled(volume), CT_WINDOW
+    if not values.size:  # what was taken of a huge volume is all NaN
+        return False
     shown = np.clip([values.min(), values.max()], low, high)
     return bool((values.min() > -200 and np.mean(values > high) > 0.2) or np.ptp(shown) < 0.05 * (high - low))
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
-from evaluation.cases import Case, Failure, Object
-from evaluation.descriptor import Descriptor
+from evaluation.cases import Case, Failure, Object, iter_cases
+from evaluation.descriptor import Descriptor, load_descriptor
 from evaluation.methods.ellipse import inscribed
 
 DESCRIPTOR = """
@@ -88,3 +89,26 @@ def source(image: str, *masks: dict[str, Any], **keys: Any) -> Descriptor:
 def split(found: Any) -> tuple[list[Case], list[Failure]]:
     items = list(found)
     return [i for i in items if isinstance(i, Case)], [i for i in items if isinstance(i, Failure)]
+
+
+OWN: dict[str, Any] = {
+    "title": "mine",
+    "modality": "US",
+    "sources": [
+        {"folder": ".", "image": "{id}.png", "masks": [{"file": "masks/{id}.png", "structure": "cyst"}]}
+    ],
+}
+
+
+def cases_of(name: str, root: Path) -> list[Case]:
+    """All cases of a dataset, none of which may fail."""
+    found = list(iter_cases(load_descriptor(name), root))
+    failures = [item for item in found if isinstance(item, Failure)]
+    assert not failures, failures[:3]
+    return [item for item in found if isinstance(item, Case)]
+
+
+def write_own(tmp_path: Path, **changes: Any) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**OWN, **changes}))
+    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,7 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from evaluation.cases import Case, iter_cases
-from evaluation.config import EvalConfig
 from evaluation.descriptor import Descriptor, load_descriptor
-from evaluation.export import export_prompts
-from evaluation.scores import read_scores
-from evaluation.session import evaluate
 
 RNG = np.random.default_rng(0)
 
@@ -434,27 +429,3 @@ def test_one_coronal_slice_is_a_picture_and_a_line_is_none(plane: str, tmp_path:
         assert cases[0].case == "good/x000"
     else:
         assert "its coronal slices have 8 x 1 pixels; give another slices.plane" in failures[-1].reason
-
-
-def test_a_name_that_is_not_utf_8_is_read_and_written_as_text(tmp_path: Path) -> None:
-    label = blocks((30, 40), [1])
-    data = tmp_path / "data"
-    try:
-        for name, picture in ((b"M\xfcller", picture_of(label, RNG, "uint8")), (b"M\xfcller_m", label)):
-            file = data / (os.fsdecode(name) + ".png")
-            write_picture(file, picture)
-            write_picture(file.with_name(file.name.replace("ller", "nz")), picture)
-    except OSError:
-        pytest.skip("this file system holds UTF-8 names only")
-    (data / (os.fsdecode(b"M\xfcnz") + "_m.png")).write_bytes(b"torn")
-    own = tmp_path / "own.yaml"
-    own.write_text("title: t\nmodality: US\nsources:\n- {folder: ., image: '{id:.*(ller|nz)}.png', "
-                   "masks: [{file: '{id}_m.png', structure: cyst}]}\n")  # fmt: skip
-    config = EvalConfig(prompts=["box"])
-    table, (failure,) = evaluate(["ellipse"], [str(own)], data, config, tmp_path / "out")
-    assert "| own | cyst | 1 / 1 |" in table
-    assert read_scores(tmp_path / "out")["case"].tolist() == ["M\\xfcller"]
-    assert failure.case == "M\\xfcnz"
-    assert "M\\xfcnz_m.png" in (tmp_path / "out" / "failures.csv").read_text()
-    assert len(list((tmp_path / "out" / "overlays").rglob("*.png"))) == 1
-    assert export_prompts([load_descriptor(str(own))], data, config, tmp_path / "prompts")[0] == 1
