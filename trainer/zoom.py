@@ -4,8 +4,8 @@ A model of 256 pixels sees an image of 512 at half its resolution, and a small s
 Once a first mask says where the object is, the same model encodes the square around it as an image of its
 own, and answers the same prompt there with the first mask as mask prompt, unless it is surer of itself
 without; in a round that corrects a mask, with that one. Each look's mask is settled by what the image's
-grey values say of it, see :mod:`trainer.evidence`, and then put right where it leaves a click on the wrong
-side.
+grey values say of it, see :mod:`trainer.evidence`, and a box that it nearly keeps to, see
+:mod:`trainer.roundness`, and then put right where it leaves a click on the wrong side.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.distance import bounds
-from trainer import decode
+from trainer import decode, roundness
 from trainer.evidence import expected_iou, resized, settle
 
 FACTOR = 1.6
@@ -221,8 +221,15 @@ def _is_part(mask: NDArray[np.bool_], whole: NDArray[np.bool_]) -> bool:
 def _settled(
     found: decode.Prediction, image: NDArray[np.uint8], low_res: Tensor, coords: Tensor, kinds: Tensor
 ) -> Look:
-    """A look's one mask, settled by the image, or the part of it, that it was drawn on, and by the clicks."""
-    logits = held(settle(found.logits()[0, 0], image), coords, kinds)
+    """A look's one mask, settled by the image, or the part of it, that it was drawn on, and by the prompt."""
+    drawn = found.logits()[0, 0]
+    clicks, corners = _split(coords, kinds)
+    logits = settle(drawn, image)
+    if len(corners) and not len(clicks):  # a click says more of the outline than what is round in general
+        prior = roundness.evidence((logits > 0).cpu().numpy(), corners.ravel())
+        if prior is not None:
+            logits = settle(drawn + torch.from_numpy(prior).to(drawn.device), image)
+    logits = held(logits, coords, kinds)
     iou = math.sqrt(max(float(found.iou), 0) * expected_iou(logits) ** SHARPNESS)
     return Look(logits, low_res, iou)
 
@@ -269,11 +276,16 @@ def held(logits: Tensor, coords: Tensor, kinds: Tensor) -> Tensor:
 
 def extent(mask: NDArray[np.bool_], coords: Tensor, kinds: Tensor) -> NDArray[np.float64]:
     """XYXY, half-open, of a mask (H, W) and of a prompt, coords (M, 2) and kinds (M,), together."""
-    points, labels = coords.cpu().numpy().astype(float), kinds.cpu().numpy()
-    clicks, corners = points[(labels == 0) | (labels == 1)], points[np.isin(labels, decode.BOX_LABELS)]
+    clicks, corners = _split(coords, kinds)
     box = bounds(mask).reshape(2, 2)[: 2 * bool(mask.any())]
     found = np.concatenate([clicks, clicks + 1, corners, box])
     return np.concatenate([found.min(0), found.max(0)])
+
+
+def _split(coords: Tensor, kinds: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A prompt's clicks (N, 2) and its box's corners, (2, 2) or none."""
+    points, labels = coords.cpu().numpy().astype(float), kinds.cpu().numpy()
+    return points[(labels == 0) | (labels == 1)], points[np.isin(labels, decode.BOX_LABELS)]
 
 
 def view_around(box: NDArray, shape: tuple[int, int]) -> View:
