@@ -1,7 +1,8 @@
-"""What the image's grey values bring, with weights chosen on other datasets than the one they are scored on.
+"""What the image's grey values and the box bring, and the former with weights chosen on other datasets.
 
-``python benchmarks/evidence.py --data-root DIR``: `tiny` with two looks, without :mod:`trainer.evidence`,
-with its weights as shipped, and with those of a small grid that are best on the other datasets.
+``python benchmarks/evidence.py --data-root DIR``: `tiny` with two looks, without :mod:`trainer.evidence` and
+:mod:`trainer.roundness`, with the first, with both as shipped, and with those weights of a small grid that
+are best on the other datasets.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from evaluation.cases import Case
 from evaluation.descriptor import load_descriptor
 from evaluation.metrics import overlap
 from evaluation.run import case_prompts, read_cases
-from trainer import evidence
+from trainer import evidence, roundness
 
 SETS = "hc18,busi,chaos-ct,msd-hippocampus,totalsegmentator-example,sct-t2"
-NONE = (0.0, 0.0, 0.0)
-SHIPPED = (evidence.HISTOGRAM, evidence.TEXTURE, evidence.AGREEMENT)
-GRID = (NONE, SHIPPED, *itertools.product((0.3, 0.9), (0.25, 0.75), (2.0, 6.0)))
-"""Weights of the histograms, the texture and the neighbours."""
+ROUND = roundness.WEIGHT
+NONE = (0.0, 0.0, 0.0, 0.0)
+GREY = (evidence.HISTOGRAM, evidence.TEXTURE, evidence.AGREEMENT, 0.0)
+BOTH = (evidence.HISTOGRAM, evidence.TEXTURE, evidence.AGREEMENT, ROUND)
+GRID = (NONE, GREY, BOTH, *itertools.product((0.3, 0.9), (0.25, 0.75), (2.0, 6.0), (ROUND,)))
+"""Weights of the histograms, the texture, the neighbours and the ellipse in the box."""
 
 
 @click.command()
@@ -31,23 +34,29 @@ GRID = (NONE, SHIPPED, *itertools.product((0.3, 0.9), (0.25, 0.75), (2.0, 6.0)))
 @click.option("--datasets", default=SETS, show_default=True)
 @click.option("--prompts", default="box,box_loose,point1", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), default=25, show_default=True, help="Cases a dataset.")
-def main(data_root: Path, datasets: str, prompts: str, limit: int) -> None:
-    """Print mean DSC over objects and prompts, dataset by dataset."""
+@click.option("--choose/--as-shipped", default=True, show_default=True, help="Choose on the others, too.")
+def main(data_root: Path, datasets: str, prompts: str, limit: int, choose: bool) -> None:
+    """Print mean DSC over objects and prompts, dataset by dataset (a folder of shards is one too)."""
     names, settings = datasets.split(","), prompts.split(",")
-    scores = np.stack([mean_dsc(name, data_root, settings, limit) for name in names])
-    click.echo("| dataset | without | as shipped | chosen on the others | weights |")
-    click.echo("| --- | ---: | ---: | ---: | --- |")
-    found = []
-    for row, name in enumerate(names):
-        best = np.delete(scores, row, 0).mean(0).argmax()
-        found.append(scores[row, [0, 1, best]])
-        weights = ", ".join(f"{weight:g}" for weight in GRID[best])
-        click.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in found[-1]) + f" | {weights} |")
-    click.echo("| mean | " + " | ".join(f"{value:.3f}" for value in np.mean(found, 0)) + " | |")
+    grid = GRID if choose else GRID[:3]
+    scores = np.stack([mean_dsc(name, data_root, settings, limit, grid) for name in names])
+    click.echo(
+        "| dataset | without | grey values | and the box |" + choose * " chosen on the others | weights |"
+    )
+    click.echo("| --- | ---: | ---: | ---: |" + choose * " ---: | --- |")
+    found, weights = scores[:, :3], [""] * len(names)
+    if choose:
+        best = [np.delete(scores, row, 0).mean(0).argmax() for row in range(len(names))]
+        found = np.column_stack([found, scores[range(len(names)), best]])
+        weights = [" " + ", ".join(f"{weight:g}" for weight in grid[index][:3]) + " |" for index in best]
+    for name, values, chosen in zip([*names, "mean"], [*found, found.mean(0)], [*weights, " |" * choose], strict=True):
+        click.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |" + chosen)
 
 
-def mean_dsc(name: str, root: Path, settings: list[str], limit: int) -> np.ndarray:
-    """(len(GRID),), mean DSC of one dataset: over objects, then over prompt settings."""
+def mean_dsc(
+    name: str, root: Path, settings: list[str], limit: int, grid: tuple[tuple[float, ...], ...]
+) -> np.ndarray:
+    """(len(grid),), mean DSC of one dataset: over objects, then over prompt settings."""
     method = methods.build("zoom:tiny")
     rows: dict[str, list[list[float]]] = {setting: [] for setting in settings}
     for case in read_cases(load_descriptor(name), root, limit=limit):
@@ -56,8 +65,8 @@ def mean_dsc(name: str, root: Path, settings: list[str], limit: int) -> np.ndarr
             continue
         encoded, asked = method.encode(case.image), case_prompts(case, settings, 0)
         of_case = []
-        for weights in GRID:
-            evidence.HISTOGRAM, evidence.TEXTURE, evidence.AGREEMENT = weights
+        for weights in grid:
+            evidence.HISTOGRAM, evidence.TEXTURE, evidence.AGREEMENT, roundness.WEIGHT = weights
             of_case.append(method.predict(encoded, [prompt for _, prompt in asked]))
         for (item, prompt), answers in zip(asked, zip(*of_case, strict=True), strict=True):
             wanted, masks = np.count_nonzero(item.mask), [answer.mask for answer in answers]

@@ -189,7 +189,8 @@ def look_again(
     Returns
     -------
     Look
-        The first look's own answer, settled, where its mask is empty or the square is the whole image.
+        The first look's own answer, settled, where its mask is empty, the square is the whole image, or one
+        click alone would now mean a part of it.
     """
     own = before = _settled(first, image, first.low_res[0], coords, kinds)
     if memory is not None and memory.mask.any():
@@ -204,8 +205,11 @@ def look_again(
     second = decode.predict_points(sam, part, moved[None], kinds[None], shown).best(False)
     afresh = decode.predict_points(sam, part, moved[None], kinds[None]).best(several)
     surer = float(afresh.iou) > float(second.iou) + DOUBT  # then a wrong first mask has misled
-    if surer and not _is_part(afresh.masks()[0, 0], before.mask[y0:y1, x0:x1]):
+    seen = before.mask[y0:y1, x0:x1]
+    if surer and not _is_part(afresh.masks()[0, 0], seen):
         second = afresh
+    elif several and _is_part(second.masks()[0, 0], seen):
+        return own
     found = _settled(second, image[y0:y1, x0:x1], first.low_res[0], moved, kinds)
     logits = before.logits.clone()  # all that it has above 0 lies in the square
     logits[y0:y1, x0:x1] = found.logits

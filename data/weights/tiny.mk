@@ -1,20 +1,22 @@
-# The embedded model from nothing; stopped and started again, it goes on. Without a GPU by the seventeen stages that
+# The embedded model from nothing; stopped and started again, it goes on. Without a GPU by the eighteen stages that
 # tiny.md tells of, with one in a single stage that has never run to its end (trainer/presets/tiny_gpu.yaml).
 TINY := $(or $(OUT),runs/tiny)
+# Outlines beside the edges, as people draw them, and objects in two pieces.
+BESIDE := --set shapes.pieces_share=0.06 --set boundary.margin_share=0.3
 ifneq ($(shell nvidia-smi -L 2>/dev/null | grep ^GPU),)
 tiny: $(BIN)/.all ## train the embedded model from nothing (GPU or CPU preset, whichever the machine has)
-	$(BIN)/synthfm-generate run --out $(TINY)/full256 --num 100000 --size 256 --seed 2
-	$(BIN)/synthfm-generate run --out $(TINY)/mild256 --preset mild --num 60000 --size 256 --seed 4
-	$(BIN)/synthfm-generate run --out $(TINY)/us256 --preset us --num 60000 --size 256 --seed 32
-	$(BIN)/synthfm-generate run --out $(TINY)/demo256 --preset demo --num 20000 --size 256 --seed 51
-	$(BIN)/synthfm-train run --shards $(TINY)/us256,$(TINY)/full256,$(TINY)/mild256,$(TINY)/demo256 --preset tiny_gpu --out $(TINY)/train
+	$(BIN)/synthfm-generate run --out $(TINY)/full256 --num 100000 --size 256 --seed 2 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256 --preset mild --num 60000 --size 256 --seed 4 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/us256 --preset us --num 60000 --size 256 --seed 32 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/xr256 --preset xr --num 30000 --size 256 --seed 32 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/demo256 --preset demo --num 20000 --size 256 --seed 51 $(BESIDE)
+	$(BIN)/synthfm-train run --shards $(TINY)/us256,$(TINY)/full256,$(TINY)/mild256,$(TINY)/xr256,$(TINY)/demo256 --preset tiny_gpu --out $(TINY)/train
 	$(BIN)/synthfm-train export $(TINY)/train/model.pth --half --out $(TINY)/tiny.pth
 else
 TRAIN_TWO := OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --accelerator cpu --devices 2
 # A stage made on a GPU: its large batches in parts, and no more processes than there are cores.
 SMALL := --set accumulate=12 --set stream.workers=0
-# Outlines beside the edges, objects in two pieces, and black patches over burned-in text.
-BESIDE := --set shapes.pieces_share=0.06 --set boundary.margin_share=0.3
+# And black patches over burned-in text.
 DRAWN := --set acquisition.US.covered_share=0.12 $(BESIDE)
 tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/full128 --num 40960 --size 128 --seed 1
@@ -72,5 +74,11 @@ tiny: $(BIN)/.all
 	$(BIN)/synthfm-generate run --out $(TINY)/xr256j --preset xr --num 2048 --size 256 --seed 632 $(BESIDE)
 	$(BIN)/synthfm-train embed --shards $(TINY)/us256j,$(TINY)/mild256j,$(TINY)/full256j,$(TINY)/xr256j --checkpoint $(TINY)/mean16.pth --out $(TINY)/embeddings17
 	$(TRAIN_TWO) --shards $(TINY)/us256j,$(TINY)/mild256j,$(TINY)/full256j,$(TINY)/xr256j --preset stages/tiny_cpu_wide_256 --checkpoint $(TINY)/mean16.pth --embeddings $(TINY)/embeddings17 --out $(TINY)/train17
-	$(BIN)/synthfm-train export $(TINY)/mean16.pth $(TINY)/mean16.pth $(TINY)/train17/model.pth --half --out $(TINY)/tiny.pth
+	$(BIN)/synthfm-train export $(TINY)/mean16.pth $(TINY)/mean16.pth $(TINY)/train17/model.pth --half --out $(TINY)/mean17.pth
+	$(BIN)/synthfm-generate run --out $(TINY)/us256k --preset us --num 4096 --size 256 --seed 732 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/mild256k --preset mild --num 6144 --size 256 --seed 704 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/full256k --num 8192 --size 256 --seed 716 $(BESIDE)
+	$(BIN)/synthfm-generate run --out $(TINY)/xr256k --preset xr --num 3072 --size 256 --seed 732 $(BESIDE)
+	$(TRAIN_TWO) --shards $(TINY)/us256k,$(TINY)/mild256k,$(TINY)/full256k,$(TINY)/xr256k --preset stages/tiny_cpu_careless_256 --init-from $(TINY)/mean17.pth --out $(TINY)/train18
+	$(BIN)/synthfm-train export $(TINY)/mean17.pth $(TINY)/mean17.pth $(TINY)/train18/model.pth --half --out $(TINY)/tiny.pth
 endif
