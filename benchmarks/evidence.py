@@ -49,7 +49,9 @@ def main(data_root: Path, datasets: str, prompts: str, limit: int, choose: bool)
         best = [np.delete(scores, row, 0).mean(0).argmax() for row in range(len(names))]
         found = np.column_stack([found, scores[range(len(names)), best]])
         weights = [" " + ", ".join(f"{weight:g}" for weight in grid[index][:3]) + " |" for index in best]
-    for name, values, chosen in zip([*names, "mean"], [*found, found.mean(0)], [*weights, " |" * choose], strict=True):
+    for name, values, chosen in zip(
+        [*names, "mean"], [*found, found.mean(0)], [*weights, " |" * choose], strict=True
+    ):
         click.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |" + chosen)
 
 
