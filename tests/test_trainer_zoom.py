@@ -199,6 +199,8 @@ def test_a_part_of_what_was_seen_first_is_not_what_was_meant(sam, monkeypatch):
     first = decode.Prediction(low_res, found.iou, found.image_size, found.original_size, found.input_size)
     look = zoom.look_again(sam, image, first, coords[0], kinds[0], several=True)
     assert dice(look.mask, organ) > 0.85
+    corrected = zoom.look_again(sam, image, first, coords[0], kinds[0])  # as a further click would be
+    assert dice(corrected.mask, organ) < 0.1
     monkeypatch.setattr(zoom, "SAME", 0)
     assert dice(zoom.look_again(sam, image, first, coords[0], kinds[0], several=True).mask, organ) < 0.1
 
