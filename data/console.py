@@ -17,6 +17,14 @@ class InputError(Exception):
 class Failed(Exception):
     """The work was done as far as it went, but a part of it failed (exit code 1)."""
 
+    exit_code = 1
+
+
+class Interrupted(Failed):
+    """The work was broken off by Ctrl-C, and what was done is kept (exit code 130, a shell's own for it)."""
+
+    exit_code = 130
+
 
 def printable(text: str) -> str:
     r"""A name from the disk as text that can be written: bytes that are not UTF-8 become ``\xfc``.
@@ -70,7 +78,7 @@ class Group(click.Group):
         except InputError as error:
             raise _one_line(error, exit_code=2) from error
         except Failed as error:
-            raise _one_line(error, exit_code=1) from error
+            raise _one_line(error, exit_code=error.exit_code) from error
         except ModuleNotFoundError as error:
             if self._extra is None:
                 raise

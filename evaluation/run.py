@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import joblib
 from tqdm import tqdm
 
-from data.console import Failed
+from data.console import Interrupted
 from data.folder import write_atomically
 from evaluation import metrics, overlays, prompting
 from evaluation.cases import Case, Failure, NothingFound, Object, iter_cases
@@ -76,7 +76,7 @@ def run(
 
     Raises
     ------
-    Failed
+    Interrupted
         On Ctrl-C.
     """
     failures = list(known)
@@ -95,7 +95,7 @@ def run(
                     bar.update()
                     _one_case(item, methods, config, file, pictures, failures, threads)
     except KeyboardInterrupt as error:
-        raise Failed(f"interrupted after {cases} cases; the same command goes on from there") from error
+        raise Interrupted(f"interrupted after {cases} cases; the same command goes on from there") from error
     finally:
         write_atomically(out / FAILURES, to_csv(failures, header=Failure))
     return failures

@@ -11,7 +11,7 @@ import h5py
 import pytest
 from click.testing import CliRunner
 
-from data.console import Group
+from data.console import Failed, Group, InputError, Interrupted
 
 
 @pytest.fixture
@@ -28,6 +28,16 @@ def show():
         h5py.File(path)
 
     return lambda path: CliRunner().invoke(program, ["opened", str(path)])
+
+
+@pytest.mark.parametrize(("error", "code"), [(InputError, 2), (Failed, 1), (Interrupted, 130)])
+def test_the_exit_code_says_how_it_ended(error, code):
+    @click.command()
+    def ended():
+        raise error("two\nlines")
+
+    result = CliRunner().invoke(Group(commands={"ended": ended}), ["ended"])
+    assert (result.exit_code, result.output) == (code, "Error: two; lines\n")
 
 
 def test_an_error_of_the_operating_system_is_a_line(show, tmp_path):

@@ -12,7 +12,7 @@ from evaluation_cases import disc_case, disc_folder
 from evaluation_files import write_pair
 from PIL import Image
 
-from data.console import Failed, InputError
+from data.console import InputError, Interrupted
 from evaluation import methods, overlays, prompting
 from evaluation.config import EvalConfig
 from evaluation.descriptor import load_descriptor
@@ -196,7 +196,7 @@ def test_a_wrong_mask_shape_is_a_failure_of_the_case(discs):
 
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_scores(discs, tmp_path):
-    with pytest.raises(Failed, match="same command"):
+    with pytest.raises(Interrupted, match="same command"):
         go(discs, Oracle("m", stop=2))
     first = (discs[2] / "scores.csv").read_text()
     (discs[2] / "scores.csv").write_text(first[:-20])  # a torn last line, as after a power cut
