@@ -40,19 +40,15 @@ def main(data_root: Path, datasets: str, prompts: str, limit: int, choose: bool)
     names, settings = datasets.split(","), prompts.split(",")
     grid = GRID if choose else GRID[:3]
     scores = np.stack([mean_dsc(name, data_root, settings, limit, grid) for name in names])
-    click.echo(
-        "| dataset | without | grey values | and the box |" + choose * " chosen on the others | weights |"
-    )
-    click.echo("| --- | ---: | ---: | ---: |" + choose * " ---: | --- |")
-    found, weights = scores[:, :3], [""] * len(names)
+    head, rows = ["without", "grey values", "and the box"], scores[:, :3]
     if choose:
         best = [np.delete(scores, row, 0).mean(0).argmax() for row in range(len(names))]
-        found = np.column_stack([found, scores[range(len(names)), best]])
-        weights = [" " + ", ".join(f"{weight:g}" for weight in grid[index][:3]) + " |" for index in best]
-    for name, values, chosen in zip(
-        [*names, "mean"], [*found, found.mean(0)], [*weights, " |" * choose], strict=True
-    ):
-        click.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |" + chosen)
+        head, rows = [*head, "chosen on the others"], np.column_stack([rows, scores[range(len(names)), best]])
+        for name, index in zip(names, best, strict=True):
+            click.echo(f"{name}: chosen on the others are {', '.join(f'{w:g}' for w in grid[index][:3])}")
+    click.echo("| dataset | " + " | ".join(head) + " |\n| --- |" + " ---: |" * len(head))
+    for name, values in zip([*names, "mean"], [*rows, rows.mean(0)], strict=True):
+        click.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
 
 
 def mean_dsc(
