@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 ARRAY_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".mat")
+LONGEST = np.iinfo(np.int16).max
+"""Pixels of a side, as clicks are int16."""
 
 Colours = Literal["any", "refuse", "number"]
 """What a mask's colours are: the largest channel, an error, or numbers 0xRRGGBB (those of a palette too)."""
@@ -65,6 +67,9 @@ def read_volume(
         volume = _read(path, suffix_of(path), key, axes, frame, mask, colours)
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror or error}") from error
+    if max(volume.array.shape) > LONGEST:
+        size = " x ".join(map(str, volume.array.shape))
+        raise Unreadable(f"size {size}: sides of more than {LONGEST} pixels are not supported")
     if volume.array.dtype.kind == "c":
         raise Unreadable("holds complex numbers; expected one real number a pixel, such as their magnitude")
     if volume.array.dtype.kind == "b" and not mask:  # a picture of one bit

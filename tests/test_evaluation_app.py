@@ -117,6 +117,9 @@ def test_an_image_is_encoded_once_and_rounds_are_kept(library):
     assert (method.encoded, method.predicted) == (1, 3)
     asker.ask("counting", "b", case.image, Asked(clicks, (1, 1, 9, 9)))  # another image: all rounds anew
     assert (method.encoded, method.predicted) == (2, 7)
+    asker.ask("counting", "b", case.image, Asked(clicks[1:2]))  # another prompt: the rounds of that before go
+    asker.ask("counting", "b", case.image, Asked(clicks, (1, 1, 9, 9)))
+    assert (method.encoded, method.predicted) == (2, 12)
 
 
 def test_dice_is_that_of_the_reference_met_best(client, library):

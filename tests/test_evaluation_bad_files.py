@@ -53,6 +53,17 @@ def test_a_truncated_mask(tmp_path: Path) -> None:
     assert not check_bad(tmp_path, descriptor(), "bad_label.nii.gz", "truncated")
 
 
+def test_an_image_on_which_clicks_would_not_fit(tmp_path: Path) -> None:
+    label = np.zeros((2, 40000), np.uint8)
+    label[:, 38000:] = 1
+    write_picture(tmp_path / "a.png", label * np.uint8(90))
+    write_picture(tmp_path / "a_m.png", label)
+    wanted = source("{id:a}.png", {"file": "{id}_m.png", "structure": "liver"})
+    cases, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert not cases
+    assert failure.reason == "size 1 x 2 x 40000: sides of more than 32767 pixels are not supported"
+
+
 def test_a_missing_mask(tmp_path: Path) -> None:
     write_pair(tmp_path, "bad", LABEL)
     (tmp_path / "bad_label.nii.gz").unlink()

@@ -75,8 +75,11 @@ def test_it_says_less_the_less_alike_mask_and_ellipse_are():
         (ellipse(b=28.5, centre=(70, 90)), np.array([30, 60, 110, 120])),
         (np.indices(SHAPE).sum(0) == 60, np.array([10, 10, 52, 52])),  # a line
         (np.indices(SHAPE).sum(0) == 0, np.array([1, 1, 3, 3])),  # a pixel
+        (np.pad(np.ones((1, 40), bool), 30), np.array([30, 29, 70, 32])),  # a row
+        (np.pad(np.ones((40, 1), bool), 30), np.array([29, 30, 32, 70])),  # a column
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_it_says_nothing(mask, box):
     assert roundness.evidence(mask, box.astype(float)) is None
 

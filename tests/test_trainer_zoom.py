@@ -1,6 +1,8 @@
 """The second look: where it looks, and that what it finds lies where the image says."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from evaluation_cases import disc_case
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
 from skimage.draw import disk
 
 from evaluation import methods
@@ -214,7 +217,9 @@ def test_every_click_is_on_its_side_and_nothing_changes_far_from_those_that_were
     places = rng.permutation(np.argwhere(np.ones(shape, bool)))[:count]
     labels = rng.integers(0, 2, count)
     coords = torch.from_numpy(places[:, ::-1] + rng.uniform(-0.49, 0.49, places.shape))  # the nearest pixel's
+    given_logits = logits.clone()
     found = zoom.held(logits, coords, torch.from_numpy(labels))
+    assert torch.equal(logits, given_logits)
     sides = (found > 0).numpy()[tuple(places.T)]
     assert (sides == labels).all()
     wrong = places[(logits > 0).numpy()[tuple(places.T)] != labels]
@@ -336,11 +341,36 @@ def test_both_looks_follow_the_evaluations_choice_of_masks(monkeypatch, multimas
         ({"box": [3, 2, 3, 4]}, "holds nothing of the image"),
         ({"box": [9, 2, 12, 4]}, "holds nothing of the image"),
         ({"box": [1, 2, np.nan, 4]}, "four numbers"),
+        ({"box": [1, "a", 3, 4]}, "box .*: expected numbers"),
+        ({"box": {}}, "box {}: expected numbers"),
+        ({"points": [[1, 2], [3]], "labels": [1, 1]}, "points .*: expected numbers"),
     ],
 )
 def test_a_prompt_that_is_none_of_the_image_is_an_error(sam, prompt, message):
     with pytest.raises(ValueError, match=message):
         zoom.predict(sam, np.zeros((5, 9), np.uint8), **prompt)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_image_of_which_the_model_sees_one_row_is_answered(sam, turned):
+    image, box = np.zeros((1, 600), np.uint8), [195, 0, 305, 1]
+    image[:, 200:300] = 200
+    if turned:
+        image, box = image.T, [0, 195, 1, 305]
+    assert zoom.predict(sam, image, box=box).mask.shape == image.shape
+
+
+def test_the_readmes_example_runs(tmp_path, monkeypatch):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    parts = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
+    code = "".join(part for part in parts if 'load("tiny")' in part or "zoom" in part)
+    assert "memory=look" in code
+    monkeypatch.chdir(tmp_path)
+    image, mask = disc((160, 160), (90, 65))
+    Image.fromarray(image).save("slice.png")
+    names: dict = {}
+    exec(code, names)
+    assert dice(names["look"].mask, mask) > 0.8
 
 
 def test_an_image_without_pixels_is_an_error(sam):

@@ -99,6 +99,15 @@ def check_image(image: NDArray[np.uint8]) -> None:
         raise ValueError(f"image is {kind} {tuple(shape)}; expected uint8 (H, W) or (H, W, 3)")
 
 
+class _Resize(ResizeLongestSide):
+    """SAM's, but that of an image of 1 x 600 a row is left."""
+
+    @staticmethod
+    def get_preprocess_shape(oldh: int, oldw: int, long_side_length: int) -> tuple[int, int]:
+        height, width = ResizeLongestSide.get_preprocess_shape(oldh, oldw, long_side_length)
+        return max(height, 1), max(width, 1)
+
+
 @torch.no_grad()
 def encode_image(sam: Sam, image: NDArray[np.uint8]) -> Embedding:
     """Encode one image as ``SamPredictor.set_image`` does.
@@ -111,7 +120,7 @@ def encode_image(sam: Sam, image: NDArray[np.uint8]) -> Embedding:
         uint8, (H, W) grey or (H, W, 3) RGB; grey is given to the model as three equal channels.
     """
     check_image(image)
-    resized = ResizeLongestSide(sam.image_encoder.img_size).apply_image(image)
+    resized = _Resize(sam.image_encoder.img_size).apply_image(image)
     tensor = (
         torch.as_tensor(np.atleast_3d(resized), device=sam.device)
         .permute(2, 0, 1)[None]

@@ -49,14 +49,17 @@ def evidence(mask: NDArray[np.bool_], box: NDArray[np.floating]) -> NDArray[np.f
     Returns
     -------
     NDArray or None
-        float32 (H, W), positive in the ellipse; None where the mask is empty, keeps to the box or is unlike
-        the ellipse, and where the box ends with the image, as the object may then go on beyond it.
+        float32 (H, W), positive in the ellipse; None where the mask is empty or a line, keeps to the box or
+        is unlike the ellipse, and where the box ends with the image, as the object may then go on beyond it.
     """
     x0, y0, x1, y1 = (float(side) for side in box)
     if min(x0, y0) <= 0 or x1 >= mask.shape[1] or y1 >= mask.shape[0]:
         return None
-    off = math.sqrt(np.mean((bounds(mask) - box) ** 2))
-    if not OFF[0] < off < (1 - LIKE[0]) * max(x1 - x0, y1 - y0):  # most masks; beyond it none is like enough
+    found = bounds(mask)
+    if (found[2:] - found[:2] < 2).any():  # what is a line leans no way
+        return None
+    off = math.sqrt(np.mean((found - box) ** 2))
+    if not OFF[0] < off < (1 - LIKE[0]) * max(x1 - x0, y1 - y0):  # most masks; far off, few are like enough
         return None
     radius = _radius(mask, (x0, y0, x1, y1))
     ellipse = radius <= 1

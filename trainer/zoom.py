@@ -135,7 +135,7 @@ def _clicks(
         raise ValueError("points and labels go together")
     if points is None:
         return np.zeros((0, 2)), np.zeros(0, np.int64)
-    clicks, marks = np.asarray(points, np.float64), np.asarray(labels)
+    clicks, marks = _numbers("points", points), np.asarray(labels)
     if clicks.size == marks.size == 0:
         return np.zeros((0, 2)), np.zeros(0, np.int64)
     if clicks.ndim != 2 or clicks.shape[1] != 2 or marks.shape != clicks.shape[:1]:
@@ -148,9 +148,16 @@ def _clicks(
     return clicks, marks.astype(np.int64)
 
 
+def _numbers(name: str, given: ArrayLike) -> NDArray[np.float64]:
+    try:
+        return np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} {given!r}: expected numbers ({error})") from error
+
+
 def _box(box: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """A box XYXY, checked and cut to the image; it may reach beyond it, as no box of the training does."""
-    corners = np.asarray(box, np.float64)
+    corners = _numbers("box", box)
     if corners.shape != (4,) or not np.isfinite(corners).all():
         raise ValueError(f"box {corners.tolist()}: expected four numbers, XYXY")
     height, width = shape
@@ -264,17 +271,22 @@ def held(logits: Tensor, coords: Tensor, kinds: Tensor) -> Tensor:
     size = torch.tensor(logits.shape, device=logits.device)
     places = torch.minimum(coords[is_click].flip(1).round().long().clamp(min=0), size - 1)
     wanted = kinds[is_click] == 1
+    logits = logits.clone()
     rows, columns = (torch.arange(side, device=logits.device) for side in logits.shape)
-    for (row, column), inside in zip(places, wanted, strict=True):
+    for place, inside in zip(places, wanted, strict=True):
+        row, column = place.tolist()
         at = float(logits[row, column])
         if (at > 0) == bool(inside):
             continue
-        distances = (places[wanted != inside] - torch.stack([row, column])).float().norm(dim=1)
+        distances = (places[wanted != inside] - place).float().norm(dim=1)
         width = max(SPOT * math.sqrt(area), 1)
         width = min([width, *(float(distance) / 3 for distance in distances if distance)])
-        square = ((rows - row)[:, None] ** 2 + (columns - column) ** 2) / width**2
-        spot = torch.where(square < 9, torch.exp(-square / 2), 0)
-        logits = logits + ((HELD if inside else -HELD) - at) * spot
+        reach = math.ceil(3 * width)
+        near = tuple(slice(max(middle - reach, 0), middle + reach + 1) for middle in (row, column))
+        square = ((rows[near[0]] - row)[:, None] ** 2 + (columns[near[1]] - column) ** 2) / width**2
+        logits[near] += ((HELD if inside else -HELD) - at) * torch.where(
+            square < 9, torch.exp(-square / 2), 0
+        )
     return logits
 
 

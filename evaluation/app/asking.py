@@ -87,7 +87,7 @@ class Answer:
 
 @dataclass
 class _Last:
-    """What a method has said to the image it saw last."""
+    """What a method has said to the image it saw last, in the rounds of the last prompt."""
 
     image: Hashable
     encoded: Any
@@ -95,7 +95,7 @@ class _Last:
 
 
 class Asker:
-    """Asks methods; of the image that each saw last it keeps the encoding and the answers of all rounds."""
+    """Asks methods; of the image that each saw last it keeps the encoding, and of the prompt the rounds."""
 
     def __init__(self, methods: Sequence[Method]) -> None:
         self.methods = {method.name: method for method in methods}
@@ -134,7 +134,10 @@ class Asker:
             last = self._last[name] = _Last(key, method.encode(image))
             seconds = time.perf_counter() - started
         memory = None
-        for number, step in enumerate(asked.rounds()):
+        steps = asked.rounds()
+        # Of the other ways that were tried nothing is kept: a second look is as large as the image.
+        last.said = {step: last.said[step] for step in steps if step in last.said}
+        for number, step in enumerate(steps):
             if number and memory is None and step != asked:
                 continue  # a method without a memory answers the whole prompt alone
             started = time.perf_counter()
