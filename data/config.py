@@ -21,6 +21,14 @@ class Config(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """Pydantic would take YAML's ``yes`` for 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("expected a number")
+        return value
+
 
 _NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 """What PyYAML raises: the last three on a date that does not exist, odd tags and deep nesting."""

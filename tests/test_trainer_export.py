@@ -151,6 +151,9 @@ def test_weights_are_downloaded_and_checked(server, tmp_path):
 def test_server_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="no address"):
         weights.download("vit_b", tmp_path / "out", "foo")
+    for wrong in ("http://a b/", "http://localhost:abc", "http://[::1"):
+        with pytest.raises(InputError, match="no address"):
+            weights.download("vit_b", tmp_path / "out", wrong)
     with pytest.raises(Failed, match="cannot be downloaded"):
         weights.download("vit_b", tmp_path / "out", "http://127.0.0.1:9/")
     assert not list((tmp_path / "out").iterdir())

@@ -21,7 +21,7 @@ from trainer_runs import CONFIG, changed, rows, run
 from data.console import Failed, InputError
 from data.folder import locked
 from data.shards import Shard
-from trainer import checkpoints, loop, models, state
+from trainer import checkpoints, loop, models, processes, state
 from trainer.cli import main
 from trainer.config import Stream
 
@@ -344,12 +344,15 @@ def test_starting_over_discards_the_run_and_nothing_else(shards, finished, tmp_p
     assert (out / "own.txt").read_text() == "mine"
 
 
-def test_a_wrong_input_discards_no_run(finished, tmp_path):
+def test_a_wrong_input_discards_no_run(shards, finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished, out)
     before = contents(out)
     with pytest.raises(InputError, match="no such folder"):
         run(CONFIG, str(tmp_path / "absent"), out, fresh=True)
+    unusable = changed(CONFIG, stream=CONFIG.stream.model_copy(update={"min_area": 10**6}))
+    with pytest.raises(InputError, match="samples in a row cannot be used"):
+        run(unusable, shards, out, fresh=True)
     assert contents(out) == before
 
 
@@ -365,6 +368,62 @@ def test_a_model_that_is_no_runs_is_kept(shards, tmp_path, fresh, message):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("log.csv", "date,weight\n1,70\n", r"log\.csv: not this run's table"),
+        ("val.csv", b"\xff\xfe", r"val\.csv: cannot be read as a table"),
+        ("config.json", '{"mine": 1}', r"config\.json: no run's"),
+    ],
+)
+def test_files_of_these_names_that_are_no_runs_are_kept(shards, tmp_path, name, text, message):
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=message):
+        run(CONFIG, shards, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_an_error_of_a_reader_is_one_line(shards, tmp_path):
+    stream = CONFIG.stream.model_copy(update={"min_area": 10**6, "workers": 1})
+    with pytest.raises(InputError) as error:
+        run(changed(CONFIG, stream=stream), shards, tmp_path)
+    assert str(error.value).startswith("50 samples in a row cannot be used")
+    assert "\n" not in str(error.value)
+
+
+def test_samples_are_not_both_trained_on_and_validated_on(shards, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(shards, copy)
+    for given in (loop.Inputs((shards,), (shards,)), loop.Inputs((shards, str(copy)))):
+        with pytest.raises(
+            InputError, match=r"shard-00000\.h5: the same samples as .*give each dataset once"
+        ):
+            loop.train(CONFIG, given, tmp_path / "out", accelerator="cpu", devices=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoint", "tiny", "--freeze", "decoder"], "a decoder that is drawn afresh has to learn"),
+        (["--freeze", "prompt_encoder"], "a frozen prompt_encoder needs its weights"),
+        (["--train-encoder", "--decoder", "pretrained"], "there are no weights to keep"),
+        (["--init-from", "tiny", "--decoder", "scratch"], "--init-from goes on from all weights"),
+        (["--init-from", ""], "--init-from is given, but empty"),
+        (["--checkpoint", ""], "--checkpoint is given, but empty"),
+        (["--embeddings", ""], "--embeddings is given, but empty"),
+        (["--set", "batch=yes"], "key 'batch': expected a number"),
+    ],
+)
+def test_parts_that_would_stay_random_and_options_that_say_nothing_are_refused(
+    shards, tmp_path, arguments, message
+):
+    result = CliRunner().invoke(main, ["run", "--shards", shards, "--out", str(tmp_path), *arguments])
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not list(tmp_path.glob("*.*"))
+
+
 def test_two_runs_do_not_fill_one_folder(shards, tmp_path):
     with locked(tmp_path, "synthfm-train"), pytest.raises(InputError, match="another synthfm-train"):
         run(CONFIG, shards, tmp_path)
@@ -376,3 +435,17 @@ def test_frozen_encoder_without_weights_is_an_error(shards, tmp_path):
     with pytest.raises(InputError, match="frozen encoder needs its weights"):
         run(changed(CONFIG, freeze=("encoder",)), shards, tmp_path)
     assert not (tmp_path / state.STATE).exists()
+
+
+def test_a_clusters_variables_start_no_processes(shards, tmp_path, monkeypatch):
+    """As in a job of several tasks that runs the command once."""
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "a"}.items():
+        monkeypatch.setenv(name, value)
+    run(changed(CONFIG, steps=1), shards, tmp_path)
+    assert (tmp_path / state.MODEL).is_file()
+
+
+def test_apples_gpu_is_not_taken_by_itself(monkeypatch):
+    monkeypatch.setattr("lightning_fabric.accelerators.mps.MPSAccelerator.is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert processes.make_fabric(CONFIG, "auto", "auto").device.type == "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,12 +10,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from trainer_data import write_dataset
+from trainer_data import dying, write_dataset
 from trainer_runs import CONFIG, assert_equal, changed, numbers, rows, run
 
 from data.console import InputError
 from data.shards import Shard
-from trainer import checkpoints, embeddings, loop, models
+from trainer import checkpoints, embeddings, loop, models, record
 from trainer.config import PromptMix
 from trainer.tiny import TinyEncoder
 
@@ -34,10 +35,26 @@ def test_a_run_leaves_what_it_promises(finished):
     assert not list(finished.glob("*.partial"))
 
 
-def test_a_finished_run_is_not_run_again(shards, finished):
-    before = (finished / "log.csv").read_bytes()
+def test_a_finished_run_is_not_run_again(shards, finished, monkeypatch):
+    names = ("log.csv", "val.csv", "config.json", "model.pth")
+    before = [(finished / name).read_bytes() for name in names]
+    monkeypatch.setattr(record, "provenance", lambda: {"versions": {"torch": "another"}})
     run(CONFIG, shards, finished)
-    assert (finished / "log.csv").read_bytes() == before
+    assert [(finished / name).read_bytes() for name in names] == before
+
+
+def test_what_a_part_of_a_run_is_made_with_is_kept(shards, tmp_path, monkeypatch):
+    """Begun with one version of PyTorch, gone on with another."""
+    config = changed(CONFIG, steps=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "judge", dying(loop.judge, RuntimeError("killed"), at=2))
+        with pytest.raises(RuntimeError):
+            run(config, shards, tmp_path)
+    first = json.loads((tmp_path / "config.json").read_text())
+    monkeypatch.setattr(record, "provenance", lambda: {"versions": {"torch": "another"}})
+    run(config, shards, tmp_path)
+    after = json.loads((tmp_path / "config.json").read_text())
+    assert after == {**first, "resumed": [{"step": 2, "versions": {"torch": "another"}}]}
 
 
 def test_a_damaged_table_is_named_and_a_torn_last_line_dropped(shards, finished, tmp_path):

@@ -383,3 +383,20 @@ def test_a_share_of_the_loose_boxes_is_wide(share):
         far += ((away - 4) / extent > 0.2).any(1).tolist()  # 4: pixels of tremor
         assert (away <= 0.8 * extent + 4).all()
     assert np.mean(far) == 0 if share == 0 else 0.2 * share < np.mean(far) < share
+
+
+def test_a_validation_asks_for_each_object_once_whatever_training_is_asked(tmp_path):
+    folder = write_dataset(tmp_path / "a", num=24, size=64)
+    plain = CONFIG.model_copy(update={"stream": CONFIG.stream.model_copy(update={"objects_per_image": 6})})
+    wild = plain.stream.model_copy(update={"wide_boxes": 1.0, "clear_clicks": 0.9})
+    told = [
+        list(validation_batches(Source([folder], 1.0, 24), plain.model_copy(update={"stream": stream}), True))
+        for stream in (plain.stream, wild)
+    ]
+    for ours, theirs in zip(*told, strict=True):
+        objects = ours.members[0].tolist()
+        assert len(objects) == len(set(map(tuple, objects)))
+        assert torch.equal(ours.boxes_loose, theirs.boxes_loose)
+        assert torch.equal(ours.points, theirs.points)
+    counts = {len(batch.members[0]) for batch in told[0]}
+    assert min(counts) < max(counts) <= 4

@@ -31,13 +31,13 @@ _PART = re.compile(r"(|.*?\.)(?:image_encoder|prompt_encoder|mask_decoder)\.")
 """A key of a SAM model, after the prefix that a training program has put before it."""
 
 
-def read_weights(checkpoint: str | Path) -> StateDict:
-    """The state dict in a file, without wrappers and prefixes that training programs put around it.
+def locate(checkpoint: str | Path) -> Path:
+    """The file of a checkpoint: a path, or the word ``tiny``, where no file has that name.
 
     Raises
     ------
     InputError
-        If the file is missing or is not a plain state dict.
+        If there is none.
     """
     path = Path(checkpoint)
     if str(checkpoint) == "tiny" and not path.is_file():
@@ -48,7 +48,19 @@ def read_weights(checkpoint: str | Path) -> StateDict:
                 "the path of a checkpoint"
             )
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint")
+        raise InputError(f"{path}: no such checkpoint" if checkpoint else "a checkpoint's path is empty")
+    return path
+
+
+def read_weights(checkpoint: str | Path) -> StateDict:
+    """The state dict in a file, without wrappers and prefixes that training programs put around it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is not a plain state dict.
+    """
+    path = locate(checkpoint)
     content = read_file(path)
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{path}: holds a {type(content).__name__}, expected a state dict of SAM")

@@ -85,6 +85,14 @@ def run(
 
     from trainer.config import load_config
 
+    given = {"--checkpoint": checkpoint, "--init-from": init_from, "--embeddings": embeddings}
+    for option, value in given.items():
+        if value == "":  # as from a variable that is not set
+            raise InputError(f"{option} is given, but empty")
+    if init_from is not None and keys["decoder"] == "scratch":
+        raise InputError(
+            "--init-from goes on from all weights; with --checkpoint the decoder is drawn afresh"
+        )
     if checkpoint is not None and init_from is not None:
         raise InputError("give --checkpoint or --init-from, not both: either holds the whole model")
     config = load_config(preset, overrides, freeze=_frozen(freeze, train_encoder), **keys)

@@ -27,7 +27,7 @@ from trainer.passes import gradients, no_number, samples
 from trainer.processes import ended, gather, launched, lost_another, make_fabric, together
 from trainer.record import Record
 from trainer.step import Step
-from trainer.stream import Batches, Source, loader, validation_batches
+from trainer.stream import Batches, Source, check_apart, loader, validation_batches
 from trainer.validate import validate
 
 log = logging.getLogger("synthfm.train")
@@ -71,7 +71,7 @@ def train(
 ) -> Path:
     """Train, or go on where the run in `out` stopped; returns the path of the exported model.
 
-    With `fresh` a run in `out` is discarded, once all inputs are found to be right.
+    With `fresh` a run in `out` is discarded, once all inputs are found to be right and a first batch is read.
 
     Raises
     ------
@@ -94,9 +94,7 @@ def run_steps(
     sam, average, position, batches = ready.parts.sam, ready.parts.average, ready.position, ready.batches
     step = Step(compiled(sam, config), config).train()
     module, optimizer = fabric.setup(step, ready.parts.optimizer)
-    with together(fabric):
-        record = Record(out, position.step, ready.run) if fabric.is_global_zero else None
-
+    record = None
     first, last = position.step * config.accumulate, config.steps * config.accumulate
     meter = Meter(config, fabric.is_global_zero and progress, position.step)
     overflows = 0
@@ -106,6 +104,10 @@ def run_steps(
                 read = iter(loader(batches, first, last, pin=fabric.device.type == "cuda"))
             with together(fabric):  # where no sample will do, all processes find that here
                 stream = itertools.chain(list(itertools.islice(read, 1)), read)
+                if fabric.is_global_zero:
+                    if ready.fresh:
+                        state.discard(out)
+                    record = Record(out, position.step, ready.run)
             while position.step < config.steps and not exhausted(config, position):
                 lr = set_learning_rate(optimizer, config, position.step)
                 passed = gradients(fabric, module, config, meter, stream, position, strict, interruption)
@@ -182,7 +184,7 @@ class Ready(NamedTuple):
     run
         Config and inputs, by which a run knows itself again.
     fresh
-        Whether a run that was there before has been discarded.
+        Whether a run that was there before is to be discarded.
     """
 
     parts: state.Parts
@@ -198,8 +200,11 @@ def set_up(
 ) -> Ready:
     """Open all inputs, hold `out` and open the state in it; no process waits for another."""
     sam = build_model(config, inputs)
+    check_apart((*inputs.shards, *inputs.val))
     source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
     held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
+    if fabric.is_global_zero and not sum(map(len, held_out.held_out)):
+        log.warning("no samples are held out, so nothing is validated, and model.pth is of the last step")
     cache = open_cache(config, inputs, sam)
     batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
     sam.to(fabric.device)  # before the state is loaded: the optimiser's goes where the weights are
@@ -210,25 +215,29 @@ def set_up(
     out.mkdir(parents=True, exist_ok=True)
     if fabric.is_global_zero:
         held.enter_context(locked(out, "synthfm-train"))
-    if not fresh:
-        return Ready(parts, batches, held_out, state.resume(out, run, parts), run, fresh)
-    if fabric.is_global_zero:  # the others do not look at it
-        state.discard(out)
-    return Ready(parts, batches, held_out, state.Position(), run, fresh)
+    position = state.Position() if fresh else state.resume(out, run, parts)
+    return Ready(parts, batches, held_out, position, run, fresh)
 
 
 def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
     """The model as training finds it: decoder drawn afresh if asked for, frozen parts without gradient."""
     start = inputs.init_from or inputs.checkpoint
-    if start is None and "encoder" in config.freeze:
+    decoder = "pretrained" if inputs.init_from else config.decoder
+    if start is None and config.freeze:
         raise InputError(
-            f"{config.model}: a frozen encoder needs its weights: give --checkpoint ('synthfm-train weights' "
-            "fetches SAM's), or train it too with --train-encoder"
+            f"{config.model}: a frozen {config.freeze[0]} needs its weights: give --checkpoint "
+            "('synthfm-train weights' fetches SAM's), or train it too with --train-encoder"
+        )
+    if start is None and decoder == "pretrained":
+        raise InputError("decoder: there are no weights to keep; give --checkpoint, or --decoder scratch")
+    if decoder == "scratch" and "decoder" in config.freeze:
+        raise InputError(
+            "freeze: a decoder that is drawn afresh has to learn; --decoder pretrained keeps the checkpoint's"
         )
     sam = models.build(
         config.model,
         checkpoint=start,
-        decoder="pretrained" if inputs.init_from else config.decoder,
+        decoder=decoder,
         image_size=config.image_size,
         depths=config.depths,
         seed=config.seed,

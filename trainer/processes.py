@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from data.console import Failed, InputError
 from trainer.config import TrainConfig
@@ -33,6 +34,8 @@ def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fa
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if accelerator == "cuda" and not count:
         raise InputError("--accelerator cuda: PyTorch finds no GPU here; cpu trains without")
+    if TORCHRUN in os.environ:
+        devices = "auto"  # as many as it has started
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise InputError(f"--devices {devices}: a number from 1, or auto")
     if isinstance(devices, int) and accelerator != "cpu" and 0 < count < devices:
@@ -40,11 +43,17 @@ def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fa
     if config.precision == "16" and (accelerator == "cpu" or not count):
         # Fabric would take bf16 on a CPU, and the loop would leave it to a scaler that is not there.
         raise InputError("precision: 16 needs a GPU; on a CPU take bf16 or 32")
+    if accelerator == "auto":  # Fabric's own would take Apple's GPU, which lacks what a validation needs
+        accelerator = "cuda" if count else "cpu"
     nodes = 1
+    environment: Any = [LightningEnvironment()]  # a cluster's variables do not say that it has started more
     if TORCHRUN in os.environ:  # it has started the processes, and says how many on how many machines
         devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+        environment = []
     precision: Any = PRECISION[config.precision]
-    return Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision)
+    return Fabric(
+        accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision, plugins=environment
+    )
 
 
 @contextmanager

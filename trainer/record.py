@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from data.console import InputError
-from data.folder import write_atomically
+from data.folder import naming, write_atomically
+from trainer import state
 from trainer.validate import Scores
 
 PACKAGES = ("synthfm", "torch", "segment-anything", "lightning-fabric", "monai", "numpy", "h5py")
@@ -76,9 +77,14 @@ class Record:
         from torch.utils.tensorboard import SummaryWriter
 
         self.out = out
-        write_atomically(out / "config.json", json.dumps({**run, **provenance()}, indent=1) + "\n")
-        self._log = _reopen(out / "log.csv", LOG_COLUMNS, step)
-        self._val = _reopen(out / "val.csv", VAL_COLUMNS, step)
+        tables = {"log.csv": LOG_COLUMNS, "val.csv": VAL_COLUMNS}
+        kept = {name: _rows_until(step, out / name, columns) for name, columns in tables.items()}
+        _tell(out / state.CONFIG, step, run)
+        for name, rows in kept.items():
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows([tables[name], *rows])
+            write_atomically(out / name, text.getvalue())
+        self._log, self._val = out / "log.csv", out / "val.csv"
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def log(self, row: Mapping[str, float]) -> None:
@@ -112,35 +118,59 @@ class Record:
         self._board.close()
 
 
-def _reopen(path: Path, columns: tuple[str, ...], step: int) -> Path:
-    """Keep the rows up to `step` of a table that an interrupted run has left.
+def _tell(path: Path, step: int, run: Mapping[str, Any]) -> None:
+    """Write ``config.json``: the run, and with what it is made; later parts of it under ``resumed``.
+
+    Raises
+    ------
+    InputError
+        If the file is there and no run's.
+    """
+    now = provenance()
+    content: dict[str, Any] = {**run, **now}
+    if path.exists():
+        before = state.read_config(path)
+        if before is None:
+            raise InputError(f"{path}: no run's; move it away, or choose another --out")
+        if step:
+            parts = before.get("resumed", [])
+            last = parts[-1] if parts else before
+            if step == run["config"]["steps"] or all(last.get(key) == value for key, value in now.items()):
+                return
+            content = {**before, "resumed": [*parts, {"step": step, **now}]}
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def _rows_until(step: int, path: Path, columns: tuple[str, ...]) -> list[list[str]]:
+    """The rows up to `step` of a table that an interrupted run has left.
 
     Raises
     ------
     InputError
         If the file is another table, or a row but the last, which may have been cut short, is none of it.
     """
-    kept: list[list[str]] = []
-    if step and path.is_file():
+    if not path.is_file():
+        return []
+    try:
         with open(path, newline="", encoding="utf-8") as handle:
             head, *lines = [*csv.reader(handle)] or [[]]
-        if tuple(head) != columns:
-            raise InputError(f"{path}: not this run's table ({','.join(columns)}); move it away to go on")
-        for number, line in enumerate(lines, start=2):
-            if len(line) == len(columns) and line[0].isdecimal():
-                kept += [line] * (int(line[0]) <= step)
-            elif number <= len(lines):
-                raise InputError(f"{path}: line {number} is damaged; mend it or remove it to go on")
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *kept])
-    write_atomically(path, text.getvalue())
-    return path
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}); move it away to go on") from error
+    if tuple(head) != columns:
+        raise InputError(f"{path}: not this run's table ({','.join(columns)}); move it away to go on")
+    kept: list[list[str]] = []
+    for number, line in enumerate(lines, start=2):
+        if len(line) == len(columns) and line[0].isdecimal():
+            kept += [line] * (int(line[0]) <= step)
+        elif step and number <= len(lines):
+            raise InputError(f"{path}: line {number} is damaged; mend it or remove it to go on")
+    return kept
 
 
 def _append(
     path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]] | list[Mapping[str, float]]
 ) -> None:
-    with open(path, "a", newline="", encoding="utf-8") as handle:
+    with naming(path), open(path, "a", newline="", encoding="utf-8") as handle:
         csv.DictWriter(handle, columns, lineterminator="\n").writerows(
             {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
         )

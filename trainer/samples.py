@@ -15,8 +15,12 @@ WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
 
 
-def prepare(sample: Sample, stream: Stream, change: augment.Augment, rng: np.random.Generator) -> dict | None:
+def prepare(
+    sample: Sample, stream: Stream, change: augment.Augment, rng: np.random.Generator, *, repeat: bool = True
+) -> dict | None:
     """Augment a sample and choose its objects; None where it has none to ask for.
+
+    Where it has too few they come again, so that samples make a batch, but not without `repeat`.
 
     Returns
     -------
@@ -26,7 +30,7 @@ def prepare(sample: Sample, stream: Stream, change: augment.Augment, rng: np.ran
     drawn = augment.draw(change, sample.image.shape, rng)
     image = augment.apply_image(sample.image, drawn, rng)
     label = augment.apply_label(sample.label, drawn)
-    chosen = choose_objects(label, sample.objects, stream, rng)
+    chosen = choose_objects(label, sample.objects, stream, rng, repeat=repeat)
     if chosen is None:
         return None
     rows, members = chosen
@@ -49,11 +53,17 @@ def prepare(sample: Sample, stream: Stream, change: augment.Augment, rng: np.ran
 
 
 def choose_objects(
-    label: NDArray[np.uint8], objects: Objects, stream: Stream, rng: np.random.Generator
+    label: NDArray[np.uint8],
+    objects: Objects,
+    stream: Stream,
+    rng: np.random.Generator,
+    *,
+    repeat: bool = True,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
     """Draw `objects_per_image` rows of the object table, and their memberships (K, 256).
 
-    With `largest_first` they come by area, else as drawn. One comes twice only where the image has too few.
+    With `largest_first` they come by area, else as drawn. One comes twice only where the image has too few,
+    and with `repeat`.
     """
     if not len(objects):
         return None
@@ -65,7 +75,8 @@ def choose_objects(
     weights = area[fits] ** (-0.5 * stream.balance)
     # The largest keys log(u)/w are a draw without replacement by weight (Efraimidis & Spirakis, 2006).
     order = fits[np.argsort(np.log(rng.random(len(fits))) / weights)[::-1]]
-    rows = np.resize(order, stream.objects_per_image)
+    count = stream.objects_per_image
+    rows = np.resize(order, count) if repeat else order[:count]
     if stream.largest_first:
         rows = rows[np.argsort(-area[rows], kind="stable")]
     return rows, table[rows]

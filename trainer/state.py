@@ -79,7 +79,7 @@ def describe(inputs: Any) -> dict[str, Any]:
         described[name] = [[str(folder), _digits(Path(folder) / MANIFEST)] for folder in folders]
     for name in ("checkpoint", "init_from"):
         path = getattr(inputs, name)
-        path = checkpoints.SHIPPED if path == "tiny" else path
+        path = path and checkpoints.locate(path)
         described[name] = None if path is None else [str(path), _digits(Path(path))]
     described["embeddings"] = inputs.embeddings
     return described
@@ -135,16 +135,18 @@ def _identity(run: dict[str, Any]) -> dict[str, Any]:
 
 def _begun(path: Path, run: dict[str, Any]) -> bool:
     """Whether this very run has been here, and was killed before it had saved a state."""
-    return _is_ours(path) and _identity(json.loads(path.read_text(encoding="utf-8"))) == _identity(run)
+    before = read_config(path)
+    return before is not None and _identity(before) == _identity(run)
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a ``config.json`` is a run's."""
+def read_config(path: Path) -> dict[str, Any] | None:
+    """What a run's ``config.json`` holds; None where there is none, or it is no run's."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and {"config", "inputs", "versions"} <= content.keys()
+        return None
+    ours = isinstance(content, dict) and {"config", "inputs", "versions"} <= content.keys()
+    return content if ours else None
 
 
 def discard(out: Path) -> None:
@@ -156,7 +158,7 @@ def discard(out: Path) -> None:
         If `out` holds files of these names, but nothing shows that they are a run's.
     """
     found = [name for name in (STATE, MODEL, "log.csv", "val.csv", CONFIG) if (out / name).exists()]
-    if found and STATE not in found and not _is_ours(out / CONFIG):
+    if found and STATE not in found and read_config(out / CONFIG) is None:
         raise InputError(f"{out}: holds {', '.join(found)}, but no run to start over; choose another --out")
     for name in found:
         (out / name).unlink()

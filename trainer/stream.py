@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,6 +167,20 @@ class Source:
         return " or ".join(paths)
 
 
+def check_apart(folders: Sequence[str | Path]) -> None:
+    """Raise :class:`InputError` where datasets share a shard: what one holds out, the other trains on."""
+    known: dict[str, Path] = {}
+    for folder in folders:
+        for line in read_manifest(folder).shards:
+            path = Path(folder) / line.file
+            if line.sha256 in known:
+                raise InputError(
+                    f"{path}: the same samples as {known[line.sha256]}, so some would be trained on and "
+                    "validated on; give each dataset once"
+                )
+            known[line.sha256] = path
+
+
 def _first_shape(paths: Sequence[Path]) -> list[tuple[int, int]]:
     """Image size of a dataset, from its first shard that can be read; the others the stream will report."""
     for path in paths:
@@ -288,11 +302,38 @@ class Batches(Dataset):
         return self.__dict__ | {"_open": OrderedDict()}
 
 
+class _Told(Dataset):
+    """Batches, or what is wrong: raised in a worker, an error would come with that one's traceback."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, number: int) -> Batch | InputError | OSError:
+        try:
+            return self.batches[number]
+        except (InputError, OSError) as error:
+            return error
+
+
+class _Loader(DataLoader):
+    """Raises what :class:`_Told` tells."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        return _delivered(super().__iter__())
+
+
+def _delivered(batches: Iterable[Batch | InputError | OSError]) -> Iterator[Batch]:
+    for batch in batches:
+        if not isinstance(batch, Batch):
+            raise batch
+        yield batch
+
+
 def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> DataLoader:
     """A data loader over batches `start` to `stop`, in order, read ahead by the configured workers."""
     workers = batches.config.stream.workers
-    return DataLoader(
-        batches,
+    return _Loader(
+        _Told(batches),
         sampler=range(start, stop),
         batch_size=None,
         num_workers=workers,
@@ -320,11 +361,13 @@ def collate(items: Sequence[dict]) -> Batch:
 
 
 def validation_batches(source: Source, config: TrainConfig, strict: bool) -> Iterator[Batch]:
-    """The held-out samples, one a batch, not augmented.
+    """The held-out samples, one a batch, not augmented, each object once.
 
-    A sample that cannot be read is reported and left out; with `strict` it is an :class:`InputError`.
+    How training draws its prompts (`wide_boxes`, `clear_clicks`) does not count here. A sample that cannot be
+    read is reported and left out; with `strict` it is an :class:`InputError`.
     """
     plain = augment.Augment(flip=0, rotate90=0)
+    stream = config.stream.model_copy(update={"wide_boxes": 0.0, "clear_clicks": 0.0})
     for path, positions in zip(source.paths, source.held_out, strict=True):
         for found in _held_out(source, path, positions):
             if isinstance(found, InputError):
@@ -332,7 +375,7 @@ def validation_batches(source: Source, config: TrainConfig, strict: bool) -> Ite
                     raise InputError(f"{found} (--strict)") from found
                 log.warning("left out of the validation: %s", found)
                 continue
-            item = prepare(found, config.stream, plain, np.random.default_rng([found.index, 3]))
+            item = prepare(found, stream, plain, np.random.default_rng([found.index, 3]), repeat=False)
             if item is not None:
                 yield collate([item])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -78,5 +79,7 @@ def _fetch(url: str, target: Path) -> None:
                     bar.update(len(block))
     except urllib.error.URLError as error:
         raise Failed(f"{url}: cannot be downloaded ({error.reason})") from error
-    except (TimeoutError, ConnectionError) as error:
+    except (http.client.InvalidURL, ValueError) as error:
+        raise InputError(f"--base-url {url}: no address ({error})") from error
+    except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise Failed(f"{url}: the connection broke off ({error})") from error
