@@ -152,7 +152,9 @@ def report(folder: Path, baseline: str | None) -> None:
     from evaluation.report import PAGE, write_report
     from evaluation.scores import read_scores
 
-    click.echo(write_report(read_scores(folder), folder, baseline=baseline))
+    scores = read_scores(folder)
+    folder = folder if folder.is_dir() else folder.parent
+    click.echo(write_report(scores, folder, baseline=baseline))
     click.echo(f"{folder / PAGE}, figures/; all tables: table.md, table.tex, table.csv, tables/")
 
 

@@ -63,15 +63,20 @@ def _label(name: object) -> str:
 
 def _figures(scores: pd.DataFrame, colours: dict[str, str]) -> Iterator[tuple[str, Figure]]:
     for prompt in dict.fromkeys(scores["prompt"]):
-        rows = scores[scores["prompt"] == prompt]
-        if prompting.is_interactive(prompt):
+        rows, _ = tables.common(scores[scores["prompt"] == prompt])
+        if prompting.is_interactive(prompt) and len(rows):
             yield f"clicks {prompt.replace(':', ' ')}", clicks(rows, colours)
     final, _ = tables.common(tables.last_round(scores))
     for prompt in dict.fromkeys(final["prompt"]):
         rows = final[final["prompt"] == prompt]
         yield f"structures {prompt.replace(':', ' ')}", boxes(rows, colours)
         present = tables.method_names(rows)
-        for first, second in list(combinations(present, 2))[:MOST_PAIRS]:
+        shared = {
+            pair
+            for _, group in rows.groupby("dataset")
+            for pair in combinations(tables.method_names(group), 2)
+        }
+        for first, second in [pair for pair in combinations(present, 2) if pair in shared][:MOST_PAIRS]:
             yield f"scatter {prompt.replace(':', ' ')} {first} {second}", scatter(rows, first, second)
     estimated = final[final["predicted_iou"].notna()]
     if len(estimated):
@@ -92,11 +97,17 @@ def _panels(count: int, width: float = 3.4, height: float = 2.8) -> tuple[Figure
     return figure, flat[:count]
 
 
+def _legend(axes: list[Axes], **where: Any) -> None:
+    """One legend for all panels, on the first: a method may be in some of them alone."""
+    drawn = [axis.get_legend_handles_labels() for axis in axes]
+    lines = {label: line for pair in drawn for line, label in zip(*pair, strict=True)}
+    axes[0].legend(lines.values(), lines.keys(), fontsize=7, **where)
+
+
 def clicks(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
     """Mean DSC against the number of clicks, a panel a dataset, with the 95 % bootstrap band."""
     from matplotlib.ticker import MaxNLocator
 
-    rows, _ = tables.common(rows)
     datasets = list(dict.fromkeys(rows["dataset"]))
     figure, axes = _panels(len(datasets))
     for axis, dataset in zip(axes, datasets, strict=True):
@@ -121,7 +132,7 @@ def clicks(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
         axis.set(title=dataset, xlabel="clicks", ylabel="DSC", ylim=(0, 1.02))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.25)
-    axes[0].legend(fontsize=8, loc="lower right")
+    _legend(axes, loc="lower right")
     return figure
 
 
@@ -189,5 +200,5 @@ def calibration(rows: pd.DataFrame, colours: dict[str, str]) -> Figure:
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
         axis.set(title=f"prompt {prompt}", xlabel="estimated IoU", ylabel="IoU", ylim=(-0.02, 1.02))
         axis.grid(alpha=0.25)
-    axes[0].legend(fontsize=7)
+    _legend(axes)
     return figure

@@ -79,7 +79,7 @@ def _dropped(scores: pd.DataFrame) -> str:
     kept, dropped = tables.common(scores)
     text = ""
     if dropped:
-        text += f" {dropped} rows are left out because not every method has scored their object."
+        text += f" {dropped} objects are left out because not every method has scored them."
     if (kept.groupby(tables.ROW)["unit"].nunique() > 1).any():
         text += " Surface scores are left out where some are in millimetres and others in pixels."
     return text

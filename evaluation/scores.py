@@ -245,8 +245,9 @@ def read_scores(folder: str | Path) -> pd.DataFrame:
             raise InputError(
                 f"{path}: column {name!r} holds something that is no number ({error})"
             ) from error
-    if table["dsc"].isna().any():
-        raise InputError(f"{path}: line {int(table['dsc'].isna().argmax()) + 2} has no dsc; remove it")
+    for name in ("dsc", "iou", "hd95", "surface_dice"):
+        if table[name].isna().any():
+            raise InputError(f"{path}: line {int(table[name].isna().argmax()) + 2} has no {name}; remove it")
     twice = table.duplicated(["dataset", "case", "structure", "instance", "prompt", "method", "round"])
     if twice.any():
         raise InputError(

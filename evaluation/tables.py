@@ -44,12 +44,12 @@ def common(scores: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     Returns
     -------
     rows, dropped
-        The rows kept, and how many were not.
+        The rows kept, and of how many objects there were others.
     """
     methods = scores.groupby(["dataset", "prompt"])["method"].transform("nunique")
     scored = scores.groupby([*OBJECT, "round"])["method"].transform("nunique")
-    kept = scores[scored == methods]
-    return kept, len(scores) - len(kept)
+    every = scored == methods
+    return scores[every], len(scores[~every].drop_duplicates(OBJECT))
 
 
 def summarise(
@@ -130,8 +130,8 @@ def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
 
     ``all`` is the mean over all rows. Only rows count that every method has which has any of them: one that
     answered the easy dataset alone must not gain from it. The interval resamples the patients of each
-    dataset, with all their structures; a dataset of one patient adds nothing to its width and does not count
-    among its patients.
+    dataset, with all their structures; a structure of fewer than :data:`statistics.FEWEST` patients adds
+    nothing to its width, nor do these count among its patients.
 
     Returns
     -------
@@ -160,8 +160,8 @@ def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
                         rows=group["structure"].to_numpy(str),
                     )
                     means += drawn * (len(each[dataset]) / len(each))
-                    count = group[PATIENT].nunique()
-                    patients += count if count > 1 else 0
+                    enough = group.groupby("structure")[PATIENT].transform("nunique") >= statistics.FEWEST
+                    patients += group.loc[enough, PATIENT].nunique()
                 low, high = statistics.interval(means, patients)
                 lines.append(
                     {"prompt": prompt, "modality": modality, "method": method, "rows": len(each)}
@@ -228,7 +228,7 @@ def calibration(scores: pd.DataFrame) -> pd.DataFrame:
     ``within`` is the mean over the rows (dataset x structure) of the correlation inside each; ``pooled``
     that over all objects.
     """
-    rows = last_round(scores)
+    rows, _ = common(last_round(scores))
     rows = rows[rows["predicted_iou"].notna()]
     lines = []
     for (prompt, method), group in rows.groupby(["prompt", "method"], sort=False):

@@ -10,13 +10,14 @@ from PIL import Image
 from scipy import ndimage
 
 from data.console import InputError
+from data.distance import bounds
 from evaluation import methods
 from evaluation.methods import CLASSICAL, Unavailable, grabcut
 from evaluation.methods.classical import Classical
 from evaluation.methods.ellipse import inscribed
 from evaluation.methods.masks import mask_file
 from evaluation.metrics import score
-from evaluation.prompting import SETTINGS, Prompt, make_prompt
+from evaluation.prompting import SETTINGS, Prompt, correct, make_prompt
 from evaluation.run import ask, case_prompts, object_key
 
 
@@ -121,6 +122,34 @@ def test_region_growing_is_divided_along_edges_and_not_along_speckle():
         (found,) = methods.build("region_growing").predict(np.clip(grey, 0, 255).astype(np.uint8), [prompt])
         dsc.append(score(found.mask, mask, None, 1).dsc)
     assert np.mean(dsc) > 0.8
+
+
+@pytest.mark.parametrize("side", [256, 512])
+def test_a_click_that_corrects_the_grown_region_loses_nothing(side):
+    """Such a click lies at the edge, where the grey values around it are half the background's."""
+    ys, xs = np.mgrid[:side, :side] / side
+    mask = (ys - 0.5) ** 2 + (xs - 0.4) ** 2 < 0.03
+    mask |= (abs(ys - 0.5) < 0.06) & (xs > 0.55) & (xs < 0.85)
+    grey = 80 + 50 * mask + np.random.default_rng(0).normal(0, 12, mask.shape)
+    image = np.clip(grey, 0, 255).astype(np.uint8)
+    method = methods.build("region_growing")
+    prompt = make_prompt(mask, ("set", "a", "x", "clicks:5"), 0)
+    dsc = []
+    for _ in range(5):
+        (found,) = method.predict(image, [prompt])
+        dsc.append(score(found.mask, mask, None, 1).dsc)
+        prompt = correct(prompt, found.mask, mask, found.memory)
+    assert min(dsc) > 0.9
+
+
+@pytest.mark.parametrize("factor", [1, 7])
+def test_no_pixel_lies_outside_of_the_box_whatever_the_window(factor):
+    shape = (90 * factor, 110 * factor)
+    box = np.array([31, 22, 64, 57], np.float32) * factor + 3
+    prompt = Prompt(np.zeros((0, 2), np.int16), np.zeros(0, np.int8), box, 0, ("set", "a", "x", "box"))
+    everything = Classical("all", lambda local: np.ones(local.image.shape, bool))
+    (found,) = everything.predict(np.zeros(shape, np.uint8), [prompt])
+    np.testing.assert_array_equal(bounds(found.mask), box)
 
 
 def test_grabcut_does_better_on_small_objects_in_an_enlarged_window():

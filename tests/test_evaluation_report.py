@@ -24,6 +24,28 @@ def test_every_method_stands_in_the_legend_by_its_name(tmp_path):
     assert figures.write_figures(scores, tmp_path)
 
 
+def test_a_method_of_the_second_dataset_alone_stands_in_the_legend():
+    curves = [[0.5, 0.86], [0.9, 0.7]]
+    scores = pd.concat([clicks(curves, "a"), *(clicks(curves, name).assign(dataset="us") for name in "ab")])
+    colours = {"a": "black", "b": "red"}
+    for figure in (figures.clicks(scores, colours), figures.calibration(scores, colours)):
+        shown = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        assert shown == ["a", "b"]
+
+
+def test_methods_that_share_no_object_are_reported_without_figures_of_both(tmp_path):
+    curves = clicks([[0.5, 0.86], [0.9, 0.7]])
+    one, other = curves[curves["case"] == "c0"], curves[curves["case"] == "c1"].assign(method="b")
+    apart = pd.concat([two(prompt="point1", volumes=2), one, other])
+    files = figures.write_figures(apart, tmp_path)
+    assert [path.name for path in files if "clicks" in path.name] == []
+    assert any("scatter" in path.name for path in files)
+    sets = pd.concat([two().query("method == 'a'"), two(dataset="us").query("method == 'b'")])
+    names = [path.name for path in figures.write_figures(sets, tmp_path)]
+    assert not any("scatter" in name for name in names)
+    assert any("structures" in name for name in names)
+
+
 def test_figures_are_replaced_whole_and_those_of_before_go(tmp_path):
     scores = clicks([[0.5, 0.86, 0.91], [0.9, 0.7, 0.7]])
     first = figures.write_figures(scores, tmp_path)

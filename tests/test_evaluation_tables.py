@@ -141,7 +141,7 @@ def test_millimetres_and_pixels_have_no_mean():
 def test_scores_of_which_no_object_is_common_have_empty_tables():
     scores = pd.concat([rows("a").iloc[:9], rows("b").iloc[9:]], ignore_index=True)
     text = write_tables_of(scores, baseline="a")
-    assert "18 rows are left out" in text
+    assert "18 objects are left out" in text
 
 
 def test_methods_stand_in_the_order_of_the_run(tmp_path):
@@ -170,12 +170,24 @@ def test_organs_of_a_patient_are_drawn_together():
     assert four["mean"] == pytest.approx(one["mean"])
 
 
-def test_an_organ_that_few_patients_have_counts_in_the_draws_that_hold_one():
-    rare = rows(structure="tumour", slices=1, volumes=1, dsc=0.4, spread=0)
-    table = tables.by_modality(pd.concat([rows(slices=1, volumes=8, dsc=0.8, spread=0), rare])).iloc[0]
-    assert table["mean"] == pytest.approx(0.6)
-    assert table["low"] == pytest.approx(0.6)
-    assert table["high"] == pytest.approx(0.8)  # of draws without that patient
+@pytest.mark.parametrize("patients", [1, 4])
+def test_an_organ_that_few_patients_have_counts_as_exact(patients):
+    common = rows(slices=1, volumes=8, dsc=0.8)
+    rare = rows(structure="tumour", slices=1, volumes=patients, dsc=0.4)
+    table, alone = (tables.by_modality(part).iloc[0] for part in (pd.concat([common, rare]), common))
+    assert table["mean"] == pytest.approx((common["dsc"].mean() + rare["dsc"].mean()) / 2)
+    for end in ("low", "high"):
+        assert table[end] - table["mean"] == pytest.approx((alone[end] - alone["mean"]) / 2)
+    assert np.isnan(tables.by_modality(rare).iloc[0]["low"])
+
+
+def test_an_organ_of_some_patients_is_centred_on_its_mean_where_a_draw_holds_none():
+    frequent, rare = (
+        rows(slices=1, volumes=30, dsc=0.8, spread=0),
+        rows(structure="tumour", slices=1, volumes=5, dsc=0.4, spread=0),
+    )
+    table = tables.by_modality(pd.concat([frequent, rare])).iloc[0]
+    assert (table["low"], table["high"]) == (pytest.approx(0.6), pytest.approx(0.6))
 
 
 def test_the_star_is_of_the_corrected_test():
@@ -226,6 +238,9 @@ def test_calibration_is_a_rank_correlation():
     assert line["pooled"] == pytest.approx(1.0)
     assert line["within"] == pytest.approx(1.0)
     assert tables.calibration(rows().assign(predicted_iou=np.nan)).empty
+    crashed = pd.concat([rows("a"), rows("b", volumes=4)])  # of objects that both have scored
+    assert tables.calibration(crashed)["n"].tolist() == [12, 12]
+    assert "6 objects are left out" in write_tables_of(crashed)
 
 
 def test_best_is_bold_second_underlined_and_ties_share():
@@ -260,6 +275,7 @@ def test_a_setting_that_a_method_cannot_use_is_a_dash():
         (lambda table: table.assign(dsc="good"), "'dsc'"),
         (lambda table: table.iloc[:0], "no scores"),
         (lambda table: table.assign(dsc=[0.5] * 17 + [None]), "line 19 has no dsc"),
+        (lambda table: table.assign(hd95=[3.0] * 16 + [None, 2.0]), "line 18 has no hd95"),
         (lambda table: pd.concat([table, table.iloc[3:4]]), "line 20 scores what an earlier line"),
     ],
 )

@@ -57,11 +57,7 @@ class Local:
 
     def box_area(self) -> Mask:
         """Pixels in the box; everything without a box."""
-        if self.box is None:
-            return np.ones(self.image.shape, bool)
-        ys, xs = np.ogrid[: self.image.shape[0], : self.image.shape[1]]
-        x0, y0, x1, y1 = self.box
-        return (xs > x0 - 0.5) & (xs < x1 - 0.5) & (ys > y0 - 0.5) & (ys < y1 - 0.5)
+        return np.ones(self.image.shape, bool) if self.box is None else in_box(self.box, self.image.shape)
 
     def discs(self, points: NDArray[np.int64], radius: float) -> Mask:
         """Discs around points; a point without radius is its pixel."""
@@ -153,7 +149,14 @@ def in_window(
     back = Image.fromarray(found.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
     mask = np.zeros(image.shape, bool)
     mask[y0:y1, x0:x1] = np.asarray(back) > 127
-    return mask
+    return mask if prompt.box is None else mask & in_box(prompt.box, image.shape)
+
+
+def in_box(box: NDArray, shape: tuple[int, ...]) -> Mask:
+    """Pixels (H, W) whose centres lie in a box."""
+    ys, xs = np.ogrid[: shape[0], : shape[1]]
+    x0, y0, x1, y1 = box
+    return np.asarray((xs > x0 - 0.5) & (xs < x1 - 0.5) & (ys > y0 - 0.5) & (ys < y1 - 0.5))
 
 
 def window(prompt: Prompt, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
