@@ -179,6 +179,10 @@ def test_an_organ_that_few_patients_have_counts_as_exact(patients):
     for end in ("low", "high"):
         assert table[end] - table["mean"] == pytest.approx((alone[end] - alone["mean"]) / 2)
     assert np.isnan(tables.by_modality(rare).iloc[0]["low"])
+    others = rows(structure="cyst", slices=1, volumes=patients).replace(
+        {"patient": {f"p{k}": f"q{k}" for k in range(patients)}}
+    )
+    assert np.isnan(tables.by_modality(pd.concat([rare, others])).iloc[0]["low"])
 
 
 def test_an_organ_of_some_patients_is_centred_on_its_mean_where_a_draw_holds_none():

@@ -418,7 +418,9 @@ def test_samples_are_not_both_trained_on_and_validated_on(shards, tmp_path):
 def test_parts_that_would_stay_random_and_options_that_say_nothing_are_refused(
     shards, tmp_path, arguments, message
 ):
-    result = CliRunner().invoke(main, ["run", "--shards", shards, "--out", str(tmp_path), *arguments])
+    result = CliRunner().invoke(
+        main, ["run", "--shards", shards, "--steps", "1", "--out", str(tmp_path), *arguments]
+    )
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert not list(tmp_path.glob("*.*"))
