@@ -54,7 +54,9 @@ def main() -> None:
 @click.option("--batch", type=int, help="Images per step.")
 @click.option("--seed", type=int, help="Seed of everything drawn.")
 @click.option("--devices", default="auto", show_default=True, help="How many GPUs, or processes on the CPU.")
-@click.option("--accelerator", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--accelerator", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU where there is one."
+)
 @click.option("--strict", is_flag=True, help="Stop at a bad shard instead of skipping its samples.")
 @click.option("--fresh", is_flag=True, help="Start over where --out holds a run.")
 @click.option("--resume", is_flag=True, help="Insist on going on with a run in --out (it happens by itself).")
