@@ -129,10 +129,10 @@ def load_preset(
     return validate(config, values, source=f"preset {name}")
 
 
-def _read_preset(folder: Path, name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    if name in seen:
-        raise InputError(f"preset {name} extends itself: {' -> '.join((*seen, name))}")
+def _read_preset(folder: Path, name: str, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if path.resolve() in [before.resolve() for before in seen]:
+        raise InputError(f"preset {name} extends itself: {' -> '.join(map(str, (*seen, path)))}")
     if not path.is_file():
         within = [found for found in folder.rglob("*.yaml") if found.stem == name]
         names = [
@@ -150,7 +150,7 @@ def _read_preset(folder: Path, name: str, seen: tuple[str, ...]) -> dict[str, An
     base = str(base)
     if base.endswith((".yaml", ".yml")):
         base = str(path.parent / base)
-    return merge(_read_preset(folder, base, (*seen, name)), values)
+    return merge(_read_preset(folder, base, (*seen, path)), values)
 
 
 def _parse_override(item: str) -> dict[str, Any]:

@@ -65,7 +65,8 @@ class Objects:
     contrast
         float32 (K,), contrast-to-noise ratio against the surrounding ring.
     blur
-        float32 (K,), edge width in pixels, 12 at most: what an object without an edge has.
+        float32 (K,), edge width in pixels; what an object without an edge has is the largest that is measured
+        at the image's size (12 at 256 pixels).
     points
         int16 (K, P, 2), clicks (x, y): the centre, further positives, then hard negatives in the neighbours.
     point_labels

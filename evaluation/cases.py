@@ -31,7 +31,7 @@ from evaluation.slicing import (
     to_grey,
     view_of,
 )
-from evaluation.volume import Unreadable, Volume, with_spacing
+from evaluation.volume import Unreadable, Volume, check_pixels, with_spacing
 
 logger = logging.getLogger(__name__)
 
@@ -312,11 +312,8 @@ def _check_image(volume: Volume, dimensions: int | None) -> None:
         raise Unreadable(f"a 3-D volume ({size}) where a 2-D image is expected")
     if dimensions == 3 and volume.flat:
         raise Unreadable("a 2-D image where a 3-D volume is expected")
-    if sorted(volume.array.shape)[1] < 2:
-        raise Unreadable(f"size {size} is no image")
+    check_pixels(volume)
     finite = np.isfinite(volume.array) if volume.array.dtype.kind == "f" else None
-    if finite is not None and not finite.any():
-        raise Unreadable("holds nothing but NaN or infinite values")
     values = volume.array if finite is None or finite.all() else volume.array[finite]
     if values.min() == values.max():
         raise Unreadable(f"the image is constant (every value is {values.flat[0]:g})")

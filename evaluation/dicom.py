@@ -391,7 +391,7 @@ def read_segments(path: Path, image: Volume) -> dict[int | str, NDArray[np.bool_
     Returns
     -------
     dict
-        Segment number to mask, bool (Z, Y, X), and the same mask under the segment's label.
+        Segment number to mask, bool (Z, Y, X); and by segment label, of all segments that bear it.
 
     Raises
     ------
@@ -412,7 +412,8 @@ def read_segments(path: Path, image: Volume) -> dict[int | str, NDArray[np.bool_
         mask = np.zeros(image.array.shape, bool)
         mask[place[0]] = np.transpose(pixels[..., k], place[1])[place[2]]
         masks[int(number)] = mask
-        masks[str(segmentation.get_segment_description(number).segment_label)] = mask
+        label = str(segmentation.get_segment_description(number).segment_label)
+        masks[label] = masks[label] | mask if label in masks else mask  # several may bear one label
     return masks
 
 

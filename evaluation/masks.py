@@ -15,7 +15,15 @@ from scipy import ndimage
 from data.prompts import depth, tight_box
 from evaluation.layout import Entry, MaskFile
 from evaluation.patterns import fill, group_names, natural
-from evaluation.readers import PICTURE_SUFFIXES, Colours, colour_names, read_volume, suffix_of
+from evaluation.readers import (
+    ARRAY_SUFFIXES,
+    PICTURE_SUFFIXES,
+    VOLUME_SUFFIXES,
+    Colours,
+    colour_names,
+    read_volume,
+    suffix_of,
+)
 from evaluation.schema import COLOUR, Masks
 from evaluation.volume import Unreadable, Volume, same_grid
 
@@ -173,7 +181,11 @@ def _read(
 ) -> Found:
     """Masks in the files: (structure, mask, instance)."""
     path = files[0].path
-    if kind.labels is not None and suffix_of(path) in (".dcm", "") and _is_segmentation(path):
+    if path.is_dir() and len(inside := list(path.iterdir())) == 1:  # as archives lay out a DICOM-SEG
+        path = inside[0]
+    if _is_segmentation(path):
+        if kind.labels is None:
+            raise Unreadable("is a DICOM-SEG; say with labels which of its segments are which structures")
         yield from _segments(kind, path, image, structures)
         return
     if suffix_of(path) == ".xml":
@@ -230,7 +242,8 @@ def _colours(kind: Masks) -> Colours:
 def _is_segmentation(path: Path) -> bool:
     from evaluation.dicom import is_segmentation
 
-    return is_segmentation(path)
+    others = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES, *ARRAY_SUFFIXES, ".xml")
+    return path.is_file() and suffix_of(path) not in others and is_segmentation(path)
 
 
 def _threshold(kind: Masks, path: Path) -> float:
@@ -250,7 +263,9 @@ def _stack(files: list[MaskFile], image: Volume, kind: Masks) -> Volume:
     pictures: dict[int, NDArray] = {}
     for position, file in zip(by_name, ordered, strict=True):
         try:
-            picture = read_volume(file.path, mask=True, colours=_colours(kind)).array
+            picture = read_volume(
+                file.path, key=kind.key, axes=kind.axes, mask=True, colours=_colours(kind)
+            ).array
         except Unreadable as error:
             raise Unreadable(f"{file.path.name} {error}") from error
         if picture.shape[0] != 1 or picture.shape[1:] != image.array.shape[1:]:

@@ -44,8 +44,8 @@ def check_nifti(path: Path) -> NDArray[np.int64] | None:
             else:
                 content = header + handle.read()
                 length = len(content)
-                count = (min(length, expected) - offset) // dtype.itemsize
-                bad = np.flatnonzero(~np.isfinite(np.frombuffer(content, dtype, max(0, count), offset)))
+                count = (expected - offset) // dtype.itemsize if length >= expected else 0
+                bad = np.flatnonzero(~np.isfinite(np.frombuffer(content, dtype, count, offset * (count > 0))))
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(f"truncated or damaged gzip file ({error})") from error
     if length < expected:
@@ -81,18 +81,18 @@ def nifti_layout(header: bytes) -> tuple[int, np.dtype | None, int]:
         if size == 348 and len(header) >= 348:
             dim = np.frombuffer(header[40:56], order + "i2")
             kind, bits = np.frombuffer(header[70:74], order + "i2")
-            offset = int(np.frombuffer(header[108:112], order + "f4")[0])
+            offset = np.frombuffer(header[108:112], order + "f4")[0]
         elif size == 540 and len(header) >= 540:
             dim = np.frombuffer(header[16:80], order + "i8")
             kind, bits = np.frombuffer(header[12:16], order + "i2")
-            offset = int(np.frombuffer(header[168:176], order + "i8")[0])
+            offset = np.frombuffer(header[168:176], order + "i8")[0]
         else:
             continue
-        if not 1 <= dim[0] <= 7:
+        if not (1 <= dim[0] <= 7 and 0 <= offset < np.inf):
             break
         voxels = int(np.prod(dim[1 : int(dim[0]) + 1].astype(float)))
         dtype = {16: np.dtype(order + "f4"), 64: np.dtype(order + "f8")}.get(int(kind))
-        return offset + voxels * int(bits) // 8, dtype, offset
+        return int(offset) + voxels * int(bits) // 8, dtype, int(offset)
     raise Unreadable("not a NIfTI file: its header is damaged")
 
 

@@ -149,7 +149,7 @@ def _check_group(pattern: str, group: str) -> None:
             f"pattern {pattern!r}: {{{group}}} needs a name, as in {{patient}} or {{patient:[0-9]+}}"
         )
     try:
-        re.compile(expression)
+        re.compile(f"(?P<{name or 'x'}>{expression})")  # as it is used: no flags, no reference to itself
     except re.error as error:
         raise ValueError(
             f"pattern {pattern!r}: {expression!r} is not a regular expression ({error})"

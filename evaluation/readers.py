@@ -264,7 +264,7 @@ def _read_tiff(path: Path, mask: bool) -> tuple[NDArray, str]:
     """A TIFF's first series and its axes, as the file itself names them; pages are slices.
 
     Of an image the grey values as they are shown (0 may be white, or numbers stand for a palette's colours),
-    of a mask the numbers.
+    of a mask the numbers, but of one in black and white what is white.
     """
     import tifffile
 
@@ -272,7 +272,12 @@ def _read_tiff(path: Path, mask: bool) -> tuple[NDArray, str]:
         series, page = file.series[0], file.pages.first
         names = {"S": "c", "C": "t", "T": "t", "Y": "y", "X": "x"}
         array, axes = series.asarray(), "".join(names.get(axis, "z") for axis in series.axes)
-        if mask or array.dtype.kind not in "bu":
+        if page.photometric == tifffile.PHOTOMETRIC.SEPARATED and not mask:
+            if len(file.pages) > 1:
+                raise ValueError("several pages of inks (CMYK)")
+            return _read_pixels(path, mask), "yxc"
+        bilevel = page.bitspersample == 1  # what is drawn in black and white, and no number
+        if (mask and not bilevel) or array.dtype.kind not in "bu":
             return array, axes
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
             array = (2**page.bitspersample - 1 - array.astype(np.int64)).astype(array.dtype)
@@ -338,7 +343,9 @@ def _read_array(path: Path, key: str | None) -> NDArray:
 def _read_npz(path: Path, key: str | None) -> NDArray:
     try:
         content = np.load(path, allow_pickle=False)
-        return content if isinstance(content, np.ndarray) else content[_chosen(list(content.keys()), key)]
+        if isinstance(content, np.ndarray):
+            return content
+        return np.asarray(content[_chosen(list(content.keys()), key)])  # a text file comes as bytes
     except Unreadable:
         raise
     except Exception as error:  # zip, zlib and header errors have no common base

@@ -151,7 +151,11 @@ class Masks(Array):
 class Source(Config):
     """One arrangement of files."""
 
-    folder: Annotated[list[str], pydantic.BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+    folder: Annotated[
+        list[str],
+        pydantic.BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
+        pydantic.Field(min_length=1),
+    ]
     """Folder(s) under the data root, the first that holds images counts; leading parts may be missing."""
     image: Pattern
     """Pattern of the images: a file, or the folder of a DICOM series."""

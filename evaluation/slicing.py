@@ -178,7 +178,8 @@ def grey_levels(volume: Volume, modality: Modality, intensity: Intensity) -> tup
     values = values[values != 0]
     low, high = np.percentile(values, intensity.percentiles or (0.5, 99.5)) if values.size else (0.0, 0.0)
     if high <= low:
-        low, high = float(np.nanmin(volume.array)), float(np.nanmax(volume.array))
+        finite = volume.array[np.isfinite(volume.array)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     return float(low), float(high)
 
 

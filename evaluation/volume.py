@@ -72,6 +72,14 @@ def radiological(volume: Volume, array: NDArray) -> tuple[NDArray, tuple[int, in
     return np.transpose(array, order)[tuple(flips)], (order[0], order[1], order[2])
 
 
+def check_pixels(volume: Volume) -> None:
+    """Raise :class:`Unreadable` where a volume has no slice of two rows and columns, or no finite value."""
+    if sorted(volume.array.shape)[1] < 2:
+        raise Unreadable(f"size {' x '.join(map(str, volume.array.shape))} is no image")
+    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).any():
+        raise Unreadable("holds nothing but NaN or infinite values")
+
+
 def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
     """What differs between an image's and a mask's grid, None if nothing does.
 
@@ -88,9 +96,11 @@ def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
             f"the {which[0]} does not say how it lies in the patient, the {which[1]} does; if their voxels "
             "correspond as they are stored, say geometry: size"
         )
-    own, other = image.spacing, mask.spacing
-    if own is not None and other is not None and not np.allclose(own, other, rtol=0.01):
-        return f"spacing {_mm(other)} differs from the image's {_mm(own)}"
+    if image.spacing is not None and mask.spacing is not None:
+        first = 1 if image.flat or mask.flat else 0  # what is flat has no distance between slices
+        own, other = image.spacing[first:], mask.spacing[first:]
+        if not np.allclose(own, other, rtol=0.01):
+            return f"spacing {_mm(other)} differs from the image's {_mm(own)}"
     if image.direction is not None and mask.direction is not None:
         if not np.allclose(image.direction, mask.direction, atol=0.01):
             return "orientation (direction cosines) differs from the image's"

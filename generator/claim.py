@@ -35,8 +35,8 @@ def claimed(folder: Path, plan: Manifest) -> Iterator[dict[str, ShardInfo]]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; --out must name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, "synthfm-generate"):
             try:
                 known = _compare(folder, plan)

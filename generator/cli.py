@@ -124,7 +124,9 @@ def verify(folder: Path) -> None:
                 problems += 1
                 bar.write(problem, file=sys.stdout)
     if problems:
-        raise Failed(f"{folder}: {problems} of {total} shards are damaged, or their manifest is")
+        raise Failed(
+            f"{folder}: {problems} problem{'s' * (problems > 1)} in {total} shards and their manifest"
+        )
     click.echo(f"{folder}: {total} shards, no damage")
 
 
@@ -133,8 +135,11 @@ def verify(folder: Path) -> None:
 @click.option("--out", type=IMAGE, help="Also draw the histograms into this PNG file.")
 def stats(folder: Path, out: Path | None) -> None:
     """Histograms of area, contrast, edge width and objects; shares of families and modalities."""
+    from generator.drawing import check_png
     from generator.stats import draw_page, measure, text_page, warnings
 
+    if out is not None:
+        check_png(out)
     measured = measure(folder)
     click.echo(text_page(measured))
     for warning in warnings(measured):

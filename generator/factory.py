@@ -138,9 +138,8 @@ def generate(
         shards=(),
     )
     out = Path(folder).absolute()
-    with claimed(out, plan) as known:
+    with _backend(jobs, backend, scheduler) as run, claimed(out, plan) as known:
         tasks = _tasks(out, config, plan, known)
-        run = _backend(jobs, backend, scheduler)
         shards = _fill(out, tasks, run, progress)
         write_manifest(out, dataclasses.replace(plan, shards=tuple(shards)))
         (out / UNFINISHED).unlink()
@@ -194,16 +193,17 @@ def _tasks(
     ]
 
 
+@contextlib.contextmanager
 def _backend(
     jobs: int, backend: str, scheduler: str | None
-) -> Callable[[list[Task]], list[ShardInfo | None]]:
+) -> Iterator[Callable[[list[Task]], list[ShardInfo | None]]]:
     """A function that runs the tasks on this machine's processes or on a Dask cluster."""
     settings: dict[str, Any] = {"backend": backend}
     if backend == "dask":
         settings.update(client=_dask_client(str(scheduler)))
     else:
         # One thread a worker: the processes fill the cores, and sums come out the same whatever their number.
-        settings.update(n_jobs=jobs, inner_max_num_threads=1, idle_worker_timeout=20)
+        settings.update(inner_max_num_threads=1, idle_worker_timeout=20)
 
     def run(tasks: list[Task]) -> list[ShardInfo | None]:
         # Worker processes inherit this mask: a Ctrl-C reaches them too, but it is the parent that stops them.
@@ -211,14 +211,16 @@ def _backend(
         resource_tracker.ensure_running()
         loky_resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # again: starting the trackers may lift it
-        try:
-            with joblib.parallel_config(**settings):
-                return joblib.Parallel(batch_size=1)(joblib.delayed(fill_shard)(task) for task in tasks)
-        finally:
-            if "client" in settings:
-                settings["client"].close()
+        if backend == "loky":
+            settings["n_jobs"] = min(joblib.cpu_count() if jobs == -1 else jobs, len(tasks))
+        with joblib.parallel_config(**settings):
+            return joblib.Parallel(batch_size=1)(joblib.delayed(fill_shard)(task) for task in tasks)
 
-    return run
+    try:
+        yield run
+    finally:
+        if "client" in settings:
+            settings["client"].close()
 
 
 def _dask_client(scheduler: str) -> Any:
@@ -231,7 +233,7 @@ def _dask_client(scheduler: str) -> Any:
         # An address that cannot be one is told here: a client that has it complains again at its end.
         parse_host_port(parse_address(resolve_address(scheduler))[1])
         return distributed.Client(scheduler, timeout=5, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each protocol has its own
         raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there") from error
 
 
@@ -253,12 +255,15 @@ def _fill(
     def whole() -> int:
         return sum(task.path.exists() for task in tasks)
 
+    lost = "the Dask cluster failed ({}); {} of {} shards are whole: run the same command to go on"
     try:
         with _handling(stop), ThreadPoolExecutor(1) as thread:
             future = thread.submit(run, tasks)
             _watch(future, ticks, there, tasks[-1].first_index + tasks[-1].count, progress)
             shards = future.result()
     except OSError as error:
+        if isinstance(error, TimeoutError):  # joblib's, which has waited for a worker
+            raise Failed(lost.format(error, whole(), len(tasks))) from error
         if error.strerror is None:
             raise
         raise InputError(
@@ -270,6 +275,10 @@ def _fill(
             f"a worker process was killed (out of memory?); {whole()} of {len(tasks)} shards are whole: run "
             "the same command to go on, perhaps with fewer --jobs"
         ) from error
+    except Exception as error:
+        if not type(error).__module__.startswith("distributed"):
+            raise
+        raise Failed(lost.format(error, whole(), len(tasks))) from error
     finally:
         ticks.unlink(missing_ok=True)
     if stops:
@@ -317,8 +326,11 @@ def fill_shard(task: Task) -> ShardInfo | None:
     Raises
     ------
     InputError
-        If the shard is there but damaged or another dataset's.
+        If the shard is there but damaged or another dataset's, or this machine's version is another.
     """
+    own = importlib.metadata.version("synthfm")
+    if own != task.package_version:
+        raise InputError(f"a worker has version {own} of synthfm, not {task.package_version}")
     config = json.dumps(task.config.model_dump(mode="json"), sort_keys=True)
     if task.path.exists():
         return _describe_existing(task, config)

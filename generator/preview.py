@@ -192,11 +192,8 @@ def _draw_prompts(panel: Image.Image, item: Shown) -> None:
     panel.paste(Image.new("RGB", panel.size, tuple(palette()[objects.label[row]])), mask=large)
     draw = ImageDraw.Draw(panel)
     # A box's edges are between pixels, whose centres are whole numbers: x0 = 0 is the frame's left edge.
-    draw.rectangle(
-        [float(value) * scale - (place > 1) for place, value in enumerate(objects.box[row])],
-        outline=TIGHT,
-        width=SMOOTH,
-    )
+    x0, y0, x1, y1 = (float(value) * scale for value in objects.box[row])
+    draw.rectangle([x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)], outline=TIGHT, width=SMOOTH)
     dashed(draw, [float(value) * scale for value in objects.box_loose[row]], LOOSE, SMOOTH, 5 * SMOOTH)
     radius = SMOOTH * float(np.clip(0.05 * scale / SMOOTH * np.sqrt(objects.area[row]), 1.8, 3.4))
     for (x, y), kind in zip(objects.points[row], objects.point_labels[row], strict=True):

@@ -175,6 +175,9 @@ def test_a_preset_extends_a_file_beside_it(tmp_path, monkeypatch):
     (tmp_path / "own" / "base.yaml").write_text(f"extends: {tmp_path / 'own' / 'child.yaml'}\n")
     with pytest.raises(InputError, match="extends itself"):
         load_preset(Two, tmp_path, str(tmp_path / "own" / "child.yaml"))
+    (tmp_path / "own" / "base.yaml").write_text("extends: ../own/base.yaml\n")
+    with pytest.raises(InputError, match="extends itself"):
+        load_preset(Two, tmp_path, "own/base.yaml")
 
 
 def test_a_wrong_value_is_not_shown_at_any_length():

@@ -165,6 +165,15 @@ def test_an_own_volume_is_shown_slice_by_slice(client, tmp_path):
     assert reply["mm2"] == pytest.approx(reply["pixels"])
 
 
+def test_a_volume_of_one_coronal_slice_is_shown_and_one_without_values_named(client, tmp_path):
+    image = np.random.default_rng(0).integers(0, 200, (40, 1, 50)).astype(np.int16)
+    opened = send(client, write_itk(tmp_path / "coronal.nii.gz", image))
+    first = post(client, "/api/show", image=opened["image"])
+    assert (first["slices"], first["width"], first["height"]) == (1, 50, 40)
+    np.save(tmp_path / "nothing.npy", np.full((30, 40), np.nan))
+    assert "nothing but NaN" in str(send(client, tmp_path / "nothing.npy", code=400))
+
+
 def test_hounsfield_units_open_in_the_window_of_soft_tissue(client, tmp_path):
     values = np.linspace(-1000, 900, 5 * 20 * 30).reshape(5, 20, 30).astype(np.int16)
     opened = send(client, write_itk(tmp_path / "ct.mha", values))

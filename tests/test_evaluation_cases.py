@@ -347,3 +347,51 @@ def test_the_order_is_the_same_every_time(tmp_path: Path) -> None:
         "patient101/frame01",
         "patient101/frame14",
     ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "named"), [("m.dcm", "m.dcm"), ("1.2.840.99", "1.2.840.99"), ("m/1-1.dcm", "m"), ("m", "m")]
+)
+def test_a_dicom_seg_is_known_by_what_it_holds(stored: str, named: str, tmp_path: Path) -> None:
+    image = picture_of(LABEL, np.random.default_rng(3))
+    series = write_dicom_series(tmp_path / "a", image + 1024, intercept=-1024.0)
+    write_dicom_seg(tmp_path / stored, series, {"liver": LABEL == 1, "spleen": LABEL == 2})
+    wanted = source("{id:a}", {"file": named, "labels": {"liver": "liver"}}, modality="CT")
+    cases, failures = split(iter_cases(wanted, tmp_path))
+    assert not failures
+    assert {item.structure for case in cases for item in case.objects} == {"liver"}
+    wanted = source("{id:a}", {"file": named, "structure": "liver"}, modality="CT")
+    cases, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert (cases, failure.reason[:16]) == ([], "is a DICOM-SEG; ")
+
+
+def test_a_folder_that_is_a_series_of_labels_is_read(tmp_path: Path) -> None:
+    write_dicom_series(tmp_path / "a", picture_of(LABEL, np.random.default_rng(3)) + 1024, intercept=-1024.0)
+    write_dicom_series(tmp_path / "m", LABEL.astype(np.int16))
+    wanted = source("{id:a}", {"file": "m", "labels": {"liver": 1}}, modality="CT", geometry="size")
+    cases, failures = split(iter_cases(wanted, tmp_path))
+    assert cases
+    assert not failures
+
+
+def test_slices_of_a_mask_in_arrays_are_chosen_by_name(tmp_path: Path) -> None:
+    write_itk(tmp_path / "a.nii.gz", picture_of(LABEL, np.random.default_rng(3)))
+    (tmp_path / "m").mkdir()
+    for k, layer in enumerate(LABEL):
+        np.savez(tmp_path / "m" / f"{k}.npz", mask=layer.T == 1, other=layer)
+    masks = {"file": "m/{k}.npz", "structure": "liver", "per_slice": True, "key": "mask", "axes": "xy"}
+    cases, failures = split(iter_cases(source("{id:a}.nii.gz", masks, modality="CT"), tmp_path))
+    assert not failures
+    assert all((item.mask == (LABEL[case.slice] == 1)).all() for case in cases for item in case.objects)
+
+
+def test_an_infinite_voxel_costs_its_slice_alone(tmp_path: Path) -> None:
+    image = (LABEL > 0).astype(np.float32)
+    image[5, 0, 0] = np.inf
+    write_itk(tmp_path / "a.nii.gz", image)
+    write_itk(tmp_path / "a_m.nii.gz", LABEL)
+    wanted = source("{id:a}.nii.gz", {"file": "{id}_m.nii.gz", "structure": "liver"}, modality="MR")
+    cases, failures = split(iter_cases(wanted, tmp_path))
+    assert [case.slice for case in cases] == [4, 6]
+    assert len(failures) == 1
+    assert all(set(np.unique(case.image)) == {0, 255} for case in cases)

@@ -414,3 +414,16 @@ def test_a_truncated_slice_of_a_series_is_named(tmp_path: Path, part: float) -> 
     cut_short(paths[2], part)
     with pytest.raises(Unreadable, match="i0002"):
         read_volume(tmp_path / "s")
+
+
+def test_segments_of_one_label_are_one_structure(tmp_path: Path) -> None:
+    label = blocks((4, 20, 24), [1, 2])
+    series = write_dicom_series(tmp_path / "s", picture_of(label, np.random.default_rng(0)))
+    path = write_dicom_seg(tmp_path / "m.dcm", series, {"a": label == 1, "b": label == 2})
+    file = pydicom.dcmread(path)
+    for item in file.SegmentSequence:
+        item.SegmentLabel = "lesion"
+    file.save_as(path)
+    found = read_segments(path, read_volume(tmp_path / "s"))
+    np.testing.assert_array_equal(found["lesion"], label > 0)
+    np.testing.assert_array_equal(found[1], label == 1)

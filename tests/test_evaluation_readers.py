@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -82,8 +83,44 @@ def test_a_tiff_is_grey_as_it_is_shown(tmp_path: Path) -> None:
 def test_cmyk_is_no_red_green_blue_and_alpha(tmp_path: Path) -> None:
     from PIL import Image
 
-    Image.new("CMYK", (8, 8), (0, 0, 0, 55)).save(tmp_path / "c.jpg")
-    assert np.abs(read_volume(tmp_path / "c.jpg").array.astype(int) - 200).max() <= 2
+    for name in ("c.jpg", "c.tif"):
+        Image.new("CMYK", (8, 8), (0, 0, 0, 55)).save(tmp_path / name)
+        assert np.abs(read_volume(tmp_path / name).array.astype(int) - 200).max() <= 2
+
+
+def test_a_mask_in_black_and_white_is_what_is_white(tmp_path: Path) -> None:
+    mask = np.zeros((9, 16), bool)
+    mask[2:5, 3:9] = True
+    for photometric, stored in (("minisblack", mask), ("miniswhite", ~mask)):
+        tifffile.imwrite(tmp_path / "m.tif", stored, photometric=photometric)
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "m.tif")), mask)
+        np.testing.assert_array_equal(read_volume(tmp_path / "m.tif", mask=True).array[0] > 0, mask)
+
+
+@pytest.mark.parametrize("offset", [np.nan, -4.0, np.inf, 1e6])
+def test_a_nifti_header_whose_voxels_begin_nowhere_is_damaged(tmp_path: Path, offset: float) -> None:
+    path = write_itk(tmp_path / "v.nii", ARRAY.astype(np.float32))
+    content = bytearray(path.read_bytes())
+    content[108:112] = np.float32(offset).tobytes()
+    for length in (348, len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(Unreadable, match=r"damaged|truncated"):
+            read_volume(path)
+
+
+def test_an_array_of_text_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.npz", "w") as archive:
+        archive.writestr("notes.txt", "hello")
+    with pytest.raises(Unreadable):
+        read_volume(tmp_path / "t.npz")
+
+
+def test_what_is_flat_has_no_distance_between_slices(tmp_path: Path) -> None:
+    flat = read_volume(write_itk(tmp_path / "i.nii.gz", ARRAY[0], (0.5, 0.5)))
+    one = read_volume(write_itk(tmp_path / "m.nii.gz", ARRAY[:1], (0.5, 0.5, 5.0)))
+    other = read_volume(write_itk(tmp_path / "o.nii.gz", ARRAY[:1], (0.5, 0.6, 5.0)))
+    assert "spacing" not in (same_grid(flat, one, strict=True) or "")
+    assert "spacing" in (same_grid(flat, other, strict=True) or "")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_verify_is_silent_on_a_good_folder_and_fails_on_a_damaged_one(dataset, t
     bad = invoke("verify", tmp_path)
     assert bad.exit_code == 1
     assert "shard-00001.h5: truncated" in bad.stdout
-    assert "1 of 2 shards are damaged, or their manifest is" in told(bad)
+    assert "1 problem in 2 shards and their manifest" in told(bad)
     shard.unlink()
     assert invoke("verify", tmp_path).exit_code == 1
 

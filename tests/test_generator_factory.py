@@ -7,16 +7,19 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+import joblib
 import psutil
 import pytest
 
@@ -195,8 +198,8 @@ def test_a_worker_that_finds_no_scene_can_be_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(scene, "lay_out", lambda *_: (SimpleNamespace(objects=0), None))
     (tmp_path / "progress").touch()
     task = Task(
-        path=tmp_path / "shard-00000.h5", progress=tmp_path / "progress", package_version="1", root_seed=0,
-        config=CONFIG, first_index=0, count=4,
+        path=tmp_path / "shard-00000.h5", progress=tmp_path / "progress", root_seed=0,
+        package_version=version("synthfm"), config=CONFIG, first_index=0, count=4,
     )  # fmt: skip
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(fill_shard, task)
@@ -390,3 +393,33 @@ def test_arguments_out_of_range_are_named_and_leave_nothing(tmp_path, changes, m
     with pytest.raises(InputError, match=message):
         make(tmp_path / "data", **changes)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_that_does_not_answer_leaves_a_finished_folder_finished(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "data")
+    before = sorted(path.name for path in (tmp_path / "data").iterdir())
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        make(tmp_path / "data", backend="dask", scheduler="nonsense")
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == before
+
+
+def test_a_worker_of_another_version_makes_nothing(tmp_path):
+    (tmp_path / "progress").touch()
+    task = Task(
+        path=tmp_path / "shard-00000.h5", progress=tmp_path / "progress", root_seed=0,
+        package_version="0.0.1", config=CONFIG, first_index=0, count=4,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"a worker has version .* of synthfm, not 0\.0\.1"):
+        fill_shard(task)
+    assert not task.path.exists()
+
+
+def test_no_more_processes_are_started_than_there_are_shards(whole, tmp_path, monkeypatch):
+    asked = []
+    parallel = joblib.parallel_config
+    monkeypatch.setattr(
+        joblib, "parallel_config", lambda **keys: asked.append(keys["n_jobs"]) or parallel(**keys)
+    )
+    shutil.copytree(whole, tmp_path / "data")
+    make(tmp_path / "data", jobs=-1 if joblib.cpu_count() > 20 else 40)
+    assert asked == [-(-NUM // SHARD_SIZE)]

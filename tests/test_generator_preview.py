@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shard_data import random_samples, write_shard
+from shard_data import random_sample, random_samples, write_shard
 
 from data.console import InputError
 from data.folder import Manifest, describe_shard, read_manifest, write_manifest
@@ -44,6 +44,13 @@ def test_filters_keep_what_they_name(folder, tmp_path):
     assert len(preview._matching(folder, 2, "family0", None)) == 2
     with pytest.raises(InputError, match=r"no sample with family 'nix'; there are families family0, family1"):
         preview.contact_sheet(folder, tmp_path / "a.png", family="nix")
+
+
+def test_a_thin_object_in_a_large_image_is_drawn():
+    """Its box is narrower than a pixel of the picture."""
+    sample = random_sample(np.random.default_rng(0), 0, (1400, 1400))
+    sample.objects.box[0] = [5, 5, 6, 1200]
+    assert len(preview._panels(preview.Shown(sample, 0))) == 3
 
 
 def test_the_prompts_are_drawn_where_the_table_says(folder):

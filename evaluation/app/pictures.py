@@ -24,7 +24,7 @@ from evaluation.readers import (
 )
 from evaluation.schema import Descriptor, Intensity, Modality
 from evaluation.slicing import grey_levels, to_grey, view_of
-from evaluation.volume import Unreadable, Volume
+from evaluation.volume import Unreadable, Volume, check_pixels
 
 HOUNSFIELD = -500.0
 """An image with values below this is taken for CT: air is at -1000, and no other modality goes there."""
@@ -129,8 +129,7 @@ def read_frame(path: Path, title: str, frame: int) -> Volume:
     """A file's volume, of a 4-D one the frame of that number; what cannot be read is an InputError."""
     with named(title):
         volume = read_volume(path, frame=frame)
-        if min(volume.array.shape[1:]) < 2:
-            raise Unreadable("is no image: a side of one pixel")
+        check_pixels(volume)
         return volume
 
 

@@ -202,7 +202,8 @@ function table() {
 
 async function saveMask(method) {
   const title = [...$("cases").options].find(item => item.value === state.shown.image)?.text || "image";
-  const place = state.shown.slices > 1 ? `_${state.shown.plane}${state.shown.slice}` : "";
+  const frame = state.shown.frames > 1 ? `_frame${state.shown.frame}` : "";
+  const place = frame + (state.shown.slices > 1 ? `_${state.shown.plane}${state.shown.slice}` : "");
   const blob = await (await api("/api/mask.png", question(method))).blob();
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
@@ -338,14 +339,14 @@ canvas.addEventListener("wheel", event => {
 
 function step(by) {
   const to = Number($("slice").value) + by;
-  if (wanted || to < 0 || to >= state.shown.slices) return;
+  if (!state.shown || wanted || to < 0 || to >= state.shown.slices) return;
   $("slice").value = to;
   goTo({slice: to});
 }
 
 document.addEventListener("keydown", event => {
-  if (event.key === "Escape") change([]);
-  else if (event.key === "z" && (event.ctrlKey || event.metaKey) && event.target.type !== "number") { event.preventDefault(); undo(); }
+  if (event.key === "Escape") { state.drag = null; change([]); }
+  else if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && event.target.type !== "number") { event.preventDefault(); undo(); }
   else if (event.target === canvas && (event.key === "ArrowUp" || event.key === "ArrowDown")) { event.preventDefault(); step(event.key === "ArrowUp" ? 1 : -1); }
 });
 
@@ -368,7 +369,7 @@ $("windows").replaceChildren(...Object.entries(WINDOWS).map(([name, levels]) => 
   return button;
 }));
 $("open").addEventListener("click", () => $("files").click());
-$("files").addEventListener("change", () => { send([...$("files").files]); });
+$("files").addEventListener("change", () => { send([...$("files").files]); $("files").value = ""; });
 document.addEventListener("dragover", event => { event.preventDefault(); $("stage").classList.add("drop"); });
 document.addEventListener("dragleave", () => $("stage").classList.remove("drop"));
 document.addEventListener("drop", event => { event.preventDefault(); $("stage").classList.remove("drop"); drop(event.dataTransfer); });
