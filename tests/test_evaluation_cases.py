@@ -388,9 +388,9 @@ def test_slices_of_a_mask_in_arrays_are_chosen_by_name(tmp_path: Path) -> None:
 def test_an_infinite_voxel_costs_its_slice_alone(tmp_path: Path) -> None:
     image = (LABEL > 0).astype(np.float32)
     image[5, 0, 0] = np.inf
-    write_itk(tmp_path / "a.nii.gz", image)
-    write_itk(tmp_path / "a_m.nii.gz", LABEL)
-    wanted = source("{id:a}.nii.gz", {"file": "{id}_m.nii.gz", "structure": "liver"}, modality="MR")
+    np.save(tmp_path / "a.npy", image)
+    np.save(tmp_path / "a_m.npy", LABEL)
+    wanted = source("{id:a}.npy", {"file": "{id}_m.npy", "structure": "liver"}, modality="MR")
     cases, failures = split(iter_cases(wanted, tmp_path))
     assert [case.slice for case in cases] == [4, 6]
     assert len(failures) == 1
