@@ -226,7 +226,12 @@ def _open_picture(path: Path, axes: str | None, mask: bool) -> tuple[NDArray, st
     own = None
     try:
         if suffix_of(path) in (".tif", ".tiff"):
-            array, own = _read_tiff(path, mask)
+            try:
+                array, own = _read_tiff(path, mask)
+            except ValueError as error:
+                if "imagecodecs" not in str(error):
+                    raise
+                array, own = _read_packed_tiff(path, mask)
         else:
             array = _read_pixels(path, mask)
     except Exception as error:  # imageio's plugins and tifffile raise what they like
@@ -285,6 +290,21 @@ def _read_tiff(path: Path, mask: bool) -> tuple[NDArray, str]:
             array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)
             axes += "c"
         return array, axes
+
+
+def _read_packed_tiff(path: Path, mask: bool) -> tuple[NDArray, str]:
+    """A TIFF of a compression that tifffile leaves to a further package (LZW is one), as Pillow reads it."""
+    from PIL import Image, ImageSequence
+
+    with Image.open(path) as picture:
+        coloured = ("CMYK",) if mask else ("CMYK", "P")
+        pages = [
+            np.asarray(page.convert("RGB") if page.mode in coloured else page)
+            for page in ImageSequence.Iterator(picture)
+        ]
+    array = np.stack(pages)
+    axes = "zyxc"[: array.ndim]
+    return (array, axes) if len(pages) > 1 else (array[0], axes[1:])
 
 
 def grey(array: NDArray, mask: bool, colours: Colours = "any") -> NDArray:

@@ -88,6 +88,16 @@ def test_cmyk_is_no_red_green_blue_and_alpha(tmp_path: Path) -> None:
         assert np.abs(read_volume(tmp_path / name).array.astype(int) - 200).max() <= 2
 
 
+@pytest.mark.parametrize("pages", [1, 3])
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGB"])
+def test_a_tiff_may_be_packed_as_most_programs_do(tmp_path: Path, mode: str, pages: int) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, (pages, 9, 16)).astype(np.uint8)
+    values = drawn.astype(np.uint16) * 200 if mode == "I;16" else drawn
+    shown = [Image.fromarray(np.repeat(p[..., None], 3, -1) if mode == "RGB" else p) for p in values]
+    shown[0].save(tmp_path / "t.tif", compression="tiff_lzw", save_all=True, append_images=shown[1:])
+    np.testing.assert_array_equal(read_volume(tmp_path / "t.tif").array, values)
+
+
 def test_a_mask_in_black_and_white_is_what_is_white(tmp_path: Path) -> None:
     mask = np.zeros((9, 16), bool)
     mask[2:5, 3:9] = True
