@@ -181,7 +181,8 @@ def _read(
 ) -> Found:
     """Masks in the files: (structure, mask, instance)."""
     path = files[0].path
-    if path.is_dir() and len(inside := list(path.iterdir())) == 1:  # as archives lay out a DICOM-SEG
+    inside = list(path.iterdir()) if path.is_dir() else []
+    if len(inside) == 1 and _is_segmentation(inside[0]):  # as archives lay out a DICOM-SEG
         path = inside[0]
     if _is_segmentation(path):
         if kind.labels is None:

@@ -330,10 +330,18 @@ def test_run_uses_the_cache_and_never_the_encoder(checkpoint, shards, tmp_path, 
         (["--train-encoder", "--resume"], "no run to resume"),
         (["--resume", "--fresh"], "not both: one keeps the run"),
         (["--model", "vit_x"], "model"),
+        (["--checkpoint", "tiny", "--freeze", "decoder"], "a decoder that is drawn afresh has to learn"),
+        (["--freeze", "prompt_encoder"], "a frozen prompt_encoder needs its weights"),
+        (["--train-encoder", "--decoder", "pretrained"], "there are no weights to keep"),
+        (["--init-from", "tiny", "--decoder", "scratch"], "--init-from goes on from all weights"),
+        (["--init-from", ""], "--init-from is given, but empty"),
+        (["--checkpoint", ""], "--checkpoint is given, but empty"),
+        (["--embeddings", ""], "--embeddings is given, but empty"),
+        (["--set", "batch=yes"], "key 'batch': expected a number"),
     ],
 )
 def test_wrong_arguments_end_in_one_line(shards, tmp_path, arguments, message):
-    result = command("run", "--shards", shards, "--out", tmp_path / "run", *arguments)
+    result = command("run", "--shards", shards, "--steps", 1, "--out", tmp_path / "run", *arguments)
     assert result.exit_code == 2
     assert message in result.output
     assert result.output.count("\n") == 1

@@ -402,30 +402,6 @@ def test_samples_are_not_both_trained_on_and_validated_on(shards, tmp_path):
             loop.train(CONFIG, given, tmp_path / "out", accelerator="cpu", devices=1, progress=False)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--checkpoint", "tiny", "--freeze", "decoder"], "a decoder that is drawn afresh has to learn"),
-        (["--freeze", "prompt_encoder"], "a frozen prompt_encoder needs its weights"),
-        (["--train-encoder", "--decoder", "pretrained"], "there are no weights to keep"),
-        (["--init-from", "tiny", "--decoder", "scratch"], "--init-from goes on from all weights"),
-        (["--init-from", ""], "--init-from is given, but empty"),
-        (["--checkpoint", ""], "--checkpoint is given, but empty"),
-        (["--embeddings", ""], "--embeddings is given, but empty"),
-        (["--set", "batch=yes"], "key 'batch': expected a number"),
-    ],
-)
-def test_parts_that_would_stay_random_and_options_that_say_nothing_are_refused(
-    shards, tmp_path, arguments, message
-):
-    result = CliRunner().invoke(
-        main, ["run", "--shards", shards, "--steps", "1", "--out", str(tmp_path), *arguments]
-    )
-    assert result.exit_code == 2, result.output
-    assert message in result.stderr
-    assert not list(tmp_path.glob("*.*"))
-
-
 def test_two_runs_do_not_fill_one_folder(shards, tmp_path):
     with locked(tmp_path, "synthfm-train"), pytest.raises(InputError, match="another synthfm-train"):
         run(CONFIG, shards, tmp_path)

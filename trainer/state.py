@@ -78,9 +78,9 @@ def describe(inputs: Any) -> dict[str, Any]:
             read_manifest(folder)
         described[name] = [[str(folder), _digits(Path(folder) / MANIFEST)] for folder in folders]
     for name in ("checkpoint", "init_from"):
-        path = getattr(inputs, name)
-        path = path and checkpoints.locate(path)
-        described[name] = None if path is None else [str(path), _digits(Path(path))]
+        given = getattr(inputs, name)
+        path = None if given is None else checkpoints.locate(given)
+        described[name] = path and [str(path), _digits(path)]
     described["embeddings"] = inputs.embeddings
     return described
 
