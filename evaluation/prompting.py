@@ -76,6 +76,10 @@ SETTINGS: dict[str, tuple[str, Callable[[Mask, np.random.Generator], Drawn]]] = 
         "one click on a random pixel of the object",
         lambda mask, rng: ([draw.random_point(mask, rng)[None]], [], None),
     ),
+    "point1_person": (
+        "one click as people place it: drawn towards the middle",
+        lambda mask, rng: ([draw.person_point(mask, rng)[None]], [], None),
+    ),
     "point3": ("the centre and two more clicks spread over the object", _clicks(3, 0)),
     "point5": ("the centre and four more clicks spread over the object", _clicks(5, 0)),
     "point1_neg1": ("the centre and one click just outside", _clicks(1, 1)),

@@ -235,6 +235,17 @@ def test_a_scribble_runs_along_a_bent_object_clear_of_its_edge(seed):
 
 def test_an_empty_mask_has_no_prompts():
     empty, rng = np.zeros((5, 5), bool), np.random.default_rng(0)
-    for ask in (prompts.tight_box, prompts.centre_point, lambda mask: prompts.random_point(mask, rng)):
+    drawn = (lambda mask: prompts.random_point(mask, rng), lambda mask: prompts.person_point(mask, rng))
+    for ask in (prompts.tight_box, prompts.centre_point, *drawn):
         with pytest.raises(ValueError, match="empty mask"):
             ask(empty)
+
+
+def test_a_person_clicks_towards_the_middle_a_random_pixel_is_anywhere():
+    y, x = np.ogrid[:96, :90]
+    mask, rng = (x - 50) ** 2 + (y - 40) ** 2 < 30**2, np.random.default_rng(0)
+    for draw, mean in ((prompts.person_point, 1 / 2), (prompts.random_point, 2 / 3)):
+        clicks = np.array([draw(mask, rng) for _ in range(2000)])
+        assert mask[clicks[:, 1], clicks[:, 0]].all()
+        np.testing.assert_allclose(clicks.mean(0), [50, 40], atol=1.5)
+        assert np.hypot(*(clicks - [50, 40]).T).mean() / 30 == pytest.approx(mean, abs=0.02)

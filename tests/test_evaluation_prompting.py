@@ -20,6 +20,7 @@ def key(setting: str, case: str = "a") -> tuple[str, str, str, str]:
 COUNTS = {
     "point1": (1, 0, False),
     "point1_random": (1, 0, False),
+    "point1_person": (1, 0, False),
     "point3": (3, 0, False),
     "point5": (5, 0, False),
     "point1_neg1": (1, 1, False),

@@ -14,7 +14,7 @@ from trainer_data import ellipse_sample
 from data.prompts import corrective_point
 from trainer import decode, losses, models
 from trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
-from trainer.prompting import KINDS, Plan, draw_plans, first_prompts, looks_again, share_out
+from trainer.prompting import DRAWN_CLICKS, KINDS, Plan, draw_plans, first_prompts, looks_again, share_out
 from trainer.samples import prepare
 from trainer.step import Step
 from trainer.stream import collate
@@ -159,6 +159,22 @@ def test_first_prompts_are_of_their_kind(kind):
         assert ((labels == 0).any() == (kind == "points_negative")).all()
     if boxes is not None and kind == "box":
         torch.testing.assert_close(boxes, batch.boxes[:, ::2].flatten(0, 1) * 2)
+
+
+def test_drawn_clicks_differ_and_keep_off_the_small_objects_inside():
+    sample = next(s for s in (ellipse_sample(i, 64) for i in range(20)) if s.objects.parent.any())
+    stream, plain = Stream(objects_per_image=4, clear_clicks=1.0), Augment(flip=0, rotate90=0)
+    parent = int(sample.objects.parent.max())
+    drawn = []
+    for seed in range(30):
+        batch = collate([prepare(sample, stream, plain, np.random.default_rng(seed))])
+        rows = [k for k in range(4) if batch.members[0, k, parent] and (batch.members[0, k].sum() > 1)]
+        for kind in DRAWN_CLICKS:
+            points, labels, _ = first_prompts(Plan(kind, 1), batch, slice(None), 1.0)
+            assert labels.tolist() == [[1]] * 4
+            drawn += [(kind, *points[k, 0].tolist()) for k in rows]
+    assert len(set(drawn)) > 30
+    assert all(sample.label[int(y), int(x)] == parent for _, x, y in drawn)
 
 
 def test_one_click_anywhere_is_not_always_the_centre():

@@ -60,4 +60,4 @@ def test_a_model_that_knows_the_truth_has_a_dice_of_one(height, monkeypatch):
     assert set(scores.objects.values()) == {2}
     for (setting, _), dice in scores.dice.items():
         assert dice == pytest.approx(float(setting != "point1"), abs=0.05), setting
-    assert scores.mean == pytest.approx(4 / 5, abs=0.05)
+    assert scores.mean == pytest.approx(5 / 6, abs=0.05)

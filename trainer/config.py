@@ -27,7 +27,11 @@ class PromptMix(Config):
     point: Weight = 2.0
     """One click on the centre."""
     point_any: Weight = 1.0
-    """One click somewhere inside."""
+    """One of the object's stored clicks inside."""
+    point_person: Weight = 0.0
+    """One click as people place it, see :func:`data.prompts.person_point`."""
+    point_random: Weight = 0.0
+    """One click on any pixel of the object."""
     points: Weight = 1.0
     """Two or more clicks inside."""
     points_negative: Weight = 1.0

@@ -14,8 +14,11 @@ from trainer.config import Prompting
 from trainer.decode import PAD_LABEL
 from trainer.stream import Batch
 
-KINDS = ("point", "point_any", "points", "points_negative", "box", "box_loose", "box_point", "mask")
-SINGLE_CLICKS = ("point", "point_any")
+DRAWN_CLICKS = ("point_person", "point_random")
+"""Single clicks that are drawn from the mask, in the order of `Batch.clicks`."""
+SINGLE_CLICKS = ("point", "point_any", *DRAWN_CLICKS)
+_STORED = ("point", "point_any", "points", "points_negative", "box", "box_loose", "box_point", "mask")
+KINDS = (*_STORED, *DRAWN_CLICKS)
 
 
 class Plan(NamedTuple):
@@ -113,7 +116,10 @@ def first_prompts(
         (N, M, 2), (N, M) and (N, 4) or None; N = images x objects of the group, image by image.
     """
     points = labels = boxes = None
-    if plan.positives or plan.negatives:
+    if plan.kind in DRAWN_CLICKS:
+        clicks = batch.clicks[:, slots, DRAWN_CLICKS.index(plan.kind)].flatten(0, 1)
+        points, labels = clicks[:, None] * scale, batch.point_labels.new_ones((len(clicks), 1))
+    elif plan.positives or plan.negatives:
         points, labels = _clicks(plan, batch.points[:, slots], batch.point_labels[:, slots])
         points = points * scale
     if plan.kind.startswith("box"):

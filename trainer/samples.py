@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.distance import extents
-from data.prompts import centre_point, loose_box
+from data.prompts import centre_point, loose_box, person_point, random_point
 from data.shards import Objects, Sample, membership
 from trainer import augment
 from trainer.config import Stream
@@ -47,6 +47,7 @@ def prepare(
         "boxes_loose": loose,
         "points": points,
         "point_labels": point_labels,
+        "clicks": drawn_clicks(label, clear, rng),
         "index": sample.index,
         "modality": sample.modality,
     }
@@ -95,6 +96,14 @@ def clear_parts(
     small = members[:, objects.label] & (area < least * area[rows, None])
     clear = members & ~(small @ table)
     return np.where((clear @ pixels > 0)[:, None], clear, members)
+
+
+def drawn_clicks(
+    label: NDArray[np.uint8], clear: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Two single clicks on what is `clear` of each object: a person's, and any pixel; float32 (K, 2, 2)."""
+    masks = [members[label] for members in clear]
+    return np.array([[person_point(mask, rng), random_point(mask, rng)] for mask in masks], np.float32)
 
 
 def prompts_after(

@@ -52,6 +52,8 @@ class Batch:
         float32 (B, K, 4), XYXY.
     points, point_labels
         float32 (B, K, P, 2) and int64 (B, K, P): the centre, further positives, then negatives; -1 pads.
+    clicks
+        float32 (B, K, 2, 2): a click as a person places it, and one on any pixel of the object.
     index
         int64 (B,), the samples' numbers in their datasets.
     modality
@@ -70,6 +72,7 @@ class Batch:
     boxes_loose: Tensor
     points: Tensor
     point_labels: Tensor
+    clicks: Tensor
     index: Tensor
     modality: list[str]
     features: Tensor | None = None

@@ -32,6 +32,7 @@ SETTINGS = {
     "box_loose": Setting(Plan("box_loose")),
     "point1": Setting(Plan("point", positives=1)),
     "point1_best3": Setting(Plan("point", positives=1), multimask=True),
+    "point1_person": Setting(Plan("point_person", positives=1), multimask=True),
     "points3": Setting(Plan("points", positives=3)),
 }
 
