@@ -1,22 +1,32 @@
-"""How long the model `tiny` takes for a click: ``python benchmarks/bench_click.py [--threads N]``.
+"""How long `tiny` takes for a click, alone and beside other work: ``python benchmarks/bench_click.py``.
 
 A synthetic image of 512 pixels; ``SamPredictor``'s two steps, and both looks of ``trainer.zoom.predict``.
+Each cell is the median of a process of its own, whose threads wait as the column says, beside so many
+processes that keep a core busy.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import multiprocessing
+import os
 import statistics
+import subprocess
+import sys
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
-import numpy as np
-import torch
-from segment_anything import SamPredictor
 
-from generator.config import load_config
-from generator.scene import make_sample
-from trainer import models, zoom
+from data.console import WAIT_PASSIVELY
+
+WAITING = {
+    "PyTorch's own": dict.fromkeys(WAIT_PASSIVELY),
+    "as the programs set it": WAIT_PASSIVELY,
+    "one thread": {**WAIT_PASSIVELY, "OMP_NUM_THREADS": "1"},
+}
+"""Column to the environment of its processes; None removes a variable."""
 
 
 def milliseconds(call: Callable[[], object], times: int) -> float:
@@ -24,25 +34,73 @@ def milliseconds(call: Callable[[], object], times: int) -> float:
     return 1000 * statistics.median(timeit.repeat(call, number=1, repeat=times + 1)[1:])
 
 
-@click.command()
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; PyTorch's choice by default.")
-@click.option("--times", type=click.IntRange(min=1), default=20, show_default=True)
-def main(threads: int | None, times: int) -> None:
-    """Print the medians."""
-    if threads:
-        torch.set_num_threads(threads)
+def measure(times: int) -> dict[str, float]:
+    """Milliseconds of each step in this process."""
+    import numpy as np
+    from segment_anything import SamPredictor
+
+    from generator.config import load_config
+    from generator.scene import make_sample
+    from trainer import models, zoom
+
     sample = make_sample(load_config("ct", size=512), 0, 0)
     objects, colour = sample.objects, np.repeat(sample.image[..., None], 3, 2)
     x, y = objects.points[np.argsort(objects.area)[len(objects.area) // 2], 0]  # neither large nor small
     sam = models.load("tiny")[0].eval()
     predictor = SamPredictor(sam)
-    rows = {
+    steps = {
         "SamPredictor.set_image": lambda: predictor.set_image(colour),
         "SamPredictor.predict": lambda: predictor.predict(np.array([[x, y]]), np.array([1])),
-        "zoom.predict, both looks": lambda: zoom.predict(sam, sample.image, [[x, y]], [1]),
+        "a click, both looks": lambda: zoom.predict(sam, sample.image, [[x, y]], [1]),
     }
-    for name, call in rows.items():
-        click.echo(f"{name:<26}{milliseconds(call, times):6.1f} ms")
+    return {name: milliseconds(call, times) for name, call in steps.items()}
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+@contextlib.contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes that compute without a pause."""
+    others = [multiprocessing.Process(target=_spin, daemon=True) for _ in range(count)]
+    for other in others:
+        other.start()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+
+
+def apart(settings: dict[str, str | None], times: int) -> dict[str, float]:
+    """:func:`measure` in a process of its own with these variables."""
+    environment = {name: value for name, value in os.environ.items() if name not in settings}
+    environment |= {name: value for name, value in settings.items() if value is not None}
+    command = [sys.executable, __file__, "--times", str(times), "--here"]
+    return json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+
+
+@click.command()
+@click.option("--times", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option(
+    "--others", type=click.IntRange(min=0), default=2, show_default=True, help="Most busy processes."
+)
+@click.option("--here", is_flag=True, help="Measure in this process, and print JSON.")
+def main(times: int, others: int, here: bool) -> None:
+    """Print a Markdown table of the medians in milliseconds."""
+    if here:
+        click.echo(json.dumps(measure(times)))
+        return
+    click.echo(f"| ms, {os.cpu_count()} cores | busy processes | {' | '.join(WAITING)} |")
+    click.echo("| --- | ---: |" + " ---: |" * len(WAITING))
+    for count in range(others + 1):
+        with busy(count):
+            columns = [apart(settings, times) for settings in WAITING.values()]
+        for name in columns[0]:
+            cells = " | ".join(f"{column[name]:.0f}" for column in columns)
+            click.echo(f"| {name} | {count} | {cells} |")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,14 @@ class Interrupted(Failed):
     exit_code = 130
 
 
+WAIT_PASSIVELY = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+"""Environment in which PyTorch's threads sleep while they wait for one another (GNU's OpenMP and Intel's).
+
+By default they spin, which gains some microseconds on a machine of one's own, and where any other process
+wants a core costs ten times the work (``benchmarks/bench_click.py``).
+"""
+
+
 def printable(text: str) -> str:
     r"""A name from the disk as text that can be written: bytes that are not UTF-8 become ``\xfc``.
 
@@ -71,6 +79,12 @@ class Group(click.Group):
     def __init__(self, *args: Any, extra: str | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self._extra = extra
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the program; its threads and worker processes wait passively, unless the user says how."""
+        if not WAIT_PASSIVELY.keys() & os.environ.keys():
+            os.environ.update(WAIT_PASSIVELY)  # OpenMP reads it when PyTorch is imported, in a command
+        return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -11,7 +11,7 @@ import h5py
 import pytest
 from click.testing import CliRunner
 
-from data.console import Failed, Group, InputError, Interrupted
+from data.console import WAIT_PASSIVELY, Failed, Group, InputError, Interrupted
 
 
 @pytest.fixture
@@ -68,6 +68,22 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it():
     assert result.output == (
         "Error: the package no_such_package_of_ours is not installed; pip install 'synthfm[eval]' brings it\n"
     )
+
+
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_threads_wait_passively_unless_the_user_says_how(monkeypatch, own):
+    for name in WAIT_PASSIVELY:
+        monkeypatch.delenv(name, raising=False)
+    if own:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+
+    @click.command()
+    def shown():
+        command = "import os; print([os.environ.get(n) for n in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')])"
+        click.echo(subprocess.run([sys.executable, "-c", command], capture_output=True, text=True).stdout)
+
+    result = CliRunner().invoke(Group(commands={"shown": shown}), ["shown"])
+    assert result.output.strip() == ("['ACTIVE', None]" if own else "['PASSIVE', '0']")
 
 
 @pytest.mark.parametrize(("module", "extra"), [("trainer.cli", "train"), ("evaluation.cli", "eval")])

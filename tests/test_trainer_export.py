@@ -361,7 +361,7 @@ def test_presets_are_valid(preset):
     assert load_config(preset).steps
 
 
-@pytest.mark.parametrize("precision", ["32", "16", "bf16"])
+@pytest.mark.parametrize("precision", ["32", "16", "bf16", "auto"])
 def test_precision_is_taken_as_yaml_reads_it(tmp_path, precision):
     (tmp_path / "own.yaml").write_text(f"precision: {precision}\n")
     assert load_config("default", [f"precision={precision}"]).precision == precision
@@ -369,7 +369,7 @@ def test_precision_is_taken_as_yaml_reads_it(tmp_path, precision):
 
 
 def test_other_precisions_are_refused():
-    with pytest.raises(InputError, match=r"precision.*'32', 'bf16' or '16'"):
+    with pytest.raises(InputError, match=r"precision.*'auto', '32', 'bf16' or '16'"):
         load_config("default", ["precision=64"])
 
 

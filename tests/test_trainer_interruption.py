@@ -18,7 +18,7 @@ from trainer_data import dying
 from trainer_runs import CONFIG, assert_same_run, changed, rows, run
 
 from data.console import Failed, InputError
-from trainer import loop, models, optim, passes, state
+from trainer import loop, models, optim, passes, precision, state
 from trainer.config import Optim
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,6 +65,26 @@ def test_what_a_run_reads_may_lie_elsewhere_when_it_goes_on(shards, finished, tm
     shutil.copytree(shards, moved)
     run(CONFIG, f"{moved}/", out)
     assert_same_run(out, finished)
+
+
+def test_a_run_goes_on_in_the_precision_of_another_machine(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "computes_in_bf16", lambda device: True)
+    auto = changed(CONFIG, precision="auto")
+    monkeypatch.setattr(passes, "draw_plans", signalling(passes.draw_plans, signal.SIGTERM, at=2))
+    with pytest.raises(Failed, match="interrupted after step 2"):
+        run(auto, shards, tmp_path)
+    monkeypatch.undo()
+    assert state.read_config(tmp_path / state.CONFIG)["precision"] == "bf16"
+    with pytest.raises(InputError, match=r"other settings \(precision: auto there, 16 now\)"):
+        state.resume(tmp_path, _run_of(tmp_path, "16"), None)
+    run(changed(CONFIG, precision="32"), shards, tmp_path)
+    assert len(rows(tmp_path / "log.csv")) == CONFIG.steps
+
+
+def _run_of(out, precision):
+    """The run that a folder holds, but asked for in another precision."""
+    before = state.read_config(out / state.CONFIG)
+    return {"config": before["config"] | {"precision": precision}, "inputs": before["inputs"]}
 
 
 def test_a_run_begun_with_fresh_says_how_to_go_on(shards, tmp_path, monkeypatch):

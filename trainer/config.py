@@ -178,7 +178,8 @@ class TrainConfig(Config):
     """Images per step, over all processes."""
     accumulate: int = Field(default=1, ge=1)
     """Parts in which a step's images go through the model, to save memory."""
-    precision: Literal["32", "bf16", "16"] = "bf16"
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    """What matrices are multiplied in; auto takes bf16 where the machine computes in it, else 32."""
     compile: bool = False
     seed: int = Field(default=0, ge=0, lt=2**64)
     log_every: int = Field(default=20, ge=1)

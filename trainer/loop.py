@@ -24,7 +24,16 @@ from trainer.interruption import Interruption, shielded
 from trainer.meter import Meter
 from trainer.optim import clip, make_optimizer, moving_average, set_learning_rate
 from trainer.passes import gradients, no_number, samples
-from trainer.processes import ended, gather, launched, lost_another, make_fabric, together
+from trainer.precision import resolve
+from trainer.processes import (
+    ended,
+    gather,
+    launched,
+    lost_another,
+    make_fabric,
+    pick_accelerator,
+    together,
+)
 from trainer.record import Record
 from trainer.step import Step
 from trainer.stream import Batches, Source, check_apart, loader, validation_batches
@@ -80,10 +89,12 @@ def train(
     Failed
         If the loss or its gradient is no number, the memory does not suffice, or SIGINT or SIGTERM stops it.
     """
-    fabric = make_fabric(config, devices, accelerator)
+    device, asked = pick_accelerator(accelerator), config.precision
+    config = config.model_copy(update={"precision": resolve(asked, device)})
+    fabric = make_fabric(config, devices, device)
     with launched(fabric), ExitStack() as held:
         with together(fabric):
-            ready = set_up(fabric, config, inputs, out, held, fresh)
+            ready = set_up(fabric, config, inputs, out, held, fresh, asked)
         return run_steps(fabric, config, ready, out, strict=strict, progress=progress)
 
 
@@ -196,9 +207,19 @@ class Ready(NamedTuple):
 
 
 def set_up(
-    fabric: Fabric, config: TrainConfig, inputs: Inputs, out: Path, held: ExitStack, fresh: bool
+    fabric: Fabric,
+    config: TrainConfig,
+    inputs: Inputs,
+    out: Path,
+    held: ExitStack,
+    fresh: bool,
+    asked: str,
 ) -> Ready:
-    """Open all inputs, hold `out` and open the state in it; no process waits for another."""
+    """Open all inputs, hold `out` and open the state in it; no process waits for another.
+
+    `asked` is the precision as the config had it, by which the run is known: ``auto`` may be another one on
+    another machine.
+    """
     sam = build_model(config, inputs)
     check_apart((*inputs.shards, *inputs.val))
     source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
@@ -211,7 +232,11 @@ def set_up(
     optimizer = make_optimizer(sam, config)
     average = moving_average(sam, config.optim.ema)
     parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
-    run = {"config": config.model_dump(mode="json"), "inputs": state.describe(inputs)}
+    run = {
+        "config": config.model_dump(mode="json") | {"precision": asked},
+        "inputs": state.describe(inputs),
+        "precision": config.precision,
+    }
     out.mkdir(parents=True, exist_ok=True)
     if fabric.is_global_zero:
         held.enter_context(locked(out, "synthfm-train"))

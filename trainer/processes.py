@@ -21,30 +21,43 @@ TORCHRUN = "TORCHELASTIC_RUN_ID"
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
+def pick_accelerator(accelerator: str) -> str:
+    """``auto`` is cuda where there is a GPU, else cpu.
+
+    (Fabric's own would take Apple's GPU, which lacks what a validation needs.)
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or not here.
+    """
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--accelerator {accelerator}: choose auto, cpu or cuda")
+    found = torch.cuda.is_available() and torch.cuda.device_count() > 0
+    if accelerator == "cuda" and not found:
+        raise InputError("--accelerator cuda: PyTorch finds no GPU here; cpu trains without")
+    return ("cuda" if found else "cpu") if accelerator == "auto" else accelerator
+
+
 def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fabric:
     """The devices of a run, before it has started its processes.
+
+    `accelerator` is cpu or cuda, as of :func:`pick_accelerator`, the config's precision not ``auto``.
 
     Raises
     ------
     InputError
         If they do not exist here, or the precision is none of theirs.
     """
-    if accelerator not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--accelerator {accelerator}: choose auto, cpu or cuda")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if accelerator == "cuda" and not count:
-        raise InputError("--accelerator cuda: PyTorch finds no GPU here; cpu trains without")
     if TORCHRUN in os.environ:
         devices = "auto"  # as many as it has started
     if devices != "auto" and (not isinstance(devices, int) or devices < 1):
         raise InputError(f"--devices {devices}: a number from 1, or auto")
-    if isinstance(devices, int) and accelerator != "cpu" and 0 < count < devices:
-        raise InputError(f"--devices {devices}: there are {count} GPUs here")
-    if config.precision == "16" and (accelerator == "cpu" or not count):
+    if isinstance(devices, int) and accelerator == "cuda" and torch.cuda.device_count() < devices:
+        raise InputError(f"--devices {devices}: there are {torch.cuda.device_count()} GPUs here")
+    if config.precision == "16" and accelerator == "cpu":
         # Fabric would take bf16 on a CPU, and the loop would leave it to a scaler that is not there.
         raise InputError("precision: 16 needs a GPU; on a CPU take bf16 or 32")
-    if accelerator == "auto":  # Fabric's own would take Apple's GPU, which lacks what a validation needs
-        accelerator = "cuda" if count else "cpu"
     nodes = 1
     environment: Any = [LightningEnvironment()]  # a cluster's variables do not say that it has started more
     if TORCHRUN in os.environ:  # it has started the processes, and says how many on how many machines

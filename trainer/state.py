@@ -115,9 +115,10 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a training state of this version; choose another --out, or --fresh")
     before = json.loads(content["run"])
-    if _identity(before) != _identity(run):
+    if not _is_same(before, run):
+        there, now = ({name: of[name] for name in ("config", "inputs")} for of in (before, run))
         raise InputError(
-            f"{out} holds a run with other settings ({differences(before, run)}); choose another --out, "
+            f"{out} holds a run with other settings ({differences(there, now)}); choose another --out, "
             "or --fresh to start over in it"
         )
     parts.load_state_dict(content)
@@ -133,10 +134,22 @@ def _identity(run: dict[str, Any]) -> dict[str, Any]:
     return {"config": json.loads(json.dumps(run["config"])), "inputs": hashes | {"embeddings": cached}}
 
 
+def _is_same(before: dict[str, Any], run: dict[str, Any]) -> bool:
+    """Whether two runs are one: of the same identity, where ``auto`` is any precision.
+
+    But for fp16, whose scale of the gradients belongs to the state.
+    """
+    first, second = _identity(before), _identity(run)
+    precisions = {one["config"].get("precision") for one in (first, second)}
+    if "auto" in precisions and "16" not in precisions:
+        first["config"]["precision"] = second["config"]["precision"]
+    return first == second
+
+
 def _begun(path: Path, run: dict[str, Any]) -> bool:
     """Whether this very run has been here, and was killed before it had saved a state."""
     before = read_config(path)
-    return before is not None and _identity(before) == _identity(run)
+    return before is not None and _is_same(before, run)
 
 
 def read_config(path: Path) -> dict[str, Any] | None:
