@@ -67,9 +67,11 @@ demo: $(BIN)/.all ## all three, small: generate, train tiny's decoder, evaluate 
 	$(BIN)/synthfm-generate run --out $(DEMO)/shards --preset demo --num 2000 --seed 1
 	$(BIN)/synthfm-generate run --out $(DEMO)/held-out --preset demo --num 128 --seed 2
 	$(BIN)/synthfm-generate preview $(DEMO)/shards --out $(DEMO)/samples.png
-	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(DEMO)/shards --preset demo --accelerator cpu --devices 2 --out $(DEMO)/train
+	$(BIN)/synthfm-train embed --shards $(DEMO)/shards --out $(DEMO)/embeddings
+	OMP_NUM_THREADS=1 $(BIN)/synthfm-train run --shards $(DEMO)/shards --embeddings $(DEMO)/embeddings --preset demo \
+	  --accelerator cpu --devices 2 --out $(DEMO)/train
 	$(BIN)/synthfm-eval run --checkpoint demo=$(DEMO)/train/model.pth --out $(DEMO)/eval \
-	  --dataset $(DEMO)/held-out$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) --prompts box,box_loose,point1 --limit 60 \
+	  --dataset $(DEMO)/held-out$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) --prompts box,box_loose,point1,point1_person --limit 60 \
 	  || [ $$? = 1 ]  # a set that is not there is reported, and no reason to end
 	@echo "Pictures: $(DEMO)/samples.png and $(DEMO)/eval; tables: $(DEMO)/eval/table.md"
 
