@@ -75,13 +75,11 @@ demo: $(BIN)/.all ## all three, small: generate, train tiny's decoder, evaluate 
 	  || [ $$? = 1 ]  # a set that is not there is reported, and no reason to end
 	@echo "Pictures: $(DEMO)/samples.png and $(DEMO)/eval; tables: $(DEMO)/eval/table.md"
 
-# Synthetic images, the real sets where they are there, and files of one's own; classical methods beside the checkpoint.
-APP := $(or $(OUT),runs/app)
+# Samples that come with the program, the real sets where they are there, and files of one's own.
 app: $(BIN)/.all ## a page to try a checkpoint by hand, on sets or one's own images: CHECKPOINT= DATA= DATASETS=
-	$(BIN)/synthfm-generate run --out $(APP)/synthetic --num 40 --seed 7
 	$(BIN)/synthfm-eval app --checkpoint $(CHECKPOINT) \
 	  --method $(TWICE)ellipse,grabcut,random_walker,region_growing \
-	  --dataset $(APP)/synthetic$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) $(ARGS)
+	  $(if $(REAL),--dataset $(DATASETS) --data-root $(DATA)) $(ARGS)
 
 include data/weights/tiny.mk
 

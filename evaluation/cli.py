@@ -161,12 +161,16 @@ def report(folder: Path, baseline: str | None) -> None:
 @main.command()
 @click.argument("files", nargs=-1, type=NamedPath())
 @click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=console.separated,
-              help="As for 'run'. Without it and --method: 'tiny', with one look and with two.")  # fmt: skip
+              help="As for 'run'. Without it and --method: 'tiny', and methods to compare it with.")  # fmt: skip
 @click.option("--method", "methods", multiple=True, callback=console.separated, help="As for 'run'.")
 @click.option("--data-root", type=NamedPath(), default=Path("."), show_default=True,
               help="Folder under which the datasets lie.")  # fmt: skip
 @click.option(
-    "--dataset", "datasets", multiple=True, callback=console.separated, help="As for 'run'; none are needed."
+    "--dataset",
+    "datasets",
+    multiple=True,
+    callback=console.separated,
+    help="As for 'run', beside the samples.",
 )
 @click.option("--limit", type=click.IntRange(min=1), default=40, show_default=True, help="Cases a dataset.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
@@ -191,26 +195,16 @@ def app(
     port: int,
     browser: bool,
 ) -> None:
-    """Try methods by hand in the browser: clicks and boxes on FILES, on datasets, or on files opened there.
+    """Try a model by hand in the browser: clicks and boxes on FILES, on datasets, or on files opened there.
 
     The page is served to this machine alone (--host says otherwise) and sends nothing anywhere else.
     """
+    from evaluation.app.loading import METHODS, Wanted
     from evaluation.app.server import serve
-    from evaluation.session import build_methods, load_datasets
 
     specs = [_checkpoint_spec(item) for item in checkpoints] + list(methods)
-    built = build_methods(specs or ["checkpoint:tiny", "zoom:tiny"], device=device, multimask="auto")
-    serve(
-        built,
-        load_datasets(datasets, data_root) if datasets else [],
-        data_root,
-        files,
-        limit=limit,
-        host=host,
-        port=port,
-        browser=browser,
-        say=click.echo,
-    )
+    wanted = Wanted(specs or METHODS, datasets, data_root, limit, files, device)
+    serve(wanted, host=host, port=port, browser=browser, say=click.echo)
 
 
 @main.command("methods")

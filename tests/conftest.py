@@ -51,11 +51,11 @@ def library(tmp_path):
     """What the page shows."""
     from evaluation_cases import disc_folder
 
-    from evaluation.app.pictures import Library
+    from evaluation.app.pictures import Dataset, Library
     from evaluation.session import load_datasets
 
     root, descriptor = disc_folder(tmp_path / "sets")
-    return Library(load_datasets([str(descriptor)], root), root, limit=3)
+    return Library([Dataset(item, root, 3) for item in load_datasets([str(descriptor)], root)])
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from evaluation.cases import Case, Failure, Object, iter_cases
+from evaluation.descriptor import load_descriptor
 from evaluation.readers import (
     ARRAY_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -26,6 +27,8 @@ from evaluation.schema import Descriptor, Intensity, Modality
 from evaluation.slicing import grey_levels, to_grey, view_of
 from evaluation.volume import Unreadable, Volume, check_pixels
 
+SAMPLES = Path(__file__).parent / "samples"
+"""Synthetic images that come with the program: the page opens with one where nothing else is given."""
 HOUNSFIELD = -500.0
 """An image with values below this is taken for CT: air is at -1000, and no other modality goes there."""
 HEADERS = (".mhd", ".nhdr", ".hdr")
@@ -163,7 +166,8 @@ class Dataset:
 
     descriptor: Descriptor
     root: Path
-    limit: int
+    limit: int | None
+    """At most so many cases, spread evenly."""
 
     @cached_property
     def _found(self) -> list[Case | Failure]:
@@ -178,19 +182,22 @@ class Dataset:
         return [item for item in self._found if isinstance(item, Failure)]
 
 
+def samples() -> Dataset:
+    """The images that come with the program."""
+    return Dataset(load_descriptor(str(SAMPLES / "samples.yaml")), SAMPLES, None)
+
+
 class Library:
     """All that can be shown, by names: ``case/DATASET/NUMBER`` and ``file/NUMBER``.
 
     Parameters
     ----------
-    descriptors, root
-        Datasets, and the folder under which they lie.
-    limit
-        At most so many cases of each, spread evenly.
+    datasets
+        In the order in which they are offered.
     """
 
-    def __init__(self, descriptors: Sequence[Descriptor], root: Path, limit: int) -> None:
-        self.datasets = {item.name: Dataset(item, root, limit) for item in descriptors}
+    def __init__(self, datasets: Sequence[Dataset]) -> None:
+        self.datasets = {item.descriptor.name: item for item in datasets}
         self.files: dict[str, File] = {}
         self._volume: tuple[str, int, Volume] | None = None  # the one shown last: others are read again
 
@@ -209,6 +216,11 @@ class Library:
         self._volume = (name, 0, volume)
         self.files[name] = File(path, title, frames)
         return name
+
+    def first(self) -> str | None:
+        """The name of the image to begin with: a user's file, else a dataset's first case that can be read."""
+        with_cases = (f"case/{name}/0" for name, item in self.datasets.items() if item.cases)
+        return next(iter(self.files), None) or next(with_cases, None)
 
     def show(self, name: str, place: Place) -> Picture:
         """What an image shows at a place; a case is one slice, and has its grey levels.

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,17 @@ class Method(Protocol):
 
     def predict(self, encoded: Any, prompts: Sequence[Prompt]) -> list[Predicted]:
         """A mask for each prompt, in order; the prompts belong to different objects and settings."""
+
+
+@runtime_checkable
+class Ambiguous(Method, Protocol):
+    """A method that can say what else one click alone may mean."""
+
+    def alternatives(self, encoded: Any, prompt: Prompt) -> list[Predicted]:
+        """The masks that a prompt of one click alone may mean, always in the model's own order.
+
+        The one that :meth:`Method.predict` answers with is among them.
+        """
 
 
 CLASSICAL = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -81,12 +82,28 @@ class SamMethod:
                 for row, prompt in enumerate(prompts)
             ]
             return [Predicted(look.mask, look.iou, look) for look in looks]
-        return [
-            Predicted(mask, iou=iou, memory=low_res)
-            for mask, iou, low_res in zip(
-                best.masks()[:, 0], best.iou[:, 0].tolist(), best.low_res, strict=True
-            )
-        ]
+        return _predicted(best)
+
+    def alternatives(self, encoded: Encoded, prompt: Prompt) -> list[Predicted]:
+        """SAM's three masks for one click, in its order, each looked at again where the method looks twice."""
+        image, embedding = encoded
+        coords, kinds = decode.pack_points([prompt.points], [prompt.labels], [prompt.box])
+        result = decode.predict_points(self._sam, embedding, coords, kinds)
+        found = []
+        for k in range(1, result.iou.shape[1]):
+            one = replace(result, low_res=result.low_res[:, k : k + 1], iou=result.iou[:, k : k + 1])
+            if self._zoom:
+                look = look_again(self._sam, image, one, coords[0], kinds[0], several=True)
+                found.append(Predicted(look.mask, look.iou, look))
+            else:
+                found += _predicted(one)
+        return found
+
+
+def _predicted(found: decode.Prediction) -> list[Predicted]:
+    """The one mask of each prompt."""
+    rows = zip(found.masks()[:, 0], found.iou[:, 0].tolist(), found.low_res, strict=True)
+    return [Predicted(mask, iou=iou, memory=low_res) for mask, iou, low_res in rows]
 
 
 def _has_memory(prompt: Prompt) -> bool:

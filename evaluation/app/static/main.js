@@ -1,0 +1,40 @@
+// The page of `synthfm-eval app`: what happens when it opens.
+
+import {ask} from "./api.js";
+import {answer, isAsking, offerMethods} from "./answers.js";
+import "./files.js";
+import {offerSources, open} from "./images.js";
+import "./input.js";
+import {say, guarded} from "./status.js";
+import {state, prompt, restore, changed} from "./state.js";
+import {onScreen} from "./view.js";
+
+window.synthfm = {state, prompt, isAsking, onScreen};  // for a person at the browser's console, and for tests
+
+/** Show the image of before a reload, or the first one. */
+async function openFirst(place, first) {
+  if (!place) return say("Open an image, or drop one here.");
+  try { await open(place); } catch (error) {
+    if (!first || place.image === first) throw error;
+    await open({image: first});
+  }
+}
+
+async function loadMethods() {  // meanwhile a person can look, and click
+  try {
+    state.methods = (await ask("/api/methods")).methods;
+  } finally {
+    document.getElementById("loading").hidden = true;
+  }
+  offerMethods();
+  await answer();
+}
+
+guarded(async () => {
+  changed();
+  const {token, first, datasets, files} = await ask("/api/start");
+  Object.assign(state, {token, datasets, files});
+  const isBack = restore();
+  offerSources();
+  await Promise.all([openFirst((isBack && state.here) || (first && {image: first}), first), loadMethods()]);
+})();
