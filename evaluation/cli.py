@@ -161,7 +161,7 @@ def report(folder: Path, baseline: str | None) -> None:
 @main.command()
 @click.argument("files", nargs=-1, type=NamedPath())
 @click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=console.separated,
-              help="As for 'run'. Without it and --method: 'tiny', and methods to compare it with.")  # fmt: skip
+              help="As for 'run'. Without it and --method: 'tiny', and others to compare.")  # fmt: skip
 @click.option("--method", "methods", multiple=True, callback=console.separated, help="As for 'run'.")
 @click.option("--data-root", type=NamedPath(), default=Path("."), show_default=True,
               help="Folder under which the datasets lie.")  # fmt: skip

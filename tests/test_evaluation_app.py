@@ -7,27 +7,39 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from evaluation_cases import disc_case
+from evaluation_cases import disc_case, random_tiny
 from evaluation_files import blocks, cut_short, picture_of, write_dicom_series, write_itk, write_picture
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from skimage.draw import polygon2mask
 
+from data.console import InputError
 from evaluation.app.asking import Asked, Asker
-from evaluation.app.server import LOCAL, make_app, outline
+from evaluation.app.loading import Wanted, load
+from evaluation.app.pictures import Place, samples
+from evaluation.app.routes import LOCAL, make_app, outline
 from evaluation.cli import main
 from evaluation.run import ask, case_prompts
 
 
+def made(value):
+    """A future that is there."""
+    future = Future()
+    future.set_result(value)
+    return future
+
+
 @pytest.fixture
 def client(library, methods, sent):
-    return make_app(library, Asker(methods), sent).test_client()
+    return make_app(made(library), made(Asker(methods)), sent).test_client()
 
 
 def post(client, path, code=200, **body):
@@ -61,7 +73,9 @@ def shown(reply):
 def test_sets_and_their_cases_are_listed_and_shown(client, library):
     start = client.get("/api/start").get_json()
     assert [item["name"] for item in start["datasets"]] == ["discs"]
-    assert start["methods"] == ["rand", "rand-zoom", "ellipse", "grabcut", "chan_vese"]
+    assert start["first"] == "case/discs/0"
+    named = client.get("/api/methods").get_json()["methods"]
+    assert [item["name"] for item in named] == ["rand", "rand-zoom", "ellipse", "grabcut", "chan_vese"]
     found = client.get("/api/datasets/discs").get_json()
     assert found["problems"] == []
     cases = library.datasets["discs"].cases
@@ -120,6 +134,36 @@ def test_an_image_is_encoded_once_and_rounds_are_kept(library):
     asker.ask("counting", "b", case.image, Asked(clicks[1:2]))  # another prompt: the rounds of that before go
     asker.ask("counting", "b", case.image, Asked(clicks, (1, 1, 9, 9)))
     assert (method.encoded, method.predicted) == (2, 12)
+
+
+@pytest.mark.parametrize("name", ["rand", "rand-zoom"])
+def test_the_masks_of_one_click_are_offered_and_corrections_go_on_from_the_one_chosen(client, name):
+    click = {"image": "case/discs/0", "method": name, "clicks": [[20, 22, 1]]}
+    offered = post(client, "/api/choices", **click)["choices"]
+    assert len(offered) > 1
+    assert [item["pixels"] for item in offered] == sorted(item["pixels"] for item in offered)
+    answer = post(client, "/api/ask", **click)
+    assert answer["outline"] in [item["outline"] for item in offered]
+    two = {**click, "clicks": [[20, 22, 1], [40, 30, 0]]}
+    corrected = []
+    for item in offered:
+        assert post(client, "/api/ask", **click, choice=item["choice"])["outline"] == item["outline"]
+        corrected.append(post(client, "/api/ask", **two, choice=item["choice"])["outline"])
+    assert post(client, "/api/ask", **two)["outline"] == corrected[offered.index(
+        next(item for item in offered if item["outline"] == answer["outline"]))]  # fmt: skip
+    assert any(other != corrected[0] for other in corrected)
+
+
+def test_masks_are_offered_for_one_click_alone(client):
+    body = {"image": "case/discs/0", "method": "rand"}
+    for prompt in ({"clicks": [[9, 9, 0]]}, {"clicks": [[9, 9, 1], [5, 5, 1]]}, {"box": [1, 1, 9, 9]}):
+        assert post(client, "/api/choices", **body, **prompt) == {"choices": []}
+    assert post(client, "/api/choices", **{**body, "method": "grabcut"}, clicks=[[9, 9, 1]]) == {
+        "choices": []
+    }
+    # A method that has one mask alone is asked as if none had been chosen.
+    body["method"] = "grabcut"
+    assert post(client, "/api/ask", **body, clicks=[[9, 9, 1]], choice=2)["pixels"] >= 0
 
 
 def test_dice_is_that_of_the_reference_met_best(client, library):
@@ -277,6 +321,8 @@ def test_a_name_cannot_lead_out_of_the_folder(client, tmp_path, sent):
         ({"method": "nobody", "clicks": [[3, 3, 1]]}, "no method 'nobody'"),
         ({"method": "ellipse", "clicks": [[3, 3, 1]]}, "needs a box"),
         ({"method": "chan_vese", "clicks": [[3, 3, 1], [9, 9, 0]]}, "takes no such prompt"),
+        ({"clicks": [[3, 3, 1]], "choice": 3}, "choice 3 does not exist; there are 3"),
+        ({"box": [1, 1, 9, 9], "choice": 0}, "chosen for one click"),
         ({"image": "case/discs/99", "clicks": [[3, 3, 1]]}, "no such image"),
         ({"image": "case/../1", "clicks": [[3, 3, 1]]}, "no such image"),
         ({"levels": [5, 5], "clicks": [[3, 3, 1]]}, "black must be below"),
@@ -309,8 +355,45 @@ def test_other_sites_are_turned_away(client):
     ],
 )
 def test_it_is_asked_for_by_its_own_name(library, methods, sent, host, asked, code):
-    client = make_app(library, Asker(methods), sent, (*LOCAL, host)).test_client()
+    client = make_app(made(library), made(Asker(methods)), sent, (*LOCAL, host)).test_client()
     assert client.get("/api/start", headers={"Host": asked}).status_code == code
+
+
+def test_the_samples_are_read_whole():
+    found = samples()
+    assert [len(found.cases), len(found.failures)] == [12, 0]
+    for case in found.cases:
+        assert len(case.objects) > 1
+        assert all(item.mask.any() for item in case.objects)
+
+
+def test_who_looks_twice_answers_and_everyone_has_a_title(tmp_path):
+    weights = random_tiny(tmp_path / "mine.pth")
+    library, asker = Future(), Future()
+    load(Wanted(["ellipse", f"checkpoint:{weights}", f"zoom:{weights}", "region_growing"]), library, asker)
+    assert list(asker.result().titles.items()) == [
+        ("mine-zoom", "mine, two looks"),
+        ("ellipse", "ellipse"),
+        ("mine", "mine"),
+        ("region_growing", "region growing"),
+    ]
+    # The first image is known to the one who answers: a click on it costs no encoding.
+    case = samples().cases[0]
+    picture = library.result().show(library.result().first(), Place())
+    np.testing.assert_array_equal(picture.image, case.image)
+    answer = asker.result().ask(
+        "mine-zoom", ("case/samples/0", picture.place), picture.image, Asked(((9, 9, 1),))
+    )
+    assert answer.encode_seconds == 0
+
+
+def test_a_request_waits_for_what_is_being_loaded_and_hears_why_it_failed(library, sent):
+    asker = Future()
+    client = make_app(made(library), asker, sent).test_client()
+    assert post(client, "/api/show", image="case/discs/0")["width"] == 72  # needs no method
+    threading.Timer(0.1, lambda: asker.set_exception(InputError("no such checkpoint"))).start()
+    body = {"image": "case/discs/0", "method": "rand", "clicks": [[3, 3, 1]]}
+    assert post(client, "/api/ask", 400, **body) == {"error": "no such checkpoint"}
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -362,4 +445,13 @@ def test_a_port_that_is_taken_and_a_file_that_is_missing_are_named(tmp_path):
     assert done.output == f"Error: --port {port}: in use; choose another, or 0 for any that is free\n"
     done = CliRunner().invoke(main, ["app", str(tmp_path / "no.png"), "--method", "ellipse", "--no-browser"])
     assert done.exit_code == 2
+    assert done.output.startswith("Error: ")  # before anything is served
     assert "no.png: no such file" in done.output
+
+
+def test_what_cannot_be_loaded_ends_the_command(tmp_path):
+    (tmp_path / "broken.png").write_text("no image")
+    arguments = ["app", str(tmp_path / "broken.png"), "--method", "ellipse", "--port", "0", "--no-browser"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert done.output.splitlines()[-1].startswith("Error: broken.png: ")

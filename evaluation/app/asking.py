@@ -162,8 +162,10 @@ class Asker:
     def choices(
         self, name: str, key: Hashable, image: NDArray[np.uint8], asked: Asked
     ) -> Sequence[Predicted]:
-        """The masks that one click alone may mean to a method; none where it has but one, or the prompt is not
-        ambiguous. Parameters and errors as for :meth:`ask`."""
+        """What one click alone may mean to a method, as masks; none if it has but one, or for other prompts.
+
+        Parameters and errors are those of :meth:`ask`.
+        """
         method = self._method(name, image, asked)
         if not isinstance(method, Ambiguous) or not asked.ambiguous:
             return []

@@ -25,8 +25,8 @@ class Wanted:
     specs
         Methods, as :func:`evaluation.methods.build` takes them.
     datasets, root, limit
-        Names as :func:`evaluation.descriptor.load_descriptor` takes them, the folder under which they lie, and
-        how many cases of each are offered. The samples that come with the program are always there.
+        Names as :func:`evaluation.descriptor.load_descriptor` takes them, the folder under which they lie,
+        and how many cases of each are offered. The samples that come with the program are always there.
     files
         Images to open at once.
     device

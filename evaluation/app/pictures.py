@@ -218,7 +218,7 @@ class Library:
         return name
 
     def first(self) -> str | None:
-        """The name of the image to begin with: a user's file, else a dataset's first case that can be read."""
+        """The name of the image to begin with: a user's file, else the first case that can be read."""
         with_cases = (f"case/{name}/0" for name, item in self.datasets.items() if item.cases)
         return next(iter(self.files), None) or next(with_cases, None)
 

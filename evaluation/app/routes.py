@@ -273,7 +273,7 @@ def _ask() -> Any:
 
 @api.post("/choices")
 def _choices() -> Any:
-    """What one click alone may mean, the smallest first: each mask once, though the model may say it twice."""
+    """What one click alone may mean, the smallest first; a mask that the model has twice is named once."""
     _, found = _body(_Question).put("choices")
     masks = {item.mask.tobytes(): (number, item.mask) for number, item in reversed([*enumerate(found)])}
     rising = sorted(masks.values(), key=lambda item: int(item[1].sum()))

@@ -85,7 +85,7 @@ class SamMethod:
         return _predicted(best)
 
     def alternatives(self, encoded: Encoded, prompt: Prompt) -> list[Predicted]:
-        """SAM's three masks for one click, in its order, each looked at again where the method looks twice."""
+        """SAM's three masks for one click, in its order, each looked at again if the method looks twice."""
         image, embedding = encoded
         coords, kinds = decode.pack_points([prompt.points], [prompt.labels], [prompt.box])
         result = decode.predict_points(self._sam, embedding, coords, kinds)
