@@ -57,7 +57,7 @@ def mean_dsc(
     """(len(grid),), mean DSC of one dataset: over objects, then over prompt settings."""
     method = methods.build("zoom:tiny")
     rows: dict[str, list[list[float]]] = {setting: [] for setting in settings}
-    for case in read_cases(load_descriptor(name), root, limit=limit):
+    for case in read_cases([load_descriptor(name)], root, limit=limit):
         if not isinstance(case, Case):
             click.echo(f"left out: {name}: {case.file or case.case}: {case.reason}", err=True)
             continue

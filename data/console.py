@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
+
+EVERY = 10.0
+"""Seconds between two lines on the progress of a command whose output is no terminal."""
 
 
 class InputError(Exception):
@@ -69,6 +79,102 @@ class NamedPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Progress(tqdm):
+    """tqdm's bar on standard error; where that is no terminal, a line of the same every ten seconds.
+
+    A thread writes the lines, so they come also while one unit of the work takes longer than that. Work that
+    ends before the first has none.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._ended = threading.Event()
+        self._lines: threading.Thread | None = None
+        if not sys.stderr.isatty():
+            self._lines = threading.Thread(target=self._speak, daemon=True)
+            options |= {"delay": math.inf}  # it would write \r, and only where it is told of an advance
+        super().__init__(dynamic_ncols=self._lines is None, **options)
+        if self._lines is not None and not self.disable:
+            self._lines.start()
+
+    def _speak(self) -> None:
+        spoken = False
+        while not self._ended.wait(EVERY):
+            spoken = True
+            print(self, file=self.fp, flush=True)
+        if spoken:
+            print(self, file=self.fp, flush=True)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The items; each is counted when the next one is asked for. tqdm's own counts when it draws."""
+        with self:
+            for item in self.iterable:
+                yield item
+                self.update()
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Draw the bar, in a terminal."""
+        if self._lines is None:
+            super().display(msg, pos)
+
+    def clear(self, *args: Any, **options: Any) -> None:
+        """Make room for other text, in a terminal."""
+        if self._lines is None:
+            super().clear(*args, **options)
+
+    def close(self) -> None:
+        """End the bar, or the lines with one on all that was done."""
+        self._ended.set()
+        if self._lines is not None and self._lines.is_alive():
+            self._lines.join()
+        super().close()
+
+
+_waits_for: list[str] = ["what is being computed now"]
+
+
+@contextmanager
+def waiting_for(what: str) -> Iterator[None]:
+    """What a Ctrl-C within waits for, as :func:`acknowledged` says it; nothing is said of an empty text."""
+    _waits_for.append(what)
+    try:
+        yield
+    finally:
+        _waits_for.pop()
+
+
+@contextmanager
+def acknowledged() -> Iterator[None]:
+    """Within, a line on standard error tells of a Ctrl-C or SIGTERM at once, and for what it has to wait.
+
+    Python's own handlers run between two steps of the main thread's Python code: after a computation of
+    minutes in a library, minutes late. The system's handler writes the signal's number to a pipe at once,
+    from which a thread reads. It says something only of signals that the program has a handler for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    thread = threading.Thread(target=_acknowledge, args=(reader,), daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        thread.join()
+
+
+def _acknowledge(reader: int) -> None:
+    names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+    with open(reader, "rb", buffering=0) as pipe:
+        while numbers := pipe.read(1):
+            if numbers[0] in names and _waits_for[-1]:
+                name = names[signal.Signals(numbers[0])]
+                Progress.write(f"{name}: waiting for {_waits_for[-1]}", file=sys.stderr)
+
+
 class Group(click.Group):
     """A click group whose commands end with one line and exit code 2 on :class:`InputError`.
 
@@ -88,7 +194,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with acknowledged():
+                return super().invoke(ctx)
         except InputError as error:
             raise _one_line(error, exit_code=2) from error
         except Failed as error:

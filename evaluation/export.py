@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from data.console import InputError
 from data.folder import replacing, write_atomically
@@ -47,13 +46,11 @@ def export_prompts(
     cases: list[dict[str, Any]] = []
     failures: list[Failure] = []
     out.mkdir(parents=True, exist_ok=True)
-    for descriptor in descriptors:
-        items = read_cases(descriptor, root, limit=config.limit)
-        for item in tqdm(items, desc=descriptor.name, unit=" cases", disable=None):
-            if isinstance(item, Failure):
-                failures.append(item)
-            else:
-                cases.append(_export_case(item, config, out))
+    for item in read_cases(descriptors, root, limit=config.limit):
+        if isinstance(item, Failure):
+            failures.append(item)
+        else:
+            cases.append(_export_case(item, config, out))
     _check_masks(cases, out)
     content = {"seed": config.seed, "cases": cases}
     write_atomically(out / PROMPTS, json.dumps(content, indent=1) + "\n")

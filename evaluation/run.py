@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import joblib
-from tqdm import tqdm
 
-from data.console import Interrupted
+from data.console import Interrupted, Progress, waiting_for
 from data.folder import write_atomically
 from evaluation import metrics, overlays, prompting
 from evaluation.cases import Case, Failure, NothingFound, Object, iter_cases
 from evaluation.config import EvalConfig
+from evaluation.layout import find
 from evaluation.methods import Method, Predicted
 from evaluation.prompting import Prompt
 from evaluation.scores import FAILURES, Done, Row, ScoresFile, to_csv
@@ -82,18 +83,15 @@ def run(
     failures = list(known)
     cases = 0
     pictures = overlays.Gallery(out / "overlays", sample=config.overlays)
-    bar = tqdm(unit=" cases", disable=None, smoothing=0.05)
+    told = waiting_for("what a method is computing now")
     try:
-        with ScoresFile(out) as file, score_threads(jobs) as threads, bar:
-            for descriptor in descriptors:
-                bar.set_description(descriptor.name)
-                for item in read_cases(descriptor, root, limit=config.limit):
-                    if isinstance(item, Failure):
-                        failures.append(item)
-                        continue
-                    cases += 1
-                    bar.update()
-                    _one_case(item, methods, config, file, pictures, failures, threads)
+        with told, ScoresFile(out) as file, score_threads(jobs) as threads:
+            for item in read_cases(descriptors, root, limit=config.limit):
+                if isinstance(item, Failure):
+                    failures.append(item)
+                    continue
+                cases += 1
+                _one_case(item, methods, config, file, pictures, failures, threads)
     except KeyboardInterrupt as error:
         raise Interrupted(f"interrupted after {cases} cases; the same command goes on from there") from error
     finally:
@@ -101,12 +99,31 @@ def run(
     return failures
 
 
-def read_cases(descriptor: Descriptor, root: Path, *, limit: int | None) -> Iterator[Case | Failure]:
-    """A dataset's cases, and what of it cannot be read: all of it, where nothing is under the root."""
-    try:
-        yield from iter_cases(descriptor, root, limit=limit)
-    except NothingFound as error:
-        yield Failure(descriptor.name, "", "", str(root), error.reason)
+def read_cases(
+    descriptors: Sequence[Descriptor], root: Path, *, limit: int | None
+) -> Iterator[Case | Failure]:
+    """The datasets' cases, and what of them cannot be read: all of one, where nothing is under the root.
+
+    A progress bar counts what has been done with them. How many a dataset has is known once all is read: it
+    is told from the volumes so far, and before that from the limit.
+    """
+    with Progress(unit=" cases") as bar:
+        for number, descriptor in enumerate(descriptors, 1):
+            bar.total = limit
+            bar.reset()
+            bar.set_description(f"{descriptor.name} ({number} of {len(descriptors)})")
+            volumes = min(find(descriptor, root).images, limit or sys.maxsize)
+            seen: set[str] = set()
+            try:
+                for item in iter_cases(descriptor, root, limit=limit):
+                    if isinstance(item, Case) and item.volume not in seen:
+                        if seen:
+                            bar.total = round(bar.n * volumes / len(seen))
+                        seen.add(item.volume)
+                    yield item
+                    bar.update(isinstance(item, Case))
+            except NothingFound as error:
+                yield Failure(descriptor.name, "", "", str(root), error.reason)
 
 
 def _one_case(

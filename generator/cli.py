@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from data.console import Failed, Group, NamedPath
+from data.console import Failed, Group, NamedPath, Progress
 
 # Before NumPy is loaded: one thread a process, also where no worker process is started.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -111,15 +111,14 @@ def preview(folder: Path, out: Path, count: int, family: str | None, modality: s
 @click.argument("folder", type=FOLDER)
 def verify(folder: Path) -> None:
     """Read a folder back against its manifest, schema and checksums."""
-    from tqdm import tqdm
-
     from data.folder import read_manifest
     from data.folder import verify as check
 
     total = len(read_manifest(folder).shards)
     problems = 0
-    with tqdm(check(folder), total=total, unit="shard") as bar:
-        for _, problem in bar:
+    with Progress(total=total, unit=" shards") as bar:
+        for _, problem in check(folder):
+            bar.update()
             if problem:
                 problems += 1
                 bar.write(problem, file=sys.stdout)

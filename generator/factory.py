@@ -27,9 +27,8 @@ from typing import Any
 
 import joblib
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
-from tqdm import tqdm
 
-from data.console import Failed, InputError, check_jobs
+from data.console import Failed, InputError, Progress, check_jobs, waiting_for
 from data.folder import (
     UNFINISHED,
     Manifest,
@@ -39,6 +38,7 @@ from data.folder import (
 )
 from data.shards import PARTIAL, Shard, ShardWriter
 from generator.claim import claimed
+from generator.compiling import compile_kernels
 from generator.config import GeneratorConfig
 from generator.scene import make_sample
 
@@ -140,7 +140,7 @@ def generate(
     out = Path(folder).absolute()
     with _backend(jobs, backend, scheduler) as run, claimed(out, plan) as known:
         tasks = _tasks(out, config, plan, known)
-        shards = _fill(out, tasks, run, progress)
+        shards = _fill(out, tasks, run, progress, compiles=backend == "loky")
         write_manifest(out, dataclasses.replace(plan, shards=tuple(shards)))
         (out / UNFINISHED).unlink()
     return dataclasses.replace(plan, shards=tuple(shards))
@@ -242,25 +242,35 @@ def _fill(
     tasks: list[Task],
     run: Callable[[list[Task]], list[ShardInfo | None]],
     progress: bool,
+    *,
+    compiles: bool,
 ) -> list[ShardInfo]:
     ticks = tasks[0].progress
     there = sum(task.count for task in tasks if task.path.exists())
     ticks.touch()
     stops: list[int] = []
+    working, shards = False, list[ShardInfo | None]()
 
     def stop(signum: int, frame: object) -> None:
         stops.append(signum)
         ticks.unlink(missing_ok=True)
+        if not working:
+            raise _Dropped
 
     def whole() -> int:
         return sum(task.path.exists() for task in tasks)
 
     lost = "the Dask cluster failed ({}); {} of {} shards are whole: run the same command to go on"
     try:
-        with _handling(stop), ThreadPoolExecutor(1) as thread:
-            future = thread.submit(run, tasks)
-            _watch(future, ticks, there, tasks[-1].first_index + tasks[-1].count, progress)
-            shards = future.result()
+        with contextlib.suppress(_Dropped), _handling(stop):
+            if compiles:
+                left = sum(task.count for task in tasks if not task.path.exists())
+                compile_kernels(tasks[0].config, tasks[0].root_seed, left, progress)
+            working = True
+            with waiting_for("the samples that are being made"), ThreadPoolExecutor(1) as thread:
+                future = thread.submit(run, tasks)
+                _watch(future, ticks, there, tasks[-1].first_index + tasks[-1].count, progress)
+                shards = future.result()
     except OSError as error:
         if isinstance(error, TimeoutError):  # joblib's, which has waited for a worker
             raise Failed(lost.format(error, whole(), len(tasks))) from error
@@ -310,10 +320,7 @@ def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 def _watch(future: Future[Any], ticks: Path, there: int, total: int, progress: bool) -> None:
     """Show a progress bar from the size of the progress file until the work is done."""
-    bar = tqdm(total=total, initial=there, unit="sample", disable=not progress, dynamic_ncols=True)
-    with bar:
-        if progress and not bar.fp.isatty():
-            bar.mininterval = 10.0  # a log, not a screen
+    with Progress(total=total, initial=there, unit=" samples", disable=not progress) as bar:
         while not future.done():
             wait([future], timeout=0.2)
             with contextlib.suppress(FileNotFoundError):
@@ -364,8 +371,8 @@ def fill_shard(task: Task) -> ShardInfo | None:
     return None
 
 
-class _Dropped(Exception):
-    """Leaves a shard writer without finishing the shard."""
+class _Dropped(BaseException):  # numba catches every Exception here and there
+    """Leaves what was asked to stop: a shard that is not finished, or the compiling before them."""
 
 
 def _tick(progress: Path) -> bool:

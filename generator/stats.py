@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from data.console import Progress
 from data.folder import read_manifest, shard_paths
 from data.shards import MODALITIES, Shard
 from generator.drawing import GREY, INK, NEGATIVE, PAPER, bars, check_png, font, rows, save_png
@@ -94,7 +95,7 @@ def measure(folder: str | Path) -> Measured:
         name: [] for name in ("modality", "count", "area", "contrast", "blur", "family")
     }
     size = 0
-    for path in shard_paths([folder]):
+    for path in Progress(iterable=shard_paths([folder]), unit=" shards"):
         with Shard(path) as shard:
             size = max(shard.shape)
             columns["modality"].append(shard.modality)

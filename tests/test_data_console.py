@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
+import struct
 import subprocess
 import sys
+import termios
 
 import click
 import h5py
@@ -111,3 +115,85 @@ def test_a_folder_of_the_same_name_where_a_program_is_started_is_not_the_package
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip().endswith(f"{package}/__init__.py"), done.stderr
+
+
+SLOW = """
+import sys, time, click
+from data import console
+console.EVERY = 0.5
+
+@click.group(cls=console.Group)
+def program(): pass
+
+@program.command()
+def work():
+    with console.Progress(total=4, unit=" cases", desc="set") as bar:
+        bar.update()
+        bar.set_postfix_str("loss 1")
+        console.Progress.write("between", file=sys.stderr)
+        time.sleep(1.2)  # one case takes longer than it is silent
+        bar.update(3)
+
+@program.command()
+def quick():
+    for _ in console.Progress(iterable=range(3)): pass
+
+@program.command()
+def computes():
+    import hashlib
+    print("begun", flush=True)
+    with console.waiting_for("the step"):
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 40_000_000)  # as long a call of C as there is
+program()
+"""
+
+
+def started(command, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOW, command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_without_a_terminal_progress_is_lines_also_while_one_unit_takes_long():
+    _, errors = started("work").communicate(timeout=60)
+    lines = errors.splitlines()
+    assert lines[0] == "between"
+    assert "\r" not in errors
+    assert len(lines) > 2
+    assert lines[1].startswith("set: ")
+    assert "1/4" in lines[1]
+    assert "cases/s, loss 1]" in lines[1]
+    assert "<" in lines[1]  # what is left
+    assert "4/4" in lines[-1]
+
+
+def test_work_that_is_done_at_once_has_no_line():
+    assert started("quick").communicate(timeout=60) == ("", "")
+
+
+def test_in_a_terminal_progress_is_a_bar():
+    main, side = os.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    with subprocess.Popen([sys.executable, "-c", SLOW, "quick"], stderr=side) as process:
+        os.close(side)
+        assert process.wait(60) == 0
+    text = os.read(main, 10_000).decode()
+    assert "3/3" in text
+    assert text.startswith("\r")
+
+
+def test_ctrl_c_is_acknowledged_while_a_library_computes():
+    process = started("computes")
+    try:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        # Python itself notes a Ctrl-C when the library is done, in half a minute.
+        assert process.stderr.readline() == "Ctrl-C: waiting for the step\n"
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from data.console import Failed, InputError
+from data.console import Failed, InputError, Progress
 from data.folder import locked, read_manifest, replacing
 from data.shards import Shard, fixed_text, read_text
 from trainer import decode
@@ -111,7 +110,7 @@ def _embed(sam: Sam, folders: Sequence[str | Path], out: Path, batch: int, progr
         raise InputError(f"{out}: the cache needs up to {in_bytes(needed)}, {in_bytes(free)} are free")
     total = sum(plan[path][1] for path in todo)
     bad: list[InputError] = []
-    with tqdm(total=total, unit="img", disable=None if progress else True) as bar:
+    with Progress(total=total, unit=" images", disable=not progress) as bar:
         for path, name in todo.items():
             try:
                 _embed_shard(sam, path, out / name, own, batch, bar)
@@ -200,7 +199,7 @@ class _Target(io.FileIO):
             raise OSError(self.failure.errno, self.failure.strerror, str(self.name)) from self.failure
 
 
-def _embed_shard(sam: Sam, path: Path, target: Path, own: str, batch: int, bar: tqdm) -> None:
+def _embed_shard(sam: Sam, path: Path, target: Path, own: str, batch: int, bar: Progress) -> None:
     size = sam.image_encoder.img_size
     with replacing(target) as partial, Shard(path) as shard, _Target(partial, "w+") as raw:
         with h5py.File(raw, "w", libver=("v110", "v110")) as file:  # its headers have checksums

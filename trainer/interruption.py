@@ -12,7 +12,12 @@ from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
+from data.console import waiting_for
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WAITS_FOR = (
+    "the step to end, or a validation, and its state to be saved; a second Ctrl-C stops at once, without"
+)
 
 
 class Interruption:
@@ -21,18 +26,26 @@ class Interruption:
     An exception at any place would leave weights of one step beside the number of another, a validation
     half done or the other processes waiting. Only the main thread may have handlers: in another this does
     nothing.
+
+    Parameters
+    ----------
+    shown
+        Whether this process says what it waits for; of several one does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shown: bool = True) -> None:
         self.asked = False
         self._before: dict[signal.Signals, Any] = {}
+        self._told = waiting_for(WAITS_FOR if shown else "")
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._told.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._told.__exit__(None, None, None)
         for number, handler in self._before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: one that Python cannot put back
 

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from lightning_fabric import Fabric
 from segment_anything.modeling import Sam
-from tqdm import tqdm
 
-from data.console import Failed, InputError
+from data.console import Failed, InputError, Progress
 from data.folder import locked
 from trainer import models, state
 from trainer.config import TrainConfig
@@ -110,7 +109,7 @@ def run_steps(
     meter = Meter(config, fabric.is_global_zero and progress, position.step)
     overflows = 0
     try:
-        with Interruption() as interruption:
+        with Interruption(fabric.is_global_zero) as interruption:
             with shielded():
                 read = iter(loader(batches, first, last, pin=fabric.device.type == "cuda"))
             with together(fabric):  # where no sample will do, all processes find that here
@@ -331,7 +330,7 @@ def judge(
                     f"{name} {sum(d * n for d, n in values) / sum(n for _, n in values):.3f}"
                     for name, values in settings.items()
                 )
-                tqdm.write(f"step {position.step}: Dice {scores.mean:.4f}  ({text})")
+                Progress.write(f"step {position.step}: Dice {scores.mean:.4f}  ({text})")
             if not scores.dice or scores.mean > position.best:
                 position.best, position.stale = (scores.mean if scores.dice else position.best), 0
                 models.export(sam, out / state.MODEL)

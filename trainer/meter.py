@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor
-from tqdm import tqdm
 
+from data.console import Progress
 from trainer.config import TrainConfig
 from trainer.stream import Batch
 
@@ -30,15 +29,7 @@ class Meter:
     def __init__(self, config: TrainConfig, shown: bool, step: int) -> None:
         self.config = config
         self.step = step
-        patience = 0.1 if sys.stderr.isatty() else 30.0  # a line in a log file now and then
-        self.bar = tqdm(
-            total=config.steps,
-            initial=step,
-            disable=not shown,
-            unit="step",
-            mininterval=patience,
-            maxinterval=60,
-        )
+        self.bar = Progress(total=config.steps, initial=step, disable=not shown, unit=" steps")
         self._start()
 
     def _start(self) -> None:

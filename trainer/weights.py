@@ -8,9 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
-from data.console import Failed, InputError
+from data.console import Failed, InputError, Progress
 from data.folder import replacing, sha256
 
 BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -73,7 +71,7 @@ def _fetch(url: str, target: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=60) as answer, open(target, "wb") as handle:
             size = int(answer.headers.get("Content-Length") or 0)
-            with tqdm(total=size or None, unit="B", unit_scale=True, disable=None) as bar:
+            with Progress(total=size or None, unit="B", unit_scale=True) as bar:
                 while block := answer.read(1 << 20):
                     handle.write(block)
                     bar.update(len(block))
