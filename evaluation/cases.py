@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.console import InputError, printable
-from evaluation.layout import Entry, absence, entries
+from evaluation.descriptor import NothingFound
+from evaluation.layout import Entry, entries
 from evaluation.masks import Structures, no_file, read_structures
 from evaluation.readers import count_frames, read_volume
 from evaluation.schema import Descriptor
@@ -105,15 +106,6 @@ class Failure:
     method: str
     file: str
     reason: str
-
-
-class NothingFound(InputError):
-    """Nothing of a dataset is under the data root; `reason` says so without their names."""
-
-    def __init__(self, descriptor: Descriptor, root: str | Path) -> None:
-        expected = absence(descriptor, Path(root))
-        super().__init__(f"dataset {descriptor.name}: nothing found under {root}; {expected}")
-        self.reason = f"nothing found; {expected}"
 
 
 def iter_cases(

@@ -135,8 +135,8 @@ def prompts(data_root: Path, datasets: tuple[str, ...], out: Path, **settings: A
 
     Put its masks under OUT where prompts.json says, then score them with 'run --method NAME=masks:OUT'.
     """
+    from evaluation.descriptor import load_datasets
     from evaluation.export import export_prompts
-    from evaluation.session import load_datasets
 
     config = _config(**settings)
     cases, failures = export_prompts(load_datasets(datasets, data_root), data_root, config, out)
@@ -246,9 +246,8 @@ def list_datasets(name: str | None, data_root: Path) -> None:
 
     With NAME or FILE.yaml: how to get that one and, with --data-root, its first images with their masks.
     """
-    from evaluation.descriptor import describe, descriptor_names, find, load_descriptor
+    from evaluation.descriptor import describe, descriptor_names, find, load_datasets, load_descriptor
     from evaluation.layout import examples
-    from evaluation.session import load_datasets
 
     if not data_root.is_dir():
         raise InputError(f"--data-root {data_root}: no such folder")

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data.config import preset_names, read_yaml, validate
 from data.console import InputError
 from data.folder import MANIFEST, read_manifest
-from evaluation.layout import Found, find
+from evaluation.layout import Found, absence, entries, find
 from evaluation.schema import Descriptor
 
-__all__ = ["Descriptor", "Found", "describe", "descriptor_names", "find", "load_descriptor"]
+__all__ = ["Descriptor", "Found", "describe", "descriptor_names", "find", "load_datasets", "load_descriptor"]
 
+log = logging.getLogger(__name__)
 DATASETS = Path(__file__).parent / "datasets"
+
+
+class NothingFound(InputError):
+    """Nothing of a dataset is under the data root; `reason` says so without their names."""
+
+    def __init__(self, descriptor: Descriptor, root: str | Path) -> None:
+        expected = absence(descriptor, Path(root))
+        super().__init__(f"dataset {descriptor.name}: nothing found under {root}; {expected}")
+        self.reason = f"nothing found; {expected}"
 
 
 def descriptor_names() -> list[str]:
@@ -52,6 +63,41 @@ def load_descriptor(name_or_path: str) -> Descriptor:
         raise InputError(f"{path}: no such descriptor")
     values = read_yaml(path)
     return validate(Descriptor, {"name": path.stem, **values}, source=str(path))
+
+
+def load_datasets(names: Sequence[str], root: Path) -> list[Descriptor]:
+    """Load the descriptors and look whether each has something under the root, before any work is done.
+
+    One of which nothing is there stays in the list, with a warning.
+
+    Raises
+    ------
+    InputError
+        If a dataset is unknown or given twice, or nothing of any is under the root.
+    """
+    if not root.is_dir():
+        raise InputError(
+            f"--data-root {root}: no such folder; give the one in which the datasets lie "
+            "('synthfm-eval datasets' lists them)"
+        )
+    descriptors = [load_descriptor(name) for name in dict.fromkeys(names)]
+    seen: dict[str, str] = {}
+    for descriptor, name in zip(descriptors, dict.fromkeys(names), strict=True):
+        if descriptor.name in seen:
+            raise InputError(
+                f"--dataset {name} and {seen[descriptor.name]} have the same name {descriptor.name!r}"
+            )
+        seen[descriptor.name] = name
+    absent = [
+        NothingFound(item, root)
+        for item in descriptors
+        if item.shards is None and next(entries(item, root), None) is None
+    ]
+    if len(absent) == len(descriptors):
+        raise absent[0]
+    for error in absent:
+        log.warning("%s", error)
+    return descriptors
 
 
 def describe(descriptor: Descriptor) -> str:

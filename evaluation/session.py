@@ -12,10 +12,10 @@ from typing import Any
 from data.console import InputError, check_jobs
 from data.folder import MANIFEST, locked, sha256
 from evaluation import methods as registry
-from evaluation.cases import Failure, NothingFound
+from evaluation.cases import Failure
 from evaluation.config import EvalConfig
-from evaluation.descriptor import Descriptor, load_descriptor
-from evaluation.layout import entries, files
+from evaluation.descriptor import Descriptor, load_datasets
+from evaluation.layout import files
 from evaluation.methods import Method, Unavailable
 from evaluation.methods import masks as saved
 from evaluation.prompting import is_interactive
@@ -88,41 +88,6 @@ def evaluate(
                 "or no case holds an object that is large enough"
             ) from error
         return write_tables(table, out, baseline=baseline), failures
-
-
-def load_datasets(names: Sequence[str], root: Path) -> list[Descriptor]:
-    """Load the descriptors and look whether each has something under the root, before any work is done.
-
-    One of which nothing is there stays in the list, with a warning.
-
-    Raises
-    ------
-    InputError
-        If a dataset is unknown or given twice, or nothing of any is under the root.
-    """
-    if not root.is_dir():
-        raise InputError(
-            f"--data-root {root}: no such folder; give the one in which the datasets lie "
-            "('synthfm-eval datasets' lists them)"
-        )
-    descriptors = [load_descriptor(name) for name in dict.fromkeys(names)]
-    seen: dict[str, str] = {}
-    for descriptor, name in zip(descriptors, dict.fromkeys(names), strict=True):
-        if descriptor.name in seen:
-            raise InputError(
-                f"--dataset {name} and {seen[descriptor.name]} have the same name {descriptor.name!r}"
-            )
-        seen[descriptor.name] = name
-    absent = [
-        NothingFound(item, root)
-        for item in descriptors
-        if item.shards is None and next(entries(item, root), None) is None
-    ]
-    if len(absent) == len(descriptors):
-        raise absent[0]
-    for error in absent:
-        log.warning("%s", error)
-    return descriptors
 
 
 def build_methods(specs: Sequence[str], *, device: str, multimask: str) -> list[Method]:

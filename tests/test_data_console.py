@@ -197,3 +197,22 @@ def test_ctrl_c_is_acknowledged_while_a_library_computes():
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("module", "commands"),
+    [
+        ("generator.cli", ["--help", "run --help", "presets"]),
+        ("trainer.cli", ["--help", "run --help", "embed --help", "presets"]),
+        ("evaluation.cli", ["--help", "run --help", "datasets", "datasets hc18 --data-root .", "methods", "presets"]),
+    ],
+)  # fmt: skip
+def test_what_only_lists_starts_without_the_heavy_packages(module, commands, tmp_path):
+    script = (
+        f"import sys; from click.testing import CliRunner; from {module} import main\n"
+        f"for command in {commands}: print(CliRunner().invoke(main, command.split()).output[:40])\n"
+        "heavy = ('torch', 'monai', 'SimpleITK', 'pandas', 'matplotlib', 'cv2')\n"
+        "sys.exit(' '.join(name for name in heavy if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.strip() == ""

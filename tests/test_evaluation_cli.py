@@ -212,17 +212,6 @@ def test_datasets_and_methods_are_listed(discs):
     assert "clicks:K" in text
 
 
-def test_help_stays_light():
-    code = (
-        "import sys; from click.testing import CliRunner; from evaluation.cli import main;"
-        "CliRunner().invoke(main, ['run', '--help']);"
-        "heavy = ('torch', 'pandas', 'matplotlib', 'SimpleITK', 'skimage');"
-        "print([name for name in heavy if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_a_descriptor_shows_which_masks_go_with_which_image(discs, tmp_path):
     root, descriptor, _ = discs
     text = call("datasets", descriptor, "--data-root", root)
