@@ -3,8 +3,6 @@
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
