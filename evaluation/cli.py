@@ -247,7 +247,7 @@ def list_datasets(name: str | None, data_root: Path) -> None:
     With NAME or FILE.yaml: how to get that one and, with --data-root, its first images with their masks.
     """
     from evaluation.descriptor import describe, descriptor_names, find, load_datasets, load_descriptor
-    from evaluation.layout import examples
+    from evaluation.preview import examples
 
     if not data_root.is_dir():
         raise InputError(f"--data-root {data_root}: no such folder")

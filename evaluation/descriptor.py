@@ -103,7 +103,8 @@ def load_datasets(names: Sequence[str], root: Path) -> list[Descriptor]:
 def describe(descriptor: Descriptor) -> str:
     """What a dataset is and how to get it, as text for the terminal."""
     lines = [f"{descriptor.name}: {descriptor.title}", f"modality    {descriptor.modality}"]
-    lines += _wrapped("structures", ", ".join(descriptor.structures()) or "the generator's shape families")
+    unnamed = "as its files are named" if descriptor.sources else "the generator's shape families"
+    lines += _wrapped("structures", ", ".join(descriptor.structures()) or unnamed)
     for key, text in (
         ("licence", descriptor.licence),
         ("cite", descriptor.citation),

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import glob
-import itertools
 import math
-import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data.console import InputError, printable
+from data.console import InputError
 from data.folder import MANIFEST, read_manifest, shard_paths
 from evaluation.patterns import Folders, Groups, fill, group_names, match, natural
 from evaluation.schema import Descriptor, Masks, Source
@@ -29,8 +27,14 @@ class MaskFile:
     def names(self) -> list[str]:
         """The structures that it is to hold."""
         if self.kind.structures is not None:
-            return [self.kind.structures[self.groups["structure"]]]
+            value = self.groups["structure"]
+            return [self.kind.listed.get(value, value)]
         return self.kind.names()
+
+    @property
+    def listed(self) -> bool:
+        """Whether its structure is one that is asked for."""
+        return not self.kind.listed or self.groups["structure"] in self.kind.listed
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Entry:
         What the image's pattern bound.
     masks
         Mask files in natural order; may be empty.
+    unlisted
+        Files that match as masks do, but whose structure is none of the descriptor's.
     wanted
         The kinds of masks that the descriptor asks for.
     frame
@@ -62,6 +68,7 @@ class Entry:
     image: Path
     groups: Groups
     masks: tuple[MaskFile, ...]
+    unlisted: tuple[MaskFile, ...]
     wanted: tuple[Masks, ...]
     frame: int | str | None
     spacing: tuple[float, float] | None
@@ -80,14 +87,15 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
     """
     folders = Folders()
     seen: dict[str, tuple[Source, Path]] = {}
-    for source, folder in _places(descriptor, root, folders):
+    for source, folder in places(descriptor, root, folders):
         table = _spacing_table(descriptor, folder)
         images = list(match(folder, source.image, folders))
         _check_pairing(source, len(images))
         _check_table(descriptor, folder, table, [path for path, _ in images])
         claims: dict[tuple[Path, str], tuple[Groups, Path]] = {}
         for path, groups in images:
-            masks = _mask_files(source, folder, groups, folders)
+            matched = _mask_files(source, folder, groups, folders)
+            masks = [mask for mask in matched if mask.listed]
             for mask in masks:
                 _claim(claims, mask, groups, path)
             for frame, chosen in _frames(descriptor, masks):
@@ -108,6 +116,7 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
                     path,
                     groups,
                     tuple(chosen),
+                    tuple(mask for mask in matched if not mask.listed),
                     tuple(source.masks),
                     frame,
                     table.get(path.name),
@@ -159,7 +168,7 @@ def files(descriptor: Descriptor, root: Path) -> list[Path]:
     for entry in entries(descriptor, root):
         for path in (entry.image, *(mask.path for mask in entry.masks)):
             found.update(_parts_of(path))
-    tables = (_table_path(descriptor, folder) for _, folder in _places(descriptor, root, Folders()))
+    tables = (_table_path(descriptor, folder) for _, folder in places(descriptor, root, Folders()))
     found.update(path for path in tables if path is not None)
     return sorted(found)
 
@@ -211,23 +220,9 @@ def find(descriptor: Descriptor, root: str | Path) -> Found:
     return Found(descriptor.name, _place_of(descriptor, Path(root)), len(found) - bare, bare, kind)
 
 
-def examples(descriptor: Descriptor, root: Path, count: int) -> list[str]:
-    """The first images of a dataset, with their first masks and what these hold, for the terminal."""
-    lines = []
-    for entry in itertools.islice(entries(descriptor, root), count):
-        lines.append(f"{entry.id}: {printable(os.path.relpath(entry.image, root))}")
-        lines += [
-            f"    {printable(os.path.relpath(mask.path, root))} ({', '.join(mask.names())})"
-            for mask in entry.masks[:count]
-        ]
-        if len(entry.masks) > count:
-            lines.append(f"    and {len(entry.masks) - count} more masks")
-    return lines
-
-
 def _place_of(descriptor: Descriptor, root: Path) -> Path | None:
     """The folder of a dataset's (first) source under a root, None if nothing is there."""
-    return next((folder for _, folder in _places(descriptor, root, Folders())), None)
+    return next((folder for _, folder in places(descriptor, root, Folders())), None)
 
 
 def absence(descriptor: Descriptor, root: Path) -> str:
@@ -247,7 +242,7 @@ def absence(descriptor: Descriptor, root: Path) -> str:
     return f"{text}; {folder} holds {', '.join(names[:3]) or 'nothing'}{more}"
 
 
-def _places(descriptor: Descriptor, root: Path, folders: Folders) -> Iterator[tuple[Source, Path]]:
+def places(descriptor: Descriptor, root: Path, folders: Folders) -> Iterator[tuple[Source, Path]]:
     """Each source with its folder: the first candidate with images and masks, else the first with images."""
     for source in descriptor.sources:
         fallback: Path | None = None
@@ -266,7 +261,9 @@ def _places(descriptor: Descriptor, root: Path, folders: Folders) -> Iterator[tu
 
 def _any_mask(source: Source, folder: Path, folders: Folders) -> bool:
     return any(
-        _mask_files(source, folder, groups, folders) for _, groups in match(folder, source.image, folders)
+        mask.listed
+        for _, groups in match(folder, source.image, folders)
+        for mask in _mask_files(source, folder, groups, folders)
     )
 
 
@@ -289,7 +286,6 @@ def _mask_files(source: Source, folder: Path, groups: Groups, folders: Folders) 
         MaskFile(path, kind, found)
         for kind in source.masks
         for path, found in match(folder, kind.file, folders, groups)
-        if kind.structures is None or found["structure"] in kind.structures
     ]
 
 

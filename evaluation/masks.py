@@ -164,10 +164,10 @@ def _guard(
 
 def _report_missing_files(structures: Structures, kind: Masks, files: list[MaskFile]) -> list[str]:
     """Report each file that is missing where every structure has its own; the structures' names."""
-    if kind.structures is None or kind.absent == "skip":
+    if not kind.listed or kind.absent == "skip":
         return []
     there = {file.groups.get("structure") for file in files}
-    missing = {value: name for value, name in kind.structures.items() if value not in there}
+    missing = {value: name for value, name in kind.listed.items() if value not in there}
     for value, name in missing.items():
         structures.problems.append((files[0].path.parent, f"no mask file of {name} ({value})"))
     return list(missing.values())

@@ -174,7 +174,12 @@ def _parts(pattern: str) -> list[str]:
 
 
 def match(
-    folder: Path, pattern: str, folders: Folders, bound: Mapping[str, str] | None = None
+    folder: Path,
+    pattern: str,
+    folders: Folders,
+    bound: Mapping[str, str] | None = None,
+    *,
+    greedy: bool = False,
 ) -> Iterator[tuple[Path, Groups]]:
     """Files and folders that a pattern matches, in natural order of their parts.
 
@@ -188,6 +193,8 @@ def match(
         Listings, shared between calls.
     bound
         Groups that already have a value.
+    greedy
+        Whether groups without an expression take as much as they can, and not as little.
 
     Yields
     ------
@@ -195,33 +202,36 @@ def match(
         The path and the values of all groups, those of `bound` included.
     """
     parts = _parts(unicodedata.normalize("NFC", pattern))
-    yield from _match(folder, parts, folders, dict(bound or {}))
+    yield from _match(folder, parts, folders, dict(bound or {}), greedy)
 
 
-def _match(folder: Path, parts: list[str], folders: Folders, bound: Groups) -> Iterator[tuple[Path, Groups]]:
+def _match(
+    folder: Path, parts: list[str], folders: Folders, bound: Groups, greedy: bool
+) -> Iterator[tuple[Path, Groups]]:
     if not parts:
         yield folder, bound
         return
     head, rest = parts[0], parts[1:]
     if head == "**":
-        yield from _match(folder, rest, folders, bound)
+        yield from _match(folder, rest, folders, bound, greedy)
         for deeper in folders.inner(folder):
-            yield from _match(deeper, parts, folders, bound)
+            yield from _match(deeper, parts, folders, bound, greedy)
         return
-    expression, start, end = _expression(head, bound)
+    expression, start, end = _expression(head, bound, greedy)
     if end is None:
         there = folders.find(folder, start)
         if there is not None:
-            yield from _match(there, rest, folders, bound)
+            yield from _match(there, rest, folders, bound, greedy)
         return
     compiled = re.compile(expression)
     for name in folders.likely(folder, start, end):
         found = compiled.fullmatch(name)
         if found:
-            yield from _match(folders.path(folder, name), rest, folders, bound | found.groupdict(default=""))
+            groups = bound | found.groupdict(default="")
+            yield from _match(folders.path(folder, name), rest, folders, groups, greedy)
 
 
-def _expression(part: str, bound: Mapping[str, str]) -> tuple[str, str, str | None]:
+def _expression(part: str, bound: Mapping[str, str], greedy: bool) -> tuple[str, str, str | None]:
     """One part as a regular expression, and the plain text at its start and at its end.
 
     Where nothing in it is open, the start is all of it and the end None.
@@ -244,7 +254,7 @@ def _expression(part: str, bound: Mapping[str, str]) -> tuple[str, str, str | No
         elif name in seen:
             expression += f"(?P={name})"
         else:
-            body = inner or ".+?"
+            body = inner or (".+" if greedy else ".+?")
             expression += f"(?P<{name}>{body})" if name else f"(?:{body})"
             seen.add(name)
     return expression, start, end

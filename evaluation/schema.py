@@ -103,8 +103,9 @@ class Masks(Array):
     """Multi-label file: structure to label number(s), or to colours of a picture."""
     structure: Name | None = None
     """The file holds one structure: its name."""
-    structures: Annotated[dict[str, Name], pydantic.Field(min_length=1)] | None = None
-    """One file a structure: value of the pattern's ``{structure}`` to name."""
+    structures: Annotated[dict[str, Name], pydantic.Field(min_length=1)] | Literal["*"] | None = None
+    """One file a structure: value of the pattern's ``{structure}`` to name; ``"*"`` takes every file, and its
+    value as the name."""
     per_slice: bool = False
     """One file a slice of the volume, paired in the natural order of the file names on both sides."""
     outline: bool = False
@@ -142,10 +143,15 @@ class Masks(Array):
         return any(COLOUR.fullmatch(str(value)) for value in self._values())
 
     def names(self) -> list[str]:
-        """The structures, in the descriptor's order."""
+        """The structures, in the descriptor's order; none where only the files know."""
         if self.structure is not None:
             return [self.structure]
-        return list(dict.fromkeys(self.labels or (self.structures or {}).values()))
+        return list(dict.fromkeys(self.labels or self.listed.values()))
+
+    @property
+    def listed(self) -> dict[str, str]:
+        """The values of ``{structure}`` that `structures` lists, with their names."""
+        return self.structures if isinstance(self.structures, dict) else {}
 
 
 class Source(Config):

@@ -22,6 +22,7 @@ from evaluation.config import EvalConfig
 from evaluation.descriptor import load_descriptor
 from evaluation.export import export_prompts
 from evaluation.patterns import Folders, fill, group_names, match
+from evaluation.preview import examples
 from evaluation.scores import read_scores
 from evaluation.session import evaluate
 
@@ -238,3 +239,38 @@ def test_a_name_that_is_not_utf_8_is_read_and_written_as_text(tmp_path: Path) ->
     assert "M\\xfcnz_m.png" in (tmp_path / "out" / "failures.csv").read_text()
     assert len(list((tmp_path / "out" / "overlays").rglob("*.png"))) == 1
     assert export_prompts([load_descriptor(str(own))], data, config, tmp_path / "prompts")[0] == 1
+
+
+def kidneys(tmp_path: Path, masks: dict[str, Any]) -> Path:
+    """Two images with a liver and a left kidney each, and a descriptor of them."""
+    for name in ("p1", "p2"):
+        write_picture(tmp_path / f"{name}.png", blocks((30, 40), [3, 5]))
+        for structure in ("liver", "left_kidney"):
+            write_picture(tmp_path / "masks" / f"{name}_{structure}_1.png", blocks((30, 40), [1]))
+    masks = {"file": "masks/{id}_{structure}_{number}.png", **masks}
+    return write_own(tmp_path, sources=[{"folder": ".", "image": "{id}.png", "masks": [masks]}])
+
+
+def test_the_preview_names_files_in_no_list_and_names_that_can_be_read_in_two_ways(tmp_path: Path) -> None:
+    path = kidneys(tmp_path, {"structures": {"liver": "liver"}})
+    lines = examples(load_descriptor(str(path)), tmp_path, 1)
+    left = next(line for line in lines if "left out" in line)
+    assert left == (
+        "    left out: masks/p1_left_kidney_1.png: {structure} is 'left', which is not in 'structures'"
+    )
+    assert lines[-2] == "1 more images have files that match, but stand in no list"
+    assert "p1_left_kidney_1.png as structure 'left', number 'kidney_1'" in lines[-1]
+    assert "it may be structure 'left_kidney', number '1'" in lines[-1]
+    assert lines[-1].endswith("its image is p1.png")
+
+
+def test_a_pattern_that_reads_names_in_one_way_has_no_line(tmp_path: Path) -> None:
+    path = kidneys(tmp_path, {"file": "masks/{id}_{structure}_{number:[0-9]+}.png", "structures": "*"})
+    lines = examples(load_descriptor(str(path)), tmp_path, 1)
+    assert len(lines) == 3  # the image and its two masks
+
+
+def test_structures_may_be_named_by_the_files(tmp_path: Path) -> None:
+    path = kidneys(tmp_path, {"file": "masks/{id}_{structure}_{number:[0-9]+}.png", "structures": "*"})
+    found = [[item.structure for item in case.objects] for case in cases_of(str(path), tmp_path)]
+    assert found == [["left_kidney", "liver"]] * 2
