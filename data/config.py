@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import typing
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from data.console import InputError
+from data.console import InputError, did_you_mean
 
 
 class Config(pydantic.BaseModel):
@@ -141,7 +140,8 @@ def _read_preset(folder: Path, name: str, seen: tuple[Path, ...]) -> dict[str, A
         ]
         allowed = ", ".join(names)
         raise InputError(
-            f"unknown preset {name!r}; choose one of {allowed}, or give the path of a .yaml file"
+            f"unknown preset {name!r}; {did_you_mean(name, names)}choose one of {allowed}, or give the path of a "
+            ".yaml file"
         )
     values = read_yaml(path)
     base = values.pop("extends", None)
@@ -191,8 +191,7 @@ def validate(config: type[ConfigT], values: Mapping[str, Any], source: str) -> C
         key = ".".join(str(part) for part in problem["loc"]) or "(the whole file)"
         if problem["type"] == "extra_forbidden":
             fields = _fields_at(config, problem["loc"][:-1])
-            close = difflib.get_close_matches(str(problem["loc"][-1]), fields, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            hint = did_you_mean(str(problem["loc"][-1]), fields)
             raise InputError(f"{source}: unknown key {key!r}; {hint}allowed: {', '.join(fields)}") from error
         message = problem["msg"].removeprefix("Value error, ")
         got = "" if problem["type"] == "missing" else f" (got {problem['input']!r:.200})"

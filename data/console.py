@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,16 @@ def printable(text: str) -> str:
     M\xfcller.png
     """
     return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The question to put into a message on an unknown name; empty if none of those known is like it.
+
+    >>> did_you_mean("hc19", ["acdc", "hc18"])
+    "did you mean 'hc18'? "
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def check_jobs(jobs: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data.config import preset_names, read_yaml, validate
-from data.console import InputError
+from data.console import InputError, did_you_mean
 from data.folder import MANIFEST, read_manifest
 from evaluation.layout import Found, absence, entries, find
 from evaluation.schema import Descriptor
@@ -56,8 +56,8 @@ def load_descriptor(name_or_path: str) -> Descriptor:
         path = DATASETS / f"{name_or_path}.yaml"
         if not path.is_file():
             raise InputError(
-                f"unknown dataset {name_or_path!r}; choose one of {', '.join(descriptor_names())}, "
-                "or give a .yaml descriptor or a folder of shards"
+                f"unknown dataset {name_or_path!r}; {did_you_mean(name_or_path, descriptor_names())}choose one of "
+                f"{', '.join(descriptor_names())}, or give a .yaml descriptor or a folder of shards"
             )
     elif not path.is_file():
         raise InputError(f"{path}: no such descriptor")

@@ -204,7 +204,7 @@ def test_datasets_and_methods_are_listed(discs):
     assert "chaos-ct" in text
     assert "not found" in text
     assert "expected under the data root" in call("datasets", "hc18")
-    assert "chaos-ct" in call("datasets", "hc19", code=2)
+    assert "did you mean 'hc18'? choose one of" in call("datasets", "hc19", code=2)
     text = call("methods")
     assert "random_walker" in text
     assert "clicks:K" in text

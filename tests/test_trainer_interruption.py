@@ -247,3 +247,16 @@ def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
     assert "Traceback" not in text
     step = torch.load(tmp_path / "state.pt", weights_only=True)["position"]["step"]
     assert step == len(rows(tmp_path / "log.csv"))
+
+
+def test_a_finished_run_goes_on_to_more_steps(shards, finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    longer = changed(CONFIG, steps=6)
+    run(longer, shards, out)
+    assert [row["step"] for row in rows(out / "log.csv")] == list("123456")
+    assert rows(out / "log.csv")[:4] == rows(finished / "log.csv")
+    rates = [float(row["lr"]) for row in rows(out / "log.csv")]
+    assert rates[4] > rates[3]  # the schedule of six steps is not yet as far down as that of four was
+    with pytest.raises(InputError, match="steps: 6 there, 5 now"):
+        run(changed(CONFIG, steps=5), shards, out)

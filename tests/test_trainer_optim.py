@@ -136,3 +136,13 @@ def test_gradients_are_clipped_to_the_norm_asked_for(largest, left):
     module, optimizer = fabric.setup(module, torch.optim.SGD(module.parameters(), lr=1))
     assert float(optim.clip(fabric, module, optimizer, largest)) == pytest.approx(5)
     assert float(module.weight.grad.norm()) == pytest.approx(left, rel=1e-4)
+
+
+def test_the_warm_up_of_a_short_run_is_a_quarter_of_it():
+    sam = models.build("tiny", image_size=32)
+    config = TrainConfig(model="tiny", freeze=(), steps=30, optim=Optim(lr=1.0, warmup=250))
+    optimizer = optim.make_optimizer(sam, config)
+    rates = [optim.set_learning_rate(optimizer, config, step) for step in range(30)]
+    assert rates[:7] == pytest.approx([(step + 1) / 7 for step in range(7)])
+    assert rates[7] == max(rates)
+    assert rates[-1] < 0.05

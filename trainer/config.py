@@ -153,7 +153,7 @@ class Optim(Config):
     weight_decay: Weight = 0.05
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.98
     warmup: int = Field(default=250, ge=0)
-    """Steps of linear warm-up."""
+    """Steps of linear warm-up; at most a quarter of the run's."""
     final: Share = 0.02
     """Learning rate at the end of the cosine, as a multiple of `lr`."""
     clip: Weight = 1.0

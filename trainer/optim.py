@@ -62,10 +62,14 @@ def moving_average(sam: Sam, decay: float) -> AveragedModel | None:
 
 
 def set_learning_rate(optimizer: Optimizer, config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to ``final * lr``; returns the rate of the decoder."""
+    """Linear warm-up, then a cosine down to ``final * lr``; returns the rate of the decoder.
+
+    The warm-up takes a quarter of the steps at most: a short run is to train as well.
+    """
     optim = config.optim
-    warm = min(1.0, (step + 1) / max(optim.warmup, 1))
-    progress = max(0.0, step - optim.warmup) / max(config.steps - optim.warmup, 1)
+    warmup = min(optim.warmup, config.steps // 4)
+    warm = min(1.0, (step + 1) / max(warmup, 1))
+    progress = max(0.0, step - warmup) / max(config.steps - warmup, 1)
     cosine = optim.final + (1 - optim.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     rate = optim.lr * warm * cosine
     for group in optimizer.param_groups:

@@ -98,6 +98,8 @@ def write(out: Path, run: dict[str, Any], parts: Parts, position: Position) -> N
 def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     """Load the state in `out` if there is one; the position from which to go on.
 
+    A run may be given more steps than it had: it goes on from where it is, by the schedule of the new number.
+
     Raises
     ------
     InputError
@@ -115,7 +117,9 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a training state of this version; choose another --out, or --fresh")
     before = json.loads(content["run"])
-    if not _is_same(before, run):
+    longer = before | {"config": before["config"] | {"steps": run["config"]["steps"]}}
+    more = run["config"]["steps"] > before["config"]["steps"]
+    if not _is_same(longer if more else before, run):
         there, now = ({name: of[name] for name in ("config", "inputs")} for of in (before, run))
         raise InputError(
             f"{out} holds a run with other settings ({differences(there, now)}); choose another --out, "

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from data.console import InputError
+from data.console import InputError, did_you_mean
 from evaluation.prompting import Prompt
 
 
@@ -137,6 +137,6 @@ def parse(spec: str) -> tuple[str, str, str]:
     if kind in CLASSICAL and not argument:
         return given or kind, kind, ""
     raise InputError(
-        f"unknown method {spec!r}; choose among {', '.join(CLASSICAL)}, zoom:FILE, medsam:FILE and "
-        "masks:DIR; models are given with --checkpoint [NAME=]FILE"
+        f"unknown method {spec!r}; {did_you_mean(kind, CLASSICAL)}choose among {', '.join(CLASSICAL)}, zoom:FILE, "
+        "medsam:FILE and masks:DIR; models are given with --checkpoint [NAME=]FILE"
     )
