@@ -140,8 +140,8 @@ def _read_preset(folder: Path, name: str, seen: tuple[Path, ...]) -> dict[str, A
         ]
         allowed = ", ".join(names)
         raise InputError(
-            f"unknown preset {name!r}; {did_you_mean(name, names)}choose one of {allowed}, or give the path of a "
-            ".yaml file"
+            f"unknown preset {name!r}; {did_you_mean(name, names)}choose one of {allowed}, or give the path "
+            "of a .yaml file"
         )
     values = read_yaml(path)
     base = values.pop("extends", None)

@@ -55,9 +55,10 @@ def load_descriptor(name_or_path: str) -> Descriptor:
     if path.suffix not in (".yaml", ".yml"):
         path = DATASETS / f"{name_or_path}.yaml"
         if not path.is_file():
+            names = descriptor_names()
             raise InputError(
-                f"unknown dataset {name_or_path!r}; {did_you_mean(name_or_path, descriptor_names())}choose one of "
-                f"{', '.join(descriptor_names())}, or give a .yaml descriptor or a folder of shards"
+                f"unknown dataset {name_or_path!r}; {did_you_mean(name_or_path, names)}choose one of "
+                f"{', '.join(names)}, or give a .yaml descriptor or a folder of shards"
             )
     elif not path.is_file():
         raise InputError(f"{path}: no such descriptor")

@@ -137,6 +137,6 @@ def parse(spec: str) -> tuple[str, str, str]:
     if kind in CLASSICAL and not argument:
         return given or kind, kind, ""
     raise InputError(
-        f"unknown method {spec!r}; {did_you_mean(kind, CLASSICAL)}choose among {', '.join(CLASSICAL)}, zoom:FILE, "
-        "medsam:FILE and masks:DIR; models are given with --checkpoint [NAME=]FILE"
+        f"unknown method {spec!r}; {did_you_mean(kind, CLASSICAL)}choose among {', '.join(CLASSICAL)}, "
+        "zoom:FILE, medsam:FILE and masks:DIR; models are given with --checkpoint [NAME=]FILE"
     )
