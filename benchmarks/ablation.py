@@ -135,7 +135,7 @@ def main(
         f"\n{num} images of {size} pixels and {steps} steps for each preset, seeds {seeds}. "
         "Mean DSC over structures"
         + (" ± standard deviation over seeds" if np.size(list(scores)) > 1 else "")
-        + " [95 % bootstrap interval, patients resampled; a structure of fewer than five counts as exact]. "
+        + " [95 % bootstrap interval, patients resampled; none where a structure has fewer than five]. "
         "Best in bold, second underlined.\n"
     )
     write_atomically(out / "ablation.md", text)

@@ -35,8 +35,8 @@ def bootstrap_means(
         (N,) the cluster of each, any sortable type.
     rows
         (N,) the row of a table that each belongs to: the mean over the rows of the mean of each, where one
-        draw of the clusters serves all rows. A row that fewer than :data:`FEWEST` clusters have is not
-        resampled, and one of which a draw holds nothing counts there with its own mean.
+        draw of the clusters serves all rows. A row of which a draw holds nothing counts there with its own
+        mean.
 
     References
     ----------
@@ -50,8 +50,7 @@ def bootstrap_means(
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     with np.errstate(invalid="ignore"):
         means = (drawn @ sums) / (drawn @ counts)
-    fixed = np.isnan(means) | ((counts > 0).sum(0) < FEWEST)
-    return np.asarray(np.where(fixed, sums.sum(0) / counts.sum(0), means).mean(1))
+    return np.asarray(np.where(np.isnan(means), sums.sum(0) / counts.sum(0), means).mean(1))
 
 
 def interval(means: Values, clusters: int, level: float = 0.95) -> tuple[float, float]:

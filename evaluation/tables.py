@@ -130,8 +130,8 @@ def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
 
     ``all`` is the mean over all rows. Only rows count that every method has which has any of them: one that
     answered the easy dataset alone must not gain from it. The interval resamples the patients of each
-    dataset, with all their structures; a structure of fewer than :data:`statistics.FEWEST` patients adds
-    nothing to its width, nor do these count among its patients.
+    dataset, with all their structures. There is none (NaN) where one of the structures has fewer than
+    :data:`statistics.FEWEST` patients: how far its mean may lie off is not known.
 
     Returns
     -------
@@ -160,9 +160,9 @@ def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
                         rows=group["structure"].to_numpy(str),
                     )
                     means += drawn * (len(each[dataset]) / len(each))
-                    enough = group.groupby("structure")[PATIENT].transform("nunique") >= statistics.FEWEST
-                    patients += group.loc[enough, PATIENT].nunique()
-                low, high = statistics.interval(means, patients)
+                    patients += group[PATIENT].nunique()
+                fewest = part.groupby(["dataset", "structure"])[PATIENT].nunique().min()
+                low, high = statistics.interval(means, patients if fewest >= statistics.FEWEST else 0)
                 lines.append(
                     {"prompt": prompt, "modality": modality, "method": method, "rows": len(each)}
                     | {"n": len(part), "mean": each.mean(), "low": low, "high": high}

@@ -138,7 +138,7 @@ def note(baseline: str | None) -> str:
     """What a table's marks mean, in one sentence each."""
     text = (
         "Mean ± standard deviation over objects [95 % bootstrap interval, patients resampled; none with "
-        f"fewer than {FEWEST}; a structure of fewer counts as exact in a mean over several]. Best in bold, "
+        f"fewer than {FEWEST}, nor of a mean over several structures of which one has fewer]. Best in bold, "
         "second underlined."
     )
     if baseline is not None:
