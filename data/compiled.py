@@ -51,7 +51,7 @@ class Compiling(event.Listener):
             self.began = time.perf_counter()
             if self._shown:
                 Progress.write("compiling, once for this version on this machine", sys.stderr)
-            self._bar = Progress(unit=" kernels", desc="compiled", disable=not self._shown)
+            self._bar = Progress(unit="kernel", desc="compiled", disable=not self._shown)
 
     def on_end(self, event: event.Event) -> None:
         """Called by numba."""

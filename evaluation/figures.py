@@ -37,7 +37,7 @@ def write_figures(scores: pd.DataFrame, out: Path) -> list[Path]:
     colours = dict(zip(tables.method_names(scores), COLOURS * 10, strict=False))
     files = []
     with matplotlib.rc_context({"text.parse_math": False}):  # names are no formulas
-        for name, figure in Progress(iterable=_figures(scores, colours), unit=" figures"):
+        for name, figure in Progress(iterable=_figures(scores, colours), unit="figure"):
             path = out / f"{slug(name)}.png"
             _save(figure, path, dpi=110)
             _save(figure, path.with_suffix(".pdf"), metadata={"CreationDate": None})

@@ -107,7 +107,7 @@ def read_cases(
     A progress bar counts what has been done with them. How many a dataset has is known once all is read: it
     is told from the volumes so far, and before that from the limit.
     """
-    with Progress(unit=" cases") as bar:
+    with Progress(unit="case") as bar:
         for number, descriptor in enumerate(descriptors, 1):
             bar.total = limit
             bar.reset()

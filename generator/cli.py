@@ -116,7 +116,7 @@ def verify(folder: Path) -> None:
 
     total = len(read_manifest(folder).shards)
     problems = 0
-    with Progress(total=total, unit=" shards") as bar:
+    with Progress(total=total, unit="shard") as bar:
         for _, problem in check(folder):
             bar.update()
             if problem:

@@ -320,7 +320,7 @@ def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 def _watch(future: Future[Any], ticks: Path, there: int, total: int, progress: bool) -> None:
     """Show a progress bar from the size of the progress file until the work is done."""
-    with Progress(total=total, initial=there, unit=" samples", disable=not progress) as bar:
+    with Progress(total=total, initial=there, unit="sample", disable=not progress) as bar:
         while not future.done():
             wait([future], timeout=0.2)
             with contextlib.suppress(FileNotFoundError):

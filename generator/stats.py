@@ -95,7 +95,7 @@ def measure(folder: str | Path) -> Measured:
         name: [] for name in ("modality", "count", "area", "contrast", "blur", "family")
     }
     size = 0
-    for path in Progress(iterable=shard_paths([folder]), unit=" shards"):
+    for path in Progress(iterable=shard_paths([folder]), unit="shard"):
         with Shard(path) as shard:
             size = max(shard.shape)
             columns["modality"].append(shard.modality)

@@ -130,6 +130,7 @@ def test_a_signal_leaves_whole_shards_and_the_same_command_goes_on(tmp_path, sen
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + sent, errors
     assert f"stopped by {sent.name}" in errors
+    assert "waiting for the samples that are being made" in errors
     assert f"to go on: synthfm-generate run --out {folder} --num 120" in errors
     assert "Traceback" not in errors
     left = sorted(path.name for path in folder.iterdir())

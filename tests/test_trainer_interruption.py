@@ -244,6 +244,7 @@ def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
             process.wait()
     text = (tmp_path / "stderr").read_text(encoding="utf-8")
     assert text.count("the same command goes on") == 1
+    assert text.count("waiting for the step to end") == 1
     assert "Traceback" not in text
     step = torch.load(tmp_path / "state.pt", weights_only=True)["position"]["step"]
     assert step == len(rows(tmp_path / "log.csv"))

@@ -110,7 +110,7 @@ def _embed(sam: Sam, folders: Sequence[str | Path], out: Path, batch: int, progr
         raise InputError(f"{out}: the cache needs up to {in_bytes(needed)}, {in_bytes(free)} are free")
     total = sum(plan[path][1] for path in todo)
     bad: list[InputError] = []
-    with Progress(total=total, unit=" images", disable=not progress) as bar:
+    with Progress(total=total, unit="image", disable=not progress) as bar:
         for path, name in todo.items():
             try:
                 _embed_shard(sam, path, out / name, own, batch, bar)

@@ -29,7 +29,7 @@ class Meter:
     def __init__(self, config: TrainConfig, shown: bool, step: int) -> None:
         self.config = config
         self.step = step
-        self.bar = Progress(total=config.steps, initial=step, disable=not shown, unit=" steps")
+        self.bar = Progress(total=config.steps, initial=step, disable=not shown, unit="step")
         self._start()
 
     def _start(self) -> None:
