@@ -179,11 +179,13 @@ def acknowledged() -> Iterator[None]:
 
 def _acknowledge(reader: int) -> None:
     names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+    place = -1
     with open(reader, "rb", buffering=0) as pipe:
         while numbers := pipe.read(1):
             if numbers[0] in names and _waits_for[-1]:
                 name = names[signal.Signals(numbers[0])]
-                Progress.write(f"{name}: waiting for {_waits_for[-1]}", file=sys.stderr)
+                Progress.write(f"{name}: waiting for {_waits_for[place]}", file=sys.stderr)
+                place = 0  # a second one is not that patient
 
 
 class Group(click.Group):
