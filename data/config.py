@@ -121,14 +121,15 @@ def load_preset(
     InputError
         Naming the preset or key that is wrong and what is allowed.
     """
-    values = _read_preset(folder, name, seen=())
+    values = preset_values(folder, name)
     for item in overrides:
         values = merge(values, _parse_override(item))
     values = merge(values, {key: value for key, value in keys.items() if value is not None})
     return validate(config, values, source=f"preset {name}")
 
 
-def _read_preset(folder: Path, name: str, seen: tuple[Path, ...]) -> dict[str, Any]:
+def preset_values(folder: Path, name: str, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a preset and those that it extends say, not validated; as :func:`load_preset`."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if path.resolve() in [before.resolve() for before in seen]:
         raise InputError(f"preset {name} extends itself: {' -> '.join(map(str, (*seen, path)))}")
@@ -150,7 +151,7 @@ def _read_preset(folder: Path, name: str, seen: tuple[Path, ...]) -> dict[str, A
     base = str(base)
     if base.endswith((".yaml", ".yml")):
         base = str(path.parent / base)
-    return merge(_read_preset(folder, base, (*seen, path)), values)
+    return merge(preset_values(folder, base, (*seen, path)), values)
 
 
 def _parse_override(item: str) -> dict[str, Any]:

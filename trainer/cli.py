@@ -160,6 +160,29 @@ def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_r
 
 
 @main.command()
+@click.argument("recipe", metavar="FILE", type=NamedPath(dir_okay=False))
+@click.option("--out", type=NamedPath(file_okay=False), required=True, help="The folder of all stages.")
+@click.option("--start", type=int, default=1, show_default=True, help="The first stage to run.")
+@click.option("--init-from", help="The weights that the first stage goes on from.")
+@click.option("--dry-run", is_flag=True, help="Print the commands, and run nothing.")
+def recipe(recipe: Path, out: Path, start: int, init_from: str | None, dry_run: bool) -> None:
+    """Run the stages of a recipe (YAML): generate, train, average; or go on with them.
+
+    A stage that is done is skipped, one that was killed goes on, and a recipe that has changed is refused.
+    """
+    from trainer.recipe import run_recipe
+
+    weights = None
+    if init_from is not None:
+        from trainer.checkpoints import locate
+
+        weights = locate(init_from)
+    path = run_recipe(recipe, out, start=start, weights=weights, dry_run=dry_run)
+    if not dry_run:
+        click.echo(str(path))
+
+
+@main.command()
 @click.argument("checkpoints", nargs=-1, required=True)
 @click.option("--out", type=NamedPath(dir_okay=False), required=True,
               help="The file; its suffix says the format: .pth, .safetensors or .onnx.")  # fmt: skip
