@@ -26,16 +26,21 @@ comma := ,
 TWICE := $(if $(filter tiny,$(CHECKPOINT)),zoom:tiny$(comma))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-generate generate train eval demo app tiny ablation weights test lint format bench clean
+.PHONY: help setup setup-generate generate train eval demo app tiny ablation weights test test-quick test-minimum lint format \
+  lock bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+# The tested set of versions, for the Python that it was tested with; `make lock` renews it.
+LOCK := .ci/lock-$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
+INSTALL = lock=$(LOCK); $(BIN)/python -m pip install --quiet $$(test -f $$lock && echo --constraint $$lock) --editable
 
 $(BIN)/.all: setup.cfg pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV): a few minutes the first time, about 6 GB with PyTorch"
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,eval,dev]'
+	$(INSTALL) '.[train,eval,dev]'
 	@touch $(BIN)/.all $(BIN)/.generate
 
 # Generating needs no PyTorch: on a machine where nothing else is wanted, this is all that is installed.
@@ -43,7 +48,7 @@ $(BIN)/.generate: setup.cfg pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV) for the generator (no PyTorch)"
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) .
 	@touch $@
 
 setup: $(BIN)/.all ## set up .venv with everything
@@ -100,6 +105,20 @@ weights: $(BIN)/.all ## download SAM's own weights and check their SHA-256: MODE
 
 test: $(BIN)/.all ## run the tests (the same set-up first)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: $(BIN)/.all ## under two minutes: the tests that were fastest so far, as many as fit
+	$(BIN)/python -m pytest --quick $(ARGS)
+
+# By uv, as pip has no way to take the lowest versions; without SAM 2, whose build takes a PyTorch of its own.
+test-minimum: ## the quick tests with the lowest versions that setup.cfg allows, in .venv-minimum
+	@test -x .venv-minimum/bin/python || $(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/python -m pip install --quiet --upgrade pip uv
+	.venv-minimum/bin/uv pip install --quiet --python .venv-minimum/bin/python --resolution lowest-direct --editable '.[train,eval,test]'
+	.venv-minimum/bin/python -m pytest --quick $(ARGS)
+
+# Public versions without a build's tag (+cpu); what a build of torch brings along, it pins itself.
+lock: $(BIN)/.all ## write the installed versions down as the tested set
+	$(BIN)/python -m pip freeze --exclude-editable | sed -n 's/+[a-z0-9.]*$$//; /^\(nvidia\|cuda\|triton\)/d; /==/p' > $(LOCK)
 
 lint: $(BIN)/.all ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
-"""Writes the tables of README and docs from data/results/*.csv: ``python docs/make_tables.py`` (``--check`` only looks).
+"""Writes the tables of README and docs from data/results/*.csv: ``python docs/make_tables.py``.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` and shows NAME.csv, cell by cell; columns of
-figures are set to the right.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` and shows NAME.csv, cell by cell; columns
+of figures are set to the right. With ``--check`` nothing is written.
 """
 
 from __future__ import annotations

@@ -2,7 +2,62 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+
+QUICK = 100
+"""Seconds that the tests of --quick may take together, the import of packages included."""
+SLOW = 3
+"""Seconds: what took longer the last time is left out of --quick."""
+DURATIONS = "synthfm/durations"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--quick", action="store_true", help="the tests that were fastest so far, for 100 seconds"
+    )
+
+
+def pytest_configure(config):
+    config.began = time.monotonic()
+    config.durations = {}
+
+
+def pytest_collection_modifyitems(config, items):
+    """With --quick: files of short tests first, without the tests known to be slow."""
+    if not config.option.quick:
+        return
+    known = config.cache.get(DURATIONS, {})
+    slow = [item for item in items if known.get(item.nodeid, 0) > SLOW]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if known.get(item.nodeid, 0) <= SLOW]
+    times: dict[str, list[float]] = {}
+    for item in items:
+        times.setdefault(item.path, []).append(known.get(item.nodeid, SLOW))
+    items.sort(key=lambda item: sum(times[item.path]) / len(times[item.path]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    if item.config.option.quick and time.monotonic() - item.config.began > QUICK:
+        pytest.skip(f"--quick ends after {QUICK} seconds")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if not report.skipped:
+        durations = item.config.durations
+        durations[item.nodeid] = durations.get(item.nodeid, 0) + call.duration
+    return report
+
+
+def pytest_sessionfinish(session):
+    """What each test took is kept in pytest's own cache, beside what it took before."""
+    cache = getattr(session.config, "cache", None)
+    if cache is not None and session.config.durations:
+        cache.set(DURATIONS, {**cache.get(DURATIONS, {}), **session.config.durations})
 
 
 @pytest.fixture(scope="module")

@@ -167,24 +167,33 @@ def test_what_is_done_is_skipped_and_a_change_is_refused(small):
     assert contents(out) == before
 
 
-def test_another_mean_and_a_stage_added_run_what_is_new(small, tmp_path):
+def test_another_mean_is_taken_anew_and_nothing_else(small):
     recipe, out, _ = small
-    longer = recipe.with_name("longer.yaml")
-    longer.write_text(
-        SMALL.replace("[1, 2, 2]", "[1, 2]") + "  3: {shards: [second], settings: {steps: 2}}\n"
-    )
-    dry = CliRunner().invoke(main, ["recipe", str(longer), "--out", str(tmp_path / "none"), "--dry-run"])
-    assert not (tmp_path / "none").exists()
-    commands = dry.output.splitlines()
-    assert "synthfm-train export train1/model.pth train2/model.pth --half --out mean2.pth" in commands
     kept = contents(out)
-    result = start(longer, out)
+    recipe.write_text(SMALL.replace("[1, 2, 2]", "[1, 2]"))
+    result = start(recipe, out)
     text, _ = result.communicate()
+    recipe.write_text(SMALL)
     assert result.returncode == 0, text
-    run = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$")]
-    assert run == commands[5:]  # the mean, the third training, the final weights
-    changed = {path.name for path, data in contents(out).items() if kept.get(path) != data}
-    assert changed == {"mean2.pth", "model.pth", "longer.pth"}
+    assert [line for line in text.splitlines() if line.startswith("$")] == [
+        "$ synthfm-train export train1/model.pth train2/model.pth --half --out mean2.pth",
+        "$ synthfm-train export mean2.pth --half --out small.pth",
+    ]
+    now = contents(out)
+    assert {path.name for path in now if now[path] != kept[path]} == {"mean2.pth", "small.pth"}
+
+
+def test_an_added_stage_adds_its_commands(tmp_path):
+    commands = []
+    for text in (SMALL, SMALL + "  3: {shards: [second], settings: {steps: 2}}\n"):
+        (tmp_path / "small.yaml").write_text(text)
+        arguments = ["recipe", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out"), "--dry-run"]
+        commands.append(CliRunner().invoke(main, arguments).output.splitlines())
+    before, after = commands
+    assert after[:-2] == before[:-1]
+    assert "--shards second --init-from mean2.pth --out train3" in after[-2]
+    assert after[-1] == "synthfm-train export train3/model.pth --half --out small.pth"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_may_begin_in_the_middle(tmp_path):
