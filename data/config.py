@@ -93,7 +93,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def preset_names(folder: Path) -> list[str]:
-    """Names of the presets (``NAME.yaml``) in a folder, sorted; those in folders of it are not listed."""
+    """Names of the presets (``NAME.yaml``) in a folder, sorted."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
@@ -134,12 +134,7 @@ def preset_values(folder: Path, name: str, seen: tuple[Path, ...] = ()) -> dict[
     if path.resolve() in [before.resolve() for before in seen]:
         raise InputError(f"preset {name} extends itself: {' -> '.join(map(str, (*seen, path)))}")
     if not path.is_file():
-        within = [found for found in folder.rglob("*.yaml") if found.stem == name]
-        names = [
-            *preset_names(folder),
-            *(found.relative_to(folder).with_suffix("").as_posix() for found in within),
-        ]
-        allowed = ", ".join(names)
+        allowed = ", ".join(preset_names(folder))
         raise InputError(
             f"unknown preset {name!r}; {did_you_mean(name, names)}choose one of {allowed}, or give the path "
             "of a .yaml file"

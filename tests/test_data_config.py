@@ -85,14 +85,6 @@ def test_what_is_wrong_is_named_with_what_is_allowed(presets, name, overrides, p
         assert part in str(caught.value)
 
 
-def test_a_preset_in_a_folder_is_named_where_its_folder_was_left_out(presets):
-    (presets / "stages").mkdir()
-    (presets / "stages" / "deep.yaml").write_text("extends: base\nsize: 5\n")
-    assert load_preset(Outer, presets, "stages/deep").size == 5
-    with pytest.raises(InputError, match=r"choose one of .*, stages/deep, or give the path"):
-        load_preset(Outer, presets, "deep")
-
-
 def test_a_config_cannot_be_changed():
     with pytest.raises(pydantic.ValidationError):
         Outer().size = 3
