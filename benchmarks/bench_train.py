@@ -22,7 +22,7 @@ from segment_anything.modeling import Sam
 
 from data.console import Group
 from generator.cli import main as generate
-from trainer import decode, embeddings, loop, models, optim
+from trainer import embeddings, look, loop, models, optim
 from trainer.config import TrainConfig, load_config
 from trainer.prompting import draw_plans
 from trainer.step import Step
@@ -179,7 +179,7 @@ def decoding(sam: Sam, images: int = 16, prompts: int = 1) -> None:
     sam = sam.cpu()
     size = sam.image_encoder.img_size
     rng = np.random.default_rng(0)
-    features = decode.encode(
+    features = look.encode(
         sam, torch.from_numpy(rng.integers(0, 256, (images, 1, size, size), dtype=np.uint8))
     )
     points = torch.from_numpy(rng.uniform(0, size, (images, prompts, 1, 2))).float()
@@ -194,8 +194,8 @@ def decoding(sam: Sam, images: int = 16, prompts: int = 1) -> None:
         return torch.cat(masks)
 
     def together() -> torch.Tensor:
-        coords, kinds = decode.as_points(points.flatten(0, 1), labels.flatten(0, 1), None)
-        return decode.decode(sam, features, coords, kinds, None)[0]
+        coords, kinds = look.as_points(points.flatten(0, 1), labels.flatten(0, 1), None)
+        return look.decode(sam, features, coords, kinds, None)[0]
 
     difference = float((one_by_one() - together()).abs().max())
     ratio = statistics.median(seconds(one_by_one) / seconds(together) for _ in range(3 * REPEATS))

@@ -22,7 +22,7 @@ from trainer_data import write_dataset
 
 from data.console import Failed, InputError
 from data.folder import locked, read_manifest
-from trainer import decode, embeddings, loop, models, state, weights
+from trainer import embeddings, look, loop, models, state, weights
 from trainer.cli import main
 from trainer.config import PRESETS, load_config
 from trainer.export import export
@@ -77,11 +77,11 @@ def test_onnx_gives_the_masks_of_the_model(sam, tmp_path):
     encoder, decoder = export(sam, tmp_path / "tiny.onnx")
     image = torch.rand(1, 3, 64, 64) * 255
     with torch.no_grad():
-        expected = decode.encode(sam, image)
+        expected = look.encode(sam, image)
     (features,) = runtime.InferenceSession(str(encoder)).run(None, {"image": image.numpy()})
     np.testing.assert_allclose(features, expected, atol=1e-3)
     session = runtime.InferenceSession(str(decoder))
-    embedding = decode.Embedding(torch.from_numpy(features), (48, 64), (48, 64))
+    embedding = look.Embedding(torch.from_numpy(features), (48, 64), (48, 64))
     points = np.array([[[20.0, 30.0], [5, 6]]], np.float32)
     labels = np.array([[1, 0]], np.float32)
     for mask, has_mask in (
@@ -100,8 +100,8 @@ def test_onnx_gives_the_masks_of_the_model(sam, tmp_path):
             },
         )
         prompt = torch.from_numpy(mask) if has_mask else None
-        single = decode.predict(sam, embedding, points, labels, logits=prompt)
-        multi = decode.predict(sam, embedding, points, labels, logits=prompt, multimask=True)
+        single = look.predict(sam, embedding, points, labels, logits=prompt)
+        multi = look.predict(sam, embedding, points, labels, logits=prompt, multimask=True)
         np.testing.assert_allclose(low, torch.cat([single.low_res, multi.low_res], 1), atol=1e-4)
         np.testing.assert_allclose(masks, torch.cat([single.logits(), multi.logits()], 1), atol=1e-4)
         np.testing.assert_allclose(iou, torch.cat([single.iou, multi.iou], 1), atol=1e-4)
@@ -202,7 +202,7 @@ def test_cache_holds_what_the_encoder_says(sam, checkpoint, shards, tmp_path):
     path = shards / "shard-00001.h5"
     with h5py.File(path) as file, torch.no_grad():
         image = torch.from_numpy(file["image"][3])[None, None]
-        expected = decode.encode(sam, embeddings.fit_to_input(image, 64))[0]
+        expected = look.encode(sam, embeddings.fit_to_input(image, 64))[0]
     np.testing.assert_allclose(cache.read(path, 3), expected, atol=2e-3)
     other = models.build("tiny", image_size=64, seed=9)
     with pytest.raises(InputError, match="another encoder"):
@@ -287,7 +287,7 @@ def test_embedding_out_of_memory_says_what_to_lower(checkpoint, shards, tmp_path
     def encode(*_):
         raise error
 
-    monkeypatch.setattr(decode, "encode", encode)
+    monkeypatch.setattr(look, "encode", encode)
     result = command("embed", "--shards", shards, "--checkpoint", checkpoint, "--out", tmp_path, "--batch", 4)
     assert result.exit_code == 1
     assert "out of memory with 4 images at a time: lower --batch" in result.output
@@ -307,7 +307,7 @@ def test_run_uses_the_cache_and_never_the_encoder(checkpoint, shards, tmp_path, 
     arguments = ["run", "--shards", shards, "--checkpoint", checkpoint, "--out", tmp_path / "run", "--preset",
                  "decoder_cpu", "--embeddings", tmp_path / "cache", "--steps", 2, "--batch", 2,
                  "--accelerator", "cpu", "--set", "stream.val_images=0"]  # fmt: skip
-    monkeypatch.setattr(decode, "encode", lambda *_: pytest.fail("the encoder was run"))
+    monkeypatch.setattr(look, "encode", lambda *_: pytest.fail("the encoder was run"))
     result = command(*arguments)
     assert result.exit_code == 0, result.output
     result = command(*arguments, "--train-encoder", "--fresh")

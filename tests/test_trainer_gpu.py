@@ -9,7 +9,7 @@ import trainer_runs
 from trainer_data import dying, write_dataset
 from trainer_runs import changed, rows, run
 
-from trainer import decode, loop, losses, models, zoom
+from trainer import look, loop, losses, models, second_look
 from trainer.config import Prompting, Stream, TrainConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -47,9 +47,9 @@ def test_masks_are_those_of_the_cpu():
     box, point, label = np.array([[40, 30, 180, 150]]), np.array([[[110, 90]]]), np.array([[1]])
 
     def both():
-        embedding = decode.encode_image(sam, image)
-        found = decode.predict(sam, embedding, boxes=box)
-        clicked = decode.predict(sam, embedding, point, label, logits=found.low_res, multimask=True)
+        embedding = look.encode_image(sam, image)
+        found = look.predict(sam, embedding, boxes=box)
+        clicked = look.predict(sam, embedding, point, label, logits=found.low_res, multimask=True)
         return torch.cat([found.logits(), clicked.logits()], 1).cpu()
 
     wanted = both()
@@ -63,8 +63,8 @@ def test_two_looks_are_those_of_the_cpu(prompt):
     shown = 90 + 60 * (np.hypot(ys - 150, xs - 200) < 25) + np.random.default_rng(0).normal(0, 15, ys.shape)
     image = np.clip(shown, 0, 255).astype(np.uint8)
     sam = models.load("tiny")[0].eval()
-    wanted = zoom.predict(sam, image, **prompt)
-    found = zoom.predict(sam.cuda(), image, **prompt)
+    wanted = second_look.predict(sam, image, **prompt)
+    found = second_look.predict(sam.cuda(), image, **prompt)
     assert wanted.mask.sum() > 1000
     assert (found.mask ^ wanted.mask).sum() < 0.01 * wanted.mask.sum()
     assert found.iou == pytest.approx(wanted.iou, abs=0.01)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trainer_data import ellipse_sample
 
 from data.prompts import corrective_point
-from trainer import decode, losses, models
+from trainer import look, losses, models
 from trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
 from trainer.prompting import DRAWN_CLICKS, KINDS, Plan, draw_plans, first_prompts, looks_again, share_out
 from trainer.samples import prepare
@@ -230,14 +230,14 @@ def test_a_round_without_a_click_gets_the_mask_alone(refine, monkeypatch):
     size = batch.images.shape[-1]
     config = TrainConfig(prompts=Prompting(refine=refine))
     step = Step(models.build("tiny", image_size=size, seed=0), config)
-    asked, plain = [], decode.decode
+    asked, plain = [], look.decode
 
     def recorded(sam, features, coords, kinds, logits, **options):
         answer = plain(sam, features, coords, kinds, logits, **options)
         asked.append((kinds.shape[1], logits, answer[0].detach()[:, :1]))
         return answer
 
-    monkeypatch.setattr(decode, "decode", recorded)
+    monkeypatch.setattr(look, "decode", recorded)
     step(batch, [Plan("box", rounds=3)])
     corners = [points for points, _, _ in asked]
     assert corners == ([2, 2, 2] if refine else [2, 3, 4])
@@ -255,7 +255,7 @@ def test_a_second_look_shows_the_object_where_its_prompt_says(kind, monkeypatch)
     plan = Plan(kind, positives=int(kind == "point"), seed=1)
     truth = batch.masks().flatten(0, 1)
     small = torch.nn.functional.interpolate(truth[:, None], (size // 4, size // 4), mode="area")[:, 0]
-    plain, objective = decode.decode, losses.objective
+    plain, objective = look.decode, losses.objective
     prompts, targets = [], []
 
     def decoded(sam, features, coords, kinds, logits, **options):
@@ -267,7 +267,7 @@ def test_a_second_look_shows_the_object_where_its_prompt_says(kind, monkeypatch)
         targets.append(wanted)
         return objective(logits, estimated, wanted, *rest)
 
-    monkeypatch.setattr(decode, "decode", decoded)
+    monkeypatch.setattr(look, "decode", decoded)
     monkeypatch.setattr(losses, "objective", judged)
     loss, _ = step(batch, [plan])
     loss.backward()

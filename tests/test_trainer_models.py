@@ -12,7 +12,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling.common import LayerNorm2d
 
 from data.console import InputError
-from trainer import decode, models
+from trainer import look, models
 from trainer.tiny import ChannelNorm, TinyEncoder
 
 
@@ -229,7 +229,7 @@ def test_mobile_sam_opens():
     pytest.importorskip("mobile_sam", reason="the optional package of MobileSAM's encoder is not installed")
     mobile = models.build("mobile_sam")
     assert models.identify(mobile.state_dict()) == "mobile_sam"
-    assert decode.encode(mobile, torch.zeros(1, 1, 1024, 1024)).shape == (1, 256, 64, 64)
+    assert look.encode(mobile, torch.zeros(1, 1, 1024, 1024)).shape == (1, 256, 64, 64)
 
 
 POINTS = np.array([[[10.0, 20], [30, 8]], [[50, 41], [3, 5]]])
@@ -251,9 +251,9 @@ def test_logits_equal_sam_predictors(sam, points, labels, boxes, multimask):
     image = np.random.default_rng(0).integers(0, 256, (50, 80), dtype=np.uint8)
     predictor = SamPredictor(sam)
     predictor.set_image(np.repeat(image[:, :, None], 3, axis=2))
-    embedding = decode.encode_image(sam, image)
-    ours = decode.predict(sam, embedding, points, labels, boxes, multimask=multimask)
-    again = decode.predict(sam, embedding, points, labels, boxes, ours.low_res[:, :1], multimask=multimask)
+    embedding = look.encode_image(sam, image)
+    ours = look.predict(sam, embedding, points, labels, boxes, multimask=multimask)
+    again = look.predict(sam, embedding, points, labels, boxes, ours.low_res[:, :1], multimask=multimask)
     for k in range(2):
         prompt = {
             "point_coords": None if points is None else points[k],
@@ -279,8 +279,8 @@ def test_prompts_of_every_kind_in_one_call_equal_sam_predictors(sam):
         (POINTS[1, :1], LABELS[1, :1], BOXES[0]),
         (none, none_labels, BOXES[1]),
     ]
-    coords, kinds = decode.pack_points(*zip(*asked, strict=True))
-    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds)
+    coords, kinds = look.pack_points(*zip(*asked, strict=True))
+    found = look.predict_points(sam, look.encode_image(sam, image), coords, kinds)
     for row, (points, labels, box) in enumerate(asked):
         clicks = {"point_coords": points, "point_labels": labels} if len(points) else {}
         for multimask, chosen in ((False, slice(0, 1)), (True, slice(1, None))):
@@ -294,15 +294,15 @@ def test_prompts_of_every_kind_in_one_call_equal_sam_predictors(sam):
 def test_prompts_of_several_images_in_one_call(sam):
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 1, 64, 64), dtype=np.uint8))
     with torch.no_grad():
-        features = decode.encode(sam, images)
+        features = look.encode(sam, images)
         coords = torch.tensor([[[9.0, 30.0]], [[40.0, 12.0]], [[3.0, 3.0]], [[50.0, 60.0]]])
         kinds = torch.ones(4, 1, dtype=torch.long)
         memory = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         for logits in (None, memory):
-            together, _ = decode.decode(sam, features, coords, kinds, logits)
+            together, _ = look.decode(sam, features, coords, kinds, logits)
             for row in range(4):
                 own = slice(row, row + 1)
-                alone, _ = decode.decode(
+                alone, _ = look.decode(
                     sam,
                     features[row // 2 :][:1],
                     coords[own],
@@ -317,14 +317,14 @@ def test_padding_of_batches_equals_sams(sam):
     padded = torch.zeros(1, 1, 64, 64)
     padded[0, 0, :40] = torch.from_numpy(image)
     with torch.no_grad():
-        ours = decode.encode(sam, padded, torch.tensor([[40, 64]]))
-    torch.testing.assert_close(ours, decode.encode_image(sam, image).features, atol=1e-5, rtol=1e-4)
+        ours = look.encode(sam, padded, torch.tensor([[40, 64]]))
+    torch.testing.assert_close(ours, look.encode_image(sam, image).features, atol=1e-5, rtol=1e-4)
 
 
 def test_no_prompt_is_an_error(sam):
-    embedding = decode.encode_image(sam, np.zeros((64, 64), np.uint8))
+    embedding = look.encode_image(sam, np.zeros((64, 64), np.uint8))
     with pytest.raises(ValueError, match="no prompt"):
-        decode.predict(sam, embedding)
+        look.predict(sam, embedding)
 
 
 @pytest.mark.parametrize(
@@ -339,6 +339,6 @@ def test_no_prompt_is_an_error(sam):
     ],
 )
 def test_prompts_of_another_shape_are_refused(sam, prompts):
-    embedding = decode.encode_image(sam, np.zeros((40, 50), np.uint8))
+    embedding = look.encode_image(sam, np.zeros((40, 50), np.uint8))
     with pytest.raises(ValueError, match=r"expected points \(B, N, 2\), labels \(B, N\) and boxes \(B, 4\)"):
-        decode.predict(sam, embedding, **prompts)
+        look.predict(sam, embedding, **prompts)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import decode, zoom
+from trainer import look, second_look
 
 
 @given(
@@ -19,8 +19,8 @@ def test_the_square_holds_the_box_and_lies_in_the_image(shape, corners):
     y0, y1 = sorted(int(side * height) for side in corners[2:])
     x0, y0 = min(x0, width - 1), min(y0, height - 1)
     box = np.array([x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)])
-    found = zoom.view_around(box, shape)
-    side = int(np.ceil(zoom.FACTOR * max(box[2:] - box[:2])))
+    found = second_look.view_around(box, shape)
+    side = int(np.ceil(second_look.FACTOR * max(box[2:] - box[:2])))
     for axis, size in enumerate((width, height)):
         start, end = found[axis], found[axis + 2]
         assert 0 <= start <= box[axis]
@@ -32,8 +32,8 @@ def test_extent_takes_clicks_as_pixels_and_leaves_padding_out():
     mask = np.zeros((20, 20), bool)
     mask[5:8, 9:12] = True
     coords = torch.tensor([[3.0, 6.0], [15.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
-    kinds = torch.tensor([1, 0, decode.PAD_LABEL, decode.IGNORE_LABEL])
-    assert zoom.extent(mask, coords, kinds).tolist() == [3, 2, 16, 8]
+    kinds = torch.tensor([1, 0, look.PAD_LABEL, look.IGNORE_LABEL])
+    assert second_look.extent(mask, coords, kinds).tolist() == [3, 2, 16, 8]
 
 
 @given(
@@ -50,12 +50,14 @@ def test_the_squares_of_a_batch_are_those_of_single_images(shape, seed, clicked)
     mask[y0 : y1 + 1, x0 : x1 + 1] = True
     corner = rng.integers(0, np.array(shape)[::-1] // 2, 2)
     coords = np.stack([corner, corner + 3]).astype(np.float32)
-    kinds = np.array([1, decode.PAD_LABEL] if clicked else decode.BOX_LABELS)
+    kinds = np.array([1, look.PAD_LABEL] if clicked else look.BOX_LABELS)
     coords, kinds = torch.from_numpy(coords), torch.from_numpy(kinds)
-    found = zoom.squares(torch.from_numpy(mask)[None], coords[None], kinds[None], torch.tensor([shape]), side)
+    found = second_look.squares(
+        torch.from_numpy(mask)[None], coords[None], kinds[None], torch.tensor([shape]), side
+    )
     left, top, wide = found[0].tolist()
-    image = zoom.extent(mask[: shape[0], : shape[1]], coords, kinds)
-    x0, y0, x1, y1 = zoom.view_around(image, shape)
+    image = second_look.extent(mask[: shape[0], : shape[1]], coords, kinds)
+    x0, y0, x1, y1 = second_look.view_around(image, shape)
     if (y1 - y0, x1 - x0) == shape:
         assert wide >= side - 1
     else:
@@ -65,7 +67,7 @@ def test_the_squares_of_a_batch_are_those_of_single_images(shape, seed, clicked)
 
 def test_a_square_around_no_mask_is_the_whole_input():
     point, kind = torch.tensor([[[30.0, 20.0]]]), torch.ones((1, 1), dtype=torch.long)
-    found = zoom.squares(
+    found = second_look.squares(
         torch.zeros((1, 16, 16), dtype=torch.bool), point, kind, torch.tensor([[64, 64]]), 64
     )
     assert found.tolist() == [[0, 0, 64]]
@@ -75,7 +77,7 @@ def test_a_cut_shows_the_square_whatever_the_grids():
     """A ramp stays a ramp: the value of a cut's pixel is the place that it shows."""
     x = (torch.arange(32) + 0.5) * 2  # of an input of 64 pixels
     ramps = torch.stack([x.expand(32, 32), x[:, None].expand(32, 32)])[None]
-    found = zoom.cut(ramps, torch.tensor([[10.0, 20.0, 40.0]]), 64, 16)[0]
+    found = second_look.cut(ramps, torch.tensor([[10.0, 20.0, 40.0]]), 64, 16)[0]
     along = (torch.arange(16) + 0.5) * 40 / 16
     torch.testing.assert_close(found[0], (10 + along).expand(16, 16))
     torch.testing.assert_close(found[1], (20 + along)[:, None].expand(16, 16))

@@ -15,7 +15,7 @@ from trainer_runs import CONFIG, changed
 
 from data.prompts import tight_box
 from data.shards import Sample, object_masks
-from trainer import decode, loop, losses, models
+from trainer import look, loop, losses, models
 from trainer.config import Augment, Stream
 from trainer.prompting import Plan
 from trainer.samples import prepare
@@ -82,7 +82,7 @@ def answering(monkeypatch, answer):
         weights = sum(p.sum() for p in sam.mask_decoder.parameters())
         return masks + 0 * weights, torch.tensor([0.3, 0.1, 0.9, 0.2]).expand(count, 4)
 
-    monkeypatch.setattr(decode, "decode", decoded)
+    monkeypatch.setattr(look, "decode", decoded)
     return asked
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 from trainer_data import ellipse_sample
 
-from trainer import decode, models
+from trainer import look, models
 from trainer.config import Augment, Stream
 from trainer.samples import prepare
 from trainer.stream import collate
@@ -34,7 +34,7 @@ def test_a_model_that_knows_the_truth_has_a_dice_of_one(height, monkeypatch):
     batches = list(images_of_one_object(height))
     left = iter(batches)
     sam = models.build("tiny", image_size=INPUT)
-    encode, truth = decode.encode, []
+    encode, truth = look.encode, []
 
     def encoded(sam, images):
         missing = (0, 0, 0, SIZE - height)
@@ -53,8 +53,8 @@ def test_a_model_that_knows_the_truth_has_a_dice_of_one(height, monkeypatch):
         answers = torch.stack([single, nothing, found, nothing], 1)
         return answers, torch.tensor([0.5, 0.1, 0.9, 0.2]).expand(len(masks), 4)
 
-    monkeypatch.setattr(decode, "encode", encoded)
-    monkeypatch.setattr(decode, "decode", decoded)
+    monkeypatch.setattr(look, "encode", encoded)
+    monkeypatch.setattr(look, "decode", decoded)
     scores, pictures = validate(sam, batches, torch.device("cpu"))
     assert len(pictures) == 3
     assert set(scores.objects.values()) == {2}

@@ -15,7 +15,7 @@ from segment_anything import SamPredictor
 from data.shards import object_masks
 from generator.config import load_config
 from generator.scene import make_sample
-from trainer import checkpoints, decode, models
+from trainer import checkpoints, look, models
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,12 +58,12 @@ def test_they_segment_images_they_have_not_seen(tiny):
     for index in range(12):
         sample = make_sample(config, 20261124, index)
         masks = object_masks(sample.label, sample.objects)
-        embedding = decode.encode_image(tiny, sample.image)
+        embedding = look.encode_image(tiny, sample.image)
         clicks = sample.objects.points[:, :1].astype(np.float32)
         ones = np.ones(clicks.shape[:2], int)
         found = {
-            "box": decode.predict(tiny, embedding, boxes=sample.objects.box.astype(np.float32)),
-            "point": decode.predict(tiny, embedding, clicks, ones),
+            "box": look.predict(tiny, embedding, boxes=sample.objects.box.astype(np.float32)),
+            "point": look.predict(tiny, embedding, clicks, ones),
         }
         for name, prediction in found.items():
             for mask, guess in zip(masks, prediction.masks()[:, 0], strict=True):
@@ -80,7 +80,7 @@ def test_sam_predictor_gives_the_same_masks(tiny):
     predictor.set_image(np.repeat(image[:, :, None], 3, axis=2))
     point = np.array([[120.0, 130.0]])
     _, _, theirs = predictor.predict(point, np.ones(1, int), multimask_output=True)
-    ours = decode.predict(
-        tiny, decode.encode_image(tiny, image), point[None], np.ones((1, 1), int), multimask=True
+    ours = look.predict(
+        tiny, look.encode_image(tiny, image), point[None], np.ones((1, 1), int), multimask=True
     )
     assert np.abs(ours.low_res[0].numpy() - theirs).max() < 1e-4

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from data.console import Failed, InputError, Progress
 from data.folder import locked, read_manifest, replacing
 from data.shards import Shard, fixed_text, read_text
-from trainer import decode
+from trainer import look
 
 FORMAT = "synthfm-embeddings"
 
@@ -216,7 +216,7 @@ def _embed_shard(sam: Sam, path: Path, target: Path, own: str, batch: int, bar: 
             for start in range(0, len(shard), batch):
                 images = [shard[i].image[None] for i in range(start, min(start + batch, len(shard)))]
                 tensor = torch.from_numpy(np.stack(images)).to(sam.device)
-                encoded = decode.encode(sam, fit_to_input(tensor, size))
+                encoded = look.encode(sam, fit_to_input(tensor, size))
                 features[start : start + len(images)] = encoded.half().cpu().numpy()
                 raw.check()
                 bar.update(len(images))

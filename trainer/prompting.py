@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import Prompting
-from trainer.decode import PAD_LABEL
+from trainer.look import PAD_LABEL
 from trainer.stream import Batch
 
 DRAWN_CLICKS = ("point_person", "point_random")

@@ -9,7 +9,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from trainer import decode, losses, zoom
+from trainer import look, losses, second_look
 from trainer.config import TrainConfig
 from trainer.embeddings import fit_to_input
 from trainer.prompting import (
@@ -57,8 +57,8 @@ class Group:
     log: dict[str, Tensor] = field(default_factory=dict)
 
     def as_points(self) -> tuple[Tensor | None, Tensor | None]:
-        """See :func:`trainer.decode.as_points`."""
-        return decode.as_points(self.points, self.labels, self.boxes)
+        """See :func:`trainer.look.as_points`."""
+        return look.as_points(self.points, self.labels, self.boxes)
 
 
 class Step(nn.Module):
@@ -126,7 +126,7 @@ class Step(nn.Module):
 
     def _encoded(self, images: Tensor, sizes: Tensor) -> Tensor:
         with torch.set_grad_enabled(next(self.sam.image_encoder.parameters()).requires_grad):
-            return _as_autocast(decode.encode(self.sam, images, sizes))
+            return _as_autocast(look.encode(self.sam, images, sizes))
 
     def targets(self, batch: Batch, side: int) -> Tensor:
         """Area-averaged masks (B, K, side, side) of the padded square that the decoder sees."""
@@ -158,7 +158,7 @@ class Step(nn.Module):
         config, count = self.config.loss, len(features)
         coords, kinds, ragged = _points_of(groups, count)
         memory = [group.memory for group in groups if group.memory is not None]
-        logits, estimated = decode.decode(
+        logits, estimated = look.decode(
             self.sam, features, coords, kinds, _joined(memory, count) if memory else None, ragged=ragged
         )
         wanted = _joined([group.wanted for group in groups], count)
@@ -178,7 +178,7 @@ class Step(nn.Module):
                 continue
             # What a user would see and correct: after one click the best of three, else the single mask.
             ambiguous = number == 0 and group.plan.kind in SINGLE_CLICKS
-            chosen = decode.choose(iou, ambiguous)
+            chosen = look.choose(iou, ambiguous)
             shown = answer.float()[torch.arange(len(answer), device=answer.device), chosen]
             if again:
                 group.losses.append(self.second_look(batch, group, shown))
@@ -200,7 +200,7 @@ class Step(nn.Module):
             group.points, group.labels = with_click(group.points, group.labels, click, sign)
 
     def second_look(self, batch: Batch, group: Group, shown: Tensor) -> Tensor:
-        """Loss of a second look at one object of each image, as :func:`trainer.zoom.look_again` takes it.
+        """Loss of a second look at one object of each image, as `second_look.look_again` takes it.
 
         Shown (N, 4h, 4w) are the logits that the group's prompts gave.
         """
@@ -212,15 +212,15 @@ class Step(nn.Module):
         masks = _squared(replace(batch, members=members[:, picked : picked + 1]).masks())
         coords, kinds = (part[picked::objects] for part in group.as_points() if part is not None)
         shown = shown[picked::objects]
-        views = zoom.squares(shown > 0, coords, kinds, sizes, size)
+        views = second_look.squares(shown > 0, coords, kinds, sizes, size)
         scale = size / views[:, 2:]
         seen = ((sizes - views[:, :2].flip(1)) * scale).round().long().clamp(1, size)
-        features = self._encoded(zoom.cut(_squared(images.float()), views, size, size), seen)
-        memory = zoom.cut(shown[:, None], views, size, side)
-        wanted = zoom.cut(masks, views, size, size)[:, 0]
+        features = self._encoded(second_look.cut(_squared(images.float()), views, size, size), seen)
+        memory = second_look.cut(shown[:, None], views, size, side)
+        wanted = second_look.cut(masks, views, size, size)[:, 0]
         wanted = losses.area_average(wanted, 2 * (side * self.config.loss.scale,))
         moved = (coords - views[:, None, :2]) * scale[:, None]
-        logits, estimated = decode.decode(self.sam, features, moved, kinds, memory)
+        logits, estimated = look.decode(self.sam, features, moved, kinds, memory)
         return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
 
 
@@ -260,7 +260,7 @@ def _points_of(groups: Sequence[Group], count: int) -> tuple[Tensor | None, Tens
             marks = torch.zeros((len(some), 0), dtype=torch.long, device=some.device)
         missing = max(numbers) - marks.shape[1]
         coords.append(nn.functional.pad(some, (0, 0, 0, missing)))
-        kinds.append(nn.functional.pad(marks, (0, missing), value=decode.IGNORE_LABEL))
+        kinds.append(nn.functional.pad(marks, (0, missing), value=look.IGNORE_LABEL))
     return _joined(coords, count), _joined(kinds, count), len(set(numbers)) > 1
 
 

@@ -14,7 +14,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer import decode
+from trainer import look
 from trainer.embeddings import fit_to_input
 from trainer.prompting import Plan, first_prompts
 from trainer.stream import Batch
@@ -56,7 +56,7 @@ def validate(sam: Sam, batches: Iterable[Batch], device: torch.device) -> tuple[
         for batch in batches:
             batch = batch.to(device)
             targets = batch.masks()[0] > 0.5
-            features = decode.encode(sam, fit_to_input(batch.images, sam.image_encoder.img_size))
+            features = look.encode(sam, fit_to_input(batch.images, sam.image_encoder.img_size))
             for name, setting in SETTINGS.items():
                 masks = _predict(sam, features, batch, setting)
                 overlap = (masks & targets).sum((1, 2)).double()
@@ -81,10 +81,10 @@ def _predict(sam: Sam, features: Tensor, batch: Batch, setting: Setting) -> Tens
     height, width = batch.labels.shape[1:]
     size = sam.image_encoder.img_size
     points, labels, boxes = first_prompts(setting.plan, batch, slice(None), size / max(height, width))
-    coords, kinds = decode.as_points(points, labels, boxes)
+    coords, kinds = look.as_points(points, labels, boxes)
     input_size = ResizeLongestSide.get_preprocess_shape(height, width, size)
-    found = decode.Prediction(
-        *decode.decode(sam, features, coords, kinds, None), size, (height, width), input_size
+    found = look.Prediction(
+        *look.decode(sam, features, coords, kinds, None), size, (height, width), input_size
     )
     return found.best(setting.multimask).logits()[:, 0] > 0
 

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from evaluation.methods import Method, Predicted
 from evaluation.methods.sam import BATCH, batches
 from evaluation.prompting import Prompt
-from trainer import decode, models
+from trainer import look, models
 
 SETTINGS = ("box", "box_loose", "box_wide")
 
@@ -61,9 +61,9 @@ class MedSamMethod:
         found: list[Predicted] = []
         for rows in batches(prompts, BATCH, lambda _: None):
             boxes = [np.asarray(prompts[row].box) * scale for row in rows]
-            coords, kinds = decode.pack_points([nothing] * len(rows), [nothing[:, 0]] * len(rows), boxes)
+            coords, kinds = look.pack_points([nothing] * len(rows), [nothing[:, 0]] * len(rows), boxes)
             coords, kinds = coords.to(features.device), kinds.to(features.device)
-            logits, _ = decode.decode(self._sam, features, coords, kinds, None)
+            logits, _ = look.decode(self._sam, features, coords, kinds, None)
             shares = F.interpolate(logits[:, :1].float().sigmoid(), (height, width), mode="bilinear")
             found += [Predicted(mask) for mask in (shares[:, 0] > 0.5).cpu().numpy()]
         return found

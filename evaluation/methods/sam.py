@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from data.console import InputError
 from evaluation.methods import Method, Predicted, Unavailable
 from evaluation.prompting import Prompt
-from trainer import checkpoints, decode, models
-from trainer.zoom import look_again
+from trainer import checkpoints, look, models
+from trainer.second_look import look_again
 
 BATCH = 64
 """Prompts decoded at once: bounds the memory, the numbers do not depend on it."""
 
 
-Encoded = tuple[NDArray[np.uint8], decode.Embedding]
+Encoded = tuple[NDArray[np.uint8], look.Embedding]
 """An image and what the encoder made of it: a second look needs both."""
 
 
@@ -29,7 +29,7 @@ class SamMethod:
     """A SAM behind the method protocol.
 
     Prompts go through the decoder together, whatever their clicks and boxes, and each gets the numbers it
-    would get alone from ``SamPredictor``. With `zoom` each then gets a second look, see :mod:`trainer.zoom`.
+    would get alone from ``SamPredictor``. With `zoom` each then gets a second look: :mod:`trainer.second_look`.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SamMethod:
         return True
 
     def encode(self, image: NDArray[np.uint8]) -> Encoded:
-        return image, decode.encode_image(self._sam, image)
+        return image, look.encode_image(self._sam, image)
 
     def predict(self, encoded: Encoded, prompts: Sequence[Prompt]) -> list[Predicted]:
         found: dict[int, Predicted] = {}
@@ -54,7 +54,7 @@ class SamMethod:
 
     def _decode(self, encoded: Encoded, prompts: Sequence[Prompt]) -> list[Predicted]:
         image, embedding = encoded
-        coords, kinds = decode.pack_points(
+        coords, kinds = look.pack_points(
             [prompt.points for prompt in prompts],
             [prompt.labels for prompt in prompts],
             [prompt.box for prompt in prompts],
@@ -62,7 +62,7 @@ class SamMethod:
         memory = [prompt.memory for prompt in prompts if prompt.memory is not None]
         if self._zoom:
             memory = [look.low_res for look in memory]
-        result = decode.predict_points(
+        result = look.predict_points(
             self._sam, embedding, coords, kinds, torch.stack(memory) if memory else None
         )
         # The best of several masks is picked before it is brought to the image's size: a third of the work.
@@ -121,7 +121,7 @@ def batches(prompts: Sequence[Prompt], size: int, kind: Callable[[Prompt], Hasha
 
 def wants_multimask(choice: str, prompt: Prompt) -> bool:
     """Whether a prompt gets three masks to choose from, see :class:`evaluation.config.EvalConfig`."""
-    return choice == "always" or (choice == "auto" and decode.is_ambiguous(prompt.points, prompt.box))
+    return choice == "always" or (choice == "auto" and look.is_ambiguous(prompt.points, prompt.box))
 
 
 def open_checkpoint(name: str, checkpoint: str, *, device: str, multimask: str, zoom: bool = False) -> Method:
@@ -130,7 +130,7 @@ def open_checkpoint(name: str, checkpoint: str, *, device: str, multimask: str, 
     Parameters
     ----------
     zoom
-        Whether it looks twice, see :mod:`trainer.zoom`.
+        Whether it looks twice, see :mod:`trainer.second_look`.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.distance import bounds
-from trainer import models, roundness, zoom
+from trainer import ellipse_prior, models, second_look
 
 SHAPE = (120, 140)
 
@@ -33,14 +33,14 @@ def dice(a, b):
 def test_an_outline_that_is_a_little_off_is_moved_to_the_box(a, b, lean, scale, right, down):
     meant = ellipse(a, b, lean)
     drawn = ellipse(scale * a, scale * b, lean, (70 + right, 60 + down))
-    said = roundness.evidence(drawn, bounds(meant))
+    said = ellipse_prior.evidence(drawn, bounds(meant))
     assert said.dtype == np.float32
-    assert 0 < abs(said).max() <= roundness.WEIGHT
+    assert 0 < abs(said).max() <= ellipse_prior.WEIGHT
     assert dice(said > 0, meant) > max(0.985, dice(drawn, meant))
 
 
 def test_it_lies_in_the_middle_of_the_box():
-    said = roundness.evidence(ellipse(38, 28.5), BOX)
+    said = ellipse_prior.evidence(ellipse(38, 28.5), BOX)
     np.testing.assert_array_equal(said, said[:, ::-1])
     np.testing.assert_array_equal(said, said[::-1])
     np.testing.assert_array_equal(bounds(said > 0), BOX)
@@ -49,16 +49,16 @@ def test_it_lies_in_the_middle_of_the_box():
 def test_it_leans_as_the_mask_does():
     meant = ellipse(lean=0.5)
     drawn = ellipse(38, 28.5, lean=0.5)
-    assert dice(roundness.evidence(drawn, bounds(meant)) > 0, meant) > 0.99
-    assert dice(roundness.evidence(drawn[:, ::-1], bounds(meant[:, ::-1])) > 0, meant[:, ::-1]) > 0.99
+    assert dice(ellipse_prior.evidence(drawn, bounds(meant)) > 0, meant) > 0.99
+    assert dice(ellipse_prior.evidence(drawn[:, ::-1], bounds(meant[:, ::-1])) > 0, meant[:, ::-1]) > 0.99
 
 
 def test_it_says_less_the_less_alike_mask_and_ellipse_are():
-    full, much, little = (roundness.evidence(ellipse(width, 30), BOX).max() for width in (37, 35.5, 34.5))
-    assert full == roundness.WEIGHT > much > little > 0
-    assert roundness.evidence(ellipse(33, 30), BOX) is None
-    between = roundness.evidence(ellipse(), BOX + np.array([0, 0, 2, 0]))  # a pixel off, in the mean
-    assert between.max() == roundness.WEIGHT / 2
+    full, much, little = (ellipse_prior.evidence(ellipse(width, 30), BOX).max() for width in (37, 35.5, 34.5))
+    assert full == ellipse_prior.WEIGHT > much > little > 0
+    assert ellipse_prior.evidence(ellipse(33, 30), BOX) is None
+    between = ellipse_prior.evidence(ellipse(), BOX + np.array([0, 0, 2, 0]))  # a pixel off, in the mean
+    assert between.max() == ellipse_prior.WEIGHT / 2
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_it_says_less_the_less_alike_mask_and_ellipse_are():
 )
 @pytest.mark.filterwarnings("error")
 def test_it_says_nothing(mask, box):
-    assert roundness.evidence(mask, box.astype(float)) is None
+    assert ellipse_prior.evidence(mask, box.astype(float)) is None
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,9 @@ def skull():
 def test_a_box_moves_the_outline_outwards_where_no_click_speaks(sam, monkeypatch):
     image, meant = skull()
     box, click = bounds(meant), {"points": [[100, 80]], "labels": [1]}
-    alone, clicked = (zoom.predict(sam, image, box=box, **more) for more in ({}, click))
-    monkeypatch.setattr(roundness, "WEIGHT", 0.0)
-    before, clicked_before = (zoom.predict(sam, image, box=box, **more) for more in ({}, click))
+    alone, clicked = (second_look.predict(sam, image, box=box, **more) for more in ({}, click))
+    monkeypatch.setattr(ellipse_prior, "WEIGHT", 0.0)
+    before, clicked_before = (second_look.predict(sam, image, box=box, **more) for more in ({}, click))
     assert 0.9 < dice(before.mask, meant) < dice(alone.mask, meant) - 0.01
     assert abs(bounds(alone.mask) - box).max() <= 1
     assert torch.equal(clicked.logits, clicked_before.logits)

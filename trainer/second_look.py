@@ -4,8 +4,8 @@ A model of 256 pixels sees an image of 512 at half its resolution, and a small s
 Once a first mask says where the object is, the same model encodes the square around it as an image of its
 own, and answers the same prompt there with the first mask as mask prompt, unless it is surer of itself
 without; in a round that corrects a mask, with that one. Each look's mask is settled by what the image's
-grey values say of it, see :mod:`trainer.evidence`, and a box that it nearly keeps to, see
-:mod:`trainer.roundness`, and then put right where it leaves a click on the wrong side.
+grey values say of it, see :mod:`trainer.grey_values`, and a box that it nearly keeps to, see
+:mod:`trainer.ellipse_prior`, and then put right where it leaves a click on the wrong side.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.distance import bounds
-from trainer import decode, roundness
-from trainer.evidence import expected_iou, resized, settle
+from trainer import ellipse_prior, look
+from trainer.grey_values import expected_iou, resized, settle
 
 FACTOR = 1.6
 """Side of the square over the longest side of what is in it."""
@@ -34,8 +34,8 @@ SAME = 0.5
 """Dice with the first mask below which an answer that lies in that mask is a part of it."""
 
 SHARPNESS = 6
-"""The power of :func:`trainer.evidence.expected_iou` in `Look.iou`: settled chances are surer than they are
-right, as pixels that say the same are counted one by one."""
+"""The power of :func:`trainer.grey_values.expected_iou` in `Look.iou`: settled chances are surer than they
+are right, as pixels that say the same are counted one by one."""
 
 SPOT, HELD = 0.03, 1.0
 """Of what puts right a mask around a click on its wrong side: the standard deviation, over the square root of
@@ -59,7 +59,7 @@ class Look:
         image again. (What the square showed is too fine for it: brought to this size, a small mask fades.)
     iou
         Estimate of the mask's IoU: the geometric mean of the model's own, made before the mask was settled,
-        and the :data:`SHARPNESS`-th power of :func:`trainer.evidence.expected_iou`, from what it became.
+        and the :data:`SHARPNESS`-th power of :func:`trainer.grey_values.expected_iou`, from what it became.
     """
 
     logits: Tensor
@@ -103,17 +103,17 @@ def predict(
         If the image is of another kind, there is no prompt, it has another shape, or it lies outside of the
         image, or `memory` is of another model or image.
     """
-    decode.check_image(image)
+    look.check_image(image)
     clicks, marks = _clicks(points, labels, image.shape[:2])
     corners = None if box is None else _box(box, image.shape[:2])
     if not len(clicks) and corners is None:
         raise ValueError("no prompt: give points or a box")
     if memory is not None:
         _check_memory(memory, (1, *sam.prompt_encoder.mask_input_size), image.shape[:2])
-    coords, kinds = decode.pack_points([clicks], [marks], [corners])
+    coords, kinds = look.pack_points([clicks], [marks], [corners])
     shown = None if memory is None else memory.low_res[None]
-    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds, shown)
-    several = memory is None and decode.is_ambiguous(clicks, corners)
+    found = look.predict_points(sam, look.encode_image(sam, image), coords, kinds, shown)
+    several = memory is None and look.is_ambiguous(clicks, corners)
     return look_again(sam, image, found.best(several), coords[0], kinds[0], several=several, memory=memory)
 
 
@@ -171,7 +171,7 @@ def _box(box: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
 def look_again(
     sam: Sam,
     image: NDArray[np.uint8],
-    first: decode.Prediction,
+    first: look.Prediction,
     coords: Tensor,
     kinds: Tensor,
     *,
@@ -187,7 +187,7 @@ def look_again(
     first
         The first look's mask, (1, 1): one prompt's one mask.
     coords, kinds
-        (M, 2) and (M,), the prompt in pixels of the image, as :func:`trainer.decode.as_points` writes it.
+        (M, 2) and (M,), the prompt in pixels of the image, as :func:`trainer.look.as_points` writes it.
     several
         Whether the first look chose among three masks, and an answer without its mask does too.
     memory
@@ -206,11 +206,11 @@ def look_again(
     x0, y0, x1, y1 = view_around(extent(before.mask, coords, kinds), (height, width))
     if not before.mask.any() or (y1 - y0, x1 - x0) == (height, width):
         return own
-    part = decode.encode_image(sam, np.ascontiguousarray(image[y0:y1, x0:x1]))
+    part = look.encode_image(sam, np.ascontiguousarray(image[y0:y1, x0:x1]))
     moved = coords - torch.tensor([x0, y0], device=coords.device)
     shown = _mask_prompt(before.logits[y0:y1, x0:x1], part.input_size, first.low_res.shape[-1])
-    second = decode.predict_points(sam, part, moved[None], kinds[None], shown).best(False)
-    afresh = decode.predict_points(sam, part, moved[None], kinds[None]).best(several)
+    second = look.predict_points(sam, part, moved[None], kinds[None], shown).best(False)
+    afresh = look.predict_points(sam, part, moved[None], kinds[None]).best(several)
     surer = float(afresh.iou) > float(second.iou) + DOUBT  # then a wrong first mask has misled
     seen = before.mask[y0:y1, x0:x1]
     if surer and not _is_part(afresh.masks()[0, 0], seen):
@@ -230,14 +230,14 @@ def _is_part(mask: NDArray[np.bool_], whole: NDArray[np.bool_]) -> bool:
 
 
 def _settled(
-    found: decode.Prediction, image: NDArray[np.uint8], low_res: Tensor, coords: Tensor, kinds: Tensor
+    found: look.Prediction, image: NDArray[np.uint8], low_res: Tensor, coords: Tensor, kinds: Tensor
 ) -> Look:
     """A look's one mask, settled by the image, or the part of it, that it was drawn on, and by the prompt."""
     drawn = found.logits()[0, 0]
     clicks, corners = _split(coords, kinds)
     logits = settle(drawn, image)
     if len(corners) and not len(clicks):  # a click says more of the outline than what is round in general
-        prior = roundness.evidence((logits > 0).cpu().numpy(), corners.ravel())
+        prior = ellipse_prior.evidence((logits > 0).cpu().numpy(), corners.ravel())
         if prior is not None:
             logits = settle(drawn + torch.from_numpy(prior).to(drawn.device), image)
     logits = held(logits, coords, kinds)
@@ -258,7 +258,7 @@ def held(logits: Tensor, coords: Tensor, kinds: Tensor) -> Tensor:
         (H, W), a mask where they are above 0. An empty one stays empty: nothing was found that could be
         corrected.
     coords, kinds
-        (M, 2) and (M,), the prompt in pixels, as :func:`trainer.decode.as_points` writes it. Of clicks in one
+        (M, 2) and (M,), the prompt in pixels, as :func:`trainer.look.as_points` writes it. Of clicks in one
         pixel that contradict each other the last one counts.
 
     >>> held(torch.tensor([[4.0, 4, 4, -4, -4]]), torch.tensor([[3, 0], [4, 0]]), torch.tensor([1, 0]))
@@ -301,7 +301,7 @@ def extent(mask: NDArray[np.bool_], coords: Tensor, kinds: Tensor) -> NDArray[np
 def _split(coords: Tensor, kinds: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A prompt's clicks (N, 2) and its box's corners, (2, 2) or none."""
     points, labels = coords.cpu().numpy().astype(float), kinds.cpu().numpy()
-    return points[(labels == 0) | (labels == 1)], points[np.isin(labels, decode.BOX_LABELS)]
+    return points[(labels == 0) | (labels == 1)], points[np.isin(labels, look.BOX_LABELS)]
 
 
 def view_around(box: NDArray, shape: tuple[int, int]) -> View:
@@ -349,7 +349,7 @@ def squares(masks: Tensor, coords: Tensor, kinds: Tensor, sizes: Tensor, side: i
         first, last = used.float().argmax(1), used.shape[1] - used.flip(1).float().argmax(1)
         found.append((first * cell, last * cell))
     clicks = ((kinds == 0) | (kinds == 1))[..., None]
-    corners = ((kinds == decode.BOX_LABELS[0]) | (kinds == decode.BOX_LABELS[1]))[..., None]
+    corners = ((kinds == look.BOX_LABELS[0]) | (kinds == look.BOX_LABELS[1]))[..., None]
     low = torch.where(clicks | corners, coords, torch.inf).amin(1)
     high = torch.where(clicks | corners, coords + clicks, -torch.inf).amax(1)
     low = torch.minimum(low, torch.stack([first for first, _ in found], 1))

@@ -1,8 +1,8 @@
 """What the image's grey values and the box bring, and the former with weights chosen on other datasets.
 
-``python benchmarks/evidence.py --data-root DIR``: `tiny` with two looks, without :mod:`trainer.evidence` and
-:mod:`trainer.roundness`, with the first, with both as shipped, and with those weights of a small grid that
-are best on the other datasets.
+``python benchmarks/grey_values.py --data-root DIR``: `tiny` with two looks, without
+:mod:`trainer.grey_values` and :mod:`trainer.ellipse_prior`, with the first, with both as shipped, and with
+those weights of a small grid that are best on the other datasets.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from evaluation.cases import Case
 from evaluation.descriptor import load_descriptor
 from evaluation.metrics import overlap
 from evaluation.run import case_prompts, read_cases
-from trainer import evidence, roundness
+from trainer import ellipse_prior, grey_values
 
 SETS = "hc18,busi,chaos-ct,msd-hippocampus,totalsegmentator-example,sct-t2"
-ROUND = roundness.WEIGHT
+ROUND = ellipse_prior.WEIGHT
 NONE = (0.0, 0.0, 0.0, 0.0)
-GREY = (evidence.HISTOGRAM, evidence.TEXTURE, evidence.AGREEMENT, 0.0)
-BOTH = (evidence.HISTOGRAM, evidence.TEXTURE, evidence.AGREEMENT, ROUND)
+GREY = (grey_values.HISTOGRAM, grey_values.TEXTURE, grey_values.AGREEMENT, 0.0)
+BOTH = (grey_values.HISTOGRAM, grey_values.TEXTURE, grey_values.AGREEMENT, ROUND)
 GRID = (NONE, GREY, BOTH, *itertools.product((0.3, 0.9), (0.25, 0.75), (2.0, 6.0), (ROUND,)))
 """Weights of the histograms, the texture, the neighbours and the ellipse in the box."""
 
@@ -64,7 +64,7 @@ def mean_dsc(
         encoded, asked = method.encode(case.image), case_prompts(case, settings, 0)
         of_case = []
         for weights in grid:
-            evidence.HISTOGRAM, evidence.TEXTURE, evidence.AGREEMENT, roundness.WEIGHT = weights
+            grey_values.HISTOGRAM, grey_values.TEXTURE, grey_values.AGREEMENT, ellipse_prior.WEIGHT = weights
             of_case.append(method.predict(encoded, [prompt for _, prompt in asked]))
         for (item, prompt), answers in zip(asked, zip(*of_case, strict=True), strict=True):
             wanted, masks = np.count_nonzero(item.mask), [answer.mask for answer in answers]

@@ -17,8 +17,8 @@ from skimage.draw import disk
 from evaluation import methods
 from evaluation.prompting import correct
 from evaluation.run import case_prompts
-from trainer import decode, models, zoom
-from trainer.evidence import expected_iou, settle
+from trainer import look, models, second_look
+from trainer.grey_values import expected_iou, settle
 
 RADIUS = 11
 
@@ -41,9 +41,9 @@ def both_looks(sam, image, mask, kind):
     ys, xs = np.nonzero(mask)
     box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32) if kind == "box" else None
     clicks = np.array([[xs.mean(), ys.mean()]], np.float32)[: kind != "box"]
-    coords, kinds = decode.pack_points([clicks], [np.ones(len(clicks), np.int8)], [box])
-    first = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds).best(True)
-    return first, zoom.look_again(sam, image, first, coords[0], kinds[0])
+    coords, kinds = look.pack_points([clicks], [np.ones(len(clicks), np.int8)], [box])
+    first = look.predict_points(sam, look.encode_image(sam, image), coords, kinds).best(True)
+    return first, second_look.look_again(sam, image, first, coords[0], kinds[0])
 
 
 def dice(a, b):
@@ -65,40 +65,40 @@ def test_a_box_beyond_the_image_is_cut_to_it(sam):
     """The model has seen no corner outside of its input: such a box would come to nothing."""
     image, mask = disc((200, 256), (100, 4))
     whole, beyond = [0, 88, 16, 112], [-90, 88, 16, 112]
-    cut, found = (zoom.predict(sam, image, box=box) for box in (whole, beyond))
+    cut, found = (second_look.predict(sam, image, box=box) for box in (whole, beyond))
     torch.testing.assert_close(found.logits, cut.logits)
     assert dice(found.mask, mask) > 0.9
 
 
 def test_a_round_goes_on_from_the_mask_before_it(sam):
     image, _ = disc((300, 300), (150, 150))
-    first = zoom.predict(sam, image, [[150, 150]], [1])
+    first = second_look.predict(sam, image, [[150, 150]], [1])
     clicks, labels = [[150, 150], [150, 163]], [1, 0]
-    found = zoom.predict(sam, image, clicks, labels, memory=first)
-    coords, kinds = decode.pack_points([np.array(clicks, float)], [np.array(labels)], [None])
-    embedding = decode.encode_image(sam, image)
-    seen = decode.predict_points(sam, embedding, coords, kinds, first.low_res[None]).best(False)
+    found = second_look.predict(sam, image, clicks, labels, memory=first)
+    coords, kinds = look.pack_points([np.array(clicks, float)], [np.array(labels)], [None])
+    embedding = look.encode_image(sam, image)
+    seen = look.predict_points(sam, embedding, coords, kinds, first.low_res[None]).best(False)
     torch.testing.assert_close(found.low_res, seen.low_res[0])
-    alone = zoom.predict(sam, image, clicks, labels)
+    alone = second_look.predict(sam, image, clicks, labels)
     assert not torch.equal(found.low_res, alone.low_res)
-    refined = zoom.predict(sam, image, [[150, 150]], [1], memory=first)  # no longer ambiguous
-    coords, kinds = decode.pack_points([np.array([[150.0, 150.0]])], [np.array([1])], [None])
-    seen = decode.predict_points(sam, embedding, coords, kinds, first.low_res[None]).best(False)
+    refined = second_look.predict(sam, image, [[150, 150]], [1], memory=first)  # no longer ambiguous
+    coords, kinds = look.pack_points([np.array([[150.0, 150.0]])], [np.array([1])], [None])
+    seen = look.predict_points(sam, embedding, coords, kinds, first.low_res[None]).best(False)
     torch.testing.assert_close(refined.low_res, seen.low_res[0])
 
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_the_mask_before_is_shown_as_fine_as_it_is(sam, monkeypatch, empty):
-    """Not as the first look, at the whole image, sees it again; unless there is none."""
+    """Not as the first answer, at the whole image, sees it again; unless there is none."""
     image, mask = disc((300, 300), (150, 150))
-    first = zoom.predict(sam, image, [[150, 150]], [1])
+    first = second_look.predict(sam, image, [[150, 150]], [1])
     drawn = np.zeros(mask.shape, bool)
     drawn[disk((150, 150), 20, shape=mask.shape)] = not empty
     before = replace(first, logits=torch.from_numpy(np.where(drawn, 6, -6).astype(np.float32)))
-    given, plain = [], decode.predict_points
-    monkeypatch.setattr(decode, "predict_points", lambda *args: given.append(args) or plain(*args))
+    given, plain = [], look.predict_points
+    monkeypatch.setattr(look, "predict_points", lambda *args: given.append(args) or plain(*args))
     clicks, labels = [[150, 150], [150, 166]], [1, 0]
-    found = zoom.predict(sam, image, clicks, labels, memory=before)
+    found = second_look.predict(sam, image, clicks, labels, memory=before)
     part, shown = given[1][1], given[1][4]
     side = part.original_size[0]
     seen = (shown > 0).float().mean() * side**2
@@ -120,36 +120,36 @@ def test_the_mask_before_is_shown_as_fine_as_it_is(sam, monkeypatch, empty):
 )
 def test_a_memory_of_something_else_is_named(sam, changes, message):
     image, _ = disc((300, 300), (150, 150))
-    first = zoom.predict(sam, image, [[150, 150]], [1])
+    first = second_look.predict(sam, image, [[150, 150]], [1])
     memory = first.low_res if changes is None else replace(first, **changes)
     with pytest.raises(ValueError, match=message):
-        zoom.predict(sam, image, [[150, 150]], [1], memory=memory)
+        second_look.predict(sam, image, [[150, 150]], [1], memory=memory)
 
 
 @pytest.mark.parametrize("image", [np.zeros((3, 200, 320), np.uint8), [[0, 1], [2, 3]], np.zeros((9, 9))])
 def test_the_image_is_what_is_wrong_where_it_is(sam, image):
     with pytest.raises(ValueError, match=r"image is .*expected uint8 \(H, W\)"):
-        zoom.predict(sam, image, box=[40, 60, 90, 120])
+        second_look.predict(sam, image, box=[40, 60, 90, 120])
 
 
 def test_the_first_mask_lies_in_the_square_as_in_the_image(sam, monkeypatch):
-    given, answers, plain = [], [], decode.predict_points
+    given, answers, plain = [], [], look.predict_points
 
     def recorded(sam, embedding, coords, kinds, logits=None):
         given.append((embedding, logits))
         answers.append(plain(sam, embedding, coords, kinds, logits))
         return answers[-1]
 
-    monkeypatch.setattr(decode, "predict_points", recorded)
-    monkeypatch.setattr(zoom, "SHARPNESS", 0)
+    monkeypatch.setattr(look, "predict_points", recorded)
+    monkeypatch.setattr(second_look, "SHARPNESS", 0)
     image, mask = disc((400, 240), (300, 120))
-    first, look = both_looks(sam, image, mask, "box")
-    assert look.iou**2 == pytest.approx(float(answers[1].iou[0, 0]))
-    assert look.iou**2 != pytest.approx(float(answers[2].iou[0, 0]))
+    first, answer = both_looks(sam, image, mask, "box")
+    assert answer.iou**2 == pytest.approx(float(answers[1].iou[0, 0]))
+    assert answer.iou**2 != pytest.approx(float(answers[2].iou[0, 0]))
     (_, nothing), (part, memory), (again, neither) = given
     assert nothing is None
     assert (again, neither) == (part, None)
-    seen = decode.Prediction(memory, first.iou, first.image_size, part.original_size, part.input_size)
+    seen = look.Prediction(memory, first.iou, first.image_size, part.original_size, part.input_size)
     before = first.masks()[0, 0]
     centre = np.argwhere(seen.masks()[0, 0]).mean(0) - (np.array(part.original_size) - 1) / 2
     assert abs(centre).max() < 2  # the square lies around the mask
@@ -163,22 +163,22 @@ def test_both_masks_are_settled_by_what_they_were_drawn_on(sam, monkeypatch):
         calls.append((logits, image, settle(logits, image)))
         return calls[-1][2]
 
-    monkeypatch.setattr(zoom, "settle", recorded)
+    monkeypatch.setattr(second_look, "settle", recorded)
     image, mask = disc((300, 400), (200, 150))
-    first, look = both_looks(sam, image, mask, "box")
+    first, answer = both_looks(sam, image, mask, "box")
     (logits, whole, _), *_, (_, part, settled) = calls
     assert (logits == first.logits()[0, 0]).all()
     assert (whole == image).all()
     ((y, x),) = np.argwhere((sliding_window_view(image, part.shape) == part).all((2, 3)))
-    assert (look.logits[y : y + part.shape[0], x : x + part.shape[1]] == settled).all()
-    assert look.iou < expected_iou(settled) ** (zoom.SHARPNESS / 2) < 1
+    assert (answer.logits[y : y + part.shape[0], x : x + part.shape[1]] == settled).all()
+    assert answer.iou < expected_iou(settled) ** (second_look.SHARPNESS / 2) < 1
 
 
 def test_the_estimate_falls_where_the_image_leaves_the_outline_open(sam, monkeypatch):
     image, mask = disc((300, 400), (200, 150))
     pictures = [np.clip(image - 78.0 * mask, 0, 255).astype(np.uint8), image]  # hardly seen, and clear
     ious = [both_looks(sam, picture, mask, "box")[1].iou for picture in pictures]
-    monkeypatch.setattr(zoom, "SHARPNESS", 0)
+    monkeypatch.setattr(second_look, "SHARPNESS", 0)
     models_own = [both_looks(sam, picture, mask, "box")[1].iou for picture in pictures]
     assert ious[1] / ious[0] > 1.05 * models_own[1] / models_own[0]
 
@@ -191,21 +191,23 @@ def test_a_part_of_what_was_seen_first_is_not_what_was_meant(sam, monkeypatch):
     grey = 80 + 60 * organ + np.random.default_rng(0).normal(0, 8, shape)
     grey[disk((200, 200), vessel, shape=shape)] = 200
     image, click = np.clip(grey, 0, 255).astype(np.uint8), np.array([[200.0, 200.0]])
-    coords, kinds = decode.pack_points([click], [np.array([1])], [None])
-    found = decode.predict_points(sam, decode.encode_image(sam, image), coords, kinds).best(True)
+    coords, kinds = look.pack_points([click], [np.array([1])], [None])
+    found = look.predict_points(sam, look.encode_image(sam, image), coords, kinds).best(True)
     low_res = torch.nn.functional.interpolate(
         torch.from_numpy(np.where(organ, 6, -6).astype(np.float32))[None, None],
         found.low_res.shape[-2:],
         mode="bilinear",
         antialias=True,
     )
-    first = decode.Prediction(low_res, found.iou, found.image_size, found.original_size, found.input_size)
-    look = zoom.look_again(sam, image, first, coords[0], kinds[0], several=True)
-    assert dice(look.mask, organ) > 0.85
-    corrected = zoom.look_again(sam, image, first, coords[0], kinds[0])  # as a further click would be
+    first = look.Prediction(low_res, found.iou, found.image_size, found.original_size, found.input_size)
+    answer = second_look.look_again(sam, image, first, coords[0], kinds[0], several=True)
+    assert dice(answer.mask, organ) > 0.85
+    corrected = second_look.look_again(sam, image, first, coords[0], kinds[0])  # as a further click would be
     assert dice(corrected.mask, organ) < 0.1
-    monkeypatch.setattr(zoom, "SAME", 0)
-    assert dice(zoom.look_again(sam, image, first, coords[0], kinds[0], several=True).mask, organ) < 0.1
+    monkeypatch.setattr(second_look, "SAME", 0)
+    assert (
+        dice(second_look.look_again(sam, image, first, coords[0], kinds[0], several=True).mask, organ) < 0.1
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.sampled_from([0.5, 5, 50]))
@@ -218,12 +220,12 @@ def test_every_click_is_on_its_side_and_nothing_changes_far_from_those_that_were
     labels = rng.integers(0, 2, count)
     coords = torch.from_numpy(places[:, ::-1] + rng.uniform(-0.49, 0.49, places.shape))  # the nearest pixel's
     given_logits = logits.clone()
-    found = zoom.held(logits, coords, torch.from_numpy(labels))
+    found = second_look.held(logits, coords, torch.from_numpy(labels))
     assert torch.equal(logits, given_logits)
     sides = (found > 0).numpy()[tuple(places.T)]
     assert (sides == labels).all()
     wrong = places[(logits > 0).numpy()[tuple(places.T)] != labels]
-    reach = 3 * max(zoom.SPOT * np.sqrt(int((logits > 0).sum())), 1)
+    reach = 3 * max(second_look.SPOT * np.sqrt(int((logits > 0).sum())), 1)
     away = np.indices(shape)[:, None] - wrong.T[:, :, None, None]
     far = (np.hypot(*away) >= reach).all(0)
     assert (found == logits).numpy()[far].all()
@@ -233,18 +235,21 @@ def test_a_correction_is_as_large_as_the_mask_asks_and_ends_before_a_click_of_th
     logits = torch.full((300, 300), -5.0)
     logits[50:250, 50:200] = 5
     click, other = torch.tensor([[230, 150]]), torch.tensor([[233, 150]])
-    alone = zoom.held(logits, click, torch.tensor([1])) > logits
-    width = zoom.SPOT * np.sqrt(200 * 150)
+    alone = second_look.held(logits, click, torch.tensor([1])) > logits
+    width = second_look.SPOT * np.sqrt(200 * 150)
     assert alone.sum() == pytest.approx(np.pi * (3 * width) ** 2, rel=0.05)
-    both = zoom.held(logits, torch.cat([click, other]), torch.tensor([1, 0])) > logits
+    both = second_look.held(logits, torch.cat([click, other]), torch.tensor([1, 0])) > logits
     assert both.sum() == 25  # within 3 pixels
-    assert zoom.held(logits, torch.cat([click, click]), torch.tensor([1, 0]))[150, 230] == -zoom.HELD
-    box = zoom.held(logits, torch.tensor([[60, 60], [100, 100]]), torch.tensor(decode.BOX_LABELS))
+    assert (
+        second_look.held(logits, torch.cat([click, click]), torch.tensor([1, 0]))[150, 230]
+        == -second_look.HELD
+    )
+    box = second_look.held(logits, torch.tensor([[60, 60], [100, 100]]), torch.tensor(look.BOX_LABELS))
     assert box is logits
-    edge = zoom.held(logits, torch.tensor([[299.5, 299.5]]), torch.tensor([1]))  # rounds to 300
-    assert edge[299, 299] == zoom.HELD
+    edge = second_look.held(logits, torch.tensor([[299.5, 299.5]]), torch.tensor([1]))  # rounds to 300
+    assert edge[299, 299] == second_look.HELD
     empty = torch.full((20, 20), -1.0)
-    assert zoom.held(empty, torch.tensor([[3, 3]]), torch.tensor([1])) is empty
+    assert second_look.held(empty, torch.tensor([[3, 3]]), torch.tensor([1])) is empty
 
 
 @pytest.mark.parametrize(("x", "label"), [(209, 0), (216, 1)])
@@ -252,10 +257,10 @@ def test_a_click_that_model_and_grey_values_would_overrule_is_kept(sam, monkeypa
     """A little inside a disc's edge, or a little outside."""
     image, _ = disc((400, 400), (200, 200))
     clicks = [[200, 200], [x, 200]]
-    look = zoom.predict(sam, image, clicks, [1, label])
-    assert [look.mask[y, x] for x, y in clicks] == [True, label == 1]
-    monkeypatch.setattr(zoom, "held", lambda logits, coords, kinds: logits)
-    assert zoom.predict(sam, image, clicks, [1, label]).mask[200, x] != label
+    answer = second_look.predict(sam, image, clicks, [1, label])
+    assert [answer.mask[y, x] for x, y in clicks] == [True, label == 1]
+    monkeypatch.setattr(second_look, "held", lambda logits, coords, kinds: logits)
+    assert second_look.predict(sam, image, clicks, [1, label]).mask[200, x] != label
 
 
 @pytest.mark.parametrize("kind", ["box", "click"])
@@ -268,19 +273,19 @@ def test_a_first_mask_that_is_wrong_does_not_mislead(sam, monkeypatch, kind):
     low_res = torch.nn.functional.interpolate(
         logits, first.low_res.shape[-2:], mode="bilinear", antialias=True
     )
-    wrong = decode.Prediction(low_res, first.iou, first.image_size, first.original_size, first.input_size)
+    wrong = look.Prediction(low_res, first.iou, first.image_size, first.original_size, first.input_size)
     assert dice(wrong.masks()[0, 0], mask) < 0.1
 
-    answers, plain = [], decode.predict_points
-    monkeypatch.setattr(decode, "predict_points", lambda *given: answers.append(plain(*given)) or answers[-1])
-    monkeypatch.setattr(zoom, "SHARPNESS", 0)
+    answers, plain = [], look.predict_points
+    monkeypatch.setattr(look, "predict_points", lambda *given: answers.append(plain(*given)) or answers[-1])
+    monkeypatch.setattr(second_look, "SHARPNESS", 0)
     clicks = torch.tensor([[189.0, 189.0], [212.0, 212.0]] if kind == "box" else [[200.0, 200.0]])
-    kinds = torch.tensor(decode.BOX_LABELS if kind == "box" else [1])
-    look = zoom.look_again(sam, image, wrong, clicks, kinds, several=kind == "click")
-    assert dice(look.mask, mask) > 0.95
+    kinds = torch.tensor(look.BOX_LABELS if kind == "box" else [1])
+    answer = second_look.look_again(sam, image, wrong, clicks, kinds, several=kind == "click")
+    assert dice(answer.mask, mask) > 0.95
     # One click may mean several things: it gets the best of three masks, as it does at first.
     best = answers[-1].iou[0, 0] if kind == "box" else answers[-1].iou[0, 1:].max()
-    assert look.iou**2 == pytest.approx(float(best))
+    assert answer.iou**2 == pytest.approx(float(best))
 
 
 def test_predict_gives_what_the_evaluation_gets(sam):
@@ -290,12 +295,12 @@ def test_predict_gives_what_the_evaluation_gets(sam):
         method = methods.build("zoom:tiny")
         (theirs,) = method.predict(method.encode(case.image), [prompt])
         clicks = (prompt.points, prompt.labels) if len(prompt.points) else (None, None)
-        ours = zoom.predict(sam, case.image, *clicks, prompt.box)
+        ours = second_look.predict(sam, case.image, *clicks, prompt.box)
         assert (ours.mask == theirs.mask).all()
         assert ours.iou == theirs.iou
         again = correct(prompt, theirs.mask, case.objects[0].mask, theirs.memory)
         (theirs,) = method.predict(method.encode(case.image), [again])
-        ours = zoom.predict(sam, case.image, again.points, again.labels, again.box, memory=ours)
+        ours = second_look.predict(sam, case.image, again.points, again.labels, again.box, memory=ours)
         assert (ours.mask == theirs.mask).all()
 
 
@@ -304,7 +309,7 @@ def test_predict_gives_what_the_evaluation_gets(sam):
     [("auto", "point1", True), ("auto", "box", False), ("never", "point1", False), ("always", "box", True)],
 )
 def test_both_looks_follow_the_evaluations_choice_of_masks(monkeypatch, multimask, setting, several):
-    told, plain = [], zoom.look_again
+    told, plain = [], second_look.look_again
 
     def recorded(sam, image, first, coords, kinds, **options):
         told.append((first, options["several"]))
@@ -316,8 +321,8 @@ def test_both_looks_follow_the_evaluations_choice_of_masks(monkeypatch, multimas
     method = methods.build("zoom:tiny", multimask=multimask)
     image, embedding = method.encode(case.image)
     method.predict((image, embedding), [prompt])
-    packed = decode.pack_points([prompt.points], [prompt.labels], [prompt.box])
-    found = decode.predict_points(models.load("tiny")[0], embedding, *packed)
+    packed = look.pack_points([prompt.points], [prompt.labels], [prompt.box])
+    found = look.predict_points(models.load("tiny")[0], embedding, *packed)
     ((first, said),) = told
     assert said is several
     assert torch.equal(first.iou, found.best(several).iou)
@@ -348,7 +353,7 @@ def test_both_looks_follow_the_evaluations_choice_of_masks(monkeypatch, multimas
 )
 def test_a_prompt_that_is_none_of_the_image_is_an_error(sam, prompt, message):
     with pytest.raises(ValueError, match=message):
-        zoom.predict(sam, np.zeros((5, 9), np.uint8), **prompt)
+        second_look.predict(sam, np.zeros((5, 9), np.uint8), **prompt)
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -357,13 +362,13 @@ def test_an_image_of_which_the_model_sees_one_row_is_answered(sam, turned):
     image[:, 200:300] = 200
     if turned:
         image, box = image.T, [0, 195, 1, 305]
-    assert zoom.predict(sam, image, box=box).mask.shape == image.shape
+    assert second_look.predict(sam, image, box=box).mask.shape == image.shape
 
 
 def test_the_readmes_example_runs(tmp_path, monkeypatch):
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     parts = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
-    code = "".join(part for part in parts if 'load("tiny")' in part or "zoom" in part)
+    code = "".join(part for part in parts if 'load("tiny")' in part or "second_look" in part)
     assert "memory=look" in code
     monkeypatch.chdir(tmp_path)
     image, mask = disc((160, 160), (90, 65))
@@ -375,7 +380,7 @@ def test_the_readmes_example_runs(tmp_path, monkeypatch):
 
 def test_an_image_without_pixels_is_an_error(sam):
     with pytest.raises(ValueError, match=r"image is uint8 \(0, 9\)"):
-        decode.encode_image(sam, np.zeros((0, 9), np.uint8))
+        look.encode_image(sam, np.zeros((0, 9), np.uint8))
 
 
 def test_an_object_as_large_as_the_image_is_not_looked_at_again(sam):
@@ -387,9 +392,9 @@ def test_an_object_as_large_as_the_image_is_not_looked_at_again(sam):
 def test_an_empty_first_mask_is_left(sam):
     image, mask = disc((200, 200), (100, 100))
     first, _ = both_looks(sam, image, mask, "click")
-    empty = decode.Prediction(
+    empty = look.Prediction(
         torch.full_like(first.low_res, -1), first.iou, first.image_size, first.original_size, first.input_size
     )
-    look = zoom.look_again(sam, image, empty, torch.tensor([[100.0, 100.0]]), torch.tensor([1]))
-    assert not look.mask.any()
-    assert look.iou == 0
+    answer = second_look.look_again(sam, image, empty, torch.tensor([[100.0, 100.0]]), torch.tensor([1]))
+    assert not answer.mask.any()
+    assert answer.iou == 0

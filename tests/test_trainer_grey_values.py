@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from trainer.evidence import AGREEMENT, HISTOGRAM, LIMIT, REACH, TEXTURE, evidence, settle
+from trainer.grey_values import AGREEMENT, HISTOGRAM, LIMIT, REACH, TEXTURE, evidence, settle
 
 SHAPE = (96, 110)
 
@@ -56,7 +56,7 @@ def test_the_mended_mask_teaches_again(monkeypatch):
     rim = np.select([radius < 14, radius < 22], [60, 160], 60)  # the mask holds some of a bright rim
     image = np.clip(rim + np.random.default_rng(0).normal(0, 12, SHAPE), 0, 255).astype(np.uint8)
     thrice = settle(unsure(disc(17)), image).numpy() > 0
-    monkeypatch.setattr("trainer.evidence.ROUNDS", 1)
+    monkeypatch.setattr("trainer.grey_values.ROUNDS", 1)
     once = settle(unsure(disc(17)), image).numpy() > 0
     assert dice(thrice, disc(14)) > dice(once, disc(14)) + 0.05 > dice(disc(17), disc(14)) + 0.05
 
@@ -124,8 +124,8 @@ def test_neighbours_are_asked_after_the_grey_values(monkeypatch):
         disc() & (np.indices(SHAPE)[1] < 60),
     )  # unsure of a part, which is as bright as the rest
     logits = torch.from_numpy(np.select([known, right], [3, -0.2], -3).astype(np.float32))
-    monkeypatch.setattr("trainer.evidence.ROUNDS", 1)
-    monkeypatch.setattr("trainer.evidence.AGREEMENT", 50)  # they alone decide
+    monkeypatch.setattr("trainer.grey_values.ROUNDS", 1)
+    monkeypatch.setattr("trainer.grey_values.AGREEMENT", 50)  # they alone decide
     assert dice(settle(logits, picture(right, "brighter")).numpy() > 0, right) > 0.97 > dice(known, right)
 
 
