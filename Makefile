@@ -23,7 +23,7 @@ DATASETS ?= chaos-ct,msd-hippocampus,hc18
 PROMPTS ?= box,point1
 comma := ,
 # The embedded model looks twice, too; for another checkpoint that is one more encoding by its encoder for each prompt.
-TWICE := $(if $(filter tiny,$(CHECKPOINT)),zoom:tiny$(comma))
+TWICE := $(if $(filter tiny,$(CHECKPOINT)),second-look:tiny$(comma))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-generate generate train eval demo app tiny ablation weights test test-quick test-minimum lint format \

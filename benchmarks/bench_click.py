@@ -1,6 +1,6 @@
 """How long `tiny` takes for a click, alone and beside other work: ``python benchmarks/bench_click.py``.
 
-A synthetic image of 512 pixels; ``SamPredictor``'s two steps, and both looks of ``trainer.second_look.predict``.
+A synthetic image of 512 pixels; ``SamPredictor``'s two steps, and both looks of a ``Segmenter``.
 Each cell is the median of a process of its own, whose threads wait as the column says, beside so many
 processes that keep a core busy.
 """
@@ -41,17 +41,19 @@ def measure(times: int) -> dict[str, float]:
 
     from generator.config import load_config
     from generator.scene import make_sample
-    from trainer import models, second_look
+    from trainer import models
+    from trainer.predict import Prompt, SecondLook, Segmenter
 
     sample = make_sample(load_config("ct", size=512), 0, 0)
     objects, colour = sample.objects, np.repeat(sample.image[..., None], 3, 2)
     x, y = objects.points[np.argsort(objects.area)[len(objects.area) // 2], 0]  # neither large nor small
     sam = models.load("tiny")[0].eval()
-    predictor = SamPredictor(sam)
+    predictor, segmenter = SamPredictor(sam), Segmenter(sam, SecondLook())
+    prompt = Prompt([[x, y]], [1])
     steps = {
         "SamPredictor.set_image": lambda: predictor.set_image(colour),
         "SamPredictor.predict": lambda: predictor.predict(np.array([[x, y]]), np.array([1])),
-        "a click, both looks": lambda: second_look.predict(sam, sample.image, [[x, y]], [1]),
+        "a click, both looks": lambda: segmenter.predict(segmenter.encode(sample.image), [prompt]),
     }
     return {name: milliseconds(call, times) for name, call in steps.items()}
 

@@ -30,10 +30,10 @@ from data.config import load_preset
 from evaluation.cases import Case, iter_cases
 from evaluation.config import PRESETS, EvalConfig
 from evaluation.descriptor import load_descriptor
-from evaluation.methods.sam import SamMethod, wants_multimask
-from evaluation.prompting import Prompt
+from evaluation.methods.sam import SamMethod
 from evaluation.run import ask, case_prompts, score_answers, score_threads
 from trainer import models
+from trainer.predict import Prompt, Segmenter
 
 Masks = list[np.ndarray]
 
@@ -45,7 +45,7 @@ def predict_alone(predictor: SamPredictor, prompt: Prompt) -> np.ndarray:
         point_coords=prompt.points if clicks else None,
         point_labels=prompt.labels if clicks else None,
         box=prompt.box,
-        multimask_output=wants_multimask("auto", prompt),
+        multimask_output=prompt.is_ambiguous,
     )
     return np.asarray(masks[iou.argmax()])
 
@@ -65,9 +65,9 @@ def plain(cases: list[Case], sam: object, config: EvalConfig, *, cached: bool, s
     for case in cases:
         current = None
         for item, prompt in case_prompts(case, config.prompts, config.seed):
-            if not (cached and current) and current != prompt.key[3]:
+            if not (cached and current) and current != prompt.key.setting:
                 predictor.set_image(np.repeat(case.image[:, :, None], 3, axis=2))
-                current = prompt.key[3]
+                current = prompt.key.setting
             masks.append(predict_alone(predictor, prompt))
             if score:
                 score_alone(masks[-1], item.mask, case.spacing)
@@ -75,7 +75,7 @@ def plain(cases: list[Case], sam: object, config: EvalConfig, *, cached: bool, s
 
 
 def ours(cases: list[Case], sam: object, config: EvalConfig, *, score: bool) -> Masks:
-    method = SamMethod("model", sam)
+    method = SamMethod("model", Segmenter(sam))
     masks = []
     with score_threads(-1) as threads:
         for case in cases:

@@ -24,6 +24,8 @@ from data.console import Group
 from generator.cli import main as generate
 from trainer import embeddings, look, loop, models, optim
 from trainer.config import TrainConfig, load_config
+from trainer.decoder import decode
+from trainer.packing import pack_alike
 from trainer.prompting import draw_plans
 from trainer.step import Step
 from trainer.stream import Batch, Batches, Source, loader
@@ -194,8 +196,7 @@ def decoding(sam: Sam, images: int = 16, prompts: int = 1) -> None:
         return torch.cat(masks)
 
     def together() -> torch.Tensor:
-        coords, kinds = look.as_points(points.flatten(0, 1), labels.flatten(0, 1), None)
-        return look.decode(sam, features, coords, kinds, None)[0]
+        return decode(sam, features, pack_alike(points.flatten(0, 1), labels.flatten(0, 1), None), None)[0]
 
     difference = float((one_by_one() - together()).abs().max())
     ratio = statistics.median(seconds(one_by_one) / seconds(together) for _ in range(3 * REPEATS))

@@ -1,6 +1,6 @@
 """What the image's grey values and the box bring, and the former with weights chosen on other datasets.
 
-``python benchmarks/grey_values.py --data-root DIR``: `tiny` with two looks, without
+``python benchmarks/grey_values.py --data-root DIR``: `tiny` with a second look, without
 :mod:`trainer.grey_values` and :mod:`trainer.ellipse_prior`, with the first, with both as shipped, and with
 those weights of a small grid that are best on the other datasets.
 """
@@ -13,20 +13,24 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evaluation import methods
 from evaluation.cases import Case
 from evaluation.descriptor import load_descriptor
 from evaluation.metrics import overlap
 from evaluation.run import case_prompts, read_cases
-from trainer import ellipse_prior, grey_values
+from trainer import models
+from trainer.grey_values import GreyValues
+from trainer.predict import SecondLook, Segmenter
 
 SETS = "hc18,busi,chaos-ct,msd-hippocampus,totalsegmentator-example,sct-t2"
-ROUND = ellipse_prior.WEIGHT
-NONE = (0.0, 0.0, 0.0, 0.0)
-GREY = (grey_values.HISTOGRAM, grey_values.TEXTURE, grey_values.AGREEMENT, 0.0)
-BOTH = (grey_values.HISTOGRAM, grey_values.TEXTURE, grey_values.AGREEMENT, ROUND)
-GRID = (NONE, GREY, BOTH, *itertools.product((0.3, 0.9), (0.25, 0.75), (2.0, 6.0), (ROUND,)))
-"""Weights of the histograms, the texture, the neighbours and the ellipse in the box."""
+GRID = (
+    SecondLook(grey_values=None, ellipse=None),
+    SecondLook(ellipse=None),
+    SecondLook(),
+    *(
+        SecondLook(grey_values=GreyValues(histogram=histogram, texture=texture, agreement=agreement))
+        for histogram, texture, agreement in itertools.product((0.3, 0.9), (0.25, 0.75), (2.0, 6.0))
+    ),
+)
 
 
 @click.command()
@@ -45,30 +49,28 @@ def main(data_root: Path, datasets: str, prompts: str, limit: int, choose: bool)
         best = [np.delete(scores, row, 0).mean(0).argmax() for row in range(len(names))]
         head, rows = [*head, "chosen on the others"], np.column_stack([rows, scores[range(len(names)), best]])
         for name, index in zip(names, best, strict=True):
-            click.echo(f"{name}: chosen on the others are {', '.join(f'{w:g}' for w in grid[index][:3])}")
+            click.echo(f"{name}: chosen on the others are {grid[index].grey_values}")
     click.echo("| dataset | " + " | ".join(head) + " |\n| --- |" + " ---: |" * len(head))
     for name, values in zip([*names, "mean"], [*rows, rows.mean(0)], strict=True):
         click.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
 
 
 def mean_dsc(
-    name: str, root: Path, settings: list[str], limit: int, grid: tuple[tuple[float, ...], ...]
+    name: str, root: Path, settings: list[str], limit: int, grid: tuple[SecondLook, ...]
 ) -> np.ndarray:
     """(len(grid),), mean DSC of one dataset: over objects, then over prompt settings."""
-    method = methods.build("zoom:tiny")
+    sam, _ = models.load("tiny")
+    segmenters = [Segmenter(sam, second_look) for second_look in grid]
     rows: dict[str, list[list[float]]] = {setting: [] for setting in settings}
     for case in read_cases([load_descriptor(name)], root, limit=limit):
         if not isinstance(case, Case):
             click.echo(f"left out: {name}: {case.file or case.case}: {case.reason}", err=True)
             continue
-        encoded, asked = method.encode(case.image), case_prompts(case, settings, 0)
-        of_case = []
-        for weights in grid:
-            grey_values.HISTOGRAM, grey_values.TEXTURE, grey_values.AGREEMENT, ellipse_prior.WEIGHT = weights
-            of_case.append(method.predict(encoded, [prompt for _, prompt in asked]))
+        encoding, asked = segmenters[0].encode(case.image), case_prompts(case, settings, 0)
+        of_case = [segmenter.predict(encoding, [prompt for _, prompt in asked]) for segmenter in segmenters]
         for (item, prompt), answers in zip(asked, zip(*of_case, strict=True), strict=True):
             wanted, masks = np.count_nonzero(item.mask), [answer.mask for answer in answers]
-            rows[prompt.key[3]].append(
+            rows[prompt.setting.name].append(
                 [overlap(wanted, np.count_nonzero(m), np.count_nonzero(m & item.mask))[0] for m in masks]
             )
     return np.mean([np.mean(of_setting, 0) for of_setting in rows.values()], 0)

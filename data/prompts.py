@@ -1,14 +1,17 @@
-"""Prompts from a mask: clicks, boxes, scribbles, the next corrective click.
+"""A prompt, and prompts from a mask: clicks, boxes, scribbles, the next corrective click.
 
-The same functions serve synthetic and real masks, the generator, the trainer and the evaluation. Points are
-(x, y) in pixels, (0, 0) the centre of the top left pixel; boxes are XYXY, half-open. Where something is
-drawn, it is drawn from the `numpy.random.Generator` given.
+The same type and functions serve synthetic and real masks, the generator, the trainer and the evaluation.
+Points are (x, y) in pixels, (0, 0) the centre of the top left pixel; boxes are XYXY, half-open. Where
+something is drawn, it is drawn from the `numpy.random.Generator` given.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from skimage.graph import route_through_array
 
@@ -16,6 +19,146 @@ from data import distance
 from data.distance import bounds, farthest, squared_distance
 
 Mask = NDArray[np.bool_]
+SomePrompt = TypeVar("SomePrompt", bound="Prompt")
+Multimask = Literal["auto", "always", "never"]
+"""Whether a prompt gets three masks of which the model's own estimate picks one: ``auto`` does so for one
+click alone, as SAM's authors advise for ambiguous prompts."""
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Prompt:
+    """What is asked of one object in one image: clicks, a box, a mask, or several of them.
+
+    Whatever :func:`numpy.asarray` takes may be given; what it holds cannot be written to. Prompts of the same
+    content are equal and hash alike.
+
+    Attributes
+    ----------
+    points, labels
+        (N, 2) clicks (x, y), in order, int64 or float64; int64 (N,), 1 for object, 0 for background. A
+        scribble is many of them. N may be 0.
+    box
+        float64 (4,) XYXY, half-open; None without a box.
+    mask
+        bool (H, W) of the image's size (of integers, what is above 0): what is known of the object from
+        elsewhere, such as the slice before. Or its logits, floating point, a mask where they are above 0.
+        None without.
+
+    Raises
+    ------
+    ValueError
+        If one of them has another shape, or holds what it cannot.
+
+    >>> Prompt([[30, 40]], [1]) == Prompt(np.array([[30, 40]]), np.array([1]))
+    True
+    """
+
+    points: NDArray
+    labels: NDArray[np.int64]
+    box: NDArray[np.floating] | None = None
+    mask: NDArray | None = None
+
+    def __init__(
+        self,
+        points: ArrayLike = (),
+        labels: ArrayLike = (),
+        box: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> None:
+        for name, part in (("points", points), ("labels", labels), ("box", box), ("mask", mask)):
+            object.__setattr__(self, name, part)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        points, labels = _numbers("points", self.points), _numbers("labels", self.labels)
+        if points.size == labels.size == 0:
+            points, labels = np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+        if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
+            raise ValueError(f"points {points.shape} and labels {labels.shape}: expected (N, 2) and (N,)")
+        if not ((labels == 0) | (labels == 1)).all():
+            raise ValueError(f"labels {labels.tolist()}: expected 1 for object, 0 for background")
+        parts = {"points": points, "labels": labels.astype(np.int64)}
+        if self.box is not None:
+            parts["box"] = box = _numbers("box", self.box).astype(np.float64)
+            if box.shape != (4,) or not np.isfinite(box).all():
+                raise ValueError(f"box {box.tolist()}: expected four numbers, XYXY")
+        if self.mask is not None:
+            mask = np.array(self.mask)
+            parts["mask"] = mask = mask > 0 if mask.dtype.kind in "iu" else mask
+            if mask.ndim != 2 or not (mask.dtype == bool or np.isfinite(_numbers("mask", mask)).all()):
+                raise ValueError(f"mask {mask.dtype} {mask.shape}: expected bool or finite logits (H, W)")
+        for name, part in parts.items():
+            part.flags.writeable = False
+            object.__setattr__(self, name, part)
+
+    def _content(self) -> tuple[object, ...]:
+        parts = (self.points, self.labels, self.box, self.mask)
+        return tuple(None if part is None else (part.dtype.str, part.shape, part.tobytes()) for part in parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prompt) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content())
+
+    @property
+    def positives(self) -> NDArray:
+        """Clicks on the object, (n, 2)."""
+        return self.points[self.labels == 1]
+
+    @property
+    def negatives(self) -> NDArray:
+        """Clicks on the background, (n, 2)."""
+        return self.points[self.labels == 0]
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether it is one click alone, which may mean a part or the whole."""
+        return len(self.points) == 1 and self.box is None and self.mask is None
+
+    def with_click(self: SomePrompt, point: ArrayLike, label: int) -> SomePrompt:
+        """The same and one more click, (x, y)."""
+        return replace(
+            self, points=np.concatenate([self.points, [point]]), labels=np.append(self.labels, label)
+        )
+
+    def moved(self, x: float, y: float) -> Prompt:
+        """Its clicks and box, in pixels of a crop whose top left pixel is (x, y) here."""
+        box = None if self.box is None else self.box - [x, y, x, y]
+        return Prompt(self.points - [x, y], self.labels, box)
+
+    def within(self: SomePrompt, shape: tuple[int, ...]) -> SomePrompt:
+        """The same for an image of that height and width: its box is cut to the image.
+
+        Raises
+        ------
+        ValueError
+            If there is no prompt, or part of it is not in the image.
+        """
+        height, width = shape[:2]
+        if not len(self.points) and self.box is None and self.mask is None:
+            raise ValueError("no prompt: give points, a box or a mask")
+        # NaN is neither
+        if not ((self.points >= -0.5) & (self.points <= [width - 0.5, height - 0.5])).all():
+            raise ValueError(f"points {self.points.tolist()} are not all in the image, {width} x {height}")
+        if self.mask is not None and self.mask.shape != (height, width):
+            raise ValueError(f"mask {self.mask.shape}: the image is {(height, width)}")
+        if self.box is None:
+            return self
+        x0, y0, x1, y1 = self.box
+        if not (x0 < x1 and y0 < y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
+            raise ValueError(f"box {self.box.tolist()} holds nothing of the image, {width} x {height} (XYXY)")
+        cut = np.clip(self.box, 0, [width, height, width, height])
+        return self if (cut == self.box).all() else replace(self, box=cut)
+
+
+def _numbers(name: str, given: ArrayLike) -> NDArray:
+    """A copy as int64 or float64."""
+    try:
+        numbers = np.asarray(given)
+        return numbers.astype(np.int64 if numbers.dtype.kind in "iub" else np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} {given!r}: expected numbers ({error})") from error
 
 
 def tight_box(mask: Mask) -> NDArray[np.int32]:

@@ -75,7 +75,7 @@ def _config(preset: str, overrides: tuple[str, ...], prompts: tuple[str, ...], *
 @_data_options
 @click.option("--method", "methods", multiple=True, callback=console.separated, default=("ellipse",),
               show_default=True,
-              help="As 'methods' lists them, zoom:FILE or medsam:FILE say; 'none' for none.")  # fmt: skip
+              help="As 'methods' lists them: second-look:FILE, say; 'none' for none.")  # fmt: skip
 @click.option("--out", type=NamedPath(), required=True, help="Folder of the run.")
 @click.option("--baseline", help="Method that the others are tested against.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
@@ -215,17 +215,17 @@ def list_methods() -> None:
 
     click.echo("methods (--method)")
     for name, text in CLASSICAL.items():
-        click.echo(f"  {name:<16}{text}")
-    click.echo(f"  {'masks:DIR':<16}masks saved by another system, see 'synthfm-eval prompts'")
-    click.echo(f"  {'zoom:FILE':<16}a SAM-format checkpoint that looks again, at the square around its mask")
-    click.echo(f"  {'medsam:FILE':<16}MedSAM's checkpoint, prepared as its own program does; boxes alone")
+        click.echo(f"  {name:<18}{text}")
+    click.echo(f"  {'masks:DIR':<18}masks saved by another system, see 'synthfm-eval prompts'")
+    click.echo(f"  {'second-look:FILE':<18}a SAM-format one that looks again, at the square around its mask")
+    click.echo(f"  {'medsam:FILE':<18}MedSAM's checkpoint, prepared as its own program does; boxes alone")
     click.echo("models (--checkpoint [NAME=]FILE)")
-    click.echo(f"  {'SAM format':<16}SynthFM, SAM, MobileSAM; 'tiny' is the embedded one")
-    click.echo(f"  {'SAM 2':<16}its own checkpoints, with the optional package sam2")
+    click.echo(f"  {'SAM format':<18}SynthFM, SAM, MobileSAM; 'tiny' is the embedded one")
+    click.echo(f"  {'SAM 2':<18}its own checkpoints, with the optional package sam2")
     click.echo("prompt settings (--prompts)")
-    for name, (text, _) in SETTINGS.items():
-        click.echo(f"  {name:<16}{text}")
-    click.echo(f"  {'clicks:K':<16}K rounds, each next click in the middle of the largest error")
+    for name, setting in SETTINGS.items():
+        click.echo(f"  {name:<18}{setting.text}")
+    click.echo(f"  {'clicks:K':<18}K rounds, each next click in the middle of the largest error")
 
 
 @main.command()

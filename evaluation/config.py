@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator
 
 from data.config import Config
 from data.console import InputError
-from evaluation.prompting import check_setting
+from data.prompts import Multimask
+from evaluation.prompting import parse_setting
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -29,8 +29,7 @@ class EvalConfig(Config):
         How far a surface may lie off and still count as right in the surface Dice: where the spacing is
         known, and where it is not.
     multimask
-        Whether a SAM model gives three masks and its own estimate picks one: ``auto`` does so for a single
-        click without a box (as SAM's authors advise for ambiguous prompts), ``always`` and ``never``.
+        Of SAM's models, see :data:`data.prompts.Multimask`.
     overlays
         How many random cases keep a picture for each dataset, structure and prompt setting, beside the best
         and the worst; 0 makes no pictures.
@@ -41,7 +40,7 @@ class EvalConfig(Config):
     limit: int | None = Field(None, ge=1)
     tolerance_mm: float = Field(2.0, gt=0)
     tolerance_px: float = Field(2.0, gt=0)
-    multimask: Literal["auto", "always", "never"] = "auto"
+    multimask: Multimask = "auto"
     overlays: int = Field(9, ge=0)
 
     @field_validator("prompts")
@@ -51,7 +50,7 @@ class EvalConfig(Config):
             raise ValueError("give at least one prompt setting")
         for setting in prompts:
             try:
-                check_setting(setting)
+                parse_setting(setting)
             except InputError as error:
                 raise ValueError(str(error)) from error
         return tuple(dict.fromkeys(prompts))

@@ -15,7 +15,7 @@ from evaluation.cases import Case, Failure
 from evaluation.config import EvalConfig
 from evaluation.methods.masks import PROMPTS, exported_seeds, mask_file
 from evaluation.overlays import slug
-from evaluation.prompting import Prompt, is_interactive
+from evaluation.prompting import DrawnPrompt, parse_setting
 from evaluation.run import case_prompts, object_key, read_cases
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def export_prompts(
         For a ``clicks:k`` setting: its prompts depend on the masks. If `out` holds masks for other prompts.
     """
     for setting in config.prompts:
-        if is_interactive(setting):
+        if parse_setting(setting).interactive:
             raise InputError(f"{setting}: interactive clicks depend on the masks and cannot be exported")
     cases: list[dict[str, Any]] = []
     failures: list[Failure] = []
@@ -83,12 +83,12 @@ def _export_case(case: Case, config: EvalConfig, out: Path) -> dict[str, Any]:
     }
 
 
-def _as_json(prompt: Prompt) -> dict[str, Any]:
+def _as_json(prompt: DrawnPrompt) -> dict[str, Any]:
     return {
-        "setting": prompt.key[3],
+        "setting": prompt.setting.name,
         "seed": prompt.seed,
         "points": prompt.points.tolist(),
         "labels": prompt.labels.tolist(),
-        "box": None if prompt.box is None else [float(side) for side in prompt.box],
+        "box": None if prompt.box is None else prompt.box.tolist(),
         "mask": mask_file(prompt),
     }

@@ -13,8 +13,9 @@ import pandas as pd
 
 from data.console import Progress
 from data.folder import replacing
-from evaluation import prompting, statistics, tables
+from evaluation import statistics, tables
 from evaluation.overlays import slug
+from evaluation.prompting import parse_setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ def _label(name: object) -> str:
 def _figures(scores: pd.DataFrame, colours: dict[str, str]) -> Iterator[tuple[str, Figure]]:
     for prompt in dict.fromkeys(scores["prompt"]):
         rows, _ = tables.common(scores[scores["prompt"] == prompt])
-        if prompting.is_interactive(prompt) and len(rows):
+        if parse_setting(prompt).interactive and len(rows):
             yield f"clicks {prompt.replace(':', ' ')}", clicks(rows, colours)
     final, _ = tables.common(tables.last_round(scores))
     for prompt in dict.fromkeys(final["prompt"]):

@@ -14,11 +14,10 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from data.folder import replacing
-from data.prompts import tight_box
+from data.prompts import Prompt, tight_box
 
 if TYPE_CHECKING:
     from evaluation.cases import Case
-    from evaluation.prompting import Prompt
     from evaluation.run import Answer
 
 PANEL = 224
@@ -59,7 +58,7 @@ class Gallery:
             return
         groups: dict[tuple[str, int, str], dict[str, tuple[Answer, float]]] = {}
         for answer, method, dsc in answers:
-            key = (answer.object.structure, answer.object.instance, answer.prompt.key[3])
+            key = (answer.object.structure, answer.object.instance, answer.prompt.setting.name)
             groups.setdefault(key, {})[method] = (answer, dsc)  # a later round replaces the earlier
         for (structure, _, setting), by_method in groups.items():
             folder = self._folder / slug(case.dataset) / slug(structure) / slug(setting)
@@ -151,7 +150,7 @@ def _draw_prompt(picture: Image.Image, prompt: Prompt, window: tuple[int, int, i
     draw = ImageDraw.Draw(picture)
     scale = PANEL / (window[2] - window[0])
     if prompt.box is not None:
-        corners = (np.asarray(prompt.box).reshape(2, 2) - window[:2]) * scale
+        corners = (prompt.box.reshape(2, 2) - window[:2]) * scale
         last = np.maximum(corners[1] - 1, corners[0])  # a thin box may be less than a pixel of the panel
         draw.rectangle([*corners[0], *last], outline=BOX)
     for point, label in zip(prompt.points, prompt.labels, strict=True):

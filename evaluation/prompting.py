@@ -9,126 +9,170 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data import prompts as draw
 from data.console import InputError
+from data.prompts import Prompt, SomePrompt
 
 Mask = NDArray[np.bool_]
-Points = NDArray[np.int16]
 
 SCRIBBLE_POINTS = 10
 """A scribble is given as so many positive clicks along it."""
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """What a method is given for one object.
+class Setting:
+    """A kind of prompt, as a method is asked whether it can use it.
 
     Attributes
     ----------
-    points, labels
-        int16 (N, 2) clicks (x, y) in pixels and int8 (N,), 1 for object, 0 for background; N may be 0.
-    box
-        float32 (4,) XYXY, half-open, in pixels; None without a box.
-    seed
-        What it was drawn from.
-    key
-        (dataset, case, object, setting): where masks saved by another system are looked up.
-    memory
-        What the method returned for the round before (SAM's low-resolution logits); None in the first.
+    name
+        As ``--prompts`` and the tables have it.
+    text
+        What it is.
+    draw
+        How its (first) prompt is drawn from a mask.
+    clicks, negatives, box
+        Whether there are clicks, clicks on the background among them, and a box.
+    rounds
+        How often the method is asked, each time with one more click.
+    interactive
+        Whether later prompts depend on the method's own masks.
     """
 
-    points: Points
-    labels: NDArray[np.int8]
-    box: NDArray[np.float32] | None
+    name: str
+    text: str = ""
+    draw: Callable[[Mask, np.random.Generator], Prompt] | None = field(default=None, compare=False)
+    clicks: bool = False
+    negatives: bool = False
+    box: bool = False
+    rounds: int = 1
+    interactive: bool = False
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> Setting:
+        """The kind of a prompt that somebody gave."""
+        positive, negative = len(prompt.positives), len(prompt.negatives)
+        parts = ["box"] if prompt.box is not None else []
+        parts += [f"point{positive}"] if positive else []
+        parts += [f"neg{negative}"] if negative else []
+        clicks, negatives, box = positive + negative > 0, negative > 0, prompt.box is not None
+        return cls("_".join(parts), clicks=clicks, negatives=negatives, box=box)
+
+
+class Key(NamedTuple):
+    """What a prompt was drawn for: its seed depends on this, and saved masks are found by it."""
+
+    dataset: str
+    case: str
+    object: str
+    setting: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DrawnPrompt(Prompt):
+    """A prompt drawn from a reference mask.
+
+    Attributes
+    ----------
+    setting, key, seed
+        Of what kind, for what, and from which seed.
+    """
+
+    setting: Setting
+    key: Key
     seed: int
-    key: tuple[str, str, str, str]
-    memory: Any = field(default=None, compare=False)
-
-    @property
-    def positives(self) -> Points:
-        return self.points[self.labels == 1]
-
-    @property
-    def negatives(self) -> Points:
-        return self.points[self.labels == 0]
 
 
-Drawn = tuple[list[Points], list[Points], NDArray | None]
-"""Groups of positive and of negative clicks, and a box."""
+def _clicks(name: str, text: str, positive: int, negative: int = 0) -> Setting:
+    def make(mask: Mask, rng: np.random.Generator) -> Prompt:
+        inside = draw.positive_points(mask, positive, rng)
+        if not negative:
+            return _inside(inside)
+        outside = draw.negative_points(mask, negative, rng)
+        return Prompt(np.concatenate([inside, outside]), np.repeat([1, 0], [len(inside), len(outside)]))
+
+    return Setting(name, text, make, clicks=True, negatives=negative > 0)
 
 
-def _clicks(positive: int, negative: int) -> Callable[[Mask, np.random.Generator], Drawn]:
-    def make(mask: Mask, rng: np.random.Generator) -> Drawn:
-        return [draw.positive_points(mask, positive, rng)], [draw.negative_points(mask, negative, rng)], None
-
-    return make
+def _inside(points: NDArray[np.int16], box: NDArray | None = None) -> Prompt:
+    return Prompt(points, np.ones(len(points), np.int64), box)
 
 
-SETTINGS: dict[str, tuple[str, Callable[[Mask, np.random.Generator], Drawn]]] = {
-    "point1": ("one click at the point deepest inside", _clicks(1, 0)),
-    "point1_random": (
+def _boxes(name: str, text: str, outward: float) -> Setting:
+    def make(mask: Mask, rng: np.random.Generator) -> Prompt:
+        return Prompt(box=draw.loose_box(draw.tight_box(mask), rng, mask.shape, outward=outward))
+
+    return Setting(name, text, make, box=True)
+
+
+_ALL = (
+    _clicks("point1", "one click at the point deepest inside", 1),
+    Setting(
+        "point1_random",
         "one click on a random pixel of the object",
-        lambda mask, rng: ([draw.random_point(mask, rng)[None]], [], None),
+        lambda mask, rng: _inside(draw.random_point(mask, rng)[None]),
+        clicks=True,
     ),
-    "point1_person": (
+    Setting(
+        "point1_person",
         "one click as people place it: drawn towards the middle",
-        lambda mask, rng: ([draw.person_point(mask, rng)[None]], [], None),
+        lambda mask, rng: _inside(draw.person_point(mask, rng)[None]),
+        clicks=True,
     ),
-    "point3": ("the centre and two more clicks spread over the object", _clicks(3, 0)),
-    "point5": ("the centre and four more clicks spread over the object", _clicks(5, 0)),
-    "point1_neg1": ("the centre and one click just outside", _clicks(1, 1)),
-    "point3_neg2": ("three clicks inside and two just outside", _clicks(3, 2)),
-    "box": ("the tight bounding box", lambda mask, rng: ([], [], draw.tight_box(mask))),
-    "box_loose": (
-        "a box as a person would draw it",
-        lambda mask, rng: ([], [], draw.loose_box(draw.tight_box(mask), rng, mask.shape)),
-    ),
-    "box_wide": (
-        "a careless box: each side up to half of the object's extent beyond it",
-        lambda mask, rng: ([], [], draw.loose_box(draw.tight_box(mask), rng, mask.shape, outward=0.5)),
-    ),
-    "box_point": (
+    _clicks("point3", "the centre and two more clicks spread over the object", 3),
+    _clicks("point5", "the centre and four more clicks spread over the object", 5),
+    _clicks("point1_neg1", "the centre and one click just outside", 1, 1),
+    _clicks("point3_neg2", "three clicks inside and two just outside", 3, 2),
+    Setting("box", "the tight bounding box", lambda mask, rng: Prompt(box=draw.tight_box(mask)), box=True),
+    _boxes("box_loose", "a box as a person would draw it", 0.2),
+    _boxes("box_wide", "a careless box: each side up to half of the object's extent beyond it", 0.5),
+    Setting(
+        "box_point",
         "the tight box and the centre",
-        lambda mask, rng: ([draw.centre_point(mask)[None]], [], draw.tight_box(mask)),
+        lambda mask, rng: _inside(draw.centre_point(mask)[None], draw.tight_box(mask)),
+        clicks=True,
+        box=True,
     ),
-    "scribble": (
+    Setting(
+        "scribble",
         f"a stroke along the inside, as {SCRIBBLE_POINTS} clicks",
-        lambda mask, rng: ([draw.scribble(mask, SCRIBBLE_POINTS, rng)], [], None),
+        lambda mask, rng: _inside(draw.scribble(mask, SCRIBBLE_POINTS, rng)),
+        clicks=True,
     ),
-}
-"""Name to (description, how it is drawn). ``clicks:k`` is made round by round, see :func:`correct`."""
+)
+SETTINGS = {setting.name: setting for setting in _ALL}
+"""By name. ``clicks:k`` is made round by round, see :func:`parse_setting` and :func:`correct`."""
 
 _ROUNDS = re.compile(r"clicks:([1-9][0-9]?)")
 
 
-def check_setting(setting: str) -> None:
-    """Raise :class:`InputError` unless `setting` is one that this module draws."""
-    if setting not in SETTINGS and not _ROUNDS.fullmatch(setting):
-        raise InputError(
-            f"unknown prompt setting {setting!r}; choose among {', '.join(SETTINGS)} "
-            "and clicks:K (K from 1 to 99)"
-        )
+def parse_setting(name: str) -> Setting:
+    """The setting of a name: one of :data:`SETTINGS`, or ``clicks:k``.
 
+    Raises
+    ------
+    InputError
+        If there is none.
 
-def rounds(setting: str) -> int:
-    """How many rounds a setting has: k for ``clicks:k``, else 1.
-
-    >>> rounds("clicks:7"), rounds("box")
+    >>> parse_setting("clicks:7").rounds, parse_setting("box").rounds
     (7, 1)
     """
-    match = _ROUNDS.fullmatch(setting)
-    return int(match[1]) if match else 1
-
-
-def is_interactive(setting: str) -> bool:
-    """Whether later prompts depend on the method's own masks."""
-    return _ROUNDS.fullmatch(setting) is not None
+    if name in SETTINGS:
+        return SETTINGS[name]
+    match = _ROUNDS.fullmatch(name)
+    if match is None:
+        raise InputError(
+            f"unknown prompt setting {name!r}; choose among {', '.join(SETTINGS)} "
+            "and clicks:K (K from 1 to 99)"
+        )
+    # A later click may be on the background.
+    return replace(SETTINGS["point1"], name=name, negatives=True, rounds=int(match[1]), interactive=True)
 
 
 def prompt_seed(root: int, key: tuple[str, str, str, str]) -> int:
@@ -137,7 +181,7 @@ def prompt_seed(root: int, key: tuple[str, str, str, str]) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def make_prompt(mask: Mask, key: tuple[str, str, str, str], root: int) -> Prompt:
+def make_prompt(mask: Mask, key: tuple[str, str, str, str], root: int) -> DrawnPrompt:
     """Draw the prompt (the first round's, if there are several) of one object.
 
     Parameters
@@ -154,28 +198,12 @@ def make_prompt(mask: Mask, key: tuple[str, str, str, str], root: int) -> Prompt
     ValueError
         If the mask is empty.
     """
-    seed = prompt_seed(root, key)
-    name = "point1" if is_interactive(key[3]) else key[3]
-    inside, outside, box = SETTINGS[name][1](mask, np.random.default_rng(seed))
-    empty = np.zeros((0, 2), np.int16)
-    positive, negative = np.concatenate([empty, *inside]), np.concatenate([empty, *outside])
-    return Prompt(
-        points=np.concatenate([positive, negative]),
-        labels=np.repeat(np.array([1, 0], np.int8), [len(positive), len(negative)]),
-        box=None if box is None else np.asarray(box, np.float32),
-        seed=seed,
-        key=key,
-    )
+    setting, seed = parse_setting(key[3]), prompt_seed(root, key)
+    assert setting.draw is not None  # only Setting.of leaves it out
+    drawn = setting.draw(mask, np.random.default_rng(seed))
+    return DrawnPrompt(drawn.points, drawn.labels, drawn.box, setting=setting, key=Key(*key), seed=seed)
 
 
-def correct(prompt: Prompt, predicted: Mask, mask: Mask, memory: Any) -> Prompt:
+def correct(prompt: SomePrompt, predicted: Mask, mask: Mask) -> SomePrompt:
     """The next round's prompt: the same clicks and one more in the middle of the largest error."""
-    point, label = draw.corrective_point(predicted, mask)
-    return Prompt(
-        points=np.concatenate([prompt.points, point[None]]),
-        labels=np.append(prompt.labels, np.int8(label)),
-        box=prompt.box,
-        seed=prompt.seed,
-        key=prompt.key,
-        memory=memory,
-    )
+    return prompt.with_click(*draw.corrective_point(predicted, mask))

@@ -22,7 +22,7 @@ from evaluation.cases import Case, Failure, NothingFound, Object, iter_cases
 from evaluation.config import EvalConfig
 from evaluation.layout import find
 from evaluation.methods import Method, Predicted
-from evaluation.prompting import Prompt
+from evaluation.prompting import DrawnPrompt
 from evaluation.scores import FAILURES, Done, Row, ScoresFile, to_csv
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Answer:
     """One mask that a method gave, and what it was asked."""
 
     object: Object
-    prompt: Prompt
+    prompt: DrawnPrompt
     round: int
     predicted: Predicted
     seconds: float
@@ -174,7 +174,7 @@ def object_key(item: Object) -> str:
     return f"{item.structure}#{item.instance}" if item.instance else item.structure
 
 
-def case_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, Prompt]]:
+def case_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, DrawnPrompt]]:
     """The (first) prompt of every object and setting of a case."""
     return [
         (item, prompting.make_prompt(item.mask, (case.dataset, case.case, object_key(item), setting), seed))
@@ -183,7 +183,9 @@ def case_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[O
     ]
 
 
-def ask(method: Method, case: Case, prompts: Sequence[tuple[Object, Prompt]]) -> tuple[float, list[Answer]]:
+def ask(
+    method: Method, case: Case, prompts: Sequence[tuple[Object, DrawnPrompt]]
+) -> tuple[float, list[Answer]]:
     """Everything one method says to one case: the image is encoded once.
 
     First rounds of all settings go to the method in one call, then each further round of all objects that
@@ -194,39 +196,36 @@ def ask(method: Method, case: Case, prompts: Sequence[tuple[Object, Prompt]]) ->
     encode_seconds, answers
         Seconds to encode the image; the answers in no particular order.
     """
-    asked = [(item, prompt) for item, prompt in prompts if method.accepts(prompt.key[3])]
+    asked = [(item, prompt) for item, prompt in prompts if method.accepts(prompt.setting)]
     if not asked:
         return 0.0, []
     started = time.perf_counter()
     encoded = method.encode(case.image)
     encode_seconds = time.perf_counter() - started
     answers: list[Answer] = []
+    previous: list[Predicted] = []
     turn = 1
     while asked:
         started = time.perf_counter()
-        predicted = method.predict(encoded, [prompt for _, prompt in asked])
+        predicted = method.predict(encoded, [prompt for _, prompt in asked], previous)
         seconds = (time.perf_counter() - started) / len(asked)
         answered = [
             Answer(item, prompt, turn, mask, seconds)
             for (item, prompt), mask in zip(asked, predicted, strict=True)
         ]
-        answers += [dataclasses.replace(answer, predicted=_plain(answer.predicted)) for answer in answered]
-        turn += 1
-        asked = [
-            (
-                answer.object,
-                prompting.correct(
-                    answer.prompt, answer.predicted.mask, answer.object.mask, answer.predicted.memory
-                ),
-            )
+        # Logits of old rounds need not be kept.
+        answers += [
+            dataclasses.replace(answer, predicted=dataclasses.replace(answer.predicted, state=None))
             for answer in answered
-            if prompting.rounds(answer.prompt.key[3]) >= turn
+        ]
+        turn += 1
+        goes_on = [answer for answer in answered if answer.prompt.setting.rounds >= turn]
+        previous = [answer.predicted for answer in goes_on]
+        asked = [
+            (answer.object, prompting.correct(answer.prompt, answer.predicted.mask, answer.object.mask))
+            for answer in goes_on
         ]
     return encode_seconds, answers
-
-
-def _plain(predicted: Predicted) -> Predicted:
-    return dataclasses.replace(predicted, memory=None)  # logits of old rounds need not be kept
 
 
 def score_threads(jobs: int) -> Executor:
@@ -263,7 +262,7 @@ def score_answers(
             slice=case.slice,
             structure=answer.object.structure,
             instance=answer.object.instance,
-            prompt=answer.prompt.key[3],
+            prompt=answer.prompt.setting.name,
             round=answer.round,
             clicks=len(answer.prompt.points),
             method=method,

@@ -11,6 +11,7 @@ from typing import Any
 
 from data.console import InputError, check_jobs
 from data.folder import MANIFEST, locked, sha256
+from data.prompts import Multimask
 from evaluation import methods as registry
 from evaluation.cases import Failure
 from evaluation.config import EvalConfig
@@ -18,7 +19,7 @@ from evaluation.descriptor import Descriptor, load_datasets
 from evaluation.layout import files
 from evaluation.methods import Method, Unavailable
 from evaluation.methods import masks as saved
-from evaluation.prompting import is_interactive
+from evaluation.prompting import parse_setting
 from evaluation.run import run
 from evaluation.scores import FAILURES, claim, fingerprint, read_scores
 
@@ -90,7 +91,7 @@ def evaluate(
         return write_tables(table, out, baseline=baseline), failures
 
 
-def build_methods(specs: Sequence[str], *, device: str, multimask: str) -> list[Method]:
+def build_methods(specs: Sequence[str], *, device: str, multimask: Multimask) -> list[Method]:
     """Build the methods; one whose optional package is missing is left out with a warning.
 
     Raises
@@ -120,14 +121,15 @@ def _without_masks(methods: Sequence[Method], settings: Sequence[str]) -> list[F
     for method in methods:
         if not isinstance(method, saved.SavedMasks):
             continue
-        missing = [setting for setting in settings if not method.accepts(setting)]
+        missing = [setting for setting in map(parse_setting, settings) if not method.accepts(setting)]
         if len(missing) == len(settings):
-            reason = f"no mask for {', '.join(missing)}; expected SETTING/DATASET/CASE/OBJECT.png in it"
+            names = ", ".join(setting.name for setting in missing)
+            reason = f"no mask for {names}; expected SETTING/DATASET/CASE/OBJECT.png in it"
             failures.append(Failure("", "", method.name, str(method.folder), reason))
             continue
         for setting in missing:
-            if not is_interactive(setting):
-                log.warning("%s: %s holds no mask for %s", method.name, method.folder, setting)
+            if not setting.interactive:
+                log.warning("%s: %s holds no mask for %s", method.name, method.folder, setting.name)
     return failures
 
 

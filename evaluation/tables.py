@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from data.console import InputError
-from evaluation import prompting, statistics
+from evaluation import statistics
 from evaluation.metrics import overlap
+from evaluation.prompting import parse_setting
 
 OBJECT = ["dataset", "case", "structure", "instance", "prompt"]
 """What names one object under one prompt setting."""
@@ -32,7 +33,7 @@ def method_names(scores: pd.DataFrame) -> list[str]:
 
 def last_round(scores: pd.DataFrame) -> pd.DataFrame:
     """Rows of the last round only: the only one, or round k of ``clicks:k``."""
-    wanted = scores["prompt"].map({name: prompting.rounds(name) for name in scores["prompt"].unique()})
+    wanted = scores["prompt"].map({name: parse_setting(name).rounds for name in scores["prompt"].unique()})
     return scores[scores["round"] == wanted]
 
 
@@ -206,7 +207,7 @@ def clicks_to_reach(scores: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         ``prompt``, ``dataset``, ``structure``, ``method``, ``n`` and for each target ``noc85``, ``missed85``.
     """
-    rows, _ = common(scores[scores["prompt"].map(prompting.is_interactive)])
+    rows, _ = common(scores[scores["prompt"].map(lambda name: parse_setting(name).interactive)])
     lines = []
     for key, group in rows.groupby(["prompt", "dataset", "structure", "method"], sort=False):
         grouped = group.pivot_table(index=["case", "instance"], columns="round", values="dsc")

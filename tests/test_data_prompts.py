@@ -1,4 +1,4 @@
-"""Prompts from a mask: where clicks, boxes and scribbles lie, for any mask."""
+"""Prompts: what they hold, and where clicks, boxes and scribbles of a mask lie, for any mask."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from data import prompts
 from data.distance import extents
+from data.prompts import Prompt
 
 quick = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -249,3 +250,58 @@ def test_a_person_clicks_towards_the_middle_a_random_pixel_is_anywhere():
         assert mask[clicks[:, 1], clicks[:, 0]].all()
         np.testing.assert_allclose(clicks.mean(0), [50, 40], atol=1.5)
         assert np.hypot(*(clicks - [50, 40]).T).mean() / 30 == pytest.approx(mean, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ({}, "no prompt"),
+        ({"points": np.zeros((0, 2)), "labels": []}, "no prompt"),
+        ({"points": [[1, 2]]}, r"expected \(N, 2\) and \(N,\)"),
+        ({"labels": [1], "box": [1, 2, 3, 4]}, r"expected \(N, 2\) and \(N,\)"),
+        ({"points": [[1, 2]], "labels": [1, 0]}, r"expected \(N, 2\) and \(N,\)"),
+        ({"points": [1, 2], "labels": [1]}, r"expected \(N, 2\)"),
+        ({"points": [[1, 2]], "labels": [2]}, "1 for object, 0 for background"),
+        ({"points": [[9, 2]], "labels": [1]}, "not all in the image, 9 x 5"),
+        ({"points": [[1, np.nan]], "labels": [1]}, "not all in the image"),
+        ({"box": [1, 2, 3]}, "four numbers"),
+        ({"box": [3, 2, 1, 4]}, "holds nothing of the image"),
+        ({"box": [3, 2, 3, 4]}, "holds nothing of the image"),
+        ({"box": [9, 2, 12, 4]}, "holds nothing of the image"),
+        ({"box": [1, 2, np.nan, 4]}, "four numbers"),
+        ({"box": [1, "a", 3, 4]}, "box .*: expected numbers"),
+        ({"box": {}}, "box {}: expected numbers"),
+        ({"points": [[1, 2], [3]], "labels": [1, 1]}, "points .*: expected numbers"),
+        ({"mask": np.ones(5, bool)}, r"expected bool or finite logits \(H, W\)"),
+        ({"mask": np.full((5, 9), np.nan)}, r"expected bool or finite logits \(H, W\)"),
+        ({"mask": np.ones((9, 5), bool)}, r"mask \(9, 5\): the image is \(5, 9\)"),
+    ],
+)
+def test_a_prompt_that_is_none_of_the_image_is_an_error(prompt, message):
+    with pytest.raises(ValueError, match=message):
+        Prompt(**prompt).within((5, 9))
+
+
+def test_a_prompt_cannot_be_changed_and_is_known_by_its_content():
+    points = np.array([[3, 4], [5, 6]], np.int16)
+    prompt = Prompt(points, [1, 0], (1, 2, 8, 9))
+    same = Prompt(points.astype(np.int64), np.array([1, 0], np.int8), np.array([1, 2, 8, 9], np.float32))
+    assert (prompt == same, hash(prompt) == hash(same)) == (True, True)
+    points[0] = 0
+    assert prompt == same
+    with pytest.raises(ValueError, match="read-only"):
+        prompt.points[0] = 0
+    others = [
+        Prompt(same.points, [1, 1], same.box),
+        Prompt(same.points, same.labels),
+        same.with_click((3, 4), 1),
+    ]
+    assert prompt not in [*others, Prompt(same.points, same.labels, same.box, np.zeros((9, 9), bool)), "a"]
+
+
+def test_a_box_is_cut_to_the_image():
+    assert Prompt(box=[-4.5, 2, 30, 4]).within((5, 9)).box.tolist() == [0, 2, 9, 4]
+
+
+def test_a_mask_of_integers_is_what_is_above_0():
+    assert Prompt(mask=[[0, 255], [1, 0]]).mask.tolist() == [[False, True], [True, False]]

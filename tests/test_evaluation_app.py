@@ -22,6 +22,7 @@ from PIL import Image
 from skimage.draw import polygon2mask
 
 from data.console import InputError
+from data.prompts import Prompt
 from evaluation.app.asking import Asked, Asker
 from evaluation.app.loading import Wanted, load
 from evaluation.app.pictures import Place, samples
@@ -117,22 +118,23 @@ def test_an_image_is_encoded_once_and_rounds_are_kept(library):
             self.encoded += 1
             return image
 
-        def predict(self, encoded, prompts):
+        def predict(self, encoded, prompts, previous=()):
             from evaluation.methods import Predicted
 
             self.predicted += len(prompts)
-            return [Predicted(encoded > 0, memory=len(prompt.points)) for prompt in prompts]
+            return [Predicted(encoded > 0, state=len(prompt.points)) for prompt in prompts]
 
     method = Counting()
     asker = Asker([method])
-    clicks = ((5, 5, 1), (6, 5, 0), (7, 5, 1))
+    points, labels, box = [(5, 5), (6, 5), (7, 5)], [1, 0, 1], (1, 1, 9, 9)
     for count in (1, 2, 3, 2):  # the last is an undo
-        asker.ask("counting", "a", case.image, Asked(clicks[:count]))
+        asker.ask("counting", "a", case.image, Asked(Prompt(points[:count], labels[:count])))
     assert (method.encoded, method.predicted) == (1, 3)
-    asker.ask("counting", "b", case.image, Asked(clicks, (1, 1, 9, 9)))  # another image: all rounds anew
+    everything, other = Asked(Prompt(points, labels, box)), Asked(Prompt(points[1:2], labels[1:2]))
+    asker.ask("counting", "b", case.image, everything)  # another image: all rounds anew
     assert (method.encoded, method.predicted) == (2, 7)
-    asker.ask("counting", "b", case.image, Asked(clicks[1:2]))  # another prompt: the rounds of that before go
-    asker.ask("counting", "b", case.image, Asked(clicks, (1, 1, 9, 9)))
+    asker.ask("counting", "b", case.image, other)  # another prompt: the rounds of that before go
+    asker.ask("counting", "b", case.image, everything)
     assert (method.encoded, method.predicted) == (2, 12)
 
 
@@ -312,10 +314,10 @@ def test_a_name_cannot_lead_out_of_the_folder(client, tmp_path, sent):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"clicks": [[500, 3, 1]]}, "lies outside of the image"),
-        ({"clicks": [[-1, 3, 1]]}, "lies outside of the image"),
+        ({"clicks": [[500, 3, 1]]}, "not all in the image"),
+        ({"clicks": [[-1, 3, 1]]}, "not all in the image"),
         ({"clicks": [[3, 3, 2]]}, "clicks.0.2"),
-        ({"box": [9, 9, 4, 20]}, "is no box"),
+        ({"box": [9, 9, 4, 20]}, "holds nothing of the image"),
         ({"box": [float("nan"), 0, 4, 4]}, "box.0"),
         ({}, "no prompt"),
         ({"method": "nobody", "clicks": [[3, 3, 1]]}, "no method 'nobody'"),
@@ -382,7 +384,7 @@ def test_who_looks_twice_answers_and_everyone_has_a_title(tmp_path):
     picture = library.result().show(library.result().first(), Place())
     np.testing.assert_array_equal(picture.image, case.image)
     answer = asker.result().ask(
-        "mine-zoom", ("case/samples/0", picture.place), picture.image, Asked(((9, 9, 1),))
+        "mine-zoom", ("case/samples/0", picture.place), picture.image, Asked(Prompt([(9, 9)], [1]))
     )
     assert answer.encode_seconds == 0
 

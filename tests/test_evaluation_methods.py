@@ -11,13 +11,14 @@ from scipy import ndimage
 
 from data.console import InputError
 from data.distance import bounds
+from data.prompts import Prompt
 from evaluation import methods
 from evaluation.methods import CLASSICAL, Unavailable, grabcut
 from evaluation.methods.classical import Classical
 from evaluation.methods.ellipse import inscribed
 from evaluation.methods.masks import mask_file
 from evaluation.metrics import score
-from evaluation.prompting import SETTINGS, Prompt, correct, make_prompt
+from evaluation.prompting import SETTINGS, correct, make_prompt, parse_setting
 from evaluation.run import ask, case_prompts, object_key
 
 
@@ -40,7 +41,7 @@ def test_the_ellipse_fills_the_box_with_the_area_of_an_ellipse():
 
 def test_the_ellipse_takes_boxes_only():
     method = methods.build("ellipse")
-    assert [name for name in SETTINGS if method.accepts(name)] == [
+    assert [name for name, setting in SETTINGS.items() if method.accepts(setting)] == [
         "box",
         "box_loose",
         "box_wide",
@@ -52,7 +53,7 @@ def test_the_ellipse_takes_boxes_only():
 @pytest.mark.parametrize("setting", ["box", "point3", "point3_neg2", "scribble"])
 def test_a_classical_method_finds_a_bright_disc(name, setting):
     method, case = methods.build(name), disc_case(2)
-    if not method.accepts(setting):
+    if not method.accepts(parse_setting(setting)):
         pytest.skip(f"{name} has no use for {setting}")
     (answer,) = predict(method, case, setting)
     assert answer.predicted.mask.shape == case.image.shape
@@ -67,8 +68,8 @@ def test_a_classical_method_survives_odd_images_and_prompts(name):
     whole, pixel = np.ones(flat.shape, bool), np.zeros(flat.shape, bool)
     pixel[0, 30] = True
     for mask in (whole, pixel, ~pixel):
-        for setting in filter(method.accepts, SETTINGS):
-            prompt = make_prompt(mask, ("set", "a", "x", setting), 0)
+        for setting in filter(method.accepts, SETTINGS.values()):
+            prompt = make_prompt(mask, ("set", "a", "x", setting.name), 0)
             (found,) = method.predict(method.encode(flat), [prompt])
             assert found.mask.shape == flat.shape
 
@@ -92,7 +93,7 @@ def test_a_disc_that_stands_out_is_found(name, setting):
     image = np.clip(60 + 110 * mask + noise, 0, 255).astype(np.uint8)
     prompt = make_prompt(mask, ("set", "a", "disc", setting), 0)
     method = methods.build(name)
-    if not method.accepts(setting):
+    if not method.accepts(parse_setting(setting)):
         pytest.skip("not for this setting")
     (found,) = method.predict(method.encode(image), [prompt])
     assert score(found.mask, mask, None, 1).dsc > 0.9
@@ -102,10 +103,7 @@ def test_a_disc_that_stands_out_is_found(name, setting):
 @pytest.mark.parametrize("name", ["grabcut", "random_walker", "region_growing"])
 def test_a_click_on_the_background_alone_finds_nothing(name):
     image = disc_case(1).image
-    prompt = Prompt(
-        np.array([[5, 5]], np.int16), np.array([0], np.int8), None, 0, ("set", "a", "x", "point1")
-    )
-    (found,) = methods.build(name).predict(image, [prompt])
+    (found,) = methods.build(name).predict(image, [Prompt([[5, 5]], [0])])
     assert not found.mask[5, 5]
     assert not found.mask.any()
 
@@ -113,8 +111,7 @@ def test_a_click_on_the_background_alone_finds_nothing(name):
 def test_region_growing_is_divided_along_edges_and_not_along_speckle():
     ys, xs = np.mgrid[:128, :144]
     mask = (ys - 64) ** 2 / 900 + (xs - 60) ** 2 / 1600 < 1
-    clicks, labels = np.array([[60, 64], [130, 64]], np.int16), np.array([1, 0], np.int8)
-    prompt = Prompt(clicks, labels, None, 0, ("set", "a", "x", "point1_neg1"))
+    prompt = Prompt([[60, 64], [130, 64]], [1, 0])
     dsc = []
     for seed in range(4):
         speckle = np.random.default_rng(seed).gamma(16, 1 / 16, mask.shape)
@@ -138,7 +135,7 @@ def test_a_click_that_corrects_the_grown_region_loses_nothing(side):
     for _ in range(5):
         (found,) = method.predict(image, [prompt])
         dsc.append(score(found.mask, mask, None, 1).dsc)
-        prompt = correct(prompt, found.mask, mask, found.memory)
+        prompt = correct(prompt, found.mask, mask)
     assert min(dsc) > 0.9
 
 
@@ -146,9 +143,8 @@ def test_a_click_that_corrects_the_grown_region_loses_nothing(side):
 def test_no_pixel_lies_outside_of_the_box_whatever_the_window(factor):
     shape = (90 * factor, 110 * factor)
     box = np.array([31, 22, 64, 57], np.float32) * factor + 3
-    prompt = Prompt(np.zeros((0, 2), np.int16), np.zeros(0, np.int8), box, 0, ("set", "a", "x", "box"))
     everything = Classical("all", lambda local: np.ones(local.image.shape, bool))
-    (found,) = everything.predict(np.zeros(shape, np.uint8), [prompt])
+    (found,) = everything.predict(np.zeros(shape, np.uint8), [Prompt(box=box)])
     np.testing.assert_array_equal(bounds(found.mask), box)
 
 
@@ -219,7 +215,11 @@ def test_medsam_is_given_what_its_own_program_gives_it(checkpoint):
     case = disc_case(0, second=True)
     height, width = case.image.shape
     method = methods.build(f"medsam:{checkpoint}")
-    assert [name for name in SETTINGS if method.accepts(name)] == ["box", "box_loose", "box_wide"]
+    assert [name for name, setting in SETTINGS.items() if method.accepts(setting)] == [
+        "box",
+        "box_loose",
+        "box_wide",
+    ]
     sam = models.load(checkpoint)[0].eval()
     side = sam.image_encoder.img_size
     square = resize(case.image, (side, side), order=3, preserve_range=True, anti_aliasing=True).astype(
@@ -279,9 +279,8 @@ def test_multimask_can_be_turned_off(checkpoint):
 def test_a_second_look_is_taken_of_every_prompt():
     case = disc_case(0, second=True)
     prompts = case_prompts(case, ["box", "point1", "point1_neg1", "clicks:2"], 0)
-    once, twice = (
-        {key(a): a for a in ask(methods.build(m), case, prompts)[1]} for m in ("checkpoint:tiny", "zoom:tiny")
-    )
+    specs = ("checkpoint:tiny", "second-look:tiny")
+    once, twice = ({key(a): a for a in ask(methods.build(spec), case, prompts)[1]} for spec in specs)
     assert once.keys() == twice.keys()
     for name, answer in twice.items():
         assert answer.predicted.mask.shape == case.image.shape
@@ -299,7 +298,9 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
         methods.build(f"checkpoint:{wrong}")
 
 
-@pytest.mark.parametrize("spec", ["elipse", "ellipse:3", "masks", "checkpoint:", "zoom:", "a=b=c"])
+@pytest.mark.parametrize(
+    "spec", ["elipse", "ellipse:3", "masks", "checkpoint:", "second-look:", "zoom:", "a=b=c"]
+)
 def test_an_unknown_method_is_named_with_what_there_is(spec):
     with pytest.raises(InputError, match="random_walker"):
         methods.build(spec)
@@ -317,7 +318,10 @@ def test_saved_masks_come_back_for_the_settings_that_are_there(tmp_path):
     save_masks(tmp_path, case, ["box", "point1"])
     method = methods.build(f"UnSAM=masks:{tmp_path}")
     assert method.name == "UnSAM"
-    assert [name for name in [*SETTINGS, "clicks:2"] if method.accepts(name)] == ["point1", "box"]
+    assert [name for name in [*SETTINGS, "clicks:2"] if method.accepts(parse_setting(name))] == [
+        "point1",
+        "box",
+    ]
     answers = predict(method, case, "box")
     assert [dice(case, answer) for answer in answers] == [1.0, 1.0]
     assert {object_key(answer.object) for answer in answers} == {"disc", "bar"}
@@ -402,13 +406,13 @@ def test_a_sam2_checkpoint_without_its_package_costs_only_its_method(tmp_path, m
         methods.build(f"checkpoint:{tmp_path / 'sam2.pt'}")
 
 
-def test_sam2_does_not_look_twice(tmp_path):
+def test_sam2_takes_no_second_look(tmp_path):
     import torch
 
     weights = {"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(96, 3, 7, 7)}
     torch.save({"model": weights}, tmp_path / "sam2.pt")
-    with pytest.raises(InputError, match=r"zoom:.*sam2\.pt: a SAM 2 checkpoint"):
-        methods.build(f"zoom:{tmp_path / 'sam2.pt'}")
+    with pytest.raises(InputError, match=r"sam2\.pt: a SAM 2 checkpoint"):
+        methods.build(f"second-look:{tmp_path / 'sam2.pt'}")
 
 
 @pytest.mark.parametrize("package", ["mobile_sam", "timm"])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from data.console import InputError
+from data.prompts import Prompt
 from evaluation import prompting
-from evaluation.prompting import SETTINGS, check_setting, correct, is_interactive, make_prompt, rounds
+from evaluation.prompting import SETTINGS, Setting, correct, make_prompt, parse_setting
 
 
 def disc(radius: int = 12, size: int = 64) -> np.ndarray:
@@ -39,6 +40,9 @@ def test_a_setting_gives_its_clicks_and_box_where_they_belong(setting, expected)
     mask = disc()
     prompt = make_prompt(mask, key(setting), root=0)
     assert (len(prompt.positives), len(prompt.negatives), prompt.box is not None) == expected
+    kind = Setting.of(prompt)
+    assert (kind.clicks, kind.box) == (prompt.setting.clicks, prompt.setting.box)
+    assert kind.negatives == prompt.setting.negatives or prompt.setting.interactive  # a later click may be
     assert all(mask[y, x] for x, y in prompt.positives)
     assert not any(mask[y, x] for x, y in prompt.negatives)
 
@@ -94,26 +98,38 @@ def test_a_corrective_click_lies_in_the_largest_error_and_keeps_what_was_there()
     first = make_prompt(mask, key("clicks:3"), root=0)
     overrun = mask.copy()
     overrun[45:, :] = True
-    second = correct(first, overrun, mask, memory="logits")
+    second = correct(first, overrun, mask)
     assert second.labels.tolist() == [1, 0]
     assert second.points[0].tolist() == first.points[0].tolist()
     assert second.points[1][1] >= 45
-    assert second.memory == "logits"
-    third = correct(second, np.zeros_like(mask), mask, memory=None)
+    assert second.key == first.key
+    third = correct(second, np.zeros_like(mask), mask)
     assert third.labels.tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("setting", ["dot", "clicks:0", "clicks:", "clicks:100", "clicks:2.5", "Box"])
 def test_an_unknown_setting_is_named_with_what_is_allowed(setting):
     with pytest.raises(InputError, match="point1_random"):
-        check_setting(setting)
+        parse_setting(setting)
 
 
 def test_rounds():
-    assert rounds("clicks:12") == 12
-    assert rounds("scribble") == 1
-    assert is_interactive("clicks:1")
-    assert not is_interactive("point1")
+    assert parse_setting("clicks:12").rounds == 12
+    assert parse_setting("scribble").rounds == 1
+    assert parse_setting("clicks:1").interactive
+    assert not parse_setting("point1").interactive
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        (Prompt([[1, 2], [3, 4], [5, 6]], [1, 0, 1]), "point2_neg1"),
+        (Prompt([[1, 2]], [0], [1, 2, 3, 4]), "box_neg1"),
+        (Prompt(box=[1, 2, 3, 4]), "box"),
+    ],
+)
+def test_a_prompt_that_somebody_gave_is_named_by_what_it_holds(prompt, name):
+    assert Setting.of(prompt).name == name
 
 
 def test_an_empty_mask_has_no_prompt():

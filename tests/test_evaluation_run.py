@@ -39,13 +39,13 @@ class Oracle:
             raise KeyboardInterrupt
         return image
 
-    def predict(self, encoded, prompts):
+    def predict(self, encoded, prompts, previous=()):
         self.batches.append(len(prompts))
-        if prompts[0].key[1] in self.crash:
+        if prompts[0].key.case in self.crash:
             raise RuntimeError("out of luck")
         mask = encoded > 135  # the noise stays below, the disc above
         mask[: self.wrong] = False
-        return [Predicted(mask, 0.5, memory=len(prompt.points)) for prompt in prompts]
+        return [Predicted(mask, 0.5, state=len(prompt.points)) for prompt in prompts]
 
 
 @pytest.fixture
@@ -112,17 +112,17 @@ def test_an_image_is_encoded_once_and_settings_share_a_batch(discs):
     assert method.batches == [3, 1] * 4
 
 
-def test_the_memory_of_the_round_before_comes_back():
+def test_the_answers_of_the_round_before_come_back():
     seen = []
 
     class Remembers(Oracle):
-        def predict(self, encoded, prompts):
-            seen.append([prompt.memory for prompt in prompts])
-            return super().predict(encoded, prompts)
+        def predict(self, encoded, prompts, previous=()):
+            seen.append([one.state for one in previous])
+            return super().predict(encoded, prompts, previous)
 
     case = disc_case(0, second=True)
     ask(Remembers(), case, case_prompts(case, ["clicks:3"], 0))
-    assert seen == [[None, None], [1, 1], [2, 2]]
+    assert seen == [[], [1, 1], [2, 2]]
 
 
 def test_a_crash_costs_that_case_and_method(discs):
@@ -187,7 +187,7 @@ def test_a_prompt_that_cannot_be_drawn_costs_its_case(discs, monkeypatch):
 
 def test_a_wrong_mask_shape_is_a_failure_of_the_case(discs):
     class Small(Oracle):
-        def predict(self, encoded, prompts):
+        def predict(self, encoded, prompts, previous=()):
             return [Predicted(np.ones((3, 3), bool)) for _ in prompts]
 
     failures = go(discs, [Oracle("a"), Small("b")], EvalConfig(prompts=("box",)))

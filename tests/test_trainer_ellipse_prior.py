@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.distance import bounds
-from trainer import ellipse_prior, models, second_look
+from data.prompts import Prompt
+from trainer import models
+from trainer.ellipse_prior import SHIPPED, log_odds
+from trainer.predict import SecondLook, Segmenter
 
 SHAPE = (120, 140)
 
@@ -33,32 +36,32 @@ def dice(a, b):
 def test_an_outline_that_is_a_little_off_is_moved_to_the_box(a, b, lean, scale, right, down):
     meant = ellipse(a, b, lean)
     drawn = ellipse(scale * a, scale * b, lean, (70 + right, 60 + down))
-    said = ellipse_prior.evidence(drawn, bounds(meant))
-    assert said.dtype == np.float32
-    assert 0 < abs(said).max() <= ellipse_prior.WEIGHT
-    assert dice(said > 0, meant) > max(0.985, dice(drawn, meant))
+    added = log_odds(drawn, bounds(meant))
+    assert added.dtype == np.float32
+    assert 0 < abs(added).max() <= SHIPPED.weight
+    assert dice(added > 0, meant) > max(0.985, dice(drawn, meant))
 
 
 def test_it_lies_in_the_middle_of_the_box():
-    said = ellipse_prior.evidence(ellipse(38, 28.5), BOX)
-    np.testing.assert_array_equal(said, said[:, ::-1])
-    np.testing.assert_array_equal(said, said[::-1])
-    np.testing.assert_array_equal(bounds(said > 0), BOX)
+    added = log_odds(ellipse(38, 28.5), BOX)
+    np.testing.assert_array_equal(added, added[:, ::-1])
+    np.testing.assert_array_equal(added, added[::-1])
+    np.testing.assert_array_equal(bounds(added > 0), BOX)
 
 
 def test_it_leans_as_the_mask_does():
     meant = ellipse(lean=0.5)
     drawn = ellipse(38, 28.5, lean=0.5)
-    assert dice(ellipse_prior.evidence(drawn, bounds(meant)) > 0, meant) > 0.99
-    assert dice(ellipse_prior.evidence(drawn[:, ::-1], bounds(meant[:, ::-1])) > 0, meant[:, ::-1]) > 0.99
+    assert dice(log_odds(drawn, bounds(meant)) > 0, meant) > 0.99
+    assert dice(log_odds(drawn[:, ::-1], bounds(meant[:, ::-1])) > 0, meant[:, ::-1]) > 0.99
 
 
 def test_it_says_less_the_less_alike_mask_and_ellipse_are():
-    full, much, little = (ellipse_prior.evidence(ellipse(width, 30), BOX).max() for width in (37, 35.5, 34.5))
-    assert full == ellipse_prior.WEIGHT > much > little > 0
-    assert ellipse_prior.evidence(ellipse(33, 30), BOX) is None
-    between = ellipse_prior.evidence(ellipse(), BOX + np.array([0, 0, 2, 0]))  # a pixel off, in the mean
-    assert between.max() == ellipse_prior.WEIGHT / 2
+    full, much, little = (log_odds(ellipse(width, 30), BOX).max() for width in (37, 35.5, 34.5))
+    assert full == SHIPPED.weight > much > little > 0
+    assert log_odds(ellipse(33, 30), BOX) is None
+    between = log_odds(ellipse(), BOX + np.array([0, 0, 2, 0]))  # a pixel off, in the mean
+    assert between.max() == SHIPPED.weight / 2
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_it_says_less_the_less_alike_mask_and_ellipse_are():
 )
 @pytest.mark.filterwarnings("error")
 def test_it_says_nothing(mask, box):
-    assert ellipse_prior.evidence(mask, box.astype(float)) is None
+    assert log_odds(mask, box.astype(float)) is None
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +101,14 @@ def skull():
     return np.clip(grey, 0, 255).astype(np.uint8), meant
 
 
-def test_a_box_moves_the_outline_outwards_where_no_click_speaks(sam, monkeypatch):
+def test_a_box_moves_the_outline_outwards_where_no_click_speaks(sam):
     image, meant = skull()
-    box, click = bounds(meant), {"points": [[100, 80]], "labels": [1]}
-    alone, clicked = (second_look.predict(sam, image, box=box, **more) for more in ({}, click))
-    monkeypatch.setattr(ellipse_prior, "WEIGHT", 0.0)
-    before, clicked_before = (second_look.predict(sam, image, box=box, **more) for more in ({}, click))
+    box = bounds(meant)
+    prompts = [Prompt(box=box), Prompt([[100, 80]], [1], box)]
+    segmenters = (Segmenter(sam, SecondLook(ellipse=prior)) for prior in (SHIPPED, None))
+    (alone, clicked), (before, clicked_before) = (
+        segmenter.predict(segmenter.encode(image), prompts) for segmenter in segmenters
+    )
     assert 0.9 < dice(before.mask, meant) < dice(alone.mask, meant) - 0.01
     assert abs(bounds(alone.mask) - box).max() <= 1
     assert torch.equal(clicked.logits, clicked_before.logits)

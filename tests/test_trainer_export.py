@@ -22,10 +22,12 @@ from trainer_data import write_dataset
 
 from data.console import Failed, InputError
 from data.folder import locked, read_manifest
+from data.prompts import Prompt
 from trainer import embeddings, look, loop, models, state, weights
 from trainer.cli import main
 from trainer.config import PRESETS, load_config
 from trainer.export import export
+from trainer.packing import pack
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +83,9 @@ def test_onnx_gives_the_masks_of_the_model(sam, tmp_path):
     (features,) = runtime.InferenceSession(str(encoder)).run(None, {"image": image.numpy()})
     np.testing.assert_allclose(features, expected, atol=1e-3)
     session = runtime.InferenceSession(str(decoder))
-    embedding = look.Embedding(torch.from_numpy(features), (48, 64), (48, 64))
-    points = np.array([[[20.0, 30.0], [5, 6]]], np.float32)
-    labels = np.array([[1, 0]], np.float32)
+    encoding = look.Encoding(np.zeros((48, 64), np.uint8), torch.from_numpy(features), (48, 64))
+    points = np.array([[20.0, 30.0], [5, 6]], np.float32)
+    labels = np.array([1, 0], np.float32)
     for mask, has_mask in (
         (np.zeros((1, 1, 16, 16), np.float32), 0),
         (features[:, :1].repeat(4, 2).repeat(4, 3), 1),
@@ -92,19 +94,18 @@ def test_onnx_gives_the_masks_of_the_model(sam, tmp_path):
             None,
             {
                 "image_embeddings": features,
-                "point_coords": np.concatenate([points, np.zeros((1, 1, 2), np.float32)], 1),
-                "point_labels": np.concatenate([labels, -np.ones((1, 1), np.float32)], 1),
+                "point_coords": np.concatenate([points, np.zeros((1, 2), np.float32)])[None],
+                "point_labels": np.append(labels, np.float32(-1))[None],
                 "mask_input": mask,
                 "has_mask_input": np.array([has_mask], np.float32),
                 "orig_im_size": np.array([48, 64], np.float32),
             },
         )
         prompt = torch.from_numpy(mask) if has_mask else None
-        single = look.predict(sam, embedding, points, labels, logits=prompt)
-        multi = look.predict(sam, embedding, points, labels, logits=prompt, multimask=True)
-        np.testing.assert_allclose(low, torch.cat([single.low_res, multi.low_res], 1), atol=1e-4)
-        np.testing.assert_allclose(masks, torch.cat([single.logits(), multi.logits()], 1), atol=1e-4)
-        np.testing.assert_allclose(iou, torch.cat([single.iou, multi.iou], 1), atol=1e-4)
+        found = look.predict(sam, encoding, pack([Prompt(points, labels)]), prompt)
+        np.testing.assert_allclose(low, found.low_res, atol=1e-4)
+        np.testing.assert_allclose(masks, found.logits(), atol=1e-4)
+        np.testing.assert_allclose(iou, found.iou, atol=1e-4)
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import trainer_runs
 from trainer_data import dying, write_dataset
 from trainer_runs import changed, rows, run
 
-from trainer import look, loop, losses, models, second_look
+from trainer import loop, losses, models
 from trainer.config import Prompting, Stream, TrainConfig
+from trainer.predict import Prompt, SecondLook, Segmenter
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -44,13 +45,16 @@ def reference(shards, tmp_path_factory):
 def test_masks_are_those_of_the_cpu():
     sam = models.build("tiny", image_size=256).eval()
     image = np.random.default_rng(0).integers(0, 256, (200, 256), dtype=np.uint8)
-    box, point, label = np.array([[40, 30, 180, 150]]), np.array([[[110, 90]]]), np.array([[1]])
+    box, point = Prompt(box=[40, 30, 180, 150]), Prompt([[110, 90]], [1])
 
     def both():
-        embedding = look.encode_image(sam, image)
-        found = look.predict(sam, embedding, boxes=box)
-        clicked = look.predict(sam, embedding, point, label, logits=found.low_res, multimask=True)
-        return torch.cat([found.logits(), clicked.logits()], 1).cpu()
+        segmenter = Segmenter(sam)
+        encoding = segmenter.encode(image)
+        found = segmenter.predict(encoding, [box])
+        clicked = segmenter.predict(encoding, [point], found)
+        return torch.cat(
+            [one.low_res for one in (*found, *clicked, *segmenter.alternatives(encoding, point))]
+        ).cpu()
 
     wanted = both()
     sam.cuda()
@@ -63,8 +67,12 @@ def test_two_looks_are_those_of_the_cpu(prompt):
     shown = 90 + 60 * (np.hypot(ys - 150, xs - 200) < 25) + np.random.default_rng(0).normal(0, 15, ys.shape)
     image = np.clip(shown, 0, 255).astype(np.uint8)
     sam = models.load("tiny")[0].eval()
-    wanted = second_look.predict(sam, image, **prompt)
-    found = second_look.predict(sam.cuda(), image, **prompt)
+
+    def asked(sam):
+        segmenter = Segmenter(sam, SecondLook())
+        return segmenter.predict(segmenter.encode(image), [Prompt(**prompt)])[0]
+
+    wanted, found = asked(sam), asked(sam.cuda())
     assert wanted.mask.sum() > 1000
     assert (found.mask ^ wanted.mask).sum() < 0.01 * wanted.mask.sum()
     assert found.iou == pytest.approx(wanted.iou, abs=0.01)

@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from trainer_data import ellipse_sample
 
 from data.prompts import corrective_point
-from trainer import look, losses, models
+from trainer import decoder, losses, models
 from trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
-from trainer.prompting import DRAWN_CLICKS, KINDS, Plan, draw_plans, first_prompts, looks_again, share_out
+from trainer.prompting import (
+    BOXES,
+    DRAWN_CLICKS,
+    KINDS,
+    Plan,
+    draw_plans,
+    first_prompts,
+    second_look_after,
+    share_out,
+)
 from trainer.samples import prepare
 from trainer.step import Step
 from trainer.stream import collate
@@ -147,10 +156,10 @@ def test_first_prompts_are_of_their_kind(kind):
     plan = draw_plans(Prompting(mix=mix), 0, 0)[0]
     assert plan.kind == kind
     points, labels, boxes = first_prompts(plan, batch, slice(0, None, 2), 2.0)
-    assert (boxes is not None) == kind.startswith("box")
-    assert (points is None) == (kind in ("box", "box_loose", "mask"))
+    assert (boxes is not None) == (kind in BOXES)
+    assert (points.shape[1] == 0) == (kind in ("box", "box_loose", "mask"))
     masks = batch.masks()[:, ::2].flatten(0, 1)
-    if points is not None and labels is not None:
+    if points.shape[1]:
         x, y = (points / 2).long().unbind(-1)
         inside = masks[torch.arange(len(masks))[:, None], y, x] > 0
         used = labels >= 0
@@ -230,14 +239,14 @@ def test_a_round_without_a_click_gets_the_mask_alone(refine, monkeypatch):
     size = batch.images.shape[-1]
     config = TrainConfig(prompts=Prompting(refine=refine))
     step = Step(models.build("tiny", image_size=size, seed=0), config)
-    asked, plain = [], look.decode
+    asked, plain = [], decoder.decode
 
-    def recorded(sam, features, coords, kinds, logits, **options):
-        answer = plain(sam, features, coords, kinds, logits, **options)
-        asked.append((kinds.shape[1], logits, answer[0].detach()[:, :1]))
+    def recorded(sam, features, prompts, logits):
+        answer = plain(sam, features, prompts, logits)
+        asked.append((prompts.kinds.shape[1], logits, answer[0].detach()[:, :1]))
         return answer
 
-    monkeypatch.setattr(look, "decode", recorded)
+    monkeypatch.setattr(decoder, "decode", recorded)
     step(batch, [Plan("box", rounds=3)])
     corners = [points for points, _, _ in asked]
     assert corners == ([2, 2, 2] if refine else [2, 3, 4])
@@ -255,20 +264,20 @@ def test_a_second_look_shows_the_object_where_its_prompt_says(kind, monkeypatch)
     plan = Plan(kind, positives=int(kind == "point"), seed=1)
     truth = batch.masks().flatten(0, 1)
     small = torch.nn.functional.interpolate(truth[:, None], (size // 4, size // 4), mode="area")[:, 0]
-    plain, objective = look.decode, losses.objective
+    plain, objective = decoder.decode, losses.objective
     prompts, targets = [], []
 
-    def decoded(sam, features, coords, kinds, logits, **options):
-        masks, iou = plain(sam, features, coords, kinds, logits, **options)
-        prompts.append((coords, kinds, logits))
+    def decoded(sam, features, packed, logits):
+        masks, iou = plain(sam, features, packed, logits)
+        prompts.append((packed.coords, packed.kinds, logits))
         return (masks * 0 + 8 * (small - 0.5)[:, None] if logits is None else masks), iou
 
-    def judged(logits, estimated, wanted, *rest):
+    def scored(logits, estimated, wanted, *rest):
         targets.append(wanted)
         return objective(logits, estimated, wanted, *rest)
 
-    monkeypatch.setattr(look, "decode", decoded)
-    monkeypatch.setattr(losses, "objective", judged)
+    monkeypatch.setattr(decoder, "decode", decoded)
+    monkeypatch.setattr(losses, "objective", scored)
     loss, _ = step(batch, [plan])
     loss.backward()
     assert len(prompts) == 2
@@ -292,6 +301,6 @@ def test_a_second_look_shows_the_object_where_its_prompt_says(kind, monkeypatch)
 @pytest.mark.parametrize("share", [0, 0.3, 1])
 def test_second_looks_come_in_the_share_asked_for_after_any_round(share):
     plans = [Plan("box", rounds=3, seed=seed) for seed in range(600)]
-    rounds = [looks_again(plan, share) for plan in plans]
+    rounds = [second_look_after(plan, share) for plan in plans]
     assert np.mean([number is not None for number in rounds]) == pytest.approx(share, abs=0.06)
     assert {number for number in rounds if number is not None} == ({0, 1, 2} if share else set())

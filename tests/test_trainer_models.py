@@ -12,7 +12,9 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling.common import LayerNorm2d
 
 from data.console import InputError
-from trainer import look, models
+from data.prompts import Prompt
+from trainer import decoder, look, models
+from trainer.packing import PackedPrompts, pack
 from trainer.tiny import ChannelNorm, TinyEncoder
 
 
@@ -237,58 +239,44 @@ LABELS = np.array([[1, 0], [1, 1]])
 BOXES = np.array([[5, 6, 40, 30.0], [20, 10, 70, 45]])
 
 
+def for_sam(prompt, multimask):
+    """As ``SamPredictor.predict`` takes it."""
+    clicks = {"point_coords": prompt.points, "point_labels": prompt.labels} if len(prompt.points) else {}
+    return {**clicks, "box": prompt.box, "multimask_output": multimask, "return_logits": True}
+
+
+MASKS = {False: slice(0, 1), True: slice(1, None)}
+
+
 @pytest.mark.parametrize(
-    ("points", "labels", "boxes"),
+    "prompts",
     [
-        (POINTS, LABELS, None),
-        (POINTS[:, :1], LABELS[:, :1], None),
-        (None, None, BOXES),
-        (POINTS, LABELS, BOXES),
+        [Prompt(POINTS[k], LABELS[k]) for k in range(2)],
+        [Prompt(POINTS[k, :1], LABELS[k, :1]) for k in range(2)],
+        [Prompt(box=BOXES[k]) for k in range(2)],
+        [Prompt(POINTS[k], LABELS[k], BOXES[k]) for k in range(2)],
+        [
+            Prompt(POINTS[0], LABELS[0]),
+            Prompt(POINTS[1, :1], LABELS[1, :1], BOXES[0]),
+            Prompt(box=BOXES[1]),
+        ],
     ],
+    ids=["clicks", "click", "box", "clicks in a box", "of every kind"],
 )
-@pytest.mark.parametrize("multimask", [False, True])
-def test_logits_equal_sam_predictors(sam, points, labels, boxes, multimask):
+def test_logits_equal_sam_predictors(sam, prompts):
     image = np.random.default_rng(0).integers(0, 256, (50, 80), dtype=np.uint8)
     predictor = SamPredictor(sam)
     predictor.set_image(np.repeat(image[:, :, None], 3, axis=2))
-    embedding = look.encode_image(sam, image)
-    ours = look.predict(sam, embedding, points, labels, boxes, multimask=multimask)
-    again = look.predict(sam, embedding, points, labels, boxes, ours.low_res[:, :1], multimask=multimask)
-    for k in range(2):
-        prompt = {
-            "point_coords": None if points is None else points[k],
-            "point_labels": None if labels is None else labels[k],
-            "box": None if boxes is None else boxes[k],
-            "multimask_output": multimask,
-            "return_logits": True,
-        }
-        full, iou, low = predictor.predict(**prompt)
-        np.testing.assert_allclose(ours.logits()[k], full, atol=1e-4)
-        np.testing.assert_allclose(ours.iou[k], iou, atol=1e-4)
-        full, _, _ = predictor.predict(**prompt, mask_input=low[:1])
-        np.testing.assert_allclose(again.logits()[k], full, atol=1e-4)
-
-
-def test_prompts_of_every_kind_in_one_call_equal_sam_predictors(sam):
-    image = np.random.default_rng(0).integers(0, 256, (50, 80), dtype=np.uint8)
-    predictor = SamPredictor(sam)
-    predictor.set_image(np.repeat(image[:, :, None], 3, axis=2))
-    none, none_labels = np.zeros((0, 2)), np.zeros(0)
-    asked = [
-        (POINTS[0], LABELS[0], None),
-        (POINTS[1, :1], LABELS[1, :1], BOXES[0]),
-        (none, none_labels, BOXES[1]),
-    ]
-    coords, kinds = look.pack_points(*zip(*asked, strict=True))
-    found = look.predict_points(sam, look.encode_image(sam, image), coords, kinds)
-    for row, (points, labels, box) in enumerate(asked):
-        clicks = {"point_coords": points, "point_labels": labels} if len(points) else {}
-        for multimask, chosen in ((False, slice(0, 1)), (True, slice(1, None))):
-            full, iou, _ = predictor.predict(
-                **clicks, box=box, multimask_output=multimask, return_logits=True
-            )
-            np.testing.assert_allclose(found.logits()[row, chosen], full, atol=1e-4)
-            np.testing.assert_allclose(found.iou[row, chosen], iou, atol=1e-4)
+    encoding, packed = look.encode_image(sam, image), pack(prompts)
+    ours = look.predict(sam, encoding, packed)
+    for multimask, chosen in MASKS.items():
+        again = look.predict(sam, encoding, packed, ours.low_res[:, chosen][:, :1])
+        for k, prompt in enumerate(prompts):
+            full, iou, low = predictor.predict(**for_sam(prompt, multimask))
+            np.testing.assert_allclose(ours.logits()[k, chosen], full, atol=1e-4)
+            np.testing.assert_allclose(ours.iou[k, chosen], iou, atol=1e-4)
+            full, _, _ = predictor.predict(**for_sam(prompt, multimask), mask_input=low[:1])
+            np.testing.assert_allclose(again.logits()[k, chosen], full, atol=1e-4)
 
 
 def test_prompts_of_several_images_in_one_call(sam):
@@ -299,14 +287,13 @@ def test_prompts_of_several_images_in_one_call(sam):
         kinds = torch.ones(4, 1, dtype=torch.long)
         memory = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         for logits in (None, memory):
-            together, _ = look.decode(sam, features, coords, kinds, logits)
+            together, _ = decoder.decode(sam, features, PackedPrompts(coords, kinds), logits)
             for row in range(4):
                 own = slice(row, row + 1)
-                alone, _ = look.decode(
+                alone, _ = decoder.decode(
                     sam,
                     features[row // 2 :][:1],
-                    coords[own],
-                    kinds[own],
+                    PackedPrompts(coords[own], kinds[own]),
                     None if logits is None else logits[own],
                 )
                 torch.testing.assert_close(together[own], alone, atol=1e-5, rtol=1e-4)
@@ -319,26 +306,3 @@ def test_padding_of_batches_equals_sams(sam):
     with torch.no_grad():
         ours = look.encode(sam, padded, torch.tensor([[40, 64]]))
     torch.testing.assert_close(ours, look.encode_image(sam, image).features, atol=1e-5, rtol=1e-4)
-
-
-def test_no_prompt_is_an_error(sam):
-    embedding = look.encode_image(sam, np.zeros((64, 64), np.uint8))
-    with pytest.raises(ValueError, match="no prompt"):
-        look.predict(sam, embedding)
-
-
-@pytest.mark.parametrize(
-    "prompts",
-    [
-        {"boxes": np.array([1, 2, 30, 40])},
-        {"points": np.zeros((1, 2)), "labels": np.ones(1)},
-        {"points": np.zeros((1, 1, 2)), "labels": np.ones(1)},
-        {"points": np.zeros((2, 1, 2)), "labels": np.ones((2, 1)), "boxes": np.zeros((3, 4))},
-        {"points": np.zeros((1, 2, 2)), "labels": np.ones((1, 3))},
-        {"boxes": np.zeros((2, 5))},
-    ],
-)
-def test_prompts_of_another_shape_are_refused(sam, prompts):
-    embedding = look.encode_image(sam, np.zeros((40, 50), np.uint8))
-    with pytest.raises(ValueError, match=r"expected points \(B, N, 2\), labels \(B, N\) and boxes \(B, 4\)"):
-        look.predict(sam, embedding, **prompts)

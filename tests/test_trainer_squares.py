@@ -6,7 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import look, second_look
+from data.prompts import Prompt
+from trainer import second_look
+from trainer.packing import pack
 
 
 @given(
@@ -20,7 +22,7 @@ def test_the_square_holds_the_box_and_lies_in_the_image(shape, corners):
     x0, y0 = min(x0, width - 1), min(y0, height - 1)
     box = np.array([x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)])
     found = second_look.view_around(box, shape)
-    side = int(np.ceil(second_look.FACTOR * max(box[2:] - box[:2])))
+    side = int(np.ceil(second_look.SHIPPED.factor * max(box[2:] - box[:2])))
     for axis, size in enumerate((width, height)):
         start, end = found[axis], found[axis + 2]
         assert 0 <= start <= box[axis]
@@ -28,12 +30,11 @@ def test_the_square_holds_the_box_and_lies_in_the_image(shape, corners):
         assert end - start == min(side, size)
 
 
-def test_extent_takes_clicks_as_pixels_and_leaves_padding_out():
+def test_extent_takes_clicks_as_pixels():
     mask = np.zeros((20, 20), bool)
     mask[5:8, 9:12] = True
-    coords = torch.tensor([[3.0, 6.0], [15.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
-    kinds = torch.tensor([1, 0, look.PAD_LABEL, look.IGNORE_LABEL])
-    assert second_look.extent(mask, coords, kinds).tolist() == [3, 2, 16, 8]
+    assert second_look.extent(mask, Prompt([[3, 6], [15, 2]], [1, 0])).tolist() == [3, 2, 16, 8]
+    assert second_look.extent(mask, Prompt(box=[3, 6, 10, 9])).tolist() == [3, 5, 12, 9]
 
 
 @given(
@@ -42,21 +43,18 @@ def test_extent_takes_clicks_as_pixels_and_leaves_padding_out():
     clicked=st.booleans(),
 )
 def test_the_squares_of_a_batch_are_those_of_single_images(shape, seed, clicked):
-    """Training looks where `look_again` looks, up to the rounding to whole pixels."""
+    """Training looks where `second_look.predict` looks, up to the rounding to whole pixels."""
     rng = np.random.default_rng(seed)
     side = max(shape)
     mask = np.zeros((side, side), bool)
     (y0, y1), (x0, x1) = (np.sort(rng.integers(0, size, 2)) for size in shape)
     mask[y0 : y1 + 1, x0 : x1 + 1] = True
     corner = rng.integers(0, np.array(shape)[::-1] // 2, 2)
-    coords = np.stack([corner, corner + 3]).astype(np.float32)
-    kinds = np.array([1, look.PAD_LABEL] if clicked else look.BOX_LABELS)
-    coords, kinds = torch.from_numpy(coords), torch.from_numpy(kinds)
-    found = second_look.squares(
-        torch.from_numpy(mask)[None], coords[None], kinds[None], torch.tensor([shape]), side
-    )
+    corners = np.stack([corner, corner + 3])
+    prompt = Prompt(corners[:1], [1]) if clicked else Prompt(box=corners.ravel())
+    found = second_look.squares(torch.from_numpy(mask)[None], pack([prompt]), torch.tensor([shape]), side)
     left, top, wide = found[0].tolist()
-    image = second_look.extent(mask[: shape[0], : shape[1]], coords, kinds)
+    image = second_look.extent(mask[: shape[0], : shape[1]], prompt)
     x0, y0, x1, y1 = second_look.view_around(image, shape)
     if (y1 - y0, x1 - x0) == shape:
         assert wide >= side - 1
@@ -66,10 +64,8 @@ def test_the_squares_of_a_batch_are_those_of_single_images(shape, seed, clicked)
 
 
 def test_a_square_around_no_mask_is_the_whole_input():
-    point, kind = torch.tensor([[[30.0, 20.0]]]), torch.ones((1, 1), dtype=torch.long)
-    found = second_look.squares(
-        torch.zeros((1, 16, 16), dtype=torch.bool), point, kind, torch.tensor([[64, 64]]), 64
-    )
+    nothing, prompts = torch.zeros((1, 16, 16), dtype=torch.bool), pack([Prompt([[30, 20]], [1])])
+    found = second_look.squares(nothing, prompts, torch.tensor([[64, 64]]), 64)
     assert found.tolist() == [[0, 0, 64]]
 
 

@@ -15,7 +15,7 @@ from trainer_runs import CONFIG, changed
 
 from data.prompts import tight_box
 from data.shards import Sample, object_masks
-from trainer import look, loop, losses, models
+from trainer import decoder, loop, losses, models
 from trainer.config import Augment, Stream
 from trainer.prompting import Plan
 from trainer.samples import prepare
@@ -75,14 +75,14 @@ def answering(monkeypatch, answer):
     """Put `answer(number of the call)`, logits, in the place of the decoder's; returns what it is asked."""
     asked = []
 
-    def decoded(sam, features, coords, kinds, logits, **_):
-        asked.append((coords, kinds, logits))
-        count, side = len(logits if coords is None else coords), 4 * features.shape[-1]
+    def decoded(sam, features, prompts, logits):
+        asked.append((prompts.coords, prompts.kinds, logits))
+        count, side = len(prompts.coords), 4 * features.shape[-1]
         masks = answer(len(asked) - 1).expand(count, 4, side, side).clone()
         weights = sum(p.sum() for p in sam.mask_decoder.parameters())
         return masks + 0 * weights, torch.tensor([0.3, 0.1, 0.9, 0.2]).expand(count, 4)
 
-    monkeypatch.setattr(look, "decode", decoded)
+    monkeypatch.setattr(decoder, "decode", decoded)
     return asked
 
 

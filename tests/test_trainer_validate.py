@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 from trainer_data import ellipse_sample
 
-from trainer import look, models
+from trainer import decoder, look, models
 from trainer.config import Augment, Stream
 from trainer.samples import prepare
 from trainer.stream import collate
@@ -41,8 +41,8 @@ def test_a_model_that_knows_the_truth_has_a_dice_of_one(height, monkeypatch):
         truth[:] = [F.pad(next(left).masks()[0], missing)]
         return encode(sam, images)
 
-    def decoded(sam, features, coords, kinds, logits):
-        (masks,) = truth
+    def decoded(sam, features, prompts, logits):
+        (masks,), coords, kinds = truth, prompts.coords, prompts.kinds
         corner = kinds[:, :1] >= 2
         first = torch.where(corner, coords.mean(1), coords[:, 0])
         x, y = ((first + 0.5) * SIZE / INPUT).long().unbind(1)
@@ -54,7 +54,7 @@ def test_a_model_that_knows_the_truth_has_a_dice_of_one(height, monkeypatch):
         return answers, torch.tensor([0.5, 0.1, 0.9, 0.2]).expand(len(masks), 4)
 
     monkeypatch.setattr(look, "encode", encoded)
-    monkeypatch.setattr(look, "decode", decoded)
+    monkeypatch.setattr(decoder, "decode", decoded)
     scores, pictures = validate(sam, batches, torch.device("cpu"))
     assert len(pictures) == 3
     assert set(scores.objects.values()) == {2}

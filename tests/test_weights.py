@@ -15,7 +15,8 @@ from segment_anything import SamPredictor
 from data.shards import object_masks
 from generator.config import load_config
 from generator.scene import make_sample
-from trainer import checkpoints, look, models
+from trainer import checkpoints, models
+from trainer.predict import Prompt, Segmenter
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,16 +59,15 @@ def test_they_segment_images_they_have_not_seen(tiny):
     for index in range(12):
         sample = make_sample(config, 20261124, index)
         masks = object_masks(sample.label, sample.objects)
-        embedding = look.encode_image(tiny, sample.image)
-        clicks = sample.objects.points[:, :1].astype(np.float32)
-        ones = np.ones(clicks.shape[:2], int)
-        found = {
-            "box": look.predict(tiny, embedding, boxes=sample.objects.box.astype(np.float32)),
-            "point": look.predict(tiny, embedding, clicks, ones),
+        segmenter = Segmenter(tiny, multimask="never")
+        encoding = segmenter.encode(sample.image)
+        prompts = {
+            "box": [Prompt(box=box) for box in sample.objects.box],
+            "point": [Prompt(points[:1], [1]) for points in sample.objects.points],
         }
-        for name, prediction in found.items():
-            for mask, guess in zip(masks, prediction.masks()[:, 0], strict=True):
-                dice[name].append(2 * (mask & guess).sum() / (mask.sum() + guess.sum()))
+        for name, asked in prompts.items():
+            for mask, found in zip(masks, segmenter.predict(encoding, asked), strict=True):
+                dice[name].append(2 * (mask & found.mask).sum() / (mask.sum() + found.mask.sum()))
         for mask, (x0, y0, x1, y1) in zip(masks, sample.objects.box, strict=True):
             filled.append(2 * mask.sum() / (mask.sum() + (x1 - x0) * (y1 - y0)))
     assert np.mean(dice["box"]) > np.mean(filled)
@@ -80,7 +80,6 @@ def test_sam_predictor_gives_the_same_masks(tiny):
     predictor.set_image(np.repeat(image[:, :, None], 3, axis=2))
     point = np.array([[120.0, 130.0]])
     _, _, theirs = predictor.predict(point, np.ones(1, int), multimask_output=True)
-    ours = look.predict(
-        tiny, look.encode_image(tiny, image), point[None], np.ones((1, 1), int), multimask=True
-    )
-    assert np.abs(ours.low_res[0].numpy() - theirs).max() < 1e-4
+    segmenter = Segmenter(tiny)
+    ours = segmenter.alternatives(segmenter.encode(image), Prompt(point, [1]))
+    assert np.abs(np.concatenate([one.low_res for one in ours]) - theirs).max() < 1e-4

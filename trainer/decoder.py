@@ -1,4 +1,4 @@
-"""SAM's mask decoder, its weights and its function, for all prompts of many images in one call.
+"""SAM's prompt encoder and mask decoder, in their function, for all prompts of many images in one call.
 
 What the prompts of an image share is computed once, and large products take the place of many small ones.
 """
@@ -9,12 +9,61 @@ import math
 from typing import Any
 
 import torch
-from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam
 from segment_anything.modeling.transformer import Attention, TwoWayTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.packing import IGNORE_LABEL, PAD_LABEL, PackedPrompts
 from trainer.tiny import attention as attend
+
+
+def decode(
+    sam: Sam, features: Tensor, prompts: PackedPrompts, logits: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Decode N prompts of B images, as many for each image.
+
+    Parameters
+    ----------
+    features
+        (B, C, h, w), the embeddings; prompt n belongs to image ``n // (N // B)``.
+    prompts
+        In pixels of the model's input.
+    logits
+        (N, 1, 4h, 4w) mask prompts or None.
+
+    Returns
+    -------
+    masks, iou
+        Logits (N, 4, 4h, 4w) and estimated IoU (N, 4); the first mask is the single one, the other three are
+        those for ambiguous prompts. Gradients flow unless the caller turns them off.
+    """
+    encoder = sam.prompt_encoder
+    count = len(prompts.kinds)
+    # Positions are sines of high frequency: in bfloat16 a click would move by pixels.
+    with torch.autocast(features.device.type, enabled=False):
+        sparse = embed_points(encoder, prompts.coords, prompts.kinds)
+        image_pe = encoder.get_dense_pe()
+    if logits is not None:
+        dense = encoder.mask_downscaling(logits)
+        features = features.repeat_interleave(count // len(features), 0)
+    else:
+        dense = encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+    # One type for all that is as large as the image: under autocast, sums in float32 cost twice the memory.
+    image_pe, dense = image_pe.to(features.dtype), dense.to(features.dtype)
+    ignored = prompts.kinds == IGNORE_LABEL if prompts.ragged else None
+    return decode_masks(sam.mask_decoder, features + dense, image_pe, sparse, ignored)
+
+
+def embed_points(encoder: PromptEncoder, coords: Tensor, kinds: Tensor) -> Tensor:
+    """SAM's embedding of points and box corners without branching on their labels: (N, M, C).
+
+    The same numbers as ``PromptEncoder.forward``; labels may differ from row to row.
+    """
+    position = encoder.pe_layer.forward_with_coords(coords.float() + 0.5, encoder.input_image_size)
+    weights = [encoder.not_a_point_embed.weight, *(part.weight for part in encoder.point_embeddings)]
+    table = torch.cat(weights)
+    return position * (kinds > PAD_LABEL)[..., None] + F.embedding(kinds.clamp(PAD_LABEL) + 1, table)
 
 
 def decode_masks(

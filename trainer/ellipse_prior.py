@@ -17,26 +17,46 @@ References
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.distance import bounds
 
-OFF = (0.5, 1.5)
-"""How far the mask is off the box's sides in pixels (root mean square): up to the first it keeps to them,
-from the second on it does not."""
-LIKE = (0.92, 0.96)
-"""Dice of mask and ellipse: from the first on the ellipse counts, from the second on in full."""
-WEIGHT = 16.0
-"""Largest absolute value of what is added."""
-RIM = 0.05
-"""Over the ellipse's radius, how far from its outline that value is reached."""
-LEAN = 0.9
-"""Largest correlation of an ellipse's x and y."""
+
+@dataclass(frozen=True)
+class EllipsePrior:
+    """When a mask is taken for an ellipse in its box, and how much that says.
+
+    Attributes
+    ----------
+    off
+        How far the mask is off the box's sides in pixels (root mean square): up to the first it keeps to
+        them, from the second on it does not.
+    like
+        Dice of mask and ellipse: from the first on the ellipse counts, from the second on in full.
+    weight
+        Largest absolute value of what is added to the logits.
+    rim
+        Over the ellipse's radius, how far from its outline that value is reached.
+    lean
+        Largest correlation of an ellipse's x and y.
+    """
+
+    off: tuple[float, float] = (0.5, 1.5)
+    like: tuple[float, float] = (0.92, 0.96)
+    weight: float = 16.0
+    rim: float = 0.05
+    lean: float = 0.9
 
 
-def evidence(mask: NDArray[np.bool_], box: NDArray[np.floating]) -> NDArray[np.float32] | None:
+SHIPPED = EllipsePrior()
+
+
+def log_odds(
+    mask: NDArray[np.bool_], box: NDArray[np.floating], settings: EllipsePrior = SHIPPED
+) -> NDArray[np.float32] | None:
     """What a box adds to the logits of a mask.
 
     Parameters
@@ -59,28 +79,33 @@ def evidence(mask: NDArray[np.bool_], box: NDArray[np.floating]) -> NDArray[np.f
     if (found[2:] - found[:2] < 2).any():  # what is a line leans no way
         return None
     off = math.sqrt(np.mean((found - box) ** 2))
-    if not OFF[0] < off < (1 - LIKE[0]) * max(x1 - x0, y1 - y0):  # most masks; far off, few are like enough
+    most = (1 - settings.like[0]) * max(x1 - x0, y1 - y0)  # farther off, few are like enough
+    if not settings.off[0] < off < most:  # most masks
         return None
-    radius = _radius(mask, (x0, y0, x1, y1))
+    radius = _radius(mask, (x0, y0, x1, y1), settings.lean)
     ellipse = radius <= 1
     like = 2 * np.count_nonzero(mask & ellipse) / (np.count_nonzero(mask) + np.count_nonzero(ellipse))
-    share = _rising(like, *LIKE) * _rising(off, *OFF)
-    return (WEIGHT * share * np.clip((1 - radius) / RIM, -1, 1)).astype(np.float32) if share else None
+    share = _rising(like, *settings.like) * _rising(off, *settings.off)
+    if not share:
+        return None
+    return (settings.weight * share * np.clip((1 - radius) / settings.rim, -1, 1)).astype(np.float32)
 
 
 def _rising(value: float, low: float, high: float) -> float:
     return min(max((value - low) / (high - low), 0), 1)
 
 
-def _radius(mask: NDArray[np.bool_], box: tuple[float, float, float, float]) -> NDArray[np.float64]:
+def _radius(
+    mask: NDArray[np.bool_], box: tuple[float, float, float, float], most: float
+) -> NDArray[np.float64]:
     """(H, W), how far pixels lie from a box's middle: 1 on the ellipse that touches it and leans as a mask.
 
     Of the ellipses of covariance [[a^2, abc], [abc, b^2]], which touch a box of 2a by 2b, the one whose
-    correlation c is that of the mask's pixels.
+    correlation c is that of the mask's pixels, at most `most`.
     """
     x0, y0, x1, y1 = box
     rows, columns = np.nonzero(mask)
-    lean = np.clip(np.corrcoef(columns, rows)[0, 1], -LEAN, LEAN)
+    lean = np.clip(np.corrcoef(columns, rows)[0, 1], -most, most)
     x = (np.arange(mask.shape[1]) + 0.5 - (x0 + x1) / 2) / ((x1 - x0) / 2)
     y = ((np.arange(mask.shape[0]) + 0.5 - (y0 + y1) / 2) / ((y1 - y0) / 2))[:, None]
     return np.sqrt((x * x - 2 * lean * x * y + y * y) / (1 - lean * lean))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import Prompting
-from trainer.look import PAD_LABEL
+from trainer.packing import PAD_LABEL
 from trainer.stream import Batch
 
 DRAWN_CLICKS = ("point_person", "point_random")
@@ -19,6 +19,8 @@ DRAWN_CLICKS = ("point_person", "point_random")
 SINGLE_CLICKS = ("point", "point_any", *DRAWN_CLICKS)
 _STORED = ("point", "point_any", "points", "points_negative", "box", "box_loose", "box_point", "mask")
 KINDS = (*_STORED, *DRAWN_CLICKS)
+BOXES = {"box": "boxes", "box_loose": "boxes_loose", "box_point": "boxes_loose"}
+"""Which of a batch's boxes the kinds with one take."""
 
 
 class Plan(NamedTuple):
@@ -76,8 +78,8 @@ def refines(plan: Plan, number: int, share: float) -> bool:
     return bool(np.random.default_rng([plan.seed, number]).random() < share)
 
 
-def looks_again(plan: Plan, share: float) -> int | None:
-    """After which round's mask a group looks a second time, at a crop around it; None for the others."""
+def second_look_after(plan: Plan, share: float) -> int | None:
+    """After which round's mask a group gets a second look, at a crop around it; None for the others."""
     rng = np.random.default_rng([plan.seed, 100])
     return int(rng.integers(plan.rounds)) if plan.kind != "mask" and rng.random() < share else None
 
@@ -96,7 +98,7 @@ def share_out(plans: Sequence[Plan], count: int, *, largest_first: float) -> lis
 
 def first_prompts(
     plan: Plan, batch: Batch, slots: slice, scale: float
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Clicks, their labels and boxes of a group, in pixels of the model's input.
 
     Parameters
@@ -113,19 +115,17 @@ def first_prompts(
     Returns
     -------
     points, labels, boxes
-        (N, M, 2), (N, M) and (N, 4) or None; N = images x objects of the group, image by image.
+        (N, M, 2), (N, M) and (N, 4) or None; N = images x objects of the group, image by image. M may be 0.
     """
-    points = labels = boxes = None
     if plan.kind in DRAWN_CLICKS:
         clicks = batch.clicks[:, slots, DRAWN_CLICKS.index(plan.kind)].flatten(0, 1)
-        points, labels = clicks[:, None] * scale, batch.point_labels.new_ones((len(clicks), 1))
-    elif plan.positives or plan.negatives:
+        points, labels = clicks[:, None], batch.point_labels.new_ones((len(clicks), 1))
+    else:
         points, labels = _clicks(plan, batch.points[:, slots], batch.point_labels[:, slots])
-        points = points * scale
-    if plan.kind.startswith("box"):
-        chosen = batch.boxes if plan.kind == "box" else batch.boxes_loose
-        boxes = chosen[:, slots].flatten(0, 1) * scale
-    return points, labels, boxes
+    boxes = None
+    if plan.kind in BOXES:
+        boxes = getattr(batch, BOXES[plan.kind])[:, slots].flatten(0, 1) * scale
+    return points * scale, labels, boxes
 
 
 def _clicks(plan: Plan, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ def _clicks(plan: Plan, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
         if count
     ]
     signs = [sign for sign, count in ((1, plan.positives), (0, plan.negatives)) if count]
-    coords, marks = [], []
+    coords, marks = [points[:, :0]], [labels[:, :0]]
     for order, sign in zip(picked, signs, strict=True):
         mark = labels.gather(1, order)
         coords.append(points.gather(1, order[..., None].expand(-1, -1, 2)))
@@ -158,13 +158,3 @@ def coarse_mask(targets: Tensor, seed: int) -> Tensor:
     width = 2 * int(rng.integers(1, 4)) + 1
     blurred = F.avg_pool2d(targets[:, None], width, stride=1, padding=width // 2, count_include_pad=False)
     return float(rng.uniform(6, 14)) * (blurred - float(rng.uniform(0.3, 0.6)))
-
-
-def with_click(
-    points: Tensor | None, labels: Tensor | None, new: Tensor, label: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The clicks with one more for each prompt: (N, M+1, 2) and (N, M+1)."""
-    new, label = new[:, None], label[:, None]
-    if points is None or labels is None:
-        return new, label
-    return torch.cat([points, new], 1), torch.cat([labels, label], 1)

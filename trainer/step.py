@@ -9,18 +9,18 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from trainer import look, losses, second_look
+from trainer import decoder, look, losses, second_look
 from trainer.config import TrainConfig
 from trainer.embeddings import fit_to_input
+from trainer.packing import IGNORE_LABEL, PackedPrompts, pack_alike
 from trainer.prompting import (
     SINGLE_CLICKS,
     Plan,
     coarse_mask,
     first_prompts,
-    looks_again,
     refines,
+    second_look_after,
     share_out,
-    with_click,
 )
 from trainer.stream import Batch
 
@@ -36,7 +36,7 @@ class Group:
     wanted
         (N, h, w) in 0..1, at the resolution at which the loss is taken.
     points, labels, boxes
-        (N, M, 2), (N, M) and (N, 4) in pixels of the model's input, or None.
+        (N, M, 2), (N, M) and (N, 4) or None, in pixels of the model's input.
     coarse
         (N, 4h, 4w) in 0..1, what the next click corrects; None where none comes.
     memory
@@ -48,17 +48,17 @@ class Group:
     plan: Plan
     slots: slice
     wanted: Tensor
-    points: Tensor | None
-    labels: Tensor | None
+    points: Tensor
+    labels: Tensor
     boxes: Tensor | None
     coarse: Tensor | None = None
     memory: Tensor | None = None
     losses: list[Tensor] = field(default_factory=list)
     log: dict[str, Tensor] = field(default_factory=dict)
 
-    def as_points(self) -> tuple[Tensor | None, Tensor | None]:
-        """See :func:`trainer.look.as_points`."""
-        return look.as_points(self.points, self.labels, self.boxes)
+    def packed(self) -> PackedPrompts:
+        """As the decoder takes them."""
+        return pack_alike(self.points, self.labels, self.boxes)
 
 
 class Step(nn.Module):
@@ -156,10 +156,10 @@ class Step(nn.Module):
         Adds to their losses and logs, and where they go on to their prompts.
         """
         config, count = self.config.loss, len(features)
-        coords, kinds, ragged = _points_of(groups, count)
+        prompts = _packed(groups, count)
         memory = [group.memory for group in groups if group.memory is not None]
-        logits, estimated = look.decode(
-            self.sam, features, coords, kinds, _joined(memory, count) if memory else None, ragged=ragged
+        logits, estimated = decoder.decode(
+            self.sam, features, prompts, _joined(memory, count) if memory else None
         )
         wanted = _joined([group.wanted for group in groups], count)
         values, parts = losses.objective(logits, estimated, wanted, config, self.criterion)
@@ -172,7 +172,7 @@ class Step(nn.Module):
             group.losses.append(loss * config.round_decay**number)
             log = dict(zip(parts, (value.detach() for value in mean), strict=True))
             group.log = log if number == 0 else {**group.log, "iou": log["iou"]}
-            again = number == looks_again(group.plan, self.config.prompts.second_look)
+            again = number == second_look_after(group.plan, self.config.prompts.second_look)
             goes_on = number + 1 < group.plan.rounds
             if not goes_on and not again:
                 continue
@@ -197,10 +197,11 @@ class Step(nn.Module):
         clicks = (clicks + 0.5) * (self.sam.image_encoder.img_size / masks.shape[-1]) - 0.5
         new = (_parted(clicks, groups, count), _parted(signs, groups, count))
         for group, click, sign in zip(groups, *new, strict=True):
-            group.points, group.labels = with_click(group.points, group.labels, click, sign)
+            group.points = torch.cat([group.points, click[:, None]], 1)
+            group.labels = torch.cat([group.labels, sign[:, None]], 1)
 
     def second_look(self, batch: Batch, group: Group, shown: Tensor) -> Tensor:
-        """Loss of a second look at one object of each image, as `second_look.look_again` takes it.
+        """Loss of a second look at one object of each image, as :mod:`trainer.second_look` takes it.
 
         Shown (N, 4h, 4w) are the logits that the group's prompts gave.
         """
@@ -210,17 +211,18 @@ class Step(nn.Module):
         objects = members.shape[1]
         picked = group.plan.seed % objects
         masks = _squared(replace(batch, members=members[:, picked : picked + 1]).masks())
-        coords, kinds = (part[picked::objects] for part in group.as_points() if part is not None)
+        prompts = group.packed()
+        coords, kinds = prompts.coords[picked::objects], prompts.kinds[picked::objects]
         shown = shown[picked::objects]
-        views = second_look.squares(shown > 0, coords, kinds, sizes, size)
+        views = second_look.squares(shown > 0, PackedPrompts(coords, kinds), sizes, size)
         scale = size / views[:, 2:]
         seen = ((sizes - views[:, :2].flip(1)) * scale).round().long().clamp(1, size)
         features = self._encoded(second_look.cut(_squared(images.float()), views, size, size), seen)
         memory = second_look.cut(shown[:, None], views, size, side)
         wanted = second_look.cut(masks, views, size, size)[:, 0]
         wanted = losses.area_average(wanted, 2 * (side * self.config.loss.scale,))
-        moved = (coords - views[:, None, :2]) * scale[:, None]
-        logits, estimated = look.decode(self.sam, features, moved, kinds, memory)
+        moved = PackedPrompts((coords - views[:, None, :2]) * scale[:, None], kinds)
+        logits, estimated = decoder.decode(self.sam, features, moved, memory)
         return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
 
 
@@ -247,21 +249,16 @@ def _parted(rows: Tensor, groups: Sequence[Group], count: int) -> list[Tensor]:
     return [part.flatten(0, 1) for part in rows.unflatten(0, (count, -1)).split(sizes, 1)]
 
 
-def _points_of(groups: Sequence[Group], count: int) -> tuple[Tensor | None, Tensor | None, bool]:
-    """Points (N, M, 2) and labels (N, M) of several groups, and whether some of them are to be ignored."""
-    pairs = [group.as_points() for group in groups]
-    numbers = [0 if kinds is None else kinds.shape[1] for _, kinds in pairs]
-    if max(numbers) == 0:
-        return None, None, False
-    coords, kinds = [], []
-    for group, (some, marks) in zip(groups, pairs, strict=True):
-        if some is None or marks is None:  # a mask prompt alone
-            some = group.wanted.new_zeros((len(group.wanted), 0, 2))
-            marks = torch.zeros((len(some), 0), dtype=torch.long, device=some.device)
-        missing = max(numbers) - marks.shape[1]
-        coords.append(nn.functional.pad(some, (0, 0, 0, missing)))
-        kinds.append(nn.functional.pad(marks, (0, missing), value=look.IGNORE_LABEL))
-    return _joined(coords, count), _joined(kinds, count), len(set(numbers)) > 1
+def _packed(groups: Sequence[Group], count: int) -> PackedPrompts:
+    """The prompts of several groups, image by image for `count` images; ends of shorter rows are ignored."""
+    parts = [group.packed() for group in groups]
+    numbers = [part.kinds.shape[1] for part in parts]
+    missing = [max(numbers) - number for number in numbers]
+    coords = [nn.functional.pad(p.coords, (0, 0, 0, m)) for p, m in zip(parts, missing, strict=True)]
+    kinds = [
+        nn.functional.pad(p.kinds, (0, m), value=IGNORE_LABEL) for p, m in zip(parts, missing, strict=True)
+    ]
+    return PackedPrompts(_joined(coords, count), _joined(kinds, count), ragged=len(set(numbers)) > 1)
 
 
 def _squared(images: Tensor) -> Tensor:

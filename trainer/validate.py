@@ -14,8 +14,9 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer import look
+from trainer import decoder, look
 from trainer.embeddings import fit_to_input
+from trainer.packing import pack_alike
 from trainer.prompting import Plan, first_prompts
 from trainer.stream import Batch
 
@@ -81,11 +82,9 @@ def _predict(sam: Sam, features: Tensor, batch: Batch, setting: Setting) -> Tens
     height, width = batch.labels.shape[1:]
     size = sam.image_encoder.img_size
     points, labels, boxes = first_prompts(setting.plan, batch, slice(None), size / max(height, width))
-    coords, kinds = look.as_points(points, labels, boxes)
     input_size = ResizeLongestSide.get_preprocess_shape(height, width, size)
-    found = look.Prediction(
-        *look.decode(sam, features, coords, kinds, None), size, (height, width), input_size
-    )
+    low_res, iou = decoder.decode(sam, features, pack_alike(points, labels, boxes), None)
+    found = look.Prediction(low_res, iou, size, (height, width), input_size)
     return found.best(setting.multimask).logits()[:, 0] > 0
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.console import InputError
+from data.prompts import Prompt
 from evaluation.methods import Ambiguous, Method, Predicted
-from evaluation.prompting import Prompt
+from evaluation.prompting import Setting
 
 
 @dataclass(frozen=True)
@@ -21,60 +22,38 @@ class Asked:
 
     Attributes
     ----------
-    clicks
-        (x, y, label) in pixels; label 1 for object, 0 for background.
-    box
-        XYXY, half-open, in pixels.
+    prompt
+        All of it.
     choice
         Which of the masks that the first click may mean was chosen, see :meth:`Asker.choices`; None takes
         the method's own answer.
     """
 
-    clicks: tuple[tuple[int, int, int], ...] = ()
-    box: tuple[float, float, float, float] | None = None
+    prompt: Prompt
     choice: int | None = None
 
-    def check(self, shape: tuple[int, int]) -> None:
-        """Raise :class:`InputError` unless there is a prompt and it lies in an image of this shape."""
-        height, width = shape
-        if not self.clicks and self.box is None:
-            raise InputError("no prompt: click on the object, or draw a box around it")
-        for x, y, _ in self.clicks:
-            if not (0 <= x < width and 0 <= y < height):
-                raise InputError(f"the click ({x}, {y}) lies outside of the image, {width} x {height}")
-        if self.box is not None:
-            x0, y0, x1, y1 = self.box
-            if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-                raise InputError(f"{list(self.box)} is no box in the image, {width} x {height}")
-        if self.choice is not None and not self.rounds()[0].ambiguous:
+    def within(self, shape: tuple[int, ...]) -> Asked:
+        """As :meth:`data.prompts.Prompt.within`, with an :class:`InputError` for what is wrong."""
+        try:
+            asked = replace(self, prompt=self.prompt.within(shape))
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        if asked.choice is not None and not asked.rounds()[0].ambiguous:
             raise InputError("a mask is chosen for one click on an object, without a box")
+        return asked
 
     @property
     def ambiguous(self) -> bool:
         """Whether it is one click on an object alone, which may mean a part or the whole."""
-        return self.box is None and len(self.clicks) == 1 and self.clicks[0][2] == 1
+        return self.prompt.is_ambiguous and bool(self.prompt.labels[0])
 
     def rounds(self) -> list[Asked]:
         """What was asked so far after each thing drawn, as in the setting ``clicks:K``."""
-        first = [] if self.box is None else [Asked(box=self.box)]
-        return first + [replace(self, clicks=self.clicks[: k + 1]) for k in range(len(self.clicks))]
-
-    @property
-    def setting(self) -> str:
-        """The kind of prompt as :data:`evaluation.prompting.SETTINGS` names them."""
-        positive = sum(label for _, _, label in self.clicks)
-        negative = len(self.clicks) - positive
-        parts = ["box"] if self.box is not None else []
-        parts += [f"point{positive}"] if positive else []
-        parts += [f"neg{negative}"] if negative else []
-        return "_".join(parts)
-
-    def prompt(self, memory: Any) -> Prompt:
-        """For the methods."""
-        clicks = np.array(self.clicks, np.int16).reshape(-1, 3)
-        box = None if self.box is None else np.array(self.box, np.float32)
-        key = ("app", "", "", self.setting)
-        return Prompt(clicks[:, :2], clicks[:, 2].astype(np.int8), box, 0, key, memory)
+        prompt = self.prompt
+        first = 1 if prompt.box is None and prompt.mask is None else 0
+        counts = range(first, len(prompt.points) + 1)
+        parts = [replace(prompt, points=prompt.points[:k], labels=prompt.labels[:k]) for k in counts]
+        return [replace(self, prompt=part) for part in parts]
 
 
 @dataclass(frozen=True)
@@ -141,22 +120,25 @@ class Asker:
         InputError
             If there is no such method, it cannot use such prompts, or the prompt lies outside of the image.
         """
-        method = self._method(name, image, asked)
+        asked = asked.within(image.shape)
+        method = self._method(name, asked)
         if not isinstance(method, Ambiguous):
             asked = replace(asked, choice=None)
         last, seconds = self._seen(method, key, image)
-        memory = None
+        before: Predicted | None = None
         steps = asked.rounds()
         # Of the other ways that were tried nothing is kept: a second look is as large as the image.
         last.said = {step: last.said[step] for step in steps if step in last.said}
         for number, step in enumerate(steps):
-            if number and memory is None and step != asked:
-                continue  # a method without a memory answers the whole prompt alone
+            if before is not None and before.state is None:
+                before = None
+            if number and before is None and step != asked:
+                continue  # a method that corrects nothing answers the whole prompt alone
             if step not in last.said:
                 started = time.perf_counter()
-                predicted = _answer(method, last, step, memory)
+                predicted = _answer(method, last, step, before)
                 last.said[step] = Answer(predicted, seconds, time.perf_counter() - started)
-            memory = last.said[step].predicted.memory
+            before = last.said[step].predicted
         return last.said[asked]
 
     def choices(
@@ -166,21 +148,22 @@ class Asker:
 
         Parameters and errors are those of :meth:`ask`.
         """
-        method = self._method(name, image, asked)
+        asked = asked.within(image.shape)
+        method = self._method(name, asked)
         if not isinstance(method, Ambiguous) or not asked.ambiguous:
             return []
         last, _ = self._seen(method, key, image)
         return _choices(method, last, asked)
 
-    def _method(self, name: str, image: NDArray[np.uint8], asked: Asked) -> Method:
+    def _method(self, name: str, asked: Asked) -> Method:
         """The method of a name, which can use the prompt."""
         if name not in self.methods:
             raise InputError(f"no method {name!r}; there are {', '.join(self.methods)}")
         method = self.methods[name]
-        asked.check(image.shape)  # type: ignore[arg-type]
-        if not method.accepts(asked.setting):
-            needs_box = asked.box is None and method.accepts(f"box_{asked.setting}")
-            raise InputError("needs a box" if needs_box else f"takes no such prompt ({asked.setting})")
+        setting = Setting.of(asked.prompt)
+        if not method.accepts(setting):
+            needs_box = not setting.box and method.accepts(replace(setting, box=True))
+            raise InputError("needs a box" if needs_box else f"takes no such prompt ({setting.name})")
         return method
 
     def _seen(self, method: Method, key: Hashable, image: NDArray[np.uint8]) -> tuple[_Last, float]:
@@ -193,19 +176,19 @@ class Asker:
         return last, time.perf_counter() - started
 
 
-def _answer(method: Method, last: _Last, step: Asked, memory: Any) -> Predicted:
+def _answer(method: Method, last: _Last, step: Asked, before: Predicted | None) -> Predicted:
     """A method's mask for one round."""
     if step.choice is not None and step.ambiguous and isinstance(method, Ambiguous):
         masks = _choices(method, last, step)
         if not 0 <= step.choice < len(masks):
             raise InputError(f"choice {step.choice} does not exist; there are {len(masks)} (counted from 0)")
         return masks[step.choice]
-    (found,) = method.predict(last.encoded, [step.prompt(memory)])
+    (found,) = method.predict(last.encoded, [step.prompt], [before] if before is not None else [])
     return found
 
 
 def _choices(method: Ambiguous, last: _Last, asked: Asked) -> Sequence[Predicted]:
     asked = replace(asked, choice=None)
     if last.choices is None or last.choices[0] != asked:
-        last.choices = asked, method.alternatives(last.encoded, asked.prompt(None))
+        last.choices = asked, method.alternatives(last.encoded, asked.prompt)
     return last.choices[1]

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.console import InputError
+from data.prompts import Prompt
 from evaluation.app.asking import Asked, Asker
 from evaluation.app.pictures import Dataset, Library, Place, samples
-from evaluation.methods import parse
+from evaluation.methods import SECOND_LOOK, parse
+from evaluation.prompting import Setting
 
-METHODS = ("zoom:tiny", "checkpoint:tiny", "ellipse", "grabcut", "random_walker", "region_growing")
+METHODS = ("second-look:tiny", "checkpoint:tiny", "ellipse", "grabcut", "random_walker", "region_growing")
 """Who is asked where no one is named."""
 
 
@@ -62,7 +64,7 @@ class Wanted:
         """Who is asked: first, and so the one that answers, a method that looks twice where there is one."""
         from evaluation.session import build_methods
 
-        specs = sorted(self.specs, key=lambda spec: parse(spec)[1] != "zoom")
+        specs = sorted(self.specs, key=lambda spec: parse(spec)[1] not in SECOND_LOOK)
         methods = build_methods(specs, device=self.device, multimask="auto")
         return Asker(methods, {parse(spec)[0]: title(spec) for spec in specs})
 
@@ -70,16 +72,17 @@ class Wanted:
 def title(spec: str) -> str:
     """What people call a method.
 
-    >>> [title(spec) for spec in ("zoom:tiny", "checkpoint:tiny", "mine=checkpoint:a/model.pth", "grabcut")]
+    >>> [title(spec) for spec in ("second-look:tiny", "checkpoint:tiny", "mine=checkpoint:a.pth", "grabcut")]
     ['two looks', 'one look', 'mine', 'GrabCut']
-    >>> title("zoom:runs/a/model.pth"), title("region_growing")
+    >>> title("second-look:runs/a/model.pth"), title("region_growing")
     ('model, two looks', 'region growing')
     """
     name, kind, argument = parse(spec)
-    if argument == "tiny" and name in ("tiny", "tiny-zoom"):
-        return "two looks" if kind == "zoom" else "one look"
-    if kind == "zoom":
-        return f"{name.removesuffix('-zoom')}, two looks"
+    second, own = kind in SECOND_LOOK, name.removesuffix(f"-{kind}")
+    if argument == own == "tiny":
+        return "two looks" if second else "one look"
+    if second:
+        return f"{own}, two looks"
     if kind == name:
         return {"grabcut": "GrabCut", "chan_vese": "Chan-Vese"}.get(kind, kind.replace("_", " "))
     return name
@@ -92,9 +95,9 @@ def warm_up(library: Library, asker: Asker) -> None:
         return
     picture = library.show(name, Place())
     height, width = picture.image.shape
-    asked = Asked(((width // 2, height // 2, 1),))
+    asked = Asked(Prompt([(width // 2, height // 2)], [1]))
     method = next(iter(asker.methods))
-    if asker.methods[method].accepts(asked.setting):
+    if asker.methods[method].accepts(Setting.of(asked.prompt)):
         asker.ask(method, (name, picture.place), picture.image, asked)
 
 

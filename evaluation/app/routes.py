@@ -24,6 +24,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from data.config import Config
 from data.console import InputError
+from data.prompts import Prompt
 from evaluation.app.asking import Asked, Asker
 from evaluation.app.pictures import Library, Picture, Place
 from evaluation.app.uploads import Uploads
@@ -158,7 +159,8 @@ class _Question(_Shown):
     def put(self, ask: Literal["ask", "choices"]) -> tuple[Picture, Any]:
         """What is shown, and what :class:`evaluation.app.asking.Asker` says to it."""
         picture = self.picture()
-        asker, asked = _desk().asker.result(), Asked(self.clicks, self.box, self.choice)
+        points, labels = [click[:2] for click in self.clicks], [click[2] for click in self.clicks]
+        asker, asked = _desk().asker.result(), Asked(Prompt(points, labels, self.box), self.choice)
         with _desk().asking:
             return picture, getattr(asker, ask)(
                 self.method, (self.image, picture.place), picture.image, asked

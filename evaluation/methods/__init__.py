@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.console import InputError, did_you_mean
-from evaluation.prompting import Prompt
+from data.prompts import Multimask, Prompt
+from evaluation.prompting import Setting
 
 
 class Unavailable(Exception):
@@ -33,13 +34,14 @@ class Predicted:
         bool (H, W), the image's size.
     iou
         The method's own estimate of the mask's IoU; None where it gives none.
-    memory
-        Handed back with the next corrective click.
+    state
+        What the method itself needs of its answer to correct it with the next click; None where it needs
+        nothing.
     """
 
     mask: NDArray[np.bool_]
     iou: float | None = None
-    memory: Any = None
+    state: Any = None
 
 
 class Method(Protocol):
@@ -47,14 +49,19 @@ class Method(Protocol):
 
     name: str
 
-    def accepts(self, setting: str) -> bool:
+    def accepts(self, setting: Setting) -> bool:
         """Whether the method can use prompts of this setting; where not, its rows are absent."""
 
     def encode(self, image: NDArray[np.uint8]) -> Any:
         """Prepare one image, uint8 (H, W)."""
 
-    def predict(self, encoded: Any, prompts: Sequence[Prompt]) -> list[Predicted]:
-        """A mask for each prompt, in order; the prompts belong to different objects and settings."""
+    def predict(
+        self, encoded: Any, prompts: Sequence[Prompt], previous: Sequence[Predicted] = ()
+    ) -> list[Predicted]:
+        """A mask for each prompt, in order; the prompts belong to different objects and settings.
+
+        Where they correct masks by one more click each, `previous` are those.
+        """
 
 
 @runtime_checkable
@@ -77,19 +84,21 @@ CLASSICAL = {
 }
 """Method name (and module in this folder) to what it does."""
 
-MODELS = ("checkpoint", "zoom", "medsam")
+SECOND_LOOK = ("second-look", "zoom")
+"""Names of the kind that takes a second look; the latter is an older one."""
+MODELS = ("checkpoint", *SECOND_LOOK, "medsam")
 """Kinds of method that are opened from a checkpoint."""
 
 
-def build(spec: str, *, device: str = "cpu", multimask: str = "auto") -> Method:
+def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> Method:
     """Build a method from ``[NAME=]SPEC``.
 
     Parameters
     ----------
     spec
-        A name of :data:`CLASSICAL`; ``checkpoint:FILE`` for a SAM or SAM 2 checkpoint; ``zoom:FILE`` for a
-        SAM one that looks twice; ``medsam:FILE`` for MedSAM's; ``masks:DIR`` for masks saved by another
-        system. ``NAME=`` before it gives the name of its column.
+        A name of :data:`CLASSICAL`; ``checkpoint:FILE`` for a SAM or SAM 2 checkpoint; ``second-look:FILE``
+        (or ``zoom:FILE``) for a SAM one with a second look; ``medsam:FILE`` for MedSAM's; ``masks:DIR`` for
+        masks saved by another system. ``NAME=`` before it gives the name of its column.
     device
         Where models run.
     multimask
@@ -110,7 +119,9 @@ def build(spec: str, *, device: str = "cpu", multimask: str = "auto") -> Method:
     if kind in MODELS:
         from evaluation.methods import sam
 
-        return sam.open_checkpoint(name, argument, device=device, multimask=multimask, zoom=kind == "zoom")
+        return sam.open_checkpoint(
+            name, argument, device=device, multimask=multimask, second_look=kind in SECOND_LOOK
+        )
     if kind == "masks":
         from evaluation.methods import masks
 
@@ -124,8 +135,8 @@ def parse(spec: str) -> tuple[str, str, str]:
 
     >>> parse("SAM=checkpoint:sam_vit_b.pth"), parse("ellipse")
     (('SAM', 'checkpoint', 'sam_vit_b.pth'), ('ellipse', 'ellipse', ''))
-    >>> parse("zoom:tiny")
-    ('tiny-zoom', 'zoom', 'tiny')
+    >>> parse("second-look:tiny"), parse("zoom:tiny")
+    (('tiny-second-look', 'second-look', 'tiny'), ('tiny-zoom', 'zoom', 'tiny'))
     """
     given, equals, rest = spec.partition("=")
     if not equals or spec.partition(":")[0] in (*MODELS, "masks"):  # a file's name may hold one
@@ -133,10 +144,10 @@ def parse(spec: str) -> tuple[str, str, str]:
     kind, _, argument = rest.partition(":")
     if kind in (*MODELS, "masks") and argument:
         stem = Path(argument).stem
-        return given or (f"{stem}-zoom" if kind == "zoom" else stem), kind, argument
+        return given or (f"{stem}-{kind}" if kind in SECOND_LOOK else stem), kind, argument
     if kind in CLASSICAL and not argument:
         return given or kind, kind, ""
     raise InputError(
         f"unknown method {spec!r}; {did_you_mean(kind, CLASSICAL)}choose among {', '.join(CLASSICAL)}, "
-        "zoom:FILE, medsam:FILE and masks:DIR; models are given with --checkpoint [NAME=]FILE"
+        "second-look:FILE, medsam:FILE and masks:DIR; models are given with --checkpoint [NAME=]FILE"
     )

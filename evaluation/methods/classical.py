@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from data.prompts import Prompt
 from evaluation.methods import Predicted
 from evaluation.methods.ellipse import inscribed
-from evaluation.prompting import Prompt, is_interactive
+from evaluation.prompting import Setting
 
 SIDE = 256
 """Longest side of a window in pixels, where a method does not say otherwise."""
@@ -104,13 +105,15 @@ class Classical:
         self._segment = segment
         self._negatives = negatives
 
-    def accepts(self, setting: str) -> bool:
-        return self._negatives or not ("neg" in setting or is_interactive(setting))
+    def accepts(self, setting: Setting) -> bool:
+        return self._negatives or not setting.negatives
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return image
 
-    def predict(self, encoded: NDArray[np.uint8], prompts: Sequence[Prompt]) -> list[Predicted]:
+    def predict(
+        self, encoded: NDArray[np.uint8], prompts: Sequence[Prompt], previous: Sequence[Predicted] = ()
+    ) -> list[Predicted]:
         return [
             Predicted(in_window(encoded, prompt, self._segment, self._side, self._enlarge))
             for prompt in prompts
@@ -143,7 +146,7 @@ def in_window(
         found = ((points.reshape(-1, 2) - [x0, y0] + 0.5) * scale - 0.5).round().astype(np.int64)
         return np.clip(found, 0, [size[0] - 1, size[1] - 1])
 
-    box = None if prompt.box is None else (prompt.box.astype(float) - [x0, y0, x0, y0]) * np.tile(scale, 2)
+    box = None if prompt.box is None else (prompt.box - [x0, y0, x0, y0]) * np.tile(scale, 2)
     local = Local(np.asarray(crop), moved(prompt.positives), moved(prompt.negatives), box)
     found = segment(local) & local.box_area()
     back = Image.fromarray(found.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
@@ -164,7 +167,7 @@ def window(prompt: Prompt, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     height, width = shape[:2]
     if prompt.box is None:
         return 0, 0, width, height
-    x0, y0, x1, y1 = prompt.box.astype(float)
+    x0, y0, x1, y1 = prompt.box
     across, down = max(8.0, MARGIN * (x1 - x0)), max(8.0, MARGIN * (y1 - y0))
     left, top = int(np.floor(max(0, x0 - across))), int(np.floor(max(0, y0 - down)))
     right, bottom = int(np.ceil(min(width, x1 + across))), int(np.ceil(min(height, y1 + down)))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from data.prompts import Prompt
 from evaluation.methods import Method, Predicted
-from evaluation.prompting import Prompt
+from evaluation.prompting import Setting
 
 
 class Ellipse:
@@ -17,13 +18,15 @@ class Ellipse:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def accepts(self, setting: str) -> bool:
-        return setting.startswith("box")
+    def accepts(self, setting: Setting) -> bool:
+        return setting.box
 
     def encode(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         return image.shape[0], image.shape[1]
 
-    def predict(self, encoded: tuple[int, int], prompts: Sequence[Prompt]) -> list[Predicted]:
+    def predict(
+        self, encoded: tuple[int, int], prompts: Sequence[Prompt], previous: Sequence[Predicted] = ()
+    ) -> list[Predicted]:
         return [Predicted(inscribed(prompt.box, encoded)) for prompt in prompts if prompt.box is not None]
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.console import InputError
+from data.prompts import Prompt
 from evaluation.methods import Method, Predicted
 from evaluation.overlays import slug
-from evaluation.prompting import SETTINGS, Prompt
+from evaluation.prompting import SETTINGS, DrawnPrompt, Setting
 from evaluation.readers import read_volume
 from evaluation.scores import fingerprint
 from evaluation.volume import Unreadable
@@ -33,16 +34,20 @@ class SavedMasks:
         self._settings = {setting for setting in SETTINGS if any(_pictures(folder, setting))}
         self._seeds = exported_seeds(folder)
 
-    def accepts(self, setting: str) -> bool:
-        return setting in self._settings
+    def accepts(self, setting: Setting) -> bool:
+        return setting.name in self._settings
 
     def encode(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         return image.shape[0], image.shape[1]
 
-    def predict(self, encoded: tuple[int, int], prompts: Sequence[Prompt]) -> list[Predicted]:
+    def predict(
+        self, encoded: tuple[int, int], prompts: Sequence[Prompt], previous: Sequence[Predicted] = ()
+    ) -> list[Predicted]:
         return [Predicted(self._read(prompt, encoded)) for prompt in prompts]
 
     def _read(self, prompt: Prompt, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        if not isinstance(prompt, DrawnPrompt):
+            raise InputError(f"{self.folder}: saved masks answer the prompts of an evaluation alone")
         name = mask_file(prompt)
         path = self.folder / name
         if self._seeds.get(name, prompt.seed) != prompt.seed:
@@ -62,10 +67,10 @@ class SavedMasks:
         return np.asarray(values > 0)
 
 
-def mask_file(prompt: Prompt) -> str:
+def mask_file(prompt: DrawnPrompt) -> str:
     """Where the mask of a prompt is expected under the folder: ``SETTING/DATASET/CASE/OBJECT.png``."""
-    dataset, case, item, setting = prompt.key
-    return "/".join([slug(setting), slug(dataset), slug(case), f"{slug(item)}.png"])
+    key = prompt.key
+    return "/".join([slug(key.setting), slug(key.dataset), slug(key.case), f"{slug(key.object)}.png"])
 
 
 def _pictures(folder: Path, setting: str) -> Iterator[Path]:

@@ -23,12 +23,13 @@ from skimage.transform import resize
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.prompts import Prompt
 from evaluation.methods import Method, Predicted
-from evaluation.methods.sam import BATCH, batches
-from evaluation.prompting import Prompt
-from trainer import look, models
-
-SETTINGS = ("box", "box_loose", "box_wide")
+from evaluation.prompting import Setting
+from trainer import models
+from trainer.decoder import decode
+from trainer.packing import pack
+from trainer.predict import BATCH, batches
 
 Encoded = tuple[tuple[int, int], Tensor]
 """An image's height and width, and its embedding (1, C, h, w)."""
@@ -42,8 +43,8 @@ class MedSamMethod:
         self._sam: Any = sam.to(device).eval()
         self._side: int = sam.image_encoder.img_size
 
-    def accepts(self, setting: str) -> bool:
-        return setting in SETTINGS
+    def accepts(self, setting: Setting) -> bool:
+        return setting.box and not setting.clicks
 
     @torch.no_grad()
     def encode(self, image: NDArray[np.uint8]) -> Encoded:
@@ -54,16 +55,15 @@ class MedSamMethod:
         return image.shape[:2], self._sam.image_encoder(tensor.expand(1, 3, -1, -1))
 
     @torch.no_grad()
-    def predict(self, encoded: Encoded, prompts: Sequence[Prompt]) -> list[Predicted]:
+    def predict(
+        self, encoded: Encoded, prompts: Sequence[Prompt], previous: Sequence[Predicted] = ()
+    ) -> list[Predicted]:
         (height, width), features = encoded
-        scale = self._side / np.array([width, height, width, height])
-        nothing = np.zeros((0, 2))
+        scale = torch.tensor([self._side / width, self._side / height], device=features.device)
         found: list[Predicted] = []
-        for rows in batches(prompts, BATCH, lambda _: None):
-            boxes = [np.asarray(prompts[row].box) * scale for row in rows]
-            coords, kinds = look.pack_points([nothing] * len(rows), [nothing[:, 0]] * len(rows), boxes)
-            coords, kinds = coords.to(features.device), kinds.to(features.device)
-            logits, _ = look.decode(self._sam, features, coords, kinds, None)
+        for rows in batches([None] * len(prompts), BATCH):
+            packed = pack([prompts[row] for row in rows]).scaled(scale)
+            logits, _ = decode(self._sam, features, packed, None)
             shares = F.interpolate(logits[:, :1].float().sigmoid(), (height, width), mode="bilinear")
             found += [Predicted(mask) for mask in (shares[:, 0] > 0.5).cpu().numpy()]
         return found

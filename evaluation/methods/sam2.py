@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from data.console import InputError
+from data.prompts import Multimask, Prompt
 from evaluation.methods import Method, Predicted, Unavailable
-from evaluation.methods.sam import BATCH, batches, wants_multimask
-from evaluation.prompting import Prompt
+from evaluation.prompting import Setting
+from trainer.predict import BATCH, batches, chooses
 
 _SIZES = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}
 """Width of the patch embedding and number of blocks, to the name of the size."""
@@ -26,7 +27,7 @@ _SIZES = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}
 class Sam2Method:
     """SAM 2's image predictor behind the method protocol."""
 
-    def __init__(self, name: str, model: Any, *, multimask: str = "auto") -> None:
+    def __init__(self, name: str, model: Any, *, multimask: Multimask = "auto") -> None:
         from sam2.sam2_image_predictor import SAM2ImagePredictor
 
         self.name = name
@@ -34,7 +35,7 @@ class Sam2Method:
         self._multimask = multimask
         self._current: NDArray[np.uint8] | None = None
 
-    def accepts(self, setting: str) -> bool:
+    def accepts(self, setting: Setting) -> bool:
         return True
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -42,23 +43,28 @@ class Sam2Method:
         self._current = image
         return image
 
-    def predict(self, encoded: NDArray[np.uint8], prompts: Sequence[Prompt]) -> list[Predicted]:
+    def predict(
+        self, encoded: NDArray[np.uint8], prompts: Sequence[Prompt], previous: Sequence[Predicted] = ()
+    ) -> list[Predicted]:
         if self._current is not encoded:  # the predictor holds one image
             self.encode(encoded)
         found: dict[int, Predicted] = {}
-        for rows in batches(prompts, BATCH, _kind):
-            found.update(zip(rows, self._decode([prompts[row] for row in rows]), strict=True))
+        # The predictor takes together what is alike.
+        kinds = [(len(prompt.points), prompt.box is not None) for prompt in prompts]
+        for rows in batches(kinds, BATCH):
+            before = [previous[row].state for row in rows] if previous else []
+            found.update(zip(rows, self._decode([prompts[row] for row in rows], before), strict=True))
         return [found[row] for row in range(len(prompts))]
 
-    def _decode(self, prompts: Sequence[Prompt]) -> list[Predicted]:
+    def _decode(self, prompts: Sequence[Prompt], before: Sequence[NDArray]) -> list[Predicted]:
         first, count = prompts[0], len(prompts)
         clicks = len(first.points) > 0
         masks, iou, low_res = self._predictor.predict(
             point_coords=np.stack([prompt.points for prompt in prompts]) if clicks else None,
             point_labels=np.stack([prompt.labels for prompt in prompts]) if clicks else None,
             box=np.stack([p.box for p in prompts if p.box is not None]) if first.box is not None else None,
-            mask_input=np.stack([prompt.memory for prompt in prompts]) if first.memory is not None else None,
-            multimask_output=wants_multimask(self._multimask, first),
+            mask_input=np.stack(before) if before else None,
+            multimask_output=chooses(self._multimask, first, bool(before)),
         )
         # The predictor drops the batch axis of a single prompt.
         masks = masks.reshape(count, -1, *masks.shape[-2:]) > 0
@@ -67,11 +73,6 @@ class Sam2Method:
         return [
             Predicted(masks[row, k], float(iou[row, k]), low_res[row, k][None]) for row, k in enumerate(best)
         ]
-
-
-def _kind(prompt: Prompt) -> tuple[int, bool, bool]:
-    """What a prompt consists of: the predictor takes together what is alike."""
-    return len(prompt.points), prompt.box is not None, prompt.memory is not None
 
 
 def is_sam2(weights: Mapping[str, torch.Tensor]) -> bool:
@@ -97,7 +98,9 @@ def config_of(weights: Mapping[str, torch.Tensor]) -> str:
     return f"configs/sam{version}/sam{version}_hiera_{size}.yaml"
 
 
-def from_weights(name: str, weights: Mapping[str, torch.Tensor], *, device: str, multimask: str) -> Method:
+def from_weights(
+    name: str, weights: Mapping[str, torch.Tensor], *, device: str, multimask: Multimask
+) -> Method:
     """A method from SAM 2's own state dict.
 
     Raises
