@@ -134,10 +134,10 @@ def preset_values(folder: Path, name: str, seen: tuple[Path, ...] = ()) -> dict[
     if path.resolve() in [before.resolve() for before in seen]:
         raise InputError(f"preset {name} extends itself: {' -> '.join(map(str, (*seen, path)))}")
     if not path.is_file():
-        allowed = ", ".join(preset_names(folder))
+        names = preset_names(folder)
         raise InputError(
-            f"unknown preset {name!r}; {did_you_mean(name, names)}choose one of {allowed}, or give the path "
-            "of a .yaml file"
+            f"unknown preset {name!r}; {did_you_mean(name, names)}choose one of {', '.join(names)}, or give "
+            "the path of a .yaml file"
         )
     values = read_yaml(path)
     base = values.pop("extends", None)
