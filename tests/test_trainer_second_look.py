@@ -337,7 +337,7 @@ def test_the_readmes_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     image, mask = disc((160, 160), (90, 65))
     Image.fromarray(image).save("slice.png")
-    names: dict = {}
+    names: dict = {"grey": image}
     exec(code, names)
     assert dice(names["found"].mask, mask) > 0.8
 
