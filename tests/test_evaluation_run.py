@@ -96,7 +96,7 @@ def test_times_estimates_and_volumes_stand_in_the_rows(tmp_path, monkeypatch):
 
 def test_what_is_unknown_is_an_empty_field(discs):
     class Silent(Oracle):
-        def predict(self, encoded, prompts):
+        def predict(self, encoded, prompts, previous=()):
             return [Predicted(answer.mask) for answer in super().predict(encoded, prompts)]
 
     go(discs, Silent("m"))

@@ -36,7 +36,7 @@ def scored(preset: str, method: SamMethod) -> dict[str, list[tuple[float, Case, 
             _, answers = ask(method, case, case_prompts(case, SETTINGS, 0))
             for answer in answers:
                 dsc = metrics.score(answer.predicted.mask, answer.object.mask, None, 2.0).dsc
-                found[answer.prompt.key[3]].append((dsc, case, answer))
+                found[answer.prompt.setting.name].append((dsc, case, answer))
     return {setting: sorted(items, key=lambda item: item[0]) for setting, items in found.items()}
 
 
