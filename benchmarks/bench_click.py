@@ -41,8 +41,8 @@ def measure(times: int) -> dict[str, float]:
 
     from generator.config import load_config
     from generator.scene import make_sample
-    from trainer import models
-    from trainer.predict import Prompt, SecondLook, Segmenter
+    from trainer.model import models
+    from trainer.model.predict import Prompt, SecondLook, Segmenter
 
     sample = make_sample(load_config("ct", size=512), 0, 0)
     objects, colour = sample.objects, np.repeat(sample.image[..., None], 3, 2)

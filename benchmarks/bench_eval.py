@@ -32,8 +32,8 @@ from evaluation.config import PRESETS, EvalConfig
 from evaluation.descriptor import load_descriptor
 from evaluation.methods.sam import SamMethod
 from evaluation.run import ask, case_prompts, score_answers, score_threads
-from trainer import models
-from trainer.predict import Prompt, Segmenter
+from trainer.model import models
+from trainer.model.predict import Prompt, Segmenter
 
 Masks = list[np.ndarray]
 

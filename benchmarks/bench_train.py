@@ -22,13 +22,15 @@ from segment_anything.modeling import Sam
 
 from data.console import Group
 from generator.cli import main as generate
-from trainer import embeddings, look, loop, models, optim
 from trainer.config import TrainConfig, load_config
-from trainer.decoder import decode
-from trainer.packing import pack_alike
-from trainer.prompting import draw_plans
-from trainer.step import Step
-from trainer.stream import Batch, Batches, Source, loader
+from trainer.model import look, models
+from trainer.model.decoder import decode
+from trainer.model.packing import pack_alike
+from trainer.objective.prompting import draw_plans
+from trainer.objective.step import Step
+from trainer.run import loop, optim
+from trainer.stream import embeddings
+from trainer.stream.stream import Batch, Batches, Source, loader
 
 REPEATS = 5
 

@@ -1,8 +1,8 @@
 """What the image's grey values and the box bring, and the former with weights chosen on other datasets.
 
 ``python benchmarks/grey_values.py --data-root DIR``: `tiny` with a second look, without
-:mod:`trainer.grey_values` and :mod:`trainer.ellipse_prior`, with the first, with both as shipped, and with
-those weights of a small grid that are best on the other datasets.
+:mod:`trainer.model.grey_values` and :mod:`trainer.model.ellipse_prior`, with the first, with both as shipped,
+and with those weights of a small grid that are best on the other datasets.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from evaluation.cases import Case
 from evaluation.descriptor import load_descriptor
 from evaluation.metrics import overlap
 from evaluation.run import case_prompts, read_cases
-from trainer import models
-from trainer.grey_values import GreyValues
-from trainer.predict import SecondLook, Segmenter
+from trainer.model import models
+from trainer.model.grey_values import GreyValues
+from trainer.model.predict import SecondLook, Segmenter
 
 SETS = "hc18,busi,chaos-ct,msd-hippocampus,totalsegmentator-example,sct-t2"
 GRID = (

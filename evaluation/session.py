@@ -194,7 +194,7 @@ def _definition(descriptor: Descriptor) -> str:
 def _content(kind: str, argument: str, settings: Sequence[str]) -> str:
     """What a method answers from: digest of its checkpoint or its saved masks, else its name."""
     if kind in registry.MODELS:
-        from trainer import checkpoints
+        from trainer.model import checkpoints
 
         file = Path(argument)
         digest = sha256(file if file.is_file() else checkpoints.SHIPPED)  # the word 'tiny' is no file

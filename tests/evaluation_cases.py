@@ -61,7 +61,7 @@ def disc_case(number: int = 0, *, spacing: tuple[float, float] | None = None, se
 
 def random_tiny(path: Path) -> Path:
     """A `tiny` checkpoint with random weights."""
-    from trainer import models
+    from trainer.model import models
 
     models.export(models.build("tiny", image_size=64, seed=1), path)
     return path

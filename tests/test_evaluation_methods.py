@@ -182,7 +182,7 @@ def checkpoint(tmp_path_factory):
 def test_a_batch_gives_each_prompt_what_sam_predictor_gives_it_alone(checkpoint):
     from segment_anything import SamPredictor
 
-    from trainer import models
+    from trainer.model import models
 
     case = disc_case(0, second=True)
     method = methods.build(f"checkpoint:{checkpoint}", multimask="auto")
@@ -209,7 +209,7 @@ def test_medsam_is_given_what_its_own_program_gives_it(checkpoint):
     import torch
     from skimage.transform import resize
 
-    from trainer import models
+    from trainer.model import models
 
     # Written after MedSAM's program: stretched, scaled to 0..1, the box along with it, probabilities resized.
     case = disc_case(0, second=True)
@@ -249,7 +249,7 @@ def test_medsam_is_given_what_its_own_program_gives_it(checkpoint):
 def test_previous_logits_are_fed_back_with_the_next_click(checkpoint):
     from segment_anything import SamPredictor
 
-    from trainer import models
+    from trainer.model import models
 
     case = disc_case(0)
     _, answers = ask(methods.build(f"checkpoint:{checkpoint}"), case, case_prompts(case, ["clicks:3"], 0))

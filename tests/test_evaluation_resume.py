@@ -14,7 +14,7 @@ from evaluation.session import evaluate
 
 
 def test_another_checkpoint_under_the_same_name_is_refused(tmp_path):
-    from trainer import models
+    from trainer.model import models
 
     root, descriptor = disc_folder(tmp_path, count=1)
     weights = random_tiny(tmp_path / "m.pth")
@@ -28,7 +28,7 @@ def test_another_checkpoint_under_the_same_name_is_refused(tmp_path):
 
 
 def test_another_embedded_checkpoint_is_refused(tmp_path, monkeypatch):
-    from trainer import checkpoints, models
+    from trainer.model import checkpoints, models
 
     root, descriptor = disc_folder(tmp_path, count=1)
     weights = random_tiny(tmp_path / "shipped.pth")

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from data.distance import bounds
 from data.prompts import Prompt
-from trainer import models
-from trainer.ellipse_prior import SHIPPED, log_odds
-from trainer.predict import SecondLook, Segmenter
+from trainer.model import models
+from trainer.model.ellipse_prior import SHIPPED, log_odds
+from trainer.model.predict import SecondLook, Segmenter
 
 SHAPE = (120, 140)
 

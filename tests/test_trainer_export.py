@@ -23,11 +23,13 @@ from trainer_data import write_dataset
 from data.console import Failed, InputError
 from data.folder import locked, read_manifest
 from data.prompts import Prompt
-from trainer import embeddings, look, loop, models, state, weights
 from trainer.cli import main
 from trainer.config import PRESETS, load_config
-from trainer.export import export
-from trainer.packing import pack
+from trainer.model import download, look, models
+from trainer.model.export import export
+from trainer.model.packing import pack
+from trainer.run import loop, state
+from trainer.stream import embeddings
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +119,10 @@ def server(tmp_path, monkeypatch):
     (served / "wrong.pth").write_bytes(b"something else")
     digest = hashlib.sha256(b"weights" * 1000).hexdigest()
     published = {
-        "vit_b": weights.Published("right.pth", digest),
-        "vit_l": weights.Published("wrong.pth", digest),
+        "vit_b": download.Published("right.pth", digest),
+        "vit_l": download.Published("wrong.pth", digest),
     }
-    monkeypatch.setattr(weights, "PUBLISHED", published)
+    monkeypatch.setattr(download, "PUBLISHED", published)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -141,29 +143,29 @@ def test_weights_are_downloaded_and_checked(server, tmp_path):
     assert result.exit_code == 0, result.output
     assert (out / "right.pth").read_bytes() == b"weights" * 1000
     with pytest.raises(Failed, match="SHA-256"):
-        weights.download("vit_l", out, server)
+        download.download("vit_l", out, server)
     assert [path.name for path in out.iterdir()] == ["right.pth"]
     (out / "right.pth").write_bytes(b"mine")
     with pytest.raises(InputError, match="not the published file"):
-        weights.download("vit_b", out, server)
+        download.download("vit_b", out, server)
     assert (out / "right.pth").read_bytes() == b"mine"
 
 
 def test_server_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="no address"):
-        weights.download("vit_b", tmp_path / "out", "foo")
+        download.download("vit_b", tmp_path / "out", "foo")
     for wrong in ("http://a b/", "http://localhost:abc", "http://[::1"):
         with pytest.raises(InputError, match="no address"):
-            weights.download("vit_b", tmp_path / "out", wrong)
+            download.download("vit_b", tmp_path / "out", wrong)
     with pytest.raises(Failed, match="cannot be downloaded"):
-        weights.download("vit_b", tmp_path / "out", "http://127.0.0.1:9/")
+        download.download("vit_b", tmp_path / "out", "http://127.0.0.1:9/")
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_published_hashes_are_those_of_the_docs():
     text = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
     rows = re.findall(r"^\| `(vit_.)` \| `(sam_\w+\.pth)`.* \| `([0-9a-f]{64})` \|$", text, re.M)
-    assert {model: weights.Published(file, sha256) for model, file, sha256 in rows} == weights.PUBLISHED
+    assert {model: download.Published(file, sha256) for model, file, sha256 in rows} == download.PUBLISHED
 
 
 def test_a_damaged_shard_costs_the_cache_itself_alone(sam, checkpoint, tmp_path):

@@ -21,9 +21,11 @@ from trainer_runs import CONFIG, changed, rows, run
 from data.console import Failed, InputError
 from data.folder import locked
 from data.shards import Shard
-from trainer import checkpoints, loop, models, processes, state
 from trainer.cli import main
 from trainer.config import Stream
+from trainer.model import checkpoints, models
+from trainer.run import loop, state
+from trainer.system import processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -307,7 +309,7 @@ def test_no_thread_of_the_exchange_outlives_a_run(tmp_path, option, ends):
 FULL = """
 import resource, signal, sys, torch
 from pathlib import Path
-from trainer import models
+from trainer.model import models
 sam = models.build("tiny", image_size=32)
 path = Path(sys.argv[1])
 models.export(sam, path)

@@ -9,9 +9,11 @@ import trainer_runs
 from trainer_data import dying, write_dataset
 from trainer_runs import changed, rows, run
 
-from trainer import loop, losses, models
 from trainer.config import Prompting, Stream, TrainConfig
-from trainer.predict import Prompt, SecondLook, Segmenter
+from trainer.model import models
+from trainer.model.predict import Prompt, SecondLook, Segmenter
+from trainer.objective import losses
+from trainer.run import loop
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -18,8 +18,9 @@ from trainer_data import dying
 from trainer_runs import CONFIG, assert_same_run, changed, rows, run
 
 from data.console import Failed, InputError
-from trainer import loop, models, optim, passes, precision, state
 from trainer.config import Optim
+from trainer.model import models, precision
+from trainer.run import loop, optim, passes, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,9 +15,11 @@ from trainer_runs import CONFIG, assert_equal, changed, numbers, rows, run
 
 from data.console import InputError
 from data.shards import Shard
-from trainer import checkpoints, embeddings, loop, models, record
 from trainer.config import PromptMix
-from trainer.tiny import TinyEncoder
+from trainer.model import checkpoints, models
+from trainer.model.tiny import TinyEncoder
+from trainer.run import loop, record
+from trainer.stream import embeddings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NONE_HELD = CONFIG.stream.model_dump() | {"val_images": 0}
@@ -95,7 +97,7 @@ DDP = """
 import sys
 import torch
 torch.set_num_threads(1)
-from trainer import loop
+from trainer.run import loop
 from trainer.config import TrainConfig
 config = TrainConfig.model_validate_json(sys.argv[1])
 loop.train(config, loop.Inputs((sys.argv[2],)), __import__("pathlib").Path(sys.argv[3]), accelerator="cpu",
@@ -218,6 +220,6 @@ def test_early_stop(shards, tmp_path, monkeypatch):
 
 
 def loop_scores():
-    from trainer.validate import Scores
+    from trainer.run.validate import Scores
 
     return Scores({("box", "CT"): 0.5}, {("box", "CT"): 1}, 0.5)

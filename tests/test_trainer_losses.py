@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from trainer_data import ellipse_sample
 
 from data.prompts import corrective_point
-from trainer import decoder, losses, models
 from trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
-from trainer.prompting import (
+from trainer.model import decoder, models
+from trainer.objective import losses
+from trainer.objective.prompting import (
     BOXES,
     DRAWN_CLICKS,
     KINDS,
@@ -24,9 +25,9 @@ from trainer.prompting import (
     second_look_after,
     share_out,
 )
-from trainer.samples import prepare
-from trainer.step import Step
-from trainer.stream import collate
+from trainer.objective.step import Step
+from trainer.stream.samples import prepare
+from trainer.stream.stream import collate
 
 
 def square(size: int = 16, box: tuple[int, int, int, int] = (4, 4, 12, 12)) -> torch.Tensor:

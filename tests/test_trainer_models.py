@@ -13,9 +13,9 @@ from segment_anything.modeling.common import LayerNorm2d
 
 from data.console import InputError
 from data.prompts import Prompt
-from trainer import decoder, look, models
-from trainer.packing import PackedPrompts, pack
-from trainer.tiny import ChannelNorm, TinyEncoder
+from trainer.model import decoder, look, models
+from trainer.model.packing import PackedPrompts, pack
+from trainer.model.tiny import ChannelNorm, TinyEncoder
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from trainer import precision
+from trainer.model import precision
 
 
 @pytest.mark.parametrize(

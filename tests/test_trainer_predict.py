@@ -8,9 +8,9 @@ import torch
 from skimage.draw import disk
 
 from data.prompts import Prompt
-from trainer import look, models, predict
-from trainer.packing import pack
-from trainer.predict import SecondLook, Segmenter
+from trainer.model import look, models, predict
+from trainer.model.packing import pack
+from trainer.model.predict import SecondLook, Segmenter
 
 SHAPE = (240, 300)
 

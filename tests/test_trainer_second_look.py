@@ -18,11 +18,11 @@ from data.prompts import Prompt
 from evaluation import methods
 from evaluation.prompting import correct
 from evaluation.run import case_prompts
-from trainer import grey_values, look, models, second_look
-from trainer.grey_values import expected_iou
-from trainer.packing import pack
-from trainer.predict import SecondLook, Segmenter
-from trainer.second_look import SHIPPED, keep_clicks
+from trainer.model import grey_values, look, models, second_look
+from trainer.model.grey_values import expected_iou
+from trainer.model.packing import pack
+from trainer.model.predict import SecondLook, Segmenter
+from trainer.model.second_look import SHIPPED, keep_clicks
 
 RADIUS = 11
 

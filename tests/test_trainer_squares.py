@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.prompts import Prompt
-from trainer import second_look
-from trainer.packing import pack
+from trainer.model import second_look
+from trainer.model.packing import pack
 
 
 @given(

@@ -15,14 +15,16 @@ from trainer_runs import CONFIG, changed
 
 from data.prompts import tight_box
 from data.shards import Sample, object_masks
-from trainer import decoder, loop, losses, models
 from trainer.config import Augment, Stream
-from trainer.prompting import Plan
-from trainer.samples import prepare
-from trainer.step import Step
-from trainer.stream import collate
-from trainer.tiny import TinyEncoder
-from trainer.validate import validate
+from trainer.model import decoder, models
+from trainer.model.tiny import TinyEncoder
+from trainer.objective import losses
+from trainer.objective.prompting import Plan
+from trainer.objective.step import Step
+from trainer.run import loop
+from trainer.run.validate import validate
+from trainer.stream.samples import prepare
+from trainer.stream.stream import collate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = Augment(flip=0, rotate90=0)

@@ -15,8 +15,8 @@ from segment_anything import SamPredictor
 from data.shards import object_masks
 from generator.config import load_config
 from generator.scene import make_sample
-from trainer import checkpoints, models
-from trainer.predict import Prompt, Segmenter
+from trainer.model import checkpoints, models
+from trainer.model.predict import Prompt, Segmenter
 
 ROOT = Path(__file__).parents[1]
 

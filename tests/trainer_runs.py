@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from trainer import checkpoints, loop
 from trainer.config import Augment, Loss, Optim, Prompting, Stream, TrainConfig
+from trainer.model import checkpoints
+from trainer.run import loop
 
 CONFIG = TrainConfig(
     model="tiny",

@@ -98,8 +98,8 @@ def run(
     if checkpoint is not None and init_from is not None:
         raise InputError("give --checkpoint or --init-from, not both: either holds the whole model")
     config = load_config(preset, overrides, freeze=_frozen(freeze, train_encoder), **keys)
-    from trainer.loop import Inputs, train
-    from trainer.state import STATE
+    from trainer.run.loop import Inputs, train
+    from trainer.run.state import STATE
 
     if resume and fresh:
         raise InputError("give --resume or --fresh, not both: one keeps the run, the other discards it")
@@ -147,7 +147,8 @@ def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_r
     """Encode every image once, for training with a frozen encoder."""
     import torch
 
-    from trainer import embeddings, models
+    from trainer.model import models
+    from trainer.stream import embeddings
 
     sam, name = models.load(checkpoint)
     needed = embeddings.in_bytes(embeddings.disk_needed(sam, shards))
@@ -174,7 +175,7 @@ def recipe(recipe: Path, out: Path, start: int, init_from: str | None, dry_run: 
 
     weights = None
     if init_from is not None:
-        from trainer.checkpoints import locate
+        from trainer.model.checkpoints import locate
 
         weights = locate(init_from)
     path = run_recipe(recipe, out, start=start, weights=weights, dry_run=dry_run)
@@ -192,8 +193,8 @@ def export(checkpoints: tuple[str, ...], out: Path, half: bool) -> None:
 
     Of several of one model the mean of their weights is taken; one named twice counts double.
     """
-    from trainer import models
-    from trainer.export import export as write
+    from trainer.model import models
+    from trainer.model.export import export as write
 
     sam, name = models.load_mean(checkpoints)
     for path in write(sam, out, half):
@@ -207,7 +208,7 @@ def export(checkpoints: tuple[str, ...], out: Path, half: bool) -> None:
 @click.option("--base-url", help="Another server that holds the same files.")
 def weights(model: str, out: Path, base_url: str | None) -> None:
     """Download SAM's own weights and check their SHA-256."""
-    from trainer.weights import BASE_URL, download
+    from trainer.model.download import BASE_URL, download
 
     click.echo(f"{download(model, out, base_url or BASE_URL)}: SHA-256 is right")
 

@@ -18,7 +18,7 @@ from evaluation.methods.sam import SamMethod
 from evaluation.run import Answer, ask, case_prompts
 from generator.config import load_config
 from generator.factory import generate
-from trainer import models
+from trainer.model import models
 
 NUMBER, SEED = 64, 1000
 SETTINGS = ("box", "point1")

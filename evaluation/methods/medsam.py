@@ -26,10 +26,10 @@ from torch.nn import functional as F
 from data.prompts import Prompt
 from evaluation.methods import Method, Predicted
 from evaluation.prompting import Setting
-from trainer import models
-from trainer.decoder import decode
-from trainer.packing import pack
-from trainer.predict import BATCH, batches
+from trainer.model import models
+from trainer.model.decoder import decode
+from trainer.model.packing import pack
+from trainer.model.predict import BATCH, batches
 
 Encoded = tuple[tuple[int, int], Tensor]
 """An image's height and width, and its embedding (1, C, h, w)."""

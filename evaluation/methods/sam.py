@@ -12,12 +12,12 @@ from data.console import InputError
 from data.prompts import Multimask, Prompt
 from evaluation.methods import Method, Predicted, Unavailable
 from evaluation.prompting import Setting
-from trainer import checkpoints, models
-from trainer.predict import Encoding, SecondLook, Segmentation, Segmenter
+from trainer.model import checkpoints, models
+from trainer.model.predict import Encoding, SecondLook, Segmentation, Segmenter
 
 
 class SamMethod:
-    """A :class:`trainer.predict.Segmenter` behind the method protocol."""
+    """A :class:`trainer.model.predict.Segmenter` behind the method protocol."""
 
     def __init__(self, name: str, segmenter: Segmenter) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class SamMethod:
         return [_predicted(found) for found in self._segmenter.predict(encoded, prompts, before)]
 
     def alternatives(self, encoded: Encoding, prompt: Prompt) -> list[Predicted]:
-        """See :meth:`trainer.predict.Segmenter.alternatives`."""
+        """See :meth:`trainer.model.predict.Segmenter.alternatives`."""
         return [_predicted(found) for found in self._segmenter.alternatives(encoded, prompt)]
 
 
@@ -52,7 +52,7 @@ def open_checkpoint(
     Parameters
     ----------
     second_look
-        Whether it takes one, see :mod:`trainer.second_look`.
+        Whether it takes one, see :mod:`trainer.model.second_look`.
 
     Raises
     ------

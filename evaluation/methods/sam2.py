@@ -18,7 +18,7 @@ from data.console import InputError
 from data.prompts import Multimask, Prompt
 from evaluation.methods import Method, Predicted, Unavailable
 from evaluation.prompting import Setting
-from trainer.predict import BATCH, batches, chooses
+from trainer.model.predict import BATCH, batches, chooses
 
 _SIZES = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}
 """Width of the patch embedding and number of blocks, to the name of the size."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data.console import Progress
 from trainer.config import TrainConfig
-from trainer.stream import Batch
+from trainer.stream.stream import Batch
 
 
 class Meter:

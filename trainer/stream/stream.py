@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 from data.console import InputError
 from data.folder import read_manifest, shard_paths
 from data.shards import Sample, Shard
-from trainer import augment
 from trainer.config import TrainConfig
-from trainer.embeddings import Cache
-from trainer.interruption import apart
-from trainer.samples import prepare
+from trainer.stream import augment
+from trainer.stream.embeddings import Cache
+from trainer.stream.samples import prepare
+from trainer.system.interruption import apart
 
 log = logging.getLogger("synthfm.train")
 _TRIES = 50

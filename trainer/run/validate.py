@@ -14,11 +14,11 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer import decoder, look
-from trainer.embeddings import fit_to_input
-from trainer.packing import pack_alike
-from trainer.prompting import Plan, first_prompts
-from trainer.stream import Batch
+from trainer.model import decoder, look
+from trainer.model.packing import pack_alike
+from trainer.objective.prompting import Plan, first_prompts
+from trainer.stream.embeddings import fit_to_input
+from trainer.stream.stream import Batch
 
 
 class Setting(NamedTuple):

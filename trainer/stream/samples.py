@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from data.distance import extents
 from data.prompts import centre_point, loose_box, person_point, random_point
 from data.shards import Objects, Sample, membership
-from trainer import augment
 from trainer.config import Stream
+from trainer.stream import augment
 
 WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
@@ -25,7 +25,7 @@ def prepare(
     Returns
     -------
     dict
-        The fields of :class:`trainer.stream.Batch` for one image, as arrays.
+        The fields of :class:`trainer.stream.stream.Batch` for one image, as arrays.
     """
     drawn = augment.draw(change, sample.image.shape, rng)
     image = augment.apply_image(sample.image, drawn, rng)

@@ -13,14 +13,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from data.console import Failed, InputError
-from trainer import state
 from trainer.config import TrainConfig
-from trainer.interruption import Interruption
-from trainer.meter import Meter
-from trainer.processes import together
-from trainer.prompting import draw_plans
-from trainer.step import Step
-from trainer.stream import Batch, Source
+from trainer.objective.prompting import draw_plans
+from trainer.objective.step import Step
+from trainer.run import state
+from trainer.run.meter import Meter
+from trainer.stream.stream import Batch, Source
+from trainer.system.interruption import Interruption
+from trainer.system.processes import together
 
 log = logging.getLogger("synthfm.train")
 

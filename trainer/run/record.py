@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from data.folder import naming, write_atomically
-from trainer import state
-from trainer.validate import Scores
+from trainer.run import state
+from trainer.run.validate import Scores
 
 PACKAGES = ("synthfm", "torch", "segment-anything", "lightning-fabric", "monai", "numpy", "h5py")
 LOG_COLUMNS = ("step", "images", "loss", "single", "multi", "iou_error", "iou", "lr", "grad_norm",

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from data.console import Failed, InputError, Progress
 from data.folder import locked, read_manifest, replacing
 from data.shards import Shard, fixed_text, read_text
-from trainer import look
+from trainer.model import look
 
 FORMAT = "synthfm-embeddings"
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import Prompting
-from trainer.packing import PAD_LABEL
-from trainer.stream import Batch
+from trainer.model.packing import PAD_LABEL
+from trainer.stream.stream import Batch
 
 DRAWN_CLICKS = ("point_person", "point_random")
 """Single clicks that are drawn from the mask, in the order of `Batch.clicks`."""

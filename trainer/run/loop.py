@@ -16,15 +16,20 @@ from segment_anything.modeling import Sam
 
 from data.console import Failed, InputError, Progress
 from data.folder import locked
-from trainer import models, state
 from trainer.config import TrainConfig
-from trainer.embeddings import Cache, encoder_hash, out_of_memory
-from trainer.interruption import Interruption, shielded
-from trainer.meter import Meter
-from trainer.optim import clip, make_optimizer, moving_average, set_learning_rate
-from trainer.passes import gradients, no_number, samples
-from trainer.precision import resolve
-from trainer.processes import (
+from trainer.model import models
+from trainer.model.precision import resolve
+from trainer.objective.step import Step
+from trainer.run import state
+from trainer.run.meter import Meter
+from trainer.run.optim import clip, make_optimizer, moving_average, set_learning_rate
+from trainer.run.passes import gradients, no_number, samples
+from trainer.run.record import Record
+from trainer.run.validate import validate
+from trainer.stream.embeddings import Cache, encoder_hash, out_of_memory
+from trainer.stream.stream import Batches, Source, check_apart, loader, validation_batches
+from trainer.system.interruption import Interruption, shielded
+from trainer.system.processes import (
     ended,
     gather,
     launched,
@@ -33,10 +38,6 @@ from trainer.processes import (
     pick_accelerator,
     together,
 )
-from trainer.record import Record
-from trainer.step import Step
-from trainer.stream import Batches, Source, check_apart, loader, validation_batches
-from trainer.validate import validate
 
 log = logging.getLogger("synthfm.train")
 OVERFLOWS = 20

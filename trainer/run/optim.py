@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer.config import TrainConfig
-from trainer.muon import Muon
+from trainer.run.muon import Muon
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from data.console import InputError
 from data.folder import replacing
-from trainer import models
+from trainer.model import models
 
 OPSET = 17
 FORMATS = ("pth", "safetensors", "onnx")

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from data.config import differences
 from data.console import InputError
 from data.folder import MANIFEST, read_manifest, sha256
-from trainer import checkpoints
+from trainer.model import checkpoints
 
 STATE = "state.pt"
 MODEL = "model.pth"
