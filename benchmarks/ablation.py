@@ -18,7 +18,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from data.folder import write_atomically
+from data.files import write_atomically
 from evaluation import tables, typeset
 from evaluation.scores import read_scores
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,8 @@ import numpy as np
 import pydantic
 
 from data.console import InputError
-from data.shards import FORMAT, MODALITIES, PARTIAL, VERSION, Sample, Shard, object_masks
+from data.files import sha256, write_atomically
+from data.shards import FORMAT, MODALITIES, VERSION, Sample, Shard, object_masks
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"
@@ -50,23 +47,6 @@ class Manifest:
     version: int = VERSION
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as handle:
-        return (
-            hashlib.file_digest(handle, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _sha256(handle)
-        )
-
-
-def _sha256(handle: Any) -> str:  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
-    for block in iter(lambda: handle.read(1 << 20), b""):
-        digest.update(block)
-    return digest.hexdigest()
-
-
 def describe_shard(path: Path) -> ShardInfo:
     """The manifest's line for a shard on the disk."""
     with Shard(path) as shard:
@@ -78,64 +58,6 @@ def describe_shard(path: Path) -> ShardInfo:
             bytes=path.stat().st_size,
             sha256=sha256(path),
         )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write a file to, which becomes `path` when the block ends: never half-written.
-
-    What was at `path` before stays whole, and the temporary file goes, if the block fails. Errors such
-    as a full disk name `path`.
-    """
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with naming(path, instead_of=partial):
-            yield partial
-            with open(partial, "rb") as handle:
-                os.fsync(handle.fileno())
-            os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
-    """Give the system's errors while `path` is written its name: those of writing itself hold none."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, str(path), str(instead_of)):
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file, see :func:`replacing`."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def locked(folder: Path, program: str) -> Iterator[None]:
-    """Hold a folder for one run of a program; the system lets go of it however the process ends.
-
-    Raises
-    ------
-    InputError
-        If another process holds it.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"{folder}: another {program} is filling this folder now") from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def write_manifest(folder: Path, manifest: Manifest, name: str = MANIFEST) -> None:

@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 
 from data.chunks import deflated
 from data.console import InputError
+from data.files import PARTIAL
 
 FORMAT = "synthfm-shard"
 VERSION = 1
 MODALITIES = ("generic", "CT", "MR", "US")
-PARTIAL = ".partial"
-"""What a shard's name ends in until it is whole."""
 
 _NAME = "S24"  # modality and family names: fixed-length ASCII, readable by any HDF5 tool
 

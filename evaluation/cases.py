@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data.console import InputError, printable
+from evaluation.case import Case, Failure, Object, limit_objects, spread
 from evaluation.descriptor import NothingFound
 from evaluation.layout import Entry, entries
 from evaluation.masks import Structures, no_file, read_structures
@@ -32,80 +30,10 @@ from evaluation.slicing import (
     to_grey,
     view_of,
 )
+from evaluation.synthetic import shard_cases
 from evaluation.volume import Unreadable, Volume, check_pixels, with_spacing
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Object:
-    """One mask to be segmented in a case.
-
-    Attributes
-    ----------
-    structure
-        Its name, e.g. ``liver``.
-    mask
-        bool (H, W), not empty.
-    instance
-        Number among the objects of the same structure in the case, 0 where there is one.
-    volume_voxels
-        Reference voxels of the structure in the whole volume, None for a 2-D image. The Dice of the stacked
-        slices is taken over the slices that became cases; the sum of the masks' areas over this number says
-        how much of the reference they cover.
-    """
-
-    structure: str
-    mask: NDArray[np.bool_]
-    instance: int = 0
-    volume_voxels: int | None = None
-
-
-@dataclass(frozen=True)
-class Case:
-    """One image with the objects to score.
-
-    Attributes
-    ----------
-    dataset, modality
-        Name of the descriptor; CT, MR, US, XR or generic.
-    case
-        Readable and unique in the dataset: the volume, ``/``, a letter for the plane's normal (z axial,
-        y coronal, x sagittal) and the slice; for a 2-D image its own name.
-    volume
-        The volume (or image) it was cut from.
-    patient
-        Whose it is; images of one patient are not independent. The volume, where the dataset does not say.
-    slice
-        Position along the slice axis of the volume as shown, from 0.
-    image
-        uint8 (H, W), after windowing.
-    spacing
-        mm per pixel (row, column), None where unknown.
-    objects
-        At least one.
-    """
-
-    dataset: str
-    modality: str
-    case: str
-    volume: str
-    patient: str
-    slice: int
-    image: NDArray[np.uint8]
-    spacing: tuple[float, float] | None
-    objects: tuple[Object, ...]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What could not be scored, and why; `method` is empty where the case itself could not be read."""
-
-    dataset: str
-    case: str
-    method: str
-    file: str
-    reason: str
 
 
 def iter_cases(
@@ -135,8 +63,6 @@ def iter_cases(
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give a number above 0")
     if descriptor.shards is not None:
-        from evaluation.synthetic import shard_cases
-
         yield from shard_cases(descriptor, limit)
         return
     found = list(entries(descriptor, Path(root)))
@@ -167,16 +93,6 @@ def share_out(found: list, limit: int | None) -> tuple[list, list[int | None]]:
     base, extra = divmod(limit, len(found))
     more = set(spread(len(found), extra))
     return found, [base + (k in more) for k in range(len(found))]
-
-
-def spread(count: int, wanted: int) -> list[int]:
-    """`wanted` indices spread evenly over range(count), all of them if there are fewer.
-
-    >>> spread(10, 2)
-    [2, 7]
-    """
-    wanted = min(count, wanted)
-    return [(2 * k + 1) * count // (2 * wanted) for k in range(wanted)]
 
 
 def _entry_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Iterator[Case | Failure]:
@@ -309,11 +225,3 @@ def _check_image(volume: Volume, dimensions: int | None) -> None:
     values = volume.array if finite is None or finite.all() else volume.array[finite]
     if values.min() == values.max():
         raise Unreadable(f"the image is constant (every value is {values.flat[0]:g})")
-
-
-def limit_objects(objects: list[Object], most: int | None, name: str) -> tuple[Object, ...]:
-    """At most `most` objects, drawn by a generator seeded with the case's name; their order is kept."""
-    if most is None or len(objects) <= most:
-        return tuple(objects)
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    return tuple(objects[k] for k in sorted(rng.choice(len(objects), most, replace=False)))

@@ -210,7 +210,7 @@ def app(
 @main.command("methods")
 def list_methods() -> None:
     """List the methods and the prompt settings."""
-    from evaluation.methods import CLASSICAL
+    from evaluation.methods.registry import CLASSICAL
     from evaluation.prompting import SETTINGS
 
     click.echo("methods (--method)")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.patterns import natural
-from evaluation.readers import from_itk, grey, is_dicom, itk_reason
+from data.files import natural
+from evaluation.colours import grey
+from evaluation.itk import from_itk, itk_reason
 from evaluation.volume import Unreadable, Volume, simpleitk
 
 TAGS = [
@@ -442,3 +443,9 @@ def _placement(image: Volume, volume: Any) -> tuple[tuple[slice, ...], list[int]
         target.append(slice(first, first + size))
         flips.append(slice(None, None, int(sign)))
     return tuple(target), order, tuple(flips)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file starts as a DICOM part 10 file does."""
+    with open(path, "rb") as handle:
+        return handle.read(132)[128:] == b"DICM"

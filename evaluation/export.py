@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from data.console import InputError
-from data.folder import replacing, write_atomically
-from evaluation.cases import Case, Failure
+from data.files import replacing, slug, write_atomically
+from evaluation.ask import case_prompts, object_key
+from evaluation.case import Case, Failure
 from evaluation.config import EvalConfig
+from evaluation.descriptor import Descriptor
 from evaluation.methods.masks import PROMPTS, exported_seeds, mask_file
-from evaluation.overlays import slug
 from evaluation.prompting import DrawnPrompt, parse_setting
-from evaluation.run import case_prompts, object_key, read_cases
-
-if TYPE_CHECKING:
-    from evaluation.descriptor import Descriptor
+from evaluation.run import read_cases
 
 
 def export_prompts(

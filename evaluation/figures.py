@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from data.console import Progress
-from data.folder import replacing
+from data.files import replacing, slug
 from evaluation import statistics, tables
-from evaluation.overlays import slug
 from evaluation.prompting import parse_setting
 
 if TYPE_CHECKING:

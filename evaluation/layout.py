@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data.console import InputError
+from data.files import natural
 from data.folder import MANIFEST, read_manifest, shard_paths
-from evaluation.patterns import Folders, Groups, fill, group_names, match, natural
+from evaluation.patterns import Folders, Groups, fill, group_names, match
 from evaluation.schema import Descriptor, Masks, Source
 
 

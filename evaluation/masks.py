@@ -12,18 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from data.files import natural
 from data.prompts import depth, tight_box
+from evaluation.colours import Colours, colour_names
+from evaluation.dicom import is_segmentation, read_segments
 from evaluation.layout import Entry, MaskFile
-from evaluation.patterns import fill, group_names, natural
-from evaluation.readers import (
-    ARRAY_SUFFIXES,
-    PICTURE_SUFFIXES,
-    VOLUME_SUFFIXES,
-    Colours,
-    colour_names,
-    read_volume,
-    suffix_of,
-)
+from evaluation.patterns import fill, group_names
+from evaluation.readers import ARRAY_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES, read_volume, suffix_of
 from evaluation.schema import COLOUR, Masks
 from evaluation.volume import Unreadable, Volume, same_grid
 
@@ -241,8 +236,6 @@ def _colours(kind: Masks) -> Colours:
 
 
 def _is_segmentation(path: Path) -> bool:
-    from evaluation.dicom import is_segmentation
-
     others = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES, *ARRAY_SUFFIXES, ".xml")
     return path.is_file() and suffix_of(path) not in others and is_segmentation(path)
 
@@ -340,8 +333,6 @@ def _labelled(kind: Masks, array: NDArray, path: Path, structures: Structures) -
 
 
 def _segments(kind: Masks, path: Path, image: Volume, structures: Structures) -> Found:
-    from evaluation.dicom import read_segments
-
     masks = read_segments(path, image)
     for structure, values in (kind.labels or {}).items():
         chosen = [masks[value] for value in values if value in masks]

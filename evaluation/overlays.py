@@ -6,38 +6,21 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from data.folder import replacing
+from data.files import replacing, slug
 from data.prompts import Prompt, tight_box
-
-if TYPE_CHECKING:
-    from evaluation.cases import Case
-    from evaluation.run import Answer
+from evaluation.ask import Answer
+from evaluation.case import Case
 
 PANEL = 224
 """Side of one panel in pixels."""
-LONGEST = 180
-"""Bytes of a part of a file name; file systems allow 255, with what stands before and after it."""
 REFERENCE, PREDICTED, BOX, POSITIVE, NEGATIVE = "#2ecc40", "#ff4136", "#ffdc00", "#39cccc", "#f012be"
 _NAME = re.compile(r"(?P<dsc>\d\.\d{3})__(?P<case>.+)\.png")
-
-
-def slug(text: str) -> str:
-    """Text as one part of a file name; what had to be replaced or cut off is told apart by a checksum.
-
-    >>> slug("liver"), slug("P1/z004")
-    ('liver', 'P1-z004-3d3a')
-    """
-    plain, checksum = re.sub(r"[^\w.+-]+", "-", text), zlib.crc32(text.encode())
-    if len(plain.encode()) > LONGEST:
-        return f"{plain.encode()[:LONGEST].decode(errors='ignore')}-{checksum:08x}"
-    return plain if plain == text else f"{plain}-{checksum & 0xFFFF:04x}"
 
 
 class Gallery:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from data.files import slug
 from evaluation import overlays, tables, typeset
 
 MOST_ROWS = 5000
@@ -74,7 +75,7 @@ def render(
     )
     # The gallery ranks an object by the first method that has scored it.
     ranked = cases.drop_duplicates(tables.OBJECT).groupby(["dataset", "structure", "prompt"])
-    medians = {"/".join(map(overlays.slug, key)): dsc for key, dsc in ranked["dsc"].median().items()}
+    medians = {"/".join(map(slug, key)): dsc for key, dsc in ranked["dsc"].median().items()}
     caption = f"{len(cases)} rows"
     if len(cases) > MOST_ROWS:
         caption = f"the {MOST_ROWS} rows of lowest DSC of {len(cases)}; all are in scores.csv"

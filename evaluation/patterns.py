@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from data.console import printable
+from data.files import natural
 
 Groups = dict[str, str]
 
@@ -91,15 +92,6 @@ class Folders:
             paths = (folder / name for name in self._names(folder).values())
             self._inner[folder] = [path for path in paths if path.is_dir()]
         return self._inner[folder]
-
-
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """Sort key under which numbers in a name count as numbers.
-
-    >>> sorted(["s10.png", "s9.png", "s1.png"], key=natural)
-    ['s1.png', 's9.png', 's10.png']
-    """
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text)]
 
 
 def tokens(pattern: str) -> list[tuple[str, str]]:

@@ -9,25 +9,21 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.colours import Colours, grey
+from evaluation.dicom import is_dicom, read_file, read_series
+from evaluation.itk import checked_frame, from_itk, itk_reason
 from evaluation.nifti import check_nifti, states_spacing
 from evaluation.volume import Unreadable, Volume, simpleitk
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 ARRAY_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".mat")
 LONGEST = np.iinfo(np.int16).max
 """Pixels of a side, as clicks are int16."""
-
-Colours = Literal["any", "refuse", "number"]
-"""What a mask's colours are: the largest channel, an error, or numbers 0xRRGGBB (those of a palette too)."""
 
 
 def suffix_of(path: Path) -> str:
@@ -87,8 +83,6 @@ def _read(
     colours: Colours,
 ) -> Volume:
     if path.is_dir():
-        from evaluation.dicom import read_series
-
         return read_series(path, mask=mask)
     if not path.is_file():
         raise Unreadable("no such file")
@@ -101,17 +95,9 @@ def _read(
     if suffix in VOLUME_SUFFIXES:
         return _read_itk(path, frame)
     if suffix == ".dcm" or is_dicom(path):
-        from evaluation.dicom import read_file
-
         return read_file(path, mask=mask)
     known = ", ".join((*VOLUME_SUFFIXES, ".dcm", *PICTURE_SUFFIXES, *ARRAY_SUFFIXES, *[".xml"] * mask))
     raise Unreadable(f"unknown kind of file ({suffix or 'no suffix'}); expected one of {known}")
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file starts as a DICOM part 10 file does."""
-    with open(path, "rb") as handle:
-        return handle.read(132)[128:] == b"DICM"
 
 
 def _read_itk(path: Path, frame: int | None) -> Volume:
@@ -151,41 +137,6 @@ def _states_spacing(path: Path) -> bool:
     return states_spacing(path)
 
 
-def itk_reason(error: Exception) -> str:
-    """The telling line of an ITK exception."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else "unknown error").removeprefix("ITK ERROR: ")
-
-
-def from_itk(image: sitk.Image, frame: int | None = None) -> Volume:
-    """A SimpleITK image as a :class:`Volume`; `frame` picks from a fourth axis or from vector pixels."""
-    sitk = simpleitk()
-    if image.GetDimension() > 4:
-        raise Unreadable(f"{image.GetDimension()}-D; expected at most 4-D")
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        if frame is None:
-            raise Unreadable(
-                f"{image.GetNumberOfComponentsPerPixel()} values a voxel; say which with image.frame"
-            )
-        image = sitk.VectorIndexSelectionCast(image, _checked(frame, image.GetNumberOfComponentsPerPixel()))
-    if image.GetDimension() == 4:
-        frames = image.GetSize()[3]
-        if frame is None and frames > 1:
-            raise Unreadable(f"4-D with {frames} frames; say which with image.frame")
-        image = image[:, :, :, _checked(frame or 0, frames)]
-    array = sitk.GetArrayFromImage(image)
-    if image.GetDimension() == 2:
-        y, x = image.GetSpacing()[::-1]
-        return Volume(array[None], (1.0, y, x), flat=True)
-    return Volume(
-        array,
-        image.GetSpacing()[::-1],
-        np.array(image.GetDirection()).reshape(3, 3),
-        np.array(image.GetOrigin()),
-        flat=array.shape[0] == 1,
-    )
-
-
 def count_frames(path: Path, *, key: str | None = None, axes: str | None = None) -> int:
     """Frames (time points or channels) of a file, 1 for one that is not 4-D; DICOM's are slices.
 
@@ -213,12 +164,6 @@ def _frames(array: NDArray, axes: str | None, letters: str) -> int:
     """How many frames an array has on the axes of these letters."""
     axes = _axes_of(array, axes)
     return int(np.prod([array.shape[axes.index(letter)] for letter in letters if letter in axes]))
-
-
-def _checked(frame: int, frames: int) -> int:
-    if not 0 <= frame < frames:
-        raise Unreadable(f"frame {frame} does not exist; the file has {frames} (counted from 0)")
-    return frame
 
 
 def _open_picture(path: Path, axes: str | None, mask: bool) -> tuple[NDArray, str]:
@@ -307,44 +252,6 @@ def _read_packed_tiff(path: Path, mask: bool) -> tuple[NDArray, str]:
     return (array, axes) if len(pages) > 1 else (array[0], axes[1:])
 
 
-def grey(array: NDArray, mask: bool, colours: Colours = "any") -> NDArray:
-    """Colours (..., C) to one value without alpha.
-
-    Luminance (ITU-R BT.601) of an image, of a mask what `colours` says.
-    """
-    channels = [array[..., k] for k in range(1 if array.shape[-1] == 2 else min(3, array.shape[-1]))]
-    if mask and colours == "number":
-        return _colour_numbers(channels)
-    if all(np.array_equal(channels[0], other) for other in channels[1:]):
-        return np.ascontiguousarray(channels[0])
-    if mask and colours == "refuse":
-        held = np.unique(_colour_numbers(channels))
-        raise Unreadable(f'holds colours, {colour_names(held)}; give colours as labels: "#ff0000"')
-    if mask:
-        return np.maximum.reduce(channels)
-    grey = sum(weight * channel for weight, channel in zip((0.299, 0.587, 0.114), channels, strict=True))
-    return np.rint(grey).astype(array.dtype) if array.dtype.kind in "ui" else np.asarray(grey)
-
-
-def _colour_numbers(channels: list[NDArray]) -> NDArray[np.int32]:
-    """One or three channels to numbers 0xRRGGBB."""
-    if channels[0].dtype == bool:
-        channels = [channel * np.uint8(255) for channel in channels]
-    if channels[0].dtype != np.uint8:
-        raise Unreadable(f"holds colours of {channels[0].dtype}, expected 8 bits a channel")
-    red, green, blue = (channel.astype(np.int32) for channel in channels * (3 // len(channels)))
-    return red << 16 | green << 8 | blue
-
-
-def colour_names(numbers: NDArray, most: int = 6) -> str:
-    """The first colours of a list as people write them.
-
-    >>> colour_names(np.array([0, 0xFF8000]))
-    '#000000, #ff8000'
-    """
-    return ", ".join(f"#{number:06x}" for number in numbers[:most]) + (", ..." if len(numbers) > most else "")
-
-
 def _read_array(path: Path, key: str | None) -> NDArray:
     if suffix_of(path) in (".npz", ".npy"):
         return _read_npz(path, key)
@@ -399,7 +306,7 @@ def _shaped(array: NDArray, axes: str | None, frame: int | None) -> Volume:
             index, size = axes.index(letter), array.shape[axes.index(letter)]
             if frame is None and size > 1:
                 raise Unreadable(f"{size} frames on axis {letter!r}; say which with image.frame")
-            array = np.take(array, _checked(frame or 0, size), axis=index)
+            array = np.take(array, checked_frame(frame or 0, size), axis=index)
             axes = axes.replace(letter, "")
     array = np.transpose(array, [axes.index(letter) for letter in "zyx" if letter in axes])
     return Volume(array if array.ndim == 3 else array[None], flat=array.ndim == 2 or array.shape[0] == 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.folder import write_atomically
+from data.files import write_atomically
 from evaluation import tables, typeset
 
 PAGE = "report.html"

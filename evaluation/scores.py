@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import datetime
-import hashlib
 import io
 import json
 import os
@@ -20,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from data.config import differences
 from data.console import InputError
-from data.folder import naming, write_atomically
-from evaluation.cases import Failure
+from data.files import naming, write_atomically
+from evaluation.case import Failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +34,7 @@ class Row:
     Attributes
     ----------
     dataset, modality, case, volume, patient, slice
-        As in :class:`evaluation.cases.Case`.
+        As in :class:`evaluation.case.Case`.
     structure, instance
         The object; its number among those of the same structure in the case.
     prompt, round, clicks
@@ -189,23 +187,6 @@ def _has_rows(path: Path) -> bool:
         return False
     with open(path, encoding="utf-8") as handle:
         return bool(handle.readline() and handle.readline())
-
-
-def fingerprint(paths: Sequence[Path], folder: Path) -> str:
-    """What files are, without reading them: their number and size, and a digest of names, sizes and times."""
-    lines, total, newest = [], 0, 0
-    for path in paths:
-        name = Path(os.path.relpath(path, folder)).as_posix()
-        try:
-            status = path.stat()
-        except OSError:  # a link to nowhere; reading it fails and is reported
-            lines.append(f"{name}\n")
-            continue
-        lines.append(f"{name} {status.st_size} {status.st_mtime_ns}\n")
-        total, newest = total + status.st_size, max(newest, status.st_mtime_ns)
-    digest = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
-    changed = datetime.datetime.fromtimestamp(newest // 10**9, datetime.timezone.utc)
-    return f"{len(paths)} files, {total} bytes, last changed {changed:%Y-%m-%d %H:%M:%S} UTC, {digest[:16]}"
 
 
 def read_scores(folder: str | Path) -> pd.DataFrame:

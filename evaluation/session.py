@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from data.console import InputError, check_jobs
-from data.folder import MANIFEST, locked, sha256
+from data.files import fingerprint, locked, sha256
+from data.folder import MANIFEST
 from data.prompts import Multimask
-from evaluation import methods as registry
-from evaluation.cases import Failure
+from evaluation.case import Failure
 from evaluation.config import EvalConfig
 from evaluation.descriptor import Descriptor, load_datasets
 from evaluation.layout import files
-from evaluation.methods import Method, Unavailable
 from evaluation.methods import masks as saved
+from evaluation.methods import registry
+from evaluation.methods.method import Method, Unavailable
 from evaluation.prompting import parse_setting
 from evaluation.run import run
-from evaluation.scores import FAILURES, claim, fingerprint, read_scores
+from evaluation.scores import FAILURES, claim, read_scores
 
 log = logging.getLogger(__name__)
 

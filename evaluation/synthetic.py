@@ -10,7 +10,7 @@ import numpy as np
 from data.console import InputError
 from data.folder import shard_paths
 from data.shards import Sample, Shard, object_masks
-from evaluation.cases import Case, Failure, Object, limit_objects, spread
+from evaluation.case import Case, Failure, Object, limit_objects, spread
 from evaluation.schema import Descriptor
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from data.config import differences
 from data.console import InputError
-from data.folder import MANIFEST, UNFINISHED, Manifest, ShardInfo, locked, parse_manifest, write_manifest
-from data.shards import PARTIAL
+from data.files import PARTIAL, locked
+from data.folder import MANIFEST, UNFINISHED, Manifest, ShardInfo, parse_manifest, write_manifest
 
 _OWN = re.compile(
     rf"((progress|shard-\d{{5}}\.h5)\.[0-9a-f]{{8}}|{MANIFEST}|{UNFINISHED}){re.escape(PARTIAL)}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from data.console import InputError
-from data.folder import replacing
+from data.files import replacing
 
 Colour = tuple[int, int, int]
 PAPER: Colour = (250, 250, 248)

@@ -29,8 +29,9 @@ import joblib
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 
 from data.console import Failed, InputError, Progress, check_jobs, waiting_for
+from data.files import PARTIAL
 from data.folder import UNFINISHED, Manifest, ShardInfo, describe_shard, write_manifest
-from data.shards import PARTIAL, Shard, ShardWriter
+from data.shards import Shard, ShardWriter
 from generator.claim import claimed
 from generator.compiling import compile_kernels
 from generator.config import GeneratorConfig

@@ -94,7 +94,7 @@ def methods(tmp_path_factory):
     """What the page asks."""
     from evaluation_cases import random_tiny
 
-    from evaluation.methods import build
+    from evaluation.methods.registry import build
 
     weights = random_tiny(tmp_path_factory.mktemp("app") / "rand.pth")
     specs = (f"rand=checkpoint:{weights}", f"zoom:{weights}", "ellipse", "grabcut", "chan_vese")

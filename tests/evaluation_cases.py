@@ -9,7 +9,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from evaluation.cases import Case, Failure, Object, iter_cases
+from evaluation.case import Case, Failure, Object
+from evaluation.cases import iter_cases
 from evaluation.descriptor import Descriptor, load_descriptor
 from evaluation.methods.ellipse import inscribed
 

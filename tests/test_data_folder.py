@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from shard_data import random_samples, write_shard
 
 from data.console import InputError
+from data.files import replacing, write_atomically
 from data.folder import (
     MANIFEST,
     UNFINISHED,
@@ -24,10 +25,8 @@ from data.folder import (
     check_sample,
     describe_shard,
     read_manifest,
-    replacing,
     shard_paths,
     verify,
-    write_atomically,
     write_manifest,
 )
 

@@ -27,8 +27,8 @@ from evaluation.app.asking import Asked, Asker
 from evaluation.app.loading import Wanted, load
 from evaluation.app.pictures import Place, samples
 from evaluation.app.routes import LOCAL, make_app, outline
+from evaluation.ask import ask, case_prompts
 from evaluation.cli import main
-from evaluation.run import ask, case_prompts
 
 
 def made(value):
@@ -119,7 +119,7 @@ def test_an_image_is_encoded_once_and_rounds_are_kept(library):
             return image
 
         def predict(self, encoded, prompts, previous=()):
-            from evaluation.methods import Predicted
+            from evaluation.methods.method import Predicted
 
             self.predicted += len(prompts)
             return [Predicted(encoded > 0, state=len(prompt.points)) for prompt in prompts]

@@ -22,7 +22,8 @@ from evaluation_trees import amos
 from numpy.typing import NDArray
 
 from data.console import InputError
-from evaluation.cases import Case, iter_cases
+from evaluation.case import Case
+from evaluation.cases import iter_cases
 from evaluation.descriptor import Descriptor, load_descriptor
 
 RNG = np.random.default_rng(0)

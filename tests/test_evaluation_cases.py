@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from data.console import InputError
-from evaluation.cases import iter_cases, share_out, spread
+from evaluation.case import spread
+from evaluation.cases import iter_cases, share_out
 from evaluation.descriptor import Descriptor, load_descriptor
 from evaluation.schema import Slices
 from evaluation.slicing import choose, to_grey

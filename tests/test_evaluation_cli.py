@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from evaluation_cases import disc_folder, random_tiny
 from PIL import Image
 
-from data.folder import locked
+from data.files import locked
 from evaluation.cli import main
 
 

@@ -13,7 +13,8 @@ from evaluation_files import REALDATA, blocks, needs_realdata, picture_of, write
 from evaluation_trees import TREES, acdc, camus, ddti
 
 from data.console import InputError
-from evaluation.cases import Case, Failure, iter_cases
+from evaluation.case import Case, Failure
+from evaluation.cases import iter_cases
 from evaluation.descriptor import describe, descriptor_names, find, load_descriptor
 
 

@@ -12,14 +12,15 @@ from scipy import ndimage
 from data.console import InputError
 from data.distance import bounds
 from data.prompts import Prompt
-from evaluation import methods
-from evaluation.methods import CLASSICAL, Unavailable, grabcut
+from evaluation.ask import ask, case_prompts, object_key
+from evaluation.methods import grabcut, registry
 from evaluation.methods.classical import Classical
 from evaluation.methods.ellipse import inscribed
 from evaluation.methods.masks import mask_file
+from evaluation.methods.method import Unavailable
+from evaluation.methods.registry import CLASSICAL
 from evaluation.metrics import score
 from evaluation.prompting import SETTINGS, correct, make_prompt, parse_setting
-from evaluation.run import ask, case_prompts, object_key
 
 
 def predict(method, case, setting):
@@ -40,7 +41,7 @@ def test_the_ellipse_fills_the_box_with_the_area_of_an_ellipse():
 
 
 def test_the_ellipse_takes_boxes_only():
-    method = methods.build("ellipse")
+    method = registry.build("ellipse")
     assert [name for name, setting in SETTINGS.items() if method.accepts(setting)] == [
         "box",
         "box_loose",
@@ -52,7 +53,7 @@ def test_the_ellipse_takes_boxes_only():
 @pytest.mark.parametrize("name", sorted(set(CLASSICAL) - {"ellipse"}))
 @pytest.mark.parametrize("setting", ["box", "point3", "point3_neg2", "scribble"])
 def test_a_classical_method_finds_a_bright_disc(name, setting):
-    method, case = methods.build(name), disc_case(2)
+    method, case = registry.build(name), disc_case(2)
     if not method.accepts(parse_setting(setting)):
         pytest.skip(f"{name} has no use for {setting}")
     (answer,) = predict(method, case, setting)
@@ -63,7 +64,7 @@ def test_a_classical_method_finds_a_bright_disc(name, setting):
 
 @pytest.mark.parametrize("name", sorted(CLASSICAL))
 def test_a_classical_method_survives_odd_images_and_prompts(name):
-    method = methods.build(name)
+    method = registry.build(name)
     flat = np.full((20, 31), 7, np.uint8)
     whole, pixel = np.ones(flat.shape, bool), np.zeros(flat.shape, bool)
     pixel[0, 30] = True
@@ -76,7 +77,7 @@ def test_a_classical_method_survives_odd_images_and_prompts(name):
 
 @pytest.mark.parametrize("name", ["grabcut", "random_walker", "region_growing"])
 def test_negative_clicks_are_kept_out_and_positive_ones_in(name):
-    method, case = methods.build(name), disc_case(1)
+    method, case = registry.build(name), disc_case(1)
     prompt = make_prompt(case.objects[0].mask, ("set", "a", "disc", "point3_neg2"), 0)
     (found,) = method.predict(method.encode(case.image), [prompt])
     assert not any(found.mask[y, x] for x, y in prompt.negatives)
@@ -92,7 +93,7 @@ def test_a_disc_that_stands_out_is_found(name, setting):
     noise = np.random.default_rng(0).normal(0, 5, mask.shape)
     image = np.clip(60 + 110 * mask + noise, 0, 255).astype(np.uint8)
     prompt = make_prompt(mask, ("set", "a", "disc", setting), 0)
-    method = methods.build(name)
+    method = registry.build(name)
     if not method.accepts(parse_setting(setting)):
         pytest.skip("not for this setting")
     (found,) = method.predict(method.encode(image), [prompt])
@@ -103,7 +104,7 @@ def test_a_disc_that_stands_out_is_found(name, setting):
 @pytest.mark.parametrize("name", ["grabcut", "random_walker", "region_growing"])
 def test_a_click_on_the_background_alone_finds_nothing(name):
     image = disc_case(1).image
-    (found,) = methods.build(name).predict(image, [Prompt([[5, 5]], [0])])
+    (found,) = registry.build(name).predict(image, [Prompt([[5, 5]], [0])])
     assert not found.mask[5, 5]
     assert not found.mask.any()
 
@@ -116,7 +117,7 @@ def test_region_growing_is_divided_along_edges_and_not_along_speckle():
     for seed in range(4):
         speckle = np.random.default_rng(seed).gamma(16, 1 / 16, mask.shape)
         grey = (90 + 30 * ndimage.gaussian_filter(mask * 1.0, 2)) * speckle
-        (found,) = methods.build("region_growing").predict(np.clip(grey, 0, 255).astype(np.uint8), [prompt])
+        (found,) = registry.build("region_growing").predict(np.clip(grey, 0, 255).astype(np.uint8), [prompt])
         dsc.append(score(found.mask, mask, None, 1).dsc)
     assert np.mean(dsc) > 0.8
 
@@ -129,7 +130,7 @@ def test_a_click_that_corrects_the_grown_region_loses_nothing(side):
     mask |= (abs(ys - 0.5) < 0.06) & (xs > 0.55) & (xs < 0.85)
     grey = 80 + 50 * mask + np.random.default_rng(0).normal(0, 12, mask.shape)
     image = np.clip(grey, 0, 255).astype(np.uint8)
-    method = methods.build("region_growing")
+    method = registry.build("region_growing")
     prompt = make_prompt(mask, ("set", "a", "x", "clicks:5"), 0)
     dsc = []
     for _ in range(5):
@@ -150,7 +151,7 @@ def test_no_pixel_lies_outside_of_the_box_whatever_the_window(factor):
 
 def test_grabcut_does_better_on_small_objects_in_an_enlarged_window():
     # In few pixels the cut is cheapest around the certain seeds: it shrinks to them.
-    large, small = methods.build("grabcut"), Classical("small", grabcut.segment)
+    large, small = registry.build("grabcut"), Classical("small", grabcut.segment)
     ys, xs = np.mgrid[:48, :48]
     mask = (ys - 22.0) ** 2 / 9 + (xs - 25.0) ** 2 / 17 < 1
     dsc = []
@@ -168,7 +169,7 @@ def test_a_large_image_is_worked_on_small_and_brought_back_in_place():
     case = disc_case(3)
     image = np.kron(case.image, np.ones((9, 9), np.uint8))  # 540 x 648
     mask = np.kron(case.objects[0].mask, np.ones((9, 9), bool))
-    method = methods.build("region_growing")
+    method = registry.build("region_growing")
     prompt = make_prompt(mask, ("set", "a", "disc", "box_point"), 0)
     (found,) = method.predict(method.encode(image), [prompt])
     assert score(found.mask, mask, None, 1).dsc > 0.95
@@ -185,7 +186,7 @@ def test_a_batch_gives_each_prompt_what_sam_predictor_gives_it_alone(checkpoint)
     from trainer.model import models
 
     case = disc_case(0, second=True)
-    method = methods.build(f"checkpoint:{checkpoint}", multimask="auto")
+    method = registry.build(f"checkpoint:{checkpoint}", multimask="auto")
     prompts = case_prompts(case, list(SETTINGS), 0)
     _, answers = ask(method, case, prompts)
     predictor = SamPredictor(models.load(checkpoint)[0])
@@ -214,7 +215,7 @@ def test_medsam_is_given_what_its_own_program_gives_it(checkpoint):
     # Written after MedSAM's program: stretched, scaled to 0..1, the box along with it, probabilities resized.
     case = disc_case(0, second=True)
     height, width = case.image.shape
-    method = methods.build(f"medsam:{checkpoint}")
+    method = registry.build(f"medsam:{checkpoint}")
     assert [name for name, setting in SETTINGS.items() if method.accepts(setting)] == [
         "box",
         "box_loose",
@@ -252,7 +253,7 @@ def test_previous_logits_are_fed_back_with_the_next_click(checkpoint):
     from trainer.model import models
 
     case = disc_case(0)
-    _, answers = ask(methods.build(f"checkpoint:{checkpoint}"), case, case_prompts(case, ["clicks:3"], 0))
+    _, answers = ask(registry.build(f"checkpoint:{checkpoint}"), case, case_prompts(case, ["clicks:3"], 0))
     assert [answer.round for answer in answers] == [1, 2, 3]
     predictor = SamPredictor(models.load(checkpoint)[0])
     predictor.set_image(np.repeat(case.image[:, :, None], 3, 2))
@@ -269,7 +270,7 @@ def test_previous_logits_are_fed_back_with_the_next_click(checkpoint):
 def test_multimask_can_be_turned_off(checkpoint):
     case = disc_case(0)
     found = {
-        choice: predict(methods.build(f"checkpoint:{checkpoint}", multimask=choice), case, "point1")[0]
+        choice: predict(registry.build(f"checkpoint:{checkpoint}", multimask=choice), case, "point1")[0]
         for choice in ("auto", "always", "never")
     }
     assert found["auto"].predicted.iou == found["always"].predicted.iou
@@ -280,7 +281,7 @@ def test_a_second_look_is_taken_of_every_prompt():
     case = disc_case(0, second=True)
     prompts = case_prompts(case, ["box", "point1", "point1_neg1", "clicks:2"], 0)
     specs = ("checkpoint:tiny", "second-look:tiny")
-    once, twice = ({key(a): a for a in ask(methods.build(spec), case, prompts)[1]} for spec in specs)
+    once, twice = ({key(a): a for a in ask(registry.build(spec), case, prompts)[1]} for spec in specs)
     assert once.keys() == twice.keys()
     for name, answer in twice.items():
         assert answer.predicted.mask.shape == case.image.shape
@@ -295,7 +296,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
     wrong = tmp_path / "wrong.pth"
     wrong.write_bytes(b"no tensors here")
     with pytest.raises(InputError, match=r"wrong\.pth"):
-        methods.build(f"checkpoint:{wrong}")
+        registry.build(f"checkpoint:{wrong}")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
 )
 def test_an_unknown_method_is_named_with_what_there_is(spec):
     with pytest.raises(InputError, match="random_walker"):
-        methods.build(spec)
+        registry.build(spec)
 
 
 def save_masks(folder, case, settings, change=lambda mask: mask):
@@ -316,7 +317,7 @@ def save_masks(folder, case, settings, change=lambda mask: mask):
 def test_saved_masks_come_back_for_the_settings_that_are_there(tmp_path):
     case = disc_case(0, second=True)
     save_masks(tmp_path, case, ["box", "point1"])
-    method = methods.build(f"UnSAM=masks:{tmp_path}")
+    method = registry.build(f"UnSAM=masks:{tmp_path}")
     assert method.name == "UnSAM"
     assert [name for name in [*SETTINGS, "clicks:2"] if method.accepts(parse_setting(name))] == [
         "point1",
@@ -330,7 +331,7 @@ def test_saved_masks_come_back_for_the_settings_that_are_there(tmp_path):
 def test_a_missing_or_misshapen_saved_mask_is_named(tmp_path):
     case = disc_case(0)
     save_masks(tmp_path, case, ["box"], change=lambda mask: mask[:-1])
-    method = methods.build(f"masks:{tmp_path}")
+    method = registry.build(f"masks:{tmp_path}")
     with pytest.raises(InputError, match=r"disc\.png: \(59, 72\) pixels"):
         predict(method, case, "box")
     next((tmp_path / "box").rglob("*.png")).write_bytes(b"not a picture")
@@ -348,7 +349,7 @@ def test_masks_made_for_other_prompts_are_refused(tmp_path):
     line = {"mask": mask_file(prompt), "seed": prompt.seed}
     (tmp_path / "prompts.json").write_text(json.dumps({"seed": 99, "cases": [{"prompts": [line]}]}))
     with pytest.raises(InputError, match="--seed"):
-        predict(methods.build(f"masks:{tmp_path}"), case, "box")
+        predict(registry.build(f"masks:{tmp_path}"), case, "box")
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
@@ -357,13 +358,13 @@ def test_saved_masks_may_be_pictures_of_any_mode(tmp_path, mode):
     save_masks(tmp_path, case, ["box"], change=lambda mask: mask * np.uint8(255))
     (path,) = (tmp_path / "box").rglob("*.png")
     Image.open(path).convert(mode).save(path)  # LA and RGBA: opaque everywhere
-    (answer,) = predict(methods.build(f"masks:{tmp_path}"), case, "box")
+    (answer,) = predict(registry.build(f"masks:{tmp_path}"), case, "box")
     assert dice(case, answer) == 1.0
 
 
 def test_a_missing_folder_of_masks_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
-        methods.build(f"masks:{tmp_path / 'nowhere'}")
+        registry.build(f"masks:{tmp_path / 'nowhere'}")
 
 
 SAM2 = importlib.util.find_spec("sam2") is not None
@@ -385,7 +386,7 @@ def sam2_checkpoint(tmp_path_factory):
 
 def test_sam2_runs_on_clicks_boxes_and_its_own_logits(sam2_checkpoint):
     case = disc_case(0, second=True)
-    method = methods.build(f"checkpoint:{sam2_checkpoint}")
+    method = registry.build(f"checkpoint:{sam2_checkpoint}")
     _, answers = ask(method, case, case_prompts(case, ["point1", "box", "box_point", "clicks:2"], 0))
     assert len(answers) == 2 * 5
     for answer in answers:
@@ -403,7 +404,7 @@ def test_a_sam2_checkpoint_without_its_package_costs_only_its_method(tmp_path, m
     monkeypatch.setitem(sys.modules, "sam2", None)
     monkeypatch.setitem(sys.modules, "sam2.build_sam", None)
     with pytest.raises(Unavailable, match=r"synthfm\[sam2\]"):
-        methods.build(f"checkpoint:{tmp_path / 'sam2.pt'}")
+        registry.build(f"checkpoint:{tmp_path / 'sam2.pt'}")
 
 
 def test_sam2_takes_no_second_look(tmp_path):
@@ -412,7 +413,7 @@ def test_sam2_takes_no_second_look(tmp_path):
     weights = {"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(96, 3, 7, 7)}
     torch.save({"model": weights}, tmp_path / "sam2.pt")
     with pytest.raises(InputError, match=r"sam2\.pt: a SAM 2 checkpoint"):
-        methods.build(f"second-look:{tmp_path / 'sam2.pt'}")
+        registry.build(f"second-look:{tmp_path / 'sam2.pt'}")
 
 
 @pytest.mark.parametrize("package", ["mobile_sam", "timm"])
@@ -425,7 +426,7 @@ def test_a_mobile_sam_checkpoint_without_its_package_costs_only_its_method(tmp_p
     torch.save(weights, tmp_path / "mobile.pt")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(Unavailable, match=r"synthfm\[mobile\]"):
-        methods.build(f"MS=checkpoint:{tmp_path / 'mobile.pt'}")
+        registry.build(f"MS=checkpoint:{tmp_path / 'mobile.pt'}")
 
 
 @pytest.mark.parametrize(

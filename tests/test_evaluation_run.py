@@ -13,11 +13,13 @@ from evaluation_files import write_pair
 from PIL import Image
 
 from data.console import InputError, Interrupted
-from evaluation import methods, overlays, prompting
+from evaluation import overlays, prompting
+from evaluation.ask import ask, case_prompts
 from evaluation.config import EvalConfig
 from evaluation.descriptor import load_descriptor
-from evaluation.methods import Predicted
-from evaluation.run import ask, case_prompts, run, score_answers, score_threads
+from evaluation.methods import registry
+from evaluation.methods.method import Predicted, Unavailable
+from evaluation.run import run, score_answers, score_threads
 from evaluation.scores import COLUMNS, ScoresFile, claim, read_scores
 from evaluation.session import build_methods, evaluate
 
@@ -81,7 +83,7 @@ def test_times_estimates_and_volumes_stand_in_the_rows(tmp_path, monkeypatch):
     label[4, 30:] = 0
     write_pair(tmp_path, "a", label, np.where(label > 0, 200, 90).astype(np.int16))
     ticks = iter(range(10**6))
-    monkeypatch.setattr("evaluation.run.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr("evaluation.ask.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     wanted = described(intensity={"window": [0, 255]}, masks={"absent": "skip"})
     assert go((tmp_path, wanted, tmp_path / "out"), Oracle("m")) == []
     scores = read_scores(tmp_path / "out")
@@ -336,10 +338,10 @@ def test_two_methods_of_one_name_are_refused():
 def test_a_missing_package_costs_its_own_method(monkeypatch, caplog):
     def build(spec, **_):
         if spec == "grabcut":
-            raise methods.Unavailable("needs OpenCV")
+            raise Unavailable("needs OpenCV")
         return Oracle(spec)
 
-    monkeypatch.setattr(methods, "build", build)
+    monkeypatch.setattr(registry, "build", build)
     built = build_methods(["ellipse", "grabcut"], device="cpu", multimask="auto")
     assert [method.name for method in built] == ["ellipse"]
     assert "needs OpenCV" in caplog.text

@@ -21,7 +21,8 @@ from lightning_fabric.utilities import rank_zero_only
 from trainer_data import write_dataset
 
 from data.console import Failed, InputError
-from data.folder import locked, read_manifest
+from data.files import locked
+from data.folder import read_manifest
 from data.prompts import Prompt
 from trainer.cli import main
 from trainer.config import PRESETS, load_config

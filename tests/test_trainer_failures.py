@@ -19,7 +19,7 @@ from trainer_data import write_dataset
 from trainer_runs import CONFIG, changed, rows, run
 
 from data.console import Failed, InputError
-from data.folder import locked
+from data.files import locked
 from data.shards import Shard
 from trainer.cli import main
 from trainer.config import Stream

@@ -15,9 +15,9 @@ from PIL import Image
 from skimage.draw import disk
 
 from data.prompts import Prompt
-from evaluation import methods
+from evaluation.ask import case_prompts
+from evaluation.methods import registry
 from evaluation.prompting import correct
-from evaluation.run import case_prompts
 from trainer.model import grey_values, look, models, second_look
 from trainer.model.grey_values import expected_iou
 from trainer.model.packing import pack
@@ -285,7 +285,7 @@ def test_the_evaluation_gets_what_the_segmenter_gives(ask):
     case = disc_case(0)
     for setting in ("box", "point1", "point1_neg1", "box_point"):
         ((_, prompt),) = case_prompts(case, [setting], 0)
-        method = methods.build("second-look:tiny")
+        method = registry.build("second-look:tiny")
         (theirs,) = method.predict(method.encode(case.image), [prompt])
         ours = ask(case.image, Prompt(prompt.points, prompt.labels, prompt.box))
         assert (ours.mask == theirs.mask).all()
@@ -310,7 +310,7 @@ def test_both_looks_follow_the_evaluations_choice_of_masks(monkeypatch, multimas
     monkeypatch.setattr(second_look, "predict", predict)
     case = disc_case(0)
     ((_, prompt),) = case_prompts(case, [setting], 0)
-    method = methods.build("second-look:tiny", multimask=multimask)
+    method = registry.build("second-look:tiny", multimask=multimask)
     encoding = method.encode(case.image)
     method.predict(encoding, [prompt])
     found = look.predict(models.load("tiny")[0], encoding, pack([prompt]))

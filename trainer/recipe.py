@@ -26,7 +26,8 @@ from pydantic import Field
 
 from data.config import Config, differences, merge, preset_values, read_yaml, validate
 from data.console import Failed, InputError, Interrupted
-from data.folder import MANIFEST, locked, sha256, write_atomically
+from data.files import locked, sha256, write_atomically
+from data.folder import MANIFEST
 from trainer.config import PRESETS, TrainConfig, load_config
 
 DONE = "recipe.json"

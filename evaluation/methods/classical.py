@@ -15,8 +15,8 @@ from PIL import Image
 from scipy import ndimage
 
 from data.prompts import Prompt
-from evaluation.methods import Predicted
 from evaluation.methods.ellipse import inscribed
+from evaluation.methods.method import Predicted
 from evaluation.prompting import Setting
 
 SIDE = 256

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.prompts import Prompt
-from evaluation.methods import Method, Predicted
+from evaluation.methods.method import Method, Predicted
 from evaluation.prompting import Setting
 
 

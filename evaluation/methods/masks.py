@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.console import InputError
+from data.files import fingerprint, slug
 from data.prompts import Prompt
-from evaluation.methods import Method, Predicted
-from evaluation.overlays import slug
+from evaluation.methods.method import Method, Predicted
 from evaluation.prompting import SETTINGS, DrawnPrompt, Setting
 from evaluation.readers import read_volume
-from evaluation.scores import fingerprint
 from evaluation.volume import Unreadable
 
 PROMPTS = "prompts.json"

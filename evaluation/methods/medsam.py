@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.prompts import Prompt
-from evaluation.methods import Method, Predicted
+from evaluation.methods.method import Method, Predicted
 from evaluation.prompting import Setting
 from trainer.model import models
 from trainer.model.decoder import decode

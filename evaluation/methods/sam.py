@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from data.prompts import Multimask, Prompt
-from evaluation.methods import Method, Predicted, Unavailable
+from evaluation.methods.method import Method, Predicted, Unavailable
 from evaluation.prompting import Setting
 from trainer.model import checkpoints, models
 from trainer.model.predict import Encoding, SecondLook, Segmentation, Segmenter

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import data
 from data.console import InputError
-from data.folder import replacing
+from data.files import replacing
 
 SHIPPED = Path(data.__file__).parent / "weights" / "tiny.pth"
 """The embedded default checkpoint."""

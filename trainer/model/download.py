@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.console import Failed, InputError, Progress
-from data.folder import replacing, sha256
+from data.files import replacing, sha256
 
 BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 

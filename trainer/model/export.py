@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.console import InputError
-from data.folder import replacing
+from data.files import replacing
 from trainer.model import models
 
 OPSET = 17

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from segment_anything.modeling import Sam
 
 from data.console import Failed, InputError, Progress
-from data.folder import locked
+from data.files import locked
 from trainer.config import TrainConfig
 from trainer.model import models
 from trainer.model.precision import resolve

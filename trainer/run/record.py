@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.console import InputError
-from data.folder import naming, write_atomically
+from data.files import naming, write_atomically
 from trainer.run import state
 from trainer.run.validate import Scores
 

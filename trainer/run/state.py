@@ -19,7 +19,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from data.config import differences
 from data.console import InputError
-from data.folder import MANIFEST, read_manifest, sha256
+from data.files import sha256
+from data.folder import MANIFEST, read_manifest
 from trainer.model import checkpoints
 
 STATE = "state.pt"

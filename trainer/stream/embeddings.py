@@ -25,7 +25,8 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional as F
 
 from data.console import Failed, InputError, Progress
-from data.folder import locked, read_manifest, replacing
+from data.files import locked, replacing
+from data.folder import read_manifest
 from data.shards import Shard, fixed_text, read_text
 from trainer.model import look
 

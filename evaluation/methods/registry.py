@@ -1,0 +1,91 @@
+"""Which methods there are.
+
+Adding one is a file in this folder with a class of the protocol :class:`evaluation.methods.method.Method`,
+and a line in :data:`CLASSICAL` or :func:`build`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from data.console import InputError, did_you_mean
+from data.prompts import Multimask
+from evaluation.methods.method import Method
+
+CLASSICAL = {
+    "ellipse": "filled ellipse inscribed in the box: the image is not looked at",
+    "grabcut": "GrabCut (OpenCV)",
+    "random_walker": "random walker (scikit-image)",
+    "region_growing": "confidence-connected region growing from the clicks",
+    "chan_vese": "morphological Chan-Vese (scikit-image); no negative clicks",
+}
+"""Method name (and module in this folder) to what it does."""
+
+SECOND_LOOK = ("second-look", "zoom")
+"""Names of the kind that takes a second look; the latter is an older one."""
+MODELS = ("checkpoint", *SECOND_LOOK, "medsam")
+"""Kinds of method that are opened from a checkpoint."""
+
+
+def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> Method:
+    """Build a method from ``[NAME=]SPEC``.
+
+    Parameters
+    ----------
+    spec
+        A name of :data:`CLASSICAL`; ``checkpoint:FILE`` for a SAM or SAM 2 checkpoint; ``second-look:FILE``
+        (or ``zoom:FILE``) for a SAM one with a second look; ``medsam:FILE`` for MedSAM's; ``masks:DIR`` for
+        masks saved by another system. ``NAME=`` before it gives the name of its column.
+    device
+        Where models run.
+    multimask
+        As in :class:`evaluation.config.EvalConfig`.
+
+    Raises
+    ------
+    InputError
+        If the method is unknown or its file is not one of the kind.
+    Unavailable
+        If it needs a package that is not installed.
+    """
+    name, kind, argument = parse(spec)
+    if kind == "medsam":
+        from evaluation.methods import medsam
+
+        return medsam.open_checkpoint(name, argument, device=device)
+    if kind in MODELS:
+        from evaluation.methods import sam
+
+        return sam.open_checkpoint(
+            name, argument, device=device, multimask=multimask, second_look=kind in SECOND_LOOK
+        )
+    if kind == "masks":
+        from evaluation.methods import masks
+
+        return masks.build(name, argument)
+    method: Method = importlib.import_module(f"evaluation.methods.{kind}").build(name)
+    return method
+
+
+def parse(spec: str) -> tuple[str, str, str]:
+    """Split ``[NAME=]SPEC`` into name, kind and argument.
+
+    >>> parse("SAM=checkpoint:sam_vit_b.pth"), parse("ellipse")
+    (('SAM', 'checkpoint', 'sam_vit_b.pth'), ('ellipse', 'ellipse', ''))
+    >>> parse("second-look:tiny"), parse("zoom:tiny")
+    (('tiny-second-look', 'second-look', 'tiny'), ('tiny-zoom', 'zoom', 'tiny'))
+    """
+    given, equals, rest = spec.partition("=")
+    if not equals or spec.partition(":")[0] in (*MODELS, "masks"):  # a file's name may hold one
+        given, rest = "", spec
+    kind, _, argument = rest.partition(":")
+    if kind in (*MODELS, "masks") and argument:
+        stem = Path(argument).stem
+        return given or (f"{stem}-{kind}" if kind in SECOND_LOOK else stem), kind, argument
+    if kind in CLASSICAL and not argument:
+        return given or kind, kind, ""
+    raise InputError(
+        f"unknown method {spec!r}; {did_you_mean(kind, CLASSICAL)}choose among {', '.join(CLASSICAL)}, "
+        "second-look:FILE, medsam:FILE and masks:DIR; models are given with --checkpoint [NAME=]FILE"
+    )
