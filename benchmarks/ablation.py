@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from data.files import write_atomically
-from evaluation import tables, typeset
-from evaluation.scores import read_scores
+from evaluation.report import tables, typeset
+from evaluation.scoring.scores import read_scores
 
 PRESETS = ("neither", "shape_only", "boundary_only", "full")
 SHORT = (

@@ -27,13 +27,13 @@ from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from segment_anything import SamPredictor
 
 from data.config import load_preset
-from evaluation.ask import ask, case_prompts
-from evaluation.case import Case
-from evaluation.cases import iter_cases
+from evaluation.cases.case import Case
+from evaluation.cases.cases import iter_cases
+from evaluation.cases.descriptor import load_descriptor
 from evaluation.config import PRESETS, EvalConfig
-from evaluation.descriptor import load_descriptor
 from evaluation.methods.sam import SamMethod
-from evaluation.run import score_answers, score_threads
+from evaluation.scoring.ask import ask, case_prompts
+from evaluation.scoring.run import score_answers, score_threads
 from trainer.model import models
 from trainer.model.predict import Prompt, Segmenter
 

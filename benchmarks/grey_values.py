@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evaluation.ask import case_prompts
-from evaluation.case import Case
-from evaluation.descriptor import load_descriptor
-from evaluation.metrics import overlap
-from evaluation.run import read_cases
+from evaluation.cases.case import Case
+from evaluation.cases.descriptor import load_descriptor
+from evaluation.scoring.ask import case_prompts
+from evaluation.scoring.metrics import overlap
+from evaluation.scoring.run import read_cases
 from trainer.model import models
 from trainer.model.grey_values import GreyValues
 from trainer.model.predict import SecondLook, Segmenter

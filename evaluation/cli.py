@@ -135,7 +135,7 @@ def prompts(data_root: Path, datasets: tuple[str, ...], out: Path, **settings: A
 
     Put its masks under OUT where prompts.json says, then score them with 'run --method NAME=masks:OUT'.
     """
-    from evaluation.descriptor import load_datasets
+    from evaluation.cases.descriptor import load_datasets
     from evaluation.export import export_prompts
 
     config = _config(**settings)
@@ -149,8 +149,8 @@ def prompts(data_root: Path, datasets: tuple[str, ...], out: Path, **settings: A
 @click.option("--baseline", help="Method that the others are tested against (paired Wilcoxon, Holm).")
 def report(folder: Path, baseline: str | None) -> None:
     """Make every table and figure, and one HTML page, from FOLDER/scores.csv."""
-    from evaluation.report import PAGE, write_report
-    from evaluation.scores import read_scores
+    from evaluation.report.report import PAGE, write_report
+    from evaluation.scoring.scores import read_scores
 
     scores = read_scores(folder)
     folder = folder if folder.is_dir() else folder.parent
@@ -199,8 +199,8 @@ def app(
 
     The page is served to this machine alone (--host says otherwise) and sends nothing anywhere else.
     """
-    from evaluation.app.loading import METHODS, Wanted
-    from evaluation.app.server import serve
+    from evaluation.interactive.page.loading import METHODS, Wanted
+    from evaluation.interactive.page.server import serve
 
     specs = [_checkpoint_spec(item) for item in checkpoints] + list(methods)
     wanted = Wanted(specs or METHODS, datasets, data_root, limit, files, device)
@@ -210,8 +210,8 @@ def app(
 @main.command("methods")
 def list_methods() -> None:
     """List the methods and the prompt settings."""
+    from evaluation.cases.prompting import SETTINGS
     from evaluation.methods.registry import CLASSICAL
-    from evaluation.prompting import SETTINGS
 
     click.echo("methods (--method)")
     for name, text in CLASSICAL.items():
@@ -246,8 +246,8 @@ def list_datasets(name: str | None, data_root: Path) -> None:
 
     With NAME or FILE.yaml: how to get that one and, with --data-root, its first images with their masks.
     """
-    from evaluation.descriptor import describe, descriptor_names, find, load_datasets, load_descriptor
-    from evaluation.preview import examples
+    from evaluation.cases.descriptor import describe, descriptor_names, find, load_datasets, load_descriptor
+    from evaluation.cases.preview import examples
 
     if not data_root.is_dir():
         raise InputError(f"--data-root {data_root}: no such folder")

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from data.config import Config
 from data.console import InputError
 from data.prompts import Multimask
-from evaluation.prompting import parse_setting
+from evaluation.cases.prompting import parse_setting
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -20,7 +20,7 @@ class EvalConfig(Config):
     Attributes
     ----------
     prompts
-        Prompt settings, as :mod:`evaluation.prompting` names them.
+        Prompt settings, as :mod:`evaluation.cases.prompting` names them.
     seed
         Root of every prompt's seed.
     limit

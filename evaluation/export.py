@@ -11,13 +11,13 @@ from PIL import Image
 
 from data.console import InputError
 from data.files import replacing, slug, write_atomically
-from evaluation.ask import case_prompts, object_key
-from evaluation.case import Case, Failure
+from evaluation.cases.case import Case, Failure
+from evaluation.cases.descriptor import Descriptor
+from evaluation.cases.prompting import DrawnPrompt, parse_setting
 from evaluation.config import EvalConfig
-from evaluation.descriptor import Descriptor
 from evaluation.methods.masks import PROMPTS, exported_seeds, mask_file
-from evaluation.prompting import DrawnPrompt, parse_setting
-from evaluation.run import read_cases
+from evaluation.scoring.ask import case_prompts, object_key
+from evaluation.scoring.run import read_cases
 
 
 def export_prompts(

@@ -13,16 +13,16 @@ from data.console import InputError, check_jobs
 from data.files import fingerprint, locked, sha256
 from data.folder import MANIFEST
 from data.prompts import Multimask
-from evaluation.case import Failure
+from evaluation.cases.case import Failure
+from evaluation.cases.descriptor import Descriptor, load_datasets
+from evaluation.cases.layout import files
+from evaluation.cases.prompting import parse_setting
 from evaluation.config import EvalConfig
-from evaluation.descriptor import Descriptor, load_datasets
-from evaluation.layout import files
 from evaluation.methods import masks as saved
 from evaluation.methods import registry
 from evaluation.methods.method import Method, Unavailable
-from evaluation.prompting import parse_setting
-from evaluation.run import run
-from evaluation.scores import FAILURES, claim, read_scores
+from evaluation.scoring.run import run
+from evaluation.scoring.scores import FAILURES, claim, read_scores
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,13 @@ def evaluate(
     specs
         Methods as :func:`evaluation.methods.build` takes them.
     datasets
-        As :func:`evaluation.descriptor.load_descriptor` takes them.
+        As :func:`evaluation.cases.descriptor.load_descriptor` takes them.
     root, config, out, jobs
-        As for :func:`evaluation.run.run`.
+        As for :func:`evaluation.scoring.run.run`.
     device
         ``auto`` takes the GPU if there is one.
     baseline
-        As for :func:`evaluation.report.write_tables`.
+        As for :func:`evaluation.report.report.write_tables`.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def evaluate(
     InputError
         If an argument is wrong, or nothing could be scored.
     """
-    from evaluation.report import write_tables
+    from evaluation.report.report import write_tables
 
     check_jobs(jobs)
     descriptors = load_datasets(datasets, root)

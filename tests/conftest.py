@@ -106,7 +106,7 @@ def library(tmp_path):
     """What the page shows."""
     from evaluation_cases import disc_folder
 
-    from evaluation.app.pictures import Dataset, Library
+    from evaluation.interactive.page.pictures import Dataset, Library
     from evaluation.session import load_datasets
 
     root, descriptor = disc_folder(tmp_path / "sets")

@@ -9,9 +9,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from evaluation.case import Case, Failure, Object
-from evaluation.cases import iter_cases
-from evaluation.descriptor import Descriptor, load_descriptor
+from evaluation.cases.case import Case, Failure, Object
+from evaluation.cases.cases import iter_cases
+from evaluation.cases.descriptor import Descriptor, load_descriptor
 from evaluation.methods.ellipse import inscribed
 
 DESCRIPTOR = """

@@ -23,12 +23,12 @@ from skimage.draw import polygon2mask
 
 from data.console import InputError
 from data.prompts import Prompt
-from evaluation.app.asking import Asked, Asker
-from evaluation.app.loading import Wanted, load
-from evaluation.app.pictures import Place, samples
-from evaluation.app.routes import LOCAL, make_app, outline
-from evaluation.ask import ask, case_prompts
 from evaluation.cli import main
+from evaluation.interactive.page.asking import Asked, Asker
+from evaluation.interactive.page.loading import Wanted, load
+from evaluation.interactive.page.pictures import Place, samples
+from evaluation.interactive.page.routes import LOCAL, make_app, outline
+from evaluation.scoring.ask import ask, case_prompts
 
 
 def made(value):

@@ -13,9 +13,9 @@ from evaluation_files import REALDATA, blocks, needs_realdata, picture_of, write
 from evaluation_trees import TREES, acdc, camus, ddti
 
 from data.console import InputError
-from evaluation.case import Case, Failure
-from evaluation.cases import iter_cases
-from evaluation.descriptor import describe, descriptor_names, find, load_descriptor
+from evaluation.cases.case import Case, Failure
+from evaluation.cases.cases import iter_cases
+from evaluation.cases.descriptor import describe, descriptor_names, find, load_descriptor
 
 
 def test_every_shipped_descriptor_has_a_tree() -> None:

@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.console import InputError
-from evaluation.cases import iter_cases
+from evaluation.cases.cases import iter_cases
+from evaluation.cases.descriptor import load_descriptor
+from evaluation.cases.patterns import Folders, fill, group_names, match
+from evaluation.cases.preview import examples
 from evaluation.config import EvalConfig
-from evaluation.descriptor import load_descriptor
 from evaluation.export import export_prompts
-from evaluation.patterns import Folders, fill, group_names, match
-from evaluation.preview import examples
-from evaluation.scores import read_scores
+from evaluation.scoring.scores import read_scores
 from evaluation.session import evaluate
 
 

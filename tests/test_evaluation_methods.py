@@ -12,15 +12,15 @@ from scipy import ndimage
 from data.console import InputError
 from data.distance import bounds
 from data.prompts import Prompt
-from evaluation.ask import ask, case_prompts, object_key
+from evaluation.cases.prompting import SETTINGS, correct, make_prompt, parse_setting
 from evaluation.methods import grabcut, registry
 from evaluation.methods.classical import Classical
 from evaluation.methods.ellipse import inscribed
 from evaluation.methods.masks import mask_file
 from evaluation.methods.method import Unavailable
 from evaluation.methods.registry import CLASSICAL
-from evaluation.metrics import score
-from evaluation.prompting import SETTINGS, correct, make_prompt, parse_setting
+from evaluation.scoring.ask import ask, case_prompts, object_key
+from evaluation.scoring.metrics import score
 
 
 def predict(method, case, setting):

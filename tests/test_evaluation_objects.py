@@ -21,8 +21,8 @@ from evaluation_files import (
 from evaluation_trees import busi
 from PIL import Image
 
-from evaluation.cases import iter_cases
-from evaluation.descriptor import load_descriptor
+from evaluation.cases.cases import iter_cases
+from evaluation.cases.descriptor import load_descriptor
 
 RNG = np.random.default_rng(0)
 

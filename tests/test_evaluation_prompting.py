@@ -5,8 +5,8 @@ import pytest
 
 from data.console import InputError
 from data.prompts import Prompt
-from evaluation import prompting
-from evaluation.prompting import SETTINGS, Setting, correct, make_prompt, parse_setting
+from evaluation.cases import prompting
+from evaluation.cases.prompting import SETTINGS, Setting, correct, make_prompt, parse_setting
 
 
 def disc(radius: int = 12, size: int = 64) -> np.ndarray:

@@ -19,10 +19,10 @@ from data.console import InputError
 from data.folder import Manifest, describe_shard, write_manifest
 from data.prompts import centre_point, tight_box
 from data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter
-from evaluation.cases import iter_cases
+from evaluation.cases.cases import iter_cases
+from evaluation.cases.descriptor import load_descriptor
+from evaluation.cases.schema import Slices
 from evaluation.config import EvalConfig
-from evaluation.descriptor import load_descriptor
-from evaluation.schema import Slices
 from evaluation.session import evaluate
 
 

@@ -10,9 +10,9 @@ import pytest
 from evaluation_scores import clicks, rows, two
 
 from data.console import InputError
-from evaluation import statistics, tables, typeset
-from evaluation.report import write_tables
-from evaluation.scores import read_scores
+from evaluation.report import statistics, tables, typeset
+from evaluation.report.report import write_tables
+from evaluation.scoring.scores import read_scores
 
 
 def write_tables_of(scores, **options):

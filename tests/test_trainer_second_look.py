@@ -15,9 +15,9 @@ from PIL import Image
 from skimage.draw import disk
 
 from data.prompts import Prompt
-from evaluation.ask import case_prompts
+from evaluation.cases.prompting import correct
 from evaluation.methods import registry
-from evaluation.prompting import correct
+from evaluation.scoring.ask import case_prompts
 from trainer.model import grey_values, look, models, second_look
 from trainer.model.grey_values import expected_iou
 from trainer.model.packing import pack

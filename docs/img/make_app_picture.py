@@ -15,10 +15,10 @@ from playwright.sync_api import sync_playwright
 from werkzeug.serving import make_server
 
 from data.prompts import centre_point
-from evaluation.app.asking import Asker
-from evaluation.app.loading import METHODS, Wanted, load
-from evaluation.app.pictures import Library
-from evaluation.app.routes import make_app
+from evaluation.interactive.page.asking import Asker
+from evaluation.interactive.page.loading import METHODS, Wanted, load
+from evaluation.interactive.page.pictures import Library
+from evaluation.interactive.page.routes import make_app
 
 STRUCTURE = 0
 """Of the first sample, the one that is clicked on."""

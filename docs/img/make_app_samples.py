@@ -15,7 +15,7 @@ from PIL import Image
 
 from data.folder import shard_paths
 from data.shards import Shard, object_masks
-from evaluation.app.pictures import SAMPLES
+from evaluation.interactive.page.pictures import SAMPLES
 from generator.config import load_config
 from generator.factory import generate
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from evaluation import metrics, overlays
-from evaluation.ask import Answer, ask, case_prompts
-from evaluation.case import Case
-from evaluation.cases import iter_cases
-from evaluation.descriptor import load_descriptor
+from evaluation.cases.case import Case
+from evaluation.cases.cases import iter_cases
+from evaluation.cases.descriptor import load_descriptor
 from evaluation.methods.sam import SamMethod
+from evaluation.scoring import metrics, overlays
+from evaluation.scoring.ask import Answer, ask, case_prompts
 from generator.config import load_config
 from generator.factory import generate
 from trainer.model import models

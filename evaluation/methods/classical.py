@@ -15,9 +15,9 @@ from PIL import Image
 from scipy import ndimage
 
 from data.prompts import Prompt
+from evaluation.cases.prompting import Setting
 from evaluation.methods.ellipse import inscribed
 from evaluation.methods.method import Predicted
-from evaluation.prompting import Setting
 
 SIDE = 256
 """Longest side of a window in pixels, where a method does not say otherwise."""

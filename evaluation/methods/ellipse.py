@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.prompts import Prompt
+from evaluation.cases.prompting import Setting
 from evaluation.methods.method import Method, Predicted
-from evaluation.prompting import Setting
 
 
 class Ellipse:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from data.console import InputError
 from data.files import fingerprint, slug
 from data.prompts import Prompt
+from evaluation.cases.prompting import SETTINGS, DrawnPrompt, Setting
+from evaluation.formats.readers import read_volume
+from evaluation.formats.volume import Unreadable
 from evaluation.methods.method import Method, Predicted
-from evaluation.prompting import SETTINGS, DrawnPrompt, Setting
-from evaluation.readers import read_volume
-from evaluation.volume import Unreadable
 
 PROMPTS = "prompts.json"
 

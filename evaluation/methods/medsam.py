@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.prompts import Prompt
+from evaluation.cases.prompting import Setting
 from evaluation.methods.method import Method, Predicted
-from evaluation.prompting import Setting
 from trainer.model import models
 from trainer.model.decoder import decode
 from trainer.model.packing import pack

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.prompts import Prompt
-from evaluation.prompting import Setting
+from evaluation.cases.prompting import Setting
 
 
 class Unavailable(Exception):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from data.prompts import Multimask, Prompt
+from evaluation.cases.prompting import Setting
 from evaluation.methods.method import Method, Predicted, Unavailable
-from evaluation.prompting import Setting
 from trainer.model import checkpoints, models
 from trainer.model.predict import Encoding, SecondLook, Segmentation, Segmenter
 

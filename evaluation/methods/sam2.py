@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from data.prompts import Multimask, Prompt
+from evaluation.cases.prompting import Setting
 from evaluation.methods.method import Method, Predicted, Unavailable
-from evaluation.prompting import Setting
 from trainer.model.predict import BATCH, batches, chooses
 
 _SIZES = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}

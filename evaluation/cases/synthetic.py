@@ -1,0 +1,71 @@
+"""Folders of synthetic shards as a dataset, so that held-out synthetic images are scored by the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data.console import InputError
+from data.folder import shard_paths
+from data.shards import Sample, Shard, object_masks
+from evaluation.cases.case import Case, Failure, Object, limit_objects, spread
+from evaluation.cases.schema import Descriptor
+
+
+def shard_cases(descriptor: Descriptor, limit: int | None) -> Iterator[Case | Failure]:
+    """Cases of a folder of shards: the structure of an object is its shape family, its mask its own label and
+    those of all objects in it."""
+    folder = str(descriptor.shards)
+    paths = shard_paths([folder])
+    counts = [_count(path) for path in paths]
+    total = sum(counts)
+    wanted = range(total) if limit is None else spread(total, limit)
+    chosen = np.fromiter(wanted, int)
+    first = 0
+    for path, count in zip(paths, counts, strict=True):
+        here = chosen[(chosen >= first) & (chosen < first + count)] - first
+        first += count
+        if count == 0:
+            try:
+                Shard(path).close()
+            except InputError as error:
+                yield Failure(descriptor.name, path.name, "", str(path), str(error))
+        elif len(here):
+            yield from _shard(descriptor, path, here.tolist())
+
+
+def _count(path: Path) -> int:
+    try:
+        with Shard(path) as shard:
+            return len(shard)
+    except InputError:
+        return 0
+
+
+def _shard(descriptor: Descriptor, path: Path, positions: list[int]) -> Iterator[Case | Failure]:
+    with Shard(path) as shard:
+        for position in positions:
+            name = f"{int(shard.index[position]):08d}"
+            try:
+                sample = shard[position]
+                objects = _objects(sample, descriptor.slices.min_area)
+            except (InputError, ValueError) as error:
+                yield Failure(descriptor.name, name, "", str(path), str(error))
+                continue
+            kept = limit_objects(objects, descriptor.slices.max_objects, name)
+            if kept:
+                yield Case(descriptor.name, sample.modality, name, name, name, 0, sample.image, None, kept)
+
+
+def _objects(sample: Sample, min_area: int) -> list[Object]:
+    seen: dict[str, int] = {}
+    objects = []
+    for mask, family in zip(object_masks(sample.label, sample.objects), sample.objects.family, strict=True):
+        if np.count_nonzero(mask) < min_area:
+            continue
+        family = str(family)
+        objects.append(Object(family, mask, seen.get(family, 0)))
+        seen[family] = seen.get(family, 0) + 1
+    return objects

@@ -1,0 +1,114 @@
+"""What the page needs before it can answer, made in the background: its address is there at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.console import InputError
+from data.prompts import Prompt
+from evaluation.cases.prompting import Setting
+from evaluation.interactive.page.asking import Asked, Asker
+from evaluation.interactive.page.pictures import Dataset, Library, Place, samples
+from evaluation.methods.registry import SECOND_LOOK, parse
+
+METHODS = ("second-look:tiny", "checkpoint:tiny", "ellipse", "grabcut", "random_walker", "region_growing")
+"""Who is asked where no one is named."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person has named on the command line.
+
+    Attributes
+    ----------
+    specs
+        Methods, as :func:`evaluation.methods.registry.build` takes them.
+    datasets, root, limit
+        Names as :func:`evaluation.cases.descriptor.load_descriptor` takes them, the folder under which they
+        lie, and how many cases of each are offered. The samples that come with the program are always there.
+    files
+        Images to open at once.
+    device
+        As for :func:`evaluation.session.build_methods`.
+    """
+
+    specs: Sequence[str]
+    datasets: Sequence[str] = ()
+    root: Path = Path()
+    limit: int = 40
+    files: Sequence[Path] = ()
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Raise :class:`InputError` for what can be seen to be wrong at once."""
+        for spec in self.specs:
+            parse(spec)
+        for path in self.files:
+            if not path.exists():
+                raise InputError(f"{path}: no such file")
+
+    def library(self) -> Library:
+        """What is shown."""
+        from evaluation.session import load_datasets
+
+        found = load_datasets(self.datasets, self.root) if self.datasets else []
+        library = Library([*(Dataset(item, self.root, self.limit) for item in found), samples()])
+        for path in self.files:
+            library.open(path)
+        return library
+
+    def asker(self) -> Asker:
+        """Who is asked: first, and so the one that answers, a method that looks twice where there is one."""
+        from evaluation.session import build_methods
+
+        specs = sorted(self.specs, key=lambda spec: parse(spec)[1] not in SECOND_LOOK)
+        methods = build_methods(specs, device=self.device, multimask="auto")
+        return Asker(methods, {parse(spec)[0]: title(spec) for spec in specs})
+
+
+def title(spec: str) -> str:
+    """What people call a method.
+
+    >>> [title(spec) for spec in ("second-look:tiny", "checkpoint:tiny", "mine=checkpoint:a.pth", "grabcut")]
+    ['two looks', 'one look', 'mine', 'GrabCut']
+    >>> title("second-look:runs/a/model.pth"), title("region_growing")
+    ('model, two looks', 'region growing')
+    """
+    name, kind, argument = parse(spec)
+    second, own = kind in SECOND_LOOK, name.removesuffix(f"-{kind}")
+    if argument == own == "tiny":
+        return "two looks" if second else "one look"
+    if second:
+        return f"{own}, two looks"
+    if kind == name:
+        return {"grabcut": "GrabCut", "chan_vese": "Chan-Vese"}.get(kind, kind.replace("_", " "))
+    return name
+
+
+def warm_up(library: Library, asker: Asker) -> None:
+    """Ask once, in the middle of the image that the page opens with: the next answer comes fast."""
+    name = library.first()
+    if name is None:
+        return
+    picture = library.show(name, Place())
+    height, width = picture.image.shape
+    asked = Asked(Prompt([(width // 2, height // 2)], [1]))
+    method = next(iter(asker.methods))
+    if asker.methods[method].accepts(Setting.of(asked.prompt)):
+        asker.ask(method, (name, picture.place), picture.image, asked)
+
+
+def load(wanted: Wanted, library: Future[Library], asker: Future[Asker]) -> None:
+    """Make what is shown, then who is asked; what fails is raised where a result is asked for."""
+    try:
+        library.set_result(wanted.library())
+        found = wanted.asker()
+        warm_up(library.result(), found)
+        asker.set_result(found)
+    except BaseException as error:
+        for future in (library, asker):
+            if not future.done():
+                future.set_exception(error)

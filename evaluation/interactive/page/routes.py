@@ -1,0 +1,315 @@
+"""The page's routes: JSON in and out of what it shows (`pictures`) and whom it asks (`asking`)."""
+
+from __future__ import annotations
+
+import base64
+import io
+import ipaddress
+import logging
+import secrets
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import flask
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.measure import find_contours
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from data.config import Config
+from data.console import InputError
+from data.prompts import Prompt
+from evaluation.interactive.page.asking import Asked, Asker
+from evaluation.interactive.page.pictures import Library, Picture, Place
+from evaluation.interactive.page.uploads import Uploads
+from evaluation.scoring.metrics import overlap
+
+log = logging.getLogger(__name__)
+HERE = Path(__file__).parent
+MOST_BYTES = 4 << 30
+"""Of one request, and as ``files.js`` has it of all that is opened at once."""
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+api = flask.Blueprint("api", __name__, url_prefix="/api")
+
+
+@dataclass
+class Desk:
+    """What the routes share; a request for what is still being made waits for it.
+
+    Attributes
+    ----------
+    library, asker
+        What is shown, and who is asked.
+    uploads
+        Files on their way into the library.
+    token
+        Differs from one start of the server to the next, as what is called ``file/0`` does.
+    reading, asking
+        Volumes, and methods, are used by one request at a time.
+    """
+
+    library: Future[Library]
+    asker: Future[Asker]
+    uploads: Uploads
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    reading: threading.Lock = field(default_factory=threading.Lock)
+    asking: threading.Lock = field(default_factory=threading.Lock)
+
+
+def make_app(
+    library: Future[Library], asker: Future[Asker], folder: Path, hosts: Sequence[str] = LOCAL
+) -> flask.Flask:
+    """The web application.
+
+    Parameters
+    ----------
+    library, asker
+        What is shown, and who is asked, when it is there.
+    folder
+        Where the files lie that are sent from the page.
+    hosts
+        Names under which it may be asked for, so that no other site that the browser has open can use it;
+        empty for any.
+    """
+    app = flask.Flask(__name__, static_folder=str(HERE / "static"))
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    app.extensions["desk"] = Desk(library, asker, Uploads(folder))
+    allowed = {in_address(host) for host in hosts}
+    app.before_request(lambda: _only_for(allowed))
+    app.register_error_handler(Exception, _in_one_line)
+    app.register_error_handler(RequestEntityTooLarge, _too_large)
+    app.add_url_rule("/", view_func=lambda: app.send_static_file("index.html"), endpoint="page")
+    app.register_blueprint(api)
+    return app
+
+
+def _desk() -> Desk:
+    desk: Desk = flask.current_app.extensions["desk"]
+    return desk
+
+
+def _only_for(allowed: set[str]) -> Any:
+    """Turn away what another site that the browser has open asks for."""
+    host = flask.request.host.lower()
+    origin = flask.request.headers.get("Origin")
+    strange = allowed and host.rpartition(":")[0] not in allowed and host not in allowed
+    if strange or (origin is not None and origin.partition("://")[2] != host):
+        return {"error": f"not for {origin or host}"}, 403
+    return None
+
+
+def _in_one_line(error: Exception) -> Any:
+    if isinstance(error, HTTPException):
+        return {"error": error.description or error.name}, error.code or 500
+    text = _desk().uploads.one_line(error)
+    if isinstance(error, InputError):
+        return {"error": text}, 400
+    log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
+    return {"error": f"{type(error).__name__}: {text}"}, 500
+
+
+def _too_large(error: RequestEntityTooLarge) -> Any:
+    most = f"{flask.current_app.config['MAX_FORM_PARTS']} files and {MOST_BYTES >> 30} GiB"
+    return {"error": f"too much in one request: at most {most}"}, 413
+
+
+class _Shown(Config):
+    """What is to be shown: an image's name and a place in it."""
+
+    image: str
+    frame: Annotated[int, pydantic.Field(ge=0)] = 0
+    plane: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
+    slice: int | None = None
+    levels: tuple[float, float] | None = None
+
+    @pydantic.field_validator("levels")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not (np.isfinite(value).all() and value[0] < value[1]):
+            raise ValueError("the value of black must be below that of white")
+        return value
+
+    def picture(self) -> Picture:
+        place = Place(self.frame, self.plane, self.slice, self.levels)
+        with _desk().reading:
+            return _desk().library.result().show(self.image, place)
+
+
+class _Sent(Config):
+    """What has been sent is to be opened."""
+
+    upload: str
+
+
+class _Question(_Shown):
+    """One method is asked for a mask in what is shown."""
+
+    method: str
+    clicks: tuple[tuple[int, int, Literal[0, 1]], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    choice: int | None = None
+
+    def put(self, ask: Literal["ask", "choices"]) -> tuple[Picture, Any]:
+        """What is shown, and what :class:`evaluation.interactive.page.asking.Asker` says to it."""
+        picture = self.picture()
+        points, labels = [click[:2] for click in self.clicks], [click[2] for click in self.clicks]
+        asker, asked = _desk().asker.result(), Asked(Prompt(points, labels, self.box), self.choice)
+        with _desk().asking:
+            return picture, getattr(asker, ask)(
+                self.method, (self.image, picture.place), picture.image, asked
+            )
+
+
+Body = TypeVar("Body", bound=Config)
+
+
+def _body(kind: type[Body]) -> Body:
+    """The request's JSON."""
+    try:
+        return kind.model_validate(flask.request.get_json(), strict=False)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+@api.get("/start")
+def _start() -> Any:
+    library = _desk().library.result()
+    with _desk().reading:
+        return {
+            "token": _desk().token,
+            "first": library.first(),
+            "datasets": [
+                {"name": name, "title": item.descriptor.title} for name, item in library.datasets.items()
+            ],
+            "files": [{"image": name, "title": file.title} for name, file in library.files.items()],
+        }
+
+
+@api.get("/methods")
+def _methods() -> Any:
+    titles = _desk().asker.result().titles
+    return {"methods": [{"name": name, "title": title} for name, title in titles.items()]}
+
+
+@api.get("/datasets/<path:name>")
+def _cases(name: str) -> Any:
+    library = _desk().library.result()
+    if name not in library.datasets:
+        raise InputError(f"no dataset {name!r}")
+    with _desk().reading:
+        found = library.datasets[name]
+        cases = [
+            {"image": f"case/{name}/{number}", "title": case.case} for number, case in enumerate(found.cases)
+        ]
+        problems = [f"{item.case}: {item.reason}" for item in found.failures]
+    return {"cases": cases, "problems": problems}
+
+
+@api.post("/files")
+def _keep() -> Any:
+    """Keep files; many are sent in several requests."""
+    upload = flask.request.form.get("upload")
+    return {"upload": _desk().uploads.keep(flask.request.files.getlist("files"), upload)}
+
+
+@api.post("/open")
+def _open() -> Any:
+    upload, library = _body(_Sent).upload, _desk().library.result()
+    with _desk().reading:
+        names, problems = _desk().uploads.open(upload, library)
+    opened = [{"image": name, "title": library.files[name].title} for name in names]
+    return {"opened": opened, "problems": problems}
+
+
+@api.post("/show")
+def _show() -> Any:
+    picture = _body(_Shown).picture()
+    place, (height, width) = picture.place, picture.image.shape
+    return {
+        "width": width,
+        "height": height,
+        "png": "data:image/png;base64," + base64.b64encode(_png(picture.image)).decode(),
+        "frames": picture.frames,
+        "slices": picture.slices,
+        "span": picture.span,
+        "spacing": picture.spacing,
+        "frame": place.frame,
+        "plane": place.plane,
+        "slice": place.slice,
+        "levels": place.levels,
+        "references": [
+            {"structure": item.structure, "outline": outline(item.mask)} for item in picture.references
+        ],
+    }
+
+
+@api.post("/ask")
+def _ask() -> Any:
+    picture, found = _body(_Question).put("ask")
+    mask = found.predicted.mask
+    pixels = int(mask.sum())
+    scores = [
+        (overlap(int(item.mask.sum()), pixels, int((item.mask & mask).sum()))[0], item.structure)
+        for item in picture.references
+    ]
+    best, structure = max(scores, default=(None, None))
+    return {
+        "outline": outline(mask),
+        "iou": found.predicted.iou,
+        "pixels": pixels,
+        "mm2": None if picture.spacing is None else pixels * picture.spacing[0] * picture.spacing[1],
+        "dsc": best,
+        "structure": structure,
+        "encode_ms": found.encode_seconds * 1e3,
+        "predict_ms": found.predict_seconds * 1e3,
+    }
+
+
+@api.post("/choices")
+def _choices() -> Any:
+    """What one click alone may mean, the smallest first; a mask that the model has twice is named once."""
+    _, found = _body(_Question).put("choices")
+    masks = {item.mask.tobytes(): (number, item.mask) for number, item in reversed([*enumerate(found)])}
+    rising = sorted(masks.values(), key=lambda item: int(item[1].sum()))
+    return {
+        "choices": [
+            {"choice": number, "outline": outline(mask), "pixels": int(mask.sum())}
+            for number, mask in rising
+            if mask.any()
+        ]
+    }
+
+
+@api.post("/mask.png")
+def _mask() -> Any:
+    _, found = _body(_Question).put("ask")
+    return flask.Response(_png(found.predicted.mask.astype(np.uint8) * 255), mimetype="image/png")
+
+
+def outline(mask: NDArray[np.bool_]) -> list[list[float]]:
+    """Closed outlines of a mask, bool (H, W): each x, y, x, y, ... in pixels from the image's corner."""
+    lines = find_contours(np.pad(mask, 1).astype(np.uint8), 0.5)
+    return [np.round(line[:, ::-1] - 0.5, 1).ravel().tolist() for line in lines]
+
+
+def in_address(host: str) -> str:
+    """A host as browsers write it: in lower case, an IPv6 address short and in brackets."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower()
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

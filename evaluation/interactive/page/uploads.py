@@ -1,0 +1,85 @@
+"""Files that are sent from the page, until they are opened."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from werkzeug.datastructures import FileStorage
+
+from data.console import InputError
+from evaluation.interactive.page.pictures import Library, images_in
+
+
+class Uploads:
+    """Each upload is a folder in `folder`, filled by one request or several and opened once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: dict[str, list[str]] = {}  # the files of each that is not opened yet
+        self._kept_in = re.compile(re.escape(str(folder)) + r"[/\\][^/\\]+[/\\]")
+
+    def one_line(self, error: Exception) -> str:
+        """An error's text without the place where a file is kept, which says nothing to its owner."""
+        return " ".join(self._kept_in.sub("", str(error)).split())
+
+    def keep(self, sent: Iterable[FileStorage], upload: str | None = None) -> str:
+        """Keep files, with those of an earlier request where it is named; returns the upload's name."""
+        files = [item for item in sent if item.filename]
+        if not files:
+            raise InputError("no file was sent")
+        if upload is None:
+            upload = Path(tempfile.mkdtemp(dir=self.folder)).name
+            self._names[upload] = []
+        elif upload not in self._names:
+            raise InputError("the files sent before are not here any more: open all of them again")
+        own, names = self.folder / upload, self._names[upload]
+        try:
+            for item in files:
+                name = Path(str(item.filename).replace("\\", "/")).name
+                if name in ("", ".."):
+                    raise InputError(f"{item.filename!r} is no name of a file")
+                while (own / name).exists():  # of another folder
+                    name = f"_{name}"
+                item.save(own / name)
+                names.append(name)
+        except BaseException:
+            self._names.pop(upload, None)
+            shutil.rmtree(own, ignore_errors=True)
+            raise
+        return upload
+
+    def open(self, upload: str, library: Library) -> tuple[list[str], list[str]]:
+        """Open what has been sent, as one image or several.
+
+        Returns
+        -------
+        names, problems
+            Of the images in the library; what could not be read.
+
+        Raises
+        ------
+        InputError
+            If there is no such upload, or nothing of it can be read.
+        """
+        names = self._names.pop(upload, None)
+        if names is None:
+            raise InputError("nothing was sent, or it has been opened")
+        opened: list[str] = []
+        problems: list[str] = []
+        try:
+            for path, title in images_in(self.folder / upload, names):
+                try:
+                    opened.append(library.open(path, title))
+                except InputError as error:
+                    problems.append(self.one_line(error))
+        finally:
+            if not opened:
+                shutil.rmtree(self.folder / upload, ignore_errors=True)
+        if not opened:
+            more = f" (and {len(problems) - 1} more that cannot be read)" if len(problems) > 1 else ""
+            raise InputError("".join(problems[:1]) + more)
+        return opened, problems

@@ -1,0 +1,205 @@
+"""Scores methods on datasets: cases x objects x prompt settings x methods to ``scores.csv``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import joblib
+
+from data.console import Interrupted, Progress, waiting_for
+from data.files import write_atomically
+from evaluation.cases.case import Case, Failure
+from evaluation.cases.cases import NothingFound, iter_cases
+from evaluation.cases.descriptor import Descriptor
+from evaluation.cases.layout import find
+from evaluation.config import EvalConfig
+from evaluation.methods.method import Method
+from evaluation.scoring import metrics, overlays
+from evaluation.scoring.ask import Answer, ask, case_prompts
+from evaluation.scoring.scores import FAILURES, Done, Row, ScoresFile, to_csv
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    descriptors: Sequence[Descriptor],
+    root: Path,
+    methods: Sequence[Method],
+    config: EvalConfig,
+    out: Path,
+    *,
+    jobs: int = 1,
+    known: Sequence[Failure] = (),
+) -> list[Failure]:
+    """Score every method on every case and append the rows to ``OUT/scores.csv``.
+
+    What the file holds already is not done again. A file that cannot be read, a case on which a method
+    crashes, or a dataset of which nothing is there costs no more than itself and is returned (and written to
+    ``failures.csv``).
+
+    Parameters
+    ----------
+    descriptors
+        The datasets.
+    root
+        Folder under which they lie.
+    methods
+        With distinct names; the pictures are chosen by the first one's scores.
+    config
+        See :class:`EvalConfig`.
+    out
+        Folder of the run, claimed by :func:`evaluation.scoring.scores.claim`.
+    jobs
+        Threads for the scores of a case.
+    known
+        What failed before; the list begins with it.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C.
+    """
+    failures = list(known)
+    cases = 0
+    pictures = overlays.Gallery(out / "overlays", sample=config.overlays)
+    told = waiting_for("what a method is computing now")
+    try:
+        with told, ScoresFile(out) as file, score_threads(jobs) as threads:
+            for item in read_cases(descriptors, root, limit=config.limit):
+                if isinstance(item, Failure):
+                    failures.append(item)
+                    continue
+                cases += 1
+                _one_case(item, methods, config, file, pictures, failures, threads)
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted after {cases} cases; the same command goes on from there") from error
+    finally:
+        write_atomically(out / FAILURES, to_csv(failures, header=Failure))
+    return failures
+
+
+def read_cases(
+    descriptors: Sequence[Descriptor], root: Path, *, limit: int | None
+) -> Iterator[Case | Failure]:
+    """The datasets' cases, and what of them cannot be read: all of one, where nothing is under the root.
+
+    A progress bar counts what has been done with them. How many a dataset has is known once all is read: it
+    is told from the volumes so far, and before that from the limit.
+    """
+    with Progress(unit="case") as bar:
+        for number, descriptor in enumerate(descriptors, 1):
+            bar.total = limit
+            bar.reset()
+            bar.set_description(f"{descriptor.name} ({number} of {len(descriptors)})")
+            volumes = min(find(descriptor, root).images, limit or sys.maxsize)
+            seen: set[str] = set()
+            try:
+                for item in iter_cases(descriptor, root, limit=limit):
+                    if isinstance(item, Case) and item.volume not in seen:
+                        if seen:
+                            bar.total = round(bar.n * volumes / len(seen))
+                        seen.add(item.volume)
+                    yield item
+                    bar.update(isinstance(item, Case))
+            except NothingFound as error:
+                yield Failure(descriptor.name, "", "", str(root), error.reason)
+
+
+def _one_case(
+    case: Case,
+    methods: Sequence[Method],
+    config: EvalConfig,
+    file: ScoresFile,
+    pictures: overlays.Gallery,
+    failures: list[Failure],
+    threads: Executor,
+) -> None:
+    todo = [method for method in methods if not _is_done(file.done, case, method)]
+    if not todo:
+        return
+    rows: list[Row] = []
+    shown: list[tuple[Answer, str, float]] = []
+    with _guarded(failures, case, step="prompts"):
+        prompts = case_prompts(case, config.prompts, config.seed)
+        for method in todo:
+            with _guarded(failures, case, method=method.name):
+                encode_seconds, answers = ask(method, case, prompts)
+                scored = score_answers(case, answers, config, method.name, encode_seconds, threads)
+                rows += scored
+                shown += [(answer, row.method, row.dsc) for answer, row in zip(answers, scored, strict=True)]
+    file.append(rows)
+    if len(todo) == len(methods):
+        with _guarded(failures, case, step="picture"):
+            pictures.offer(case, shown)
+
+
+@contextlib.contextmanager
+def _guarded(failures: list[Failure], case: Case, *, method: str = "", step: str = "") -> Iterator[None]:
+    """Whatever crashes inside costs this case (of one method, where it is named) and no more."""
+    try:
+        yield
+    except Exception as error:
+        reason = ": ".join(filter(None, (step, type(error).__name__, str(error))))
+        log.debug("%s: %s on %s", method or "case", reason, case.case, exc_info=True)
+        failures.append(Failure(case.dataset, case.case, method, "", reason))
+
+
+def _is_done(done: Done, case: Case, method: Method) -> bool:
+    return (case.dataset, case.case, method.name) in done
+
+
+def score_threads(jobs: int) -> Executor:
+    """Threads for :func:`score_answers`, -1 for one a core.
+
+    Not joblib's: its polling, every hundredth of a second, takes as long as these tasks do.
+    """
+    return ThreadPoolExecutor(joblib.effective_n_jobs(jobs))
+
+
+def score_answers(
+    case: Case,
+    answers: Sequence[Answer],
+    config: EvalConfig,
+    method: str,
+    encode_seconds: float,
+    threads: Executor,
+) -> list[Row]:
+    """Rows of one method's answers to one case, in the answers' order."""
+    tolerance = config.tolerance_px if case.spacing is None else config.tolerance_mm
+    scores = list(
+        threads.map(
+            lambda answer: metrics.score(answer.predicted.mask, answer.object.mask, case.spacing, tolerance),
+            answers,
+        )
+    )
+    return [
+        Row(
+            dataset=case.dataset,
+            modality=case.modality,
+            case=case.case,
+            volume=case.volume,
+            patient=case.patient,
+            slice=case.slice,
+            structure=answer.object.structure,
+            instance=answer.object.instance,
+            prompt=answer.prompt.setting.name,
+            round=answer.round,
+            clicks=len(answer.prompt.points),
+            method=method,
+            **dataclasses.asdict(score),
+            unit="px" if case.spacing is None else "mm",
+            tolerance=tolerance,
+            predicted_iou=answer.predicted.iou,
+            volume_voxels=answer.object.volume_voxels,
+            prompt_seed=answer.prompt.seed,
+            encode_seconds=encode_seconds,
+            predict_seconds=answer.seconds,
+        )
+        for answer, score in zip(answers, scores, strict=True)
+    ]
