@@ -1,8 +1,8 @@
 """Masks back to files, on the grid of the scan that they were drawn on, voxel for voxel.
 
 A label map numbers the objects from 1 in the order in which they are given; where two claim a voxel, it is
-the first one's. ``.seg.nrrd`` and DICOM-SEG have room for both. Whatever is written lies under a temporary name
-until it is whole.
+the first one's. ``.seg.nrrd`` and DICOM-SEG have room for both. Whatever is written lies under a temporary
+name until it is whole.
 """
 
 from __future__ import annotations
