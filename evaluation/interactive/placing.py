@@ -1,0 +1,171 @@
+"""Prompts in the pixels of a scan's slices, from what people have given, see :mod:`.prompt_files`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.console import InputError
+from data.prompts import Prompt
+from evaluation.dicom import is_segmentation, read_segments
+from evaluation.formats.scan import Scan
+from evaluation.interactive.prompt_files import Mark
+from evaluation.readers import read_volume
+from evaluation.volume import Unreadable, same_grid
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass
+class Asked:
+    """What is asked of one object in a scan.
+
+    Attributes
+    ----------
+    name
+        The object's.
+    prompts
+        Slice to prompt.
+    mask
+        To begin with, bool (slices, H, W); None without.
+    span
+        First and last slice of the boxes in the patient that reach over several: it ends there; None without.
+    """
+
+    name: str
+    prompts: dict[int, Prompt] = field(default_factory=dict)
+    mask: Mask | None = None
+    span: tuple[int, int] | None = None
+
+
+def place(marks: Sequence[Mark], scan: Scan) -> list[Asked]:
+    """Put marks in a scan, object by object in the order in which they are first named.
+
+    A box in the patient that reaches over several slices is the prompt of the one in its middle.
+
+    Raises
+    ------
+    InputError
+        If one lies outside of the scan, has swapped corners or no slice, or there are two boxes of one object
+        in one slice; or a mask cannot be read or lies on another grid.
+    """
+    found: dict[str, Asked] = {}
+    for mark in marks:
+        if mark.kind == "mask":
+            for name, mask in read_masks(mark, scan).items():
+                asked = found.setdefault(name, Asked(name))
+                asked.mask = mask if asked.mask is None else asked.mask | mask
+            continue
+        asked = found.setdefault(mark.object, Asked(mark.object))
+        if mark.kind == "point":
+            x, y, number = _point(mark, scan)
+            before = asked.prompts.get(number)
+            prompt = (
+                Prompt([[x, y]], [mark.label]) if before is None else before.with_click([x, y], mark.label)
+            )
+        else:
+            box, first, last = _box(mark, scan)
+            number = (first + last) // 2
+            before = asked.prompts.get(number, Prompt())
+            if before.box is not None:
+                raise InputError(f"{mark.where} {mark.object} has two boxes in slice {number}; give one")
+            prompt = Prompt(before.points, before.labels, box)
+            if first < last:
+                low, high = asked.span or (first, last)
+                asked.span = (min(first, low), max(last, high))
+        asked.prompts[number] = prompt
+    return list(found.values())
+
+
+def read_masks(mark: Mark, scan: Scan) -> dict[str, Mask]:
+    """The masks of a file on a scan's grid, by slice; one has the mark's name, several their labels' too."""
+    path = Path(mark.file or "")
+    try:
+        if path.is_file() and is_segmentation(path):
+            segments = read_segments(path, scan.volume)
+            masks = {str(name): mask for name, mask in segments.items() if isinstance(name, str)}
+        else:
+            volume = read_volume(path, mask=True)
+            differs = same_grid(scan.volume, volume, strict=True)
+            if differs is not None:
+                raise Unreadable(f"{differs}; expected a mask on the grid of {scan.path.name}")
+            labels = [label for label in np.unique(volume.array).tolist() if label]
+            whole = len(labels) < 2 or volume.array.dtype.kind == "f"
+            masks = (
+                {mark.object: volume.array > 0}
+                if whole
+                else {f"{mark.object} {label}": volume.array == label for label in labels}
+            )
+    except Unreadable as error:
+        raise InputError(f"{path}: {error}") from error
+    if not any(mask.any() for mask in masks.values()):
+        raise InputError(f"{path}: the mask is empty; expected voxels above 0")
+    return {name: scan.by_slice(mask) for name, mask in masks.items()}
+
+
+def _point(mark: Mark, scan: Scan) -> tuple[float, float, int]:
+    if mark.place == "pixels":
+        x, y = mark.numbers
+        number = _slice(mark, scan)
+    else:
+        _check_placed(mark, scan)
+        x, y, depth = scan.to_pixels(scan.grid.to_voxels([mark.numbers]))[0].tolist()
+        number = round(depth)
+    slices, height, width = scan.values.shape
+    if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5 and 0 <= number < slices):
+        raise _outside(mark, scan, f"x {x:.4g}, y {y:.4g}, slice {number}")
+    return min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0), number
+
+
+def _box(mark: Mark, scan: Scan) -> tuple[list[float], int, int]:
+    """XYXY, and the first and last slice."""
+    slices, height, width = scan.values.shape
+    if mark.place == "pixels":
+        x0, y0, x1, y1 = mark.numbers
+        first = last = _slice(mark, scan)
+        if x0 >= x1 or y0 >= y1:
+            right = [*sorted((x0, x1)), *sorted((y0, y1))]
+            shown = ",".join(f"{right[k]:g}" for k in (0, 2, 1, 3))
+            empty = " (it is empty)" if x0 == x1 or y0 == y1 else ""
+            raise InputError(
+                f"{mark.where} x0,y0 must be left of and above x1,y1{empty}; did you mean {shown}?"
+            )
+    else:
+        _check_placed(mark, scan)
+        corners = scan.to_pixels(scan.grid.to_voxels(np.reshape(mark.numbers, (-1, 3))))
+        (x0, y0, low), (x1, y1, high) = corners.min(0).tolist(), corners.max(0).tolist()
+        x0, y0, x1, y1 = x0 + 0.5, y0 + 0.5, x1 + 0.5, y1 + 0.5  # between pixels, as half-open boxes count
+        first, last = max(round(low), 0), min(round(high), slices - 1)
+        if low > slices - 0.5 or high < -0.5:
+            raise _outside(mark, scan, f"slices {low:.4g} to {high:.4g}")
+    if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0 or not 0 <= first <= last < slices:
+        raise _outside(mark, scan, f"x {x0:.4g} to {x1:.4g}, y {y0:.4g} to {y1:.4g}, slice {first}")
+    return [max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))], first, last
+
+
+def _slice(mark: Mark, scan: Scan) -> int:
+    slices = len(scan.values)
+    if mark.slice is None and slices > 1:
+        raise InputError(
+            f"{mark.where} which of the {slices} slices (0 to {slices - 1})? Add it as the last number"
+        )
+    return mark.slice or 0
+
+
+def _check_placed(mark: Mark, scan: Scan) -> None:
+    if not scan.grid.placed:
+        raise InputError(
+            f"{mark.where} {scan.path.name} has no place in a patient; give pixels, without --world"
+        )
+
+
+def _outside(mark: Mark, scan: Scan, what: str) -> InputError:
+    slices, height, width = scan.values.shape
+    return InputError(
+        f"{mark.where} {what}: outside of {scan.path.name}, which has {width} x {height} pixels (x 0 to "
+        f"{width - 1}, y 0 to {height - 1}) and {slices} slice{'s' * (slices > 1)} (0 to {slices - 1})"
+    )
