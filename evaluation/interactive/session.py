@@ -1,0 +1,407 @@
+"""One person's scan: objects, what has been asked of each in which slice, and the masks that came of it.
+
+A session holds an image or a volume as a model is shown it, slice by slice. It knows no file format and no
+transport: a command, a page and a server stand before it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from data.prompts import Prompt
+from trainer import propagate
+from trainer.propagate import Answer, Propagation, Step
+
+Mask = NDArray[np.bool_]
+Image = NDArray[np.uint8]
+
+MEMORY = 256 * 2**20
+"""Bytes that the encodings of seen slices may take."""
+STEPS_BACK = 100
+"""How many changes can be undone."""
+
+
+class Segmenter(Protocol):
+    """A model that is asked: an image is encoded once, then prompts of it are answered."""
+
+    def encode(self, image: Image) -> Any:
+        """Encode uint8 (H, W) or (H, W, 3)."""
+
+    def predict(self, encoding: Any, prompts: Sequence[Prompt], previous: Any = None) -> Sequence[Answer]:
+        """One answer a prompt; `previous` has the answers that clicks correct, None where there is none."""
+
+
+@dataclass(frozen=True)
+class Bits:
+    """A mask, bool (H, W), in an eighth of its memory."""
+
+    shape: tuple[int, int]
+    packed: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, mask: Mask) -> Bits:
+        return cls((mask.shape[0], mask.shape[1]), np.packbits(mask))
+
+    @property
+    def mask(self) -> Mask:
+        count = self.shape[0] * self.shape[1]
+        return np.unpackbits(self.packed, count=count).view(bool).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object of a session. Never changed, only replaced: what an undo brings back is an earlier one.
+
+    Attributes
+    ----------
+    name
+        The object's.
+    prompts
+        Slice to all that has been asked there.
+    answers
+        Slice to the model's answer there, which the next click corrects.
+    anchors
+        Slice to its mask, where that comes of a prompt, a mask to begin with, or a brush.
+    found
+        Slice to its mask, where that comes of propagation.
+    iou
+        Slice to the model's own estimate of its mask's IoU.
+    changed
+        Anchors since the last propagation.
+    span
+        First and last slice in which the object may be, None where nobody has said.
+    finished
+        Whether it is protected from the others.
+    """
+
+    name: str
+    prompts: Mapping[int, Prompt] = field(default_factory=dict)
+    answers: Mapping[int, Answer] = field(default_factory=dict)
+    anchors: Mapping[int, Bits] = field(default_factory=dict)
+    found: Mapping[int, Bits] = field(default_factory=dict)
+    iou: Mapping[int, float] = field(default_factory=dict)
+    changed: frozenset[int] = frozenset()
+    span: tuple[int, int] | None = None
+    finished: bool = False
+
+    def at(self, number: int) -> Bits | None:
+        """Its mask in a slice; None where it has none."""
+        return self.anchors.get(number, self.found.get(number))
+
+
+class Encodings:
+    """Encodings of slices, at most `memory` bytes of them: those not asked for the longest go first."""
+
+    def __init__(self, slices: Sequence[Image], segmenter: Segmenter, memory: int) -> None:
+        self._slices, self._segmenter, self._memory = slices, segmenter, memory
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self.bytes = 0
+
+    def __getitem__(self, number: int) -> Any:
+        if number not in self._kept:
+            encoding = self._segmenter.encode(self._slices[number])
+            self._kept[number] = encoding
+            self.bytes += size_of(encoding)
+            while self.bytes > self._memory and len(self._kept) > 1:
+                self.bytes -= size_of(self._kept.popitem(last=False)[1])
+        self._kept.move_to_end(number)
+        return self._kept[number]
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._kept
+
+
+def _without(item: Object, number: int, *parts: str) -> Object:
+    """An object without what some of its parts hold of a slice."""
+    left = {part: {k: v for k, v in getattr(item, part).items() if k != number} for part in parts}
+    return replace(item, **left)  # type: ignore[arg-type]
+
+
+def size_of(encoding: Any) -> int:
+    """Bytes of the arrays that an encoding is, or holds as attributes."""
+    parts = [encoding, *getattr(encoding, "__dict__", {}).values()]
+    return sum(int(getattr(part, "nbytes", 0)) for part in parts)
+
+
+class Session:
+    """An image or a volume, its objects, and what has been done, step by step.
+
+    Parameters
+    ----------
+    slices
+        uint8 (H, W) or (H, W, 3) each, all of one size; one for an image.
+    segmenter
+        Who answers.
+    nearby
+        Who answers in propagation, which shows squares around the object and no whole slices; by default the
+        same.
+    settings, apart
+        Of the propagation; the distance between slices in pixels.
+    memory
+        Bytes that encodings may take.
+
+    Raises
+    ------
+    ValueError
+        By all that takes a name or a slice, where there is none such.
+    """
+
+    def __init__(
+        self,
+        slices: Sequence[Image],
+        segmenter: Segmenter,
+        *,
+        nearby: propagate.Segmenter | None = None,
+        settings: Propagation = propagate.SHIPPED,
+        apart: float = 1.0,
+        memory: int = MEMORY,
+    ) -> None:
+        self.slices = slices
+        self.shape = (len(slices), *np.shape(slices[0])[:2])
+        self.encodings = Encodings(slices, segmenter, memory)
+        self._segmenter, self._nearby = segmenter, nearby or segmenter
+        self._settings, self._apart = settings, apart
+        self._objects: dict[str, Object] = {}
+        self._before: list[dict[str, Object]] = []
+        self._after: list[dict[str, Object]] = []
+
+    @property
+    def names(self) -> list[str]:
+        """The objects, in the order in which they were added."""
+        return list(self._objects)
+
+    def __getitem__(self, name: str) -> Object:
+        if name not in self._objects:
+            raise ValueError(f"no object {name!r}; there are {', '.join(self.names) or 'none'}")
+        return self._objects[name]
+
+    def add(self, name: str) -> None:
+        """Add an object without a mask."""
+        if name in self._objects:
+            raise ValueError(f"there is an object {name!r} already")
+        self._put(Object(name))
+
+    def rename(self, name: str, new: str) -> None:
+        """Give an object another name; it keeps its place."""
+        self[name]
+        if new in self._objects:
+            raise ValueError(f"there is an object {new!r} already")
+        self._change({(new if key == name else key): item for key, item in self._objects.items()})
+        self._objects[new] = replace(self._objects[new], name=new)
+
+    def remove(self, name: str) -> None:
+        """Take an object out."""
+        self[name]
+        self._change({key: item for key, item in self._objects.items() if key != name})
+
+    def finish(self, name: str, finished: bool = True) -> None:
+        """Protect an object from the others, which from now on end where it is; or no longer."""
+        item = self[name]
+        if finished:  # what it is now: where it meets another that was finished before, it has ended
+            parts = {
+                part: {k: Bits.of(self.mask_in(name, k)) for k in getattr(item, part)}
+                for part in ("anchors", "found")
+            }
+            item = replace(item, **parts)
+        self._put(replace(item, finished=finished))
+
+    def click(self, name: str, number: int, points: ArrayLike, label: int = 1) -> Mask:
+        """Click on an object in a slice, or beside it, and see its mask there.
+
+        Parameters
+        ----------
+        points
+            (2,) or (N, 2), (x, y) in pixels; a scribble is many.
+        label
+            1 on the object, 0 on the background.
+        """
+        item = self[name]
+        prompt = item.prompts.get(number, Prompt())
+        places = np.atleast_2d(np.asarray(points))
+        labels = np.append(prompt.labels, np.full(len(places), label))
+        more = Prompt(np.concatenate([prompt.points, places]), labels, prompt.box)
+        return self._ask(item, number, more, item.at(number))
+
+    def box(self, name: str, number: int, box: ArrayLike) -> Mask:
+        """Draw a box, XYXY, half-open, around an object in a slice, and see its mask there."""
+        prompt = self[name].prompts.get(number, Prompt())
+        item = self[name]
+        if number in item.answers:  # another box means another object: the answer to the last one is no help
+            kept = {k: answer for k, answer in item.answers.items() if k != number}
+            return self._ask(
+                replace(item, answers=kept), number, Prompt(prompt.points, prompt.labels, box), None
+            )
+        return self.ask(name, number, Prompt(prompt.points, prompt.labels, box))
+
+    def ask(self, name: str, number: int, prompt: Prompt) -> Mask:
+        """Put a prompt in the place of all that was asked of an object in a slice, and see its mask there."""
+        item = self[name]
+        return self._ask(item, number, prompt, item.at(number))
+
+    def draw(self, name: str, number: int, mask: Mask) -> Mask:
+        """Say what an object's mask in a slice is, as a brush and an eraser do."""
+        self._check(number, mask)
+        item = self[name]
+        prompts, answers, iou = ({k: v for k, v in part.items() if k != number} for part in (
+            item.prompts, item.answers, item.iou))  # fmt: skip
+        anchors = {**item.anchors, number: Bits.of(np.asarray(mask, bool))}
+        self._put(
+            replace(
+                item,
+                prompts=prompts,
+                answers=answers,
+                iou=iou,
+                anchors=anchors,
+                changed=item.changed | {number},
+            )
+        )
+        return self.mask_in(name, number)
+
+    def begin(self, name: str, mask: Mask) -> None:
+        """Begin with a mask, bool (slices, H, W): an earlier one to go on with, or a sketch to be refined.
+
+        Propagation does not change what it says.
+        """
+        if mask.shape != self.shape:
+            raise ValueError(f"mask {mask.shape}: expected {self.shape}")
+        anchors = {k: Bits.of(mask[k]) for k in np.flatnonzero(mask.any((1, 2))).tolist()}
+        self._put(Object(name, anchors=anchors))
+
+    def limit(self, name: str, span: tuple[int, int] | None) -> None:
+        """Say in which slices, the first and the last, an object may be."""
+        self._put(replace(self[name], span=span))
+
+    def clear(self, name: str, number: int | None = None) -> None:
+        """Forget all that was asked and found of an object, or what was in one slice."""
+        item = self[name]
+        if number is None:
+            self._put(Object(name, span=item.span))
+            return
+        self._check(number)
+        rest = _without(item, number, "prompts", "answers", "anchors", "found", "iou")
+        self._put(replace(rest, changed=item.changed | {number}))
+
+    def propagate(self, name: str) -> Iterator[Step]:
+        """Find an object in the slices without a prompt of their own.
+
+        Only those whose nearest anchors have changed since the last time are asked. A step is yielded for
+        each as it is found; all become the object's when the last one is, and can be undone together. Who
+        stops before leaves everything as it was.
+        """
+        item = self[name]
+        anchors = {k: bits.mask for k, bits in item.anchors.items()}
+        if not any(mask.any() for mask in anchors.values()):
+            raise ValueError(f"{name}: nothing to go out from; prompt a slice first")
+        found, iou = dict(item.found), dict(item.iou)
+        for k in propagate.affected(anchors, len(self.slices), item.changed):
+            found.pop(k, None)
+            iou.pop(k, None)
+        steps = propagate.propagate(
+            self.slices,
+            anchors,
+            self._nearby,
+            self._settings,
+            apart=self._apart,
+            span=item.span,
+            changed=item.changed,
+        )
+        for step in steps:
+            yield step
+            if step.mask.any():
+                found[step.slice], iou[step.slice] = Bits.of(step.mask), step.iou
+        self._put(replace(item, found=found, iou=iou, changed=frozenset()))
+
+    def refine(self, name: str) -> Iterator[int]:
+        """Ask the model, in each slice of the mask that an object began with, for what that is a sketch of.
+
+        The slices are yielded as they are asked; all become the object's when the last one is.
+        """
+        item = self[name]
+        anchors, answers, iou = dict(item.anchors), dict(item.answers), dict(item.iou)
+        for k, bits in item.anchors.items():
+            if k in item.prompts or not bits.mask.any():
+                continue
+            (answer,) = self._segmenter.predict(
+                self.encodings[k], [propagate.as_prompt(bits.mask, self._settings)], [None]
+            )
+            anchors[k], answers[k], iou[k] = Bits.of(answer.mask), answer, float(answer.iou)
+            yield k
+        changed = item.changed | set(anchors)
+        self._put(replace(item, anchors=anchors, answers=answers, iou=iou, changed=changed))
+
+    def mask_in(self, name: str, number: int) -> Mask:
+        """An object's mask in a slice, bool (H, W), without what belongs to objects that are finished."""
+        self._check(number)
+        item = self[name]
+        bits = item.at(number)
+        mask = np.zeros(self.shape[1:], bool) if bits is None else bits.mask.copy()
+        if not item.finished:
+            for other in self._objects.values():
+                bits = other.at(number)
+                if other.finished and bits is not None:
+                    mask &= ~bits.mask
+        return mask
+
+    def mask(self, name: str) -> Mask:
+        """An object's mask, bool (slices, H, W), without what belongs to objects that are finished."""
+        item = self[name]
+        mask = np.zeros(self.shape, bool)
+        for k in {*item.anchors, *item.found}:
+            mask[k] = self.mask_in(name, k)
+        return mask
+
+    def undo(self) -> bool:
+        """Take the last change back; False where there is none."""
+        return self._go(self._before, self._after)
+
+    def redo(self) -> bool:
+        """Do again what was taken back; False where there is nothing."""
+        return self._go(self._after, self._before)
+
+    def _go(self, source: list[dict[str, Object]], target: list[dict[str, Object]]) -> bool:
+        if not source:
+            return False
+        target.append(self._objects)
+        self._objects = source.pop()
+        return True
+
+    def _ask(self, item: Object, number: int, prompt: Prompt, known: Bits | None) -> Mask:
+        self._check(number)
+        previous = item.answers.get(number)
+        if previous is None and known is not None and known.mask.any():
+            shown = Prompt(prompt.points, prompt.labels, prompt.box, known.mask)
+        else:
+            shown = prompt
+        (answer,) = self._segmenter.predict(self.encodings[number], [shown], [previous])
+        self._put(
+            replace(
+                item,
+                prompts={**item.prompts, number: prompt},
+                answers={**item.answers, number: answer},
+                anchors={**item.anchors, number: Bits.of(answer.mask)},
+                iou={**item.iou, number: float(answer.iou)},
+                changed=item.changed | {number},
+            )
+        )
+        return self.mask_in(item.name, number)
+
+    def _check(self, number: int, mask: Mask | None = None) -> None:
+        if not 0 <= number < len(self.slices):
+            raise ValueError(f"slice {number}: expected 0 to {len(self.slices) - 1}")
+        if mask is not None and mask.shape != self.shape[1:]:
+            raise ValueError(f"mask {mask.shape}: expected {self.shape[1:]}")
+
+    def _put(self, item: Object) -> None:
+        self._change({**self._objects, item.name: item})
+
+    def _change(self, objects: dict[str, Object]) -> None:
+        self._before.append(self._objects)
+        del self._before[:-STEPS_BACK]
+        self._after.clear()
+        self._objects = objects

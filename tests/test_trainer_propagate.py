@@ -1,0 +1,107 @@
+"""Propagation: from a slice to the volume, where it ends, and what is asked again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from region_growing import RegionGrowing, ellipsoid
+
+from trainer.propagate import SHIPPED, GreyValues, Step, propagate
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return float(2 * (first & second).sum() / (first.sum() + second.sum()))
+
+
+def volume_of(steps: list[Step], anchors: dict[int, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    found = np.zeros(shape, bool)
+    for k, mask in [*anchors.items(), *((step.slice, step.mask) for step in steps)]:
+        found[k] = mask
+    return found
+
+
+@pytest.mark.parametrize("start", [11, 7, 15])
+def test_one_anchor_is_carried_to_the_ends_of_the_object_and_not_on(start: int) -> None:
+    slices, mask = ellipsoid()
+    anchors = {start: mask[start]}
+    steps = list(propagate(slices, anchors, RegionGrowing()))
+    found = volume_of(steps, anchors, mask.shape)
+    assert dice(found, mask) > 0.93
+    filled, true = np.flatnonzero(found.any((1, 2))), np.flatnonzero(mask.any((1, 2)))
+    assert abs(filled[0] - true[0]) <= 1
+    assert abs(filled[-1] - true[-1]) <= 1
+    assert {step.slice for step in steps} == {*filled.tolist()} - {start}
+
+
+def test_where_the_object_ends_but_something_like_its_mask_goes_on_the_run_stops() -> None:
+    """Behind the object lies a darker one of the same outline: only its grey values tell them apart."""
+    slices, mask = ellipsoid(first=5, last=17)
+    cylinder = mask[11]
+    slices = slices.copy()
+    slices[12:] = np.where(cylinder, 130, 90) + np.random.default_rng(1).normal(0, 4, slices[12:].shape)
+    steps = list(propagate(slices, {11: mask[11]}, RegionGrowing()))
+    assert max(step.slice for step in steps) <= 12
+    careless = replace(SHIPPED, presence=-9, evidence=0, forecast=0)
+    assert max(step.slice for step in propagate(slices, {11: mask[11]}, RegionGrowing(), careless)) == 23
+
+
+def test_between_two_anchors_the_answer_runs_from_both_ends() -> None:
+    slices, mask = ellipsoid(tilt=0.8)
+    anchors = {7: mask[7], 15: mask[15]}
+    steps = list(propagate(slices, anchors, RegionGrowing()))
+    between = {step.slice: step.mask for step in steps if 7 < step.slice < 15}
+    assert sorted(between) == list(range(8, 15))
+    assert min(dice(found, mask[k]) for k, found in between.items()) > 0.93
+
+
+def test_nothing_runs_past_an_anchor_that_says_the_object_is_not_there() -> None:
+    slices, mask = ellipsoid()
+    anchors = {11: mask[11], 14: np.zeros_like(mask[0])}
+    assert max(step.slice for step in propagate(slices, anchors, RegionGrowing())) == 13
+
+
+def test_a_correction_asks_only_between_the_nearest_anchors() -> None:
+    slices, mask = ellipsoid()
+    anchors = {7: mask[7], 11: mask[11], 15: mask[15]}
+    asked = [step.slice for step in propagate(slices, anchors, RegionGrowing(), changed={11})]
+    assert sorted(asked) == [8, 9, 10, 12, 13, 14]
+    ends = [step.slice for step in propagate(slices, anchors, RegionGrowing(), changed={7})]
+    assert set(ends) >= {6, 8, 9, 10}
+    assert max(ends) == 10
+
+
+def test_no_slice_outside_of_the_span_is_asked() -> None:
+    slices, mask = ellipsoid()
+    steps = propagate(slices, {11: mask[11]}, RegionGrowing(), span=(9, 12))
+    assert sorted(step.slice for step in steps) == [9, 10, 12]
+
+
+def test_one_slice_a_colour_volume_and_an_empty_anchor() -> None:
+    slices, mask = ellipsoid()
+    assert list(propagate(slices[11:12], {0: mask[11]}, RegionGrowing())) == []
+    assert list(propagate(slices, {11: np.zeros_like(mask[11])}, RegionGrowing())) == []
+    grey = {step.slice: step.mask for step in propagate(slices, {11: mask[11]}, RegionGrowing())}
+    colour = propagate(np.repeat(slices[..., None], 3, -1), {11: mask[11]}, RegionGrowing())
+    for step in colour:
+        np.testing.assert_array_equal(step.mask, grey[step.slice])
+
+
+def test_slices_are_encoded_one_at_a_time_and_a_run_can_be_broken_off() -> None:
+    slices, mask = ellipsoid()
+    segmenter = RegionGrowing()
+    steps = propagate(slices, {11: mask[11]}, segmenter)
+    next(steps)
+    assert len(segmenter.encoded) == 1
+    steps.close()
+
+
+def test_grey_values_say_where_the_object_is_and_where_its_surroundings_are() -> None:
+    slices, mask = ellipsoid()
+    taught = GreyValues.of(slices, {11: mask[11]})
+    ratio = taught.ratio(slices[13])
+    assert np.median(ratio[mask[13]]) > 1
+    assert np.median(ratio[~mask[13]]) < -1
+    assert taught.presence(slices[13], mask[13]) == pytest.approx(1, abs=0.3)
+    assert taught.presence(slices[20], mask[13]) < 0

@@ -1,0 +1,439 @@
+"""From a mask in one slice, or some, to the object in all slices of a volume, with a model of single images.
+
+A slice is asked with what its neighbour says. The neighbour's mask is first moved to where the grey values
+of this slice let its edge go; then the square around it is encoded as an image of its own, with that mask
+and the point deepest inside it as the prompt; and the model's answer, the neighbour's mask, and what the grey
+values say of each pixel, as the prompted slices have taught them, are weighed against each other. So the
+answer walks outward from each slice that somebody has prompted (an *anchor*), until the object has ended.
+Between two anchors it runs from both, and each slice is a mixture of the two answers, nearer to that of the
+nearer anchor: their signed distances are averaged, as in shape-based interpolation [1]_.
+
+Where an object ends no mask is right, and the model was never asked for none. What ends a run is that the new
+mask no longer agrees with the one before, is suddenly of another size, that the model itself does not believe
+in it, or that its grey values are rather those of the object's surroundings, both as the anchors have taught
+them.
+
+References
+----------
+.. [1] S. P. Raya, J. K. Udupa, "Shape-based interpolation of multidimensional objects", IEEE Transactions on
+   Medical Imaging (1990).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from data.distance import bounds
+from data.prompts import Prompt, centre_point
+
+Mask = NDArray[np.bool_]
+Image = NDArray[np.uint8]
+
+
+class Answer(Protocol):
+    """What a model says to one prompt."""
+
+    @property
+    def mask(self) -> Mask:
+        """bool (H, W)."""
+
+    @property
+    def iou(self) -> float:
+        """Its own estimate of the mask's IoU."""
+
+
+class Segmenter(Protocol):
+    """A model that is asked: an image is encoded once, then prompts of it are answered."""
+
+    def encode(self, image: Image) -> Any:
+        """Encode uint8 (H, W) or (H, W, 3)."""
+
+    def predict(self, encoding: Any, prompts: Sequence[Prompt]) -> Sequence[Answer]:
+        """One answer a prompt."""
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """Settings of a propagation.
+
+    Attributes
+    ----------
+    factor
+        Side of the square that is encoded over the longest side of the neighbour's mask.
+    widen
+        By what share of its extent the neighbour's box is extended on each side, and by a pixel at least;
+        None for a prompt without a box.
+    forecast
+        Weight of what the grey values say when the neighbour's mask is moved to this slice, before the model
+        is asked; 0 for the neighbour's mask as it is.
+    slope
+        How far an edge moves from slice to slice, over the distance between them: so far from the neighbour's
+        edge its mask's log-odds are 1, and no larger than `sureness` anywhere.
+    sureness
+        See `slope`.
+    persistence
+        Weight of the neighbour's mask beside the model's answer.
+    evidence
+        Weight of what the grey values say of the model's answer.
+    smooth
+        Standard deviation of the Gaussian over what the grey values say, over the square root of the area.
+    agreement
+        Dice with the neighbour's mask below which the object has ended.
+    growth, shrinkage
+        Area over the neighbour's above which, and below which, it has ended.
+    iou
+        The model's own estimate below which it has ended.
+    presence
+        Mean log-likelihood ratio of a mask's grey values, object to surroundings as the anchors have taught
+        them, below which it has ended; 1 is what it is on the anchors.
+    smallest
+        Pixels; what is smaller has ended.
+    learning
+        Share that each new slice has in what the grey values teach.
+    """
+
+    factor: float = 1.6
+    widen: float | None = None
+    forecast: float = 1.0
+    slope: float = 1.0
+    sureness: float = 4.0
+    persistence: float = 0.5
+    evidence: float = 1.0
+    smooth: float = 0.05
+    agreement: float = 0.5
+    growth: float = 1.7
+    shrinkage: float = 0.3
+    iou: float = 0.3
+    presence: float = 0.2
+    smallest: int = 8
+    learning: float = 0.1
+
+
+SHIPPED = Propagation()
+
+
+@dataclass(frozen=True)
+class Step:
+    """The object in one slice.
+
+    Attributes
+    ----------
+    slice
+        Its number.
+    mask
+        bool (H, W).
+    iou
+        The model's own estimate of the mask's IoU; of a mixture of two, as they are mixed.
+    """
+
+    slice: int
+    mask: Mask
+    iou: float
+
+
+def propagate(
+    slices: Sequence[Image],
+    anchors: Mapping[int, Mask],
+    segmenter: Segmenter,
+    settings: Propagation = SHIPPED,
+    *,
+    apart: float = 1.0,
+    span: tuple[int, int] | None = None,
+    changed: Collection[int] | None = None,
+) -> Iterator[Step]:
+    """The object in the slices without a prompt of their own, as they are found.
+
+    Parameters
+    ----------
+    slices
+        uint8 (H, W) or (H, W, 3) each, as the model is shown them; made when asked for, if that saves memory.
+    anchors
+        Slice to the mask of the object there, bool (H, W), one at least. An empty one says that the object is
+        not there: nothing runs past it.
+    segmenter
+        The model.
+    apart
+        Distance between slices in pixels: their spacing over that of rows and columns; 1 in a cine.
+    span
+        First and last slice in which the object may be.
+    changed
+        Anchors that are new, have been corrected or taken out: only slices that lie between one of them and
+        the next anchors on both sides (or the ends) are asked. All where it is None.
+
+    Yields
+    ------
+    Step
+        One for each slice that is asked; slices of a range that get none are empty now. What is not in
+        :func:`affected` stays as it was.
+    """
+    low, high = (0, len(slices) - 1) if span is None else span
+    taught = GreyValues.of(slices, anchors)
+
+    def outward(start: int, order: Iterable[int]) -> Iterator[Step]:
+        inside = [k for k in order if low <= k <= high]
+        return _run(slices, inside, anchors[start], segmenter, settings, taught, apart)
+
+    there = {k for k, mask in anchors.items() if mask.any()}
+    for left, right in gaps(anchors, len(slices), changed):
+        forward = range(0 if left is None else left + 1, len(slices) if right is None else right)
+        if left in there and right in there:
+            before, behind = ({step.slice: step for step in outward(*run)} for run in (
+                (left, forward), (right, reversed(forward))))  # fmt: skip
+            for k in sorted({*before, *behind}):
+                yield _mixed(before.get(k), behind.get(k), (k - left) / (right - left))
+        elif left in there:
+            yield from outward(left, forward)
+        elif right in there:
+            yield from outward(right, reversed(forward))
+
+
+def gaps(
+    anchors: Collection[int], count: int, changed: Collection[int] | None = None
+) -> list[tuple[int | None, int | None]]:
+    """The ranges between anchors, each by its anchors on the left and the right, None for the volume's end.
+
+    With `changed`, those that touch one of them.
+
+    >>> gaps({3, 7}, 10)
+    [(None, 3), (3, 7), (7, None)]
+    >>> gaps({3, 7}, 10, changed={7}), gaps({3}, 10, changed={7})
+    ([(3, 7), (7, None)], [(3, None)])
+    """
+    return [
+        (left, right)
+        for left, right in pairwise([None, *sorted(anchors), None])
+        if changed is None
+        or any((-1 if left is None else left) <= k <= (count if right is None else right) for k in changed)
+    ]
+
+
+def affected(anchors: Collection[int], count: int, changed: Collection[int] | None = None) -> list[int]:
+    """The slices that :func:`propagate` decides on: what it yields no step for is empty.
+
+    >>> affected({3, 7}, 10, changed={7})
+    [4, 5, 6, 8, 9]
+    """
+    return [
+        k
+        for left, right in gaps(anchors, count, changed)
+        for k in range(0 if left is None else left + 1, count if right is None else right)
+    ]
+
+
+def _run(
+    slices: Sequence[Image],
+    order: Iterable[int],
+    mask: Mask,
+    segmenter: Segmenter,
+    settings: Propagation,
+    taught: GreyValues,
+    apart: float,
+) -> Iterator[Step]:
+    """From a mask on, slice by slice in this order, until the object has ended."""
+    for k in order:
+        step = ask(slices[k], k, mask, segmenter, settings, taught, apart)
+        if has_ended(step, mask, slices[k], settings, taught):
+            return
+        yield step
+        mask = step.mask
+        taught = taught.and_of(slices[k], mask, settings.learning)
+
+
+def ask(
+    image: Image,
+    number: int,
+    mask: Mask,
+    segmenter: Segmenter,
+    settings: Propagation,
+    taught: GreyValues,
+    apart: float = 1.0,
+) -> Step:
+    """The object in one slice, from its mask (H, W), not empty, in the slice beside it.
+
+    `apart` is the distance between the two in pixels.
+    """
+    height, width = mask.shape
+    x0, y0, x1, y1 = square_around(bounds(mask), (height, width), settings.factor)
+    part, seen = np.ascontiguousarray(image[y0:y1, x0:x1]), mask[y0:y1, x0:x1]
+    size = math.sqrt(np.count_nonzero(seen))
+    said = ndimage.gaussian_filter(taught.ratio(part), max(settings.smooth * size, 0.6))
+    edge = signed_distance(seen) / max(settings.slope * apart, 0.7)
+    before = np.clip(edge, -settings.sureness, settings.sureness)
+    expected = _joined(before + settings.forecast * said > 0, seen) if settings.forecast else seen
+    if not expected.any():
+        return Step(number, np.zeros_like(mask), 0.0)
+    (answer,) = segmenter.predict(segmenter.encode(part), [as_prompt(expected, settings)])
+    logits = _logits(answer) + settings.evidence * said + settings.persistence * before
+    found = np.zeros_like(mask)
+    found[y0:y1, x0:x1] = _joined(logits > 0, expected)
+    return Step(number, found, float(answer.iou))
+
+
+def _logits(answer: Answer) -> NDArray[np.float32]:
+    """An answer's logits (H, W), of a model without them those of the distance to the mask's edge."""
+    logits = getattr(answer, "logits", None)
+    if logits is None:
+        return np.clip(signed_distance(answer.mask), -4, 4)
+    return np.asarray(logits.cpu() if hasattr(logits, "cpu") else logits, np.float32)
+
+
+def _joined(mask: Mask, seed: Mask) -> Mask:
+    """The pieces of a mask that touch another; all where none does."""
+    numbered, count = ndimage.label(mask, np.ones((3, 3)))
+    kept = np.unique(numbered[mask & seed])
+    return np.isin(numbered, kept) if 0 < len(kept) < count else mask
+
+
+def as_prompt(mask: Mask, settings: Propagation) -> Prompt:
+    """What a mask says of the object in the slice beside it."""
+    box = None
+    if settings.widen is not None:
+        x0, y0, x1, y1 = (float(side) for side in bounds(mask))
+        wide, high = max(settings.widen * (x1 - x0), 1.0), max(settings.widen * (y1 - y0), 1.0)
+        height, width = mask.shape
+        box = [max(x0 - wide, 0), max(y0 - high, 0), min(x1 + wide, width), min(y1 + high, height)]
+    return Prompt([centre_point(mask)], [1], box, mask)
+
+
+def square_around(box: NDArray, shape: tuple[int, int], factor: float) -> tuple[int, int, int, int]:
+    """The square of `factor` times a box's longest side around it, moved and cut to fit the image, XYXY."""
+    side = math.ceil(factor * float(max(box[2] - box[0], box[3] - box[1])))
+    ends = []
+    for low, high, size in ((box[0], box[2], shape[1]), (box[1], box[3], shape[0])):
+        start = min(max(round(float(low + high - side) / 2), 0), max(size - side, 0))
+        ends.append((start, min(start + side, size)))
+    return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
+
+
+def has_ended(step: Step, before: Mask, image: Image, settings: Propagation, taught: GreyValues) -> bool:
+    """Whether what was found in a slice is no longer the object of the slice before."""
+    area, size = np.count_nonzero(step.mask), np.count_nonzero(before)
+    if area < settings.smallest or step.iou < settings.iou:
+        return True
+    if not settings.shrinkage <= area / size <= settings.growth:
+        return True
+    if 2 * np.count_nonzero(step.mask & before) < settings.agreement * (area + size):
+        return True
+    return taught.presence(image, step.mask) < settings.presence
+
+
+@dataclass(frozen=True)
+class GreyValues:
+    """What masks have taught of an object's grey values and of those around it.
+
+    Attributes
+    ----------
+    inside, outside
+        Histograms (FEATURES, BINS), each with sum 1, of the grey values and of the smoothed ones.
+    size
+        Square root of the object's area in the anchors, pixels: the scale of what is smoothed.
+    """
+
+    inside: NDArray[np.float64]
+    outside: NDArray[np.float64]
+    size: float
+
+    @classmethod
+    def of(cls, slices: Sequence[Image], anchors: Mapping[int, Mask]) -> GreyValues:
+        """What anchors teach."""
+        masks = {k: mask for k, mask in anchors.items() if mask.any()}
+        if not masks:
+            flat = np.full((2, BINS), 1 / BINS)
+            return cls(flat, flat, 1.0)
+        size = math.sqrt(np.mean([np.count_nonzero(mask) for mask in masks.values()]))
+        pairs = [_histograms(slices[k], mask, size) for k, mask in masks.items()]
+        inside, outside = (np.mean(side, axis=0) for side in zip(*pairs, strict=True))
+        return cls(inside, outside, size)
+
+    def and_of(self, image: Image, mask: Mask, share: float) -> GreyValues:
+        """The same, and of one more slice with a share."""
+        inside, outside = _histograms(image, mask, self.size)
+        return GreyValues(
+            (1 - share) * self.inside + share * inside,
+            (1 - share) * self.outside + share * outside,
+            self.size,
+        )
+
+    def ratio(self, image: Image) -> NDArray[np.float32]:
+        """Log-likelihood ratio of object to surroundings of each pixel, float32 (H, W)."""
+        table = self._table()
+        rows = [line[_bins(plane)] for line, plane in zip(table, _features(image, self.size), strict=True)]
+        return np.mean(rows, axis=0, dtype=np.float32)
+
+    def presence(self, image: Image, mask: Mask) -> float:
+        """Mean ratio of a mask's grey values over what it is for the object itself: about 1 where the object
+        is, below 0 where the grey values are rather those of its surroundings.
+        """
+        table = self._table()
+        expected = float((self.inside * table).sum())
+        inside, _ = _histograms(image, mask, self.size)
+        return float((inside * table).sum()) / expected if expected > 0.1 else 1.0
+
+    def _table(self) -> NDArray[np.float64]:
+        return np.clip(np.log((self.inside + RARE) / (self.outside + RARE)), -LIMIT, LIMIT)
+
+
+BINS = 32
+REACH = 0.3
+"""How far around an object what surrounds it is looked at, over the square root of its area."""
+RARE = 0.002
+"""Added to the shares of a histogram's bins."""
+LIMIT = 3.0
+"""Largest log-likelihood ratio of a pixel."""
+BLUR = 0.05
+"""Standard deviation of the smoothed grey values, over the square root of the area."""
+
+
+def _features(image: Image, size: float) -> list[NDArray[np.float32]]:
+    grey = image.astype(np.float32) if image.ndim == 2 else image.mean(2, dtype=np.float32)
+    return [grey, ndimage.gaussian_filter(grey, max(BLUR * size, 0.8))]
+
+
+def _bins(values: NDArray) -> NDArray[np.intp]:
+    return np.clip(values * (BINS / 256), 0, BINS - 1).astype(np.intp)
+
+
+def _histograms(image: Image, mask: Mask, size: float) -> tuple[NDArray, NDArray]:
+    """Of a mask and of what surrounds it, (FEATURES, BINS) each."""
+    reach = max(math.ceil(REACH * math.sqrt(np.count_nonzero(mask))), 3)
+    x0, y0, x1, y1 = bounds(mask).tolist()
+    part = np.s_[max(y0 - reach, 0) : y1 + reach, max(x0 - reach, 0) : x1 + reach]
+    planes, mask = _features(image[part], size), mask[part]
+    around = (ndimage.distance_transform_edt(~mask) <= reach) & ~mask
+    return (
+        np.stack([_histogram(plane[mask]) for plane in planes]),
+        np.stack([_histogram(plane[around]) for plane in planes]),
+    )
+
+
+def _histogram(values: NDArray) -> NDArray[np.float64]:
+    counts = np.bincount(_bins(values), minlength=BINS).astype(float)
+    smooth = ndimage.gaussian_filter1d(counts, 1.0)
+    return smooth / max(smooth.sum(), 1e-9)
+
+
+def _mixed(first: Step | None, second: Step | None, share: float) -> Step:
+    """Two answers for a slice, `share` of the second: their signed distances averaged."""
+    if first is None or second is None:
+        (step,) = [one for one in (first, second) if one is not None]
+        return step
+    depth = (1 - share) * signed_distance(first.mask) + share * signed_distance(second.mask)
+    return Step(first.slice, depth > 0, (1 - share) * first.iou + share * second.iou)
+
+
+def signed_distance(mask: Mask) -> NDArray[np.float32]:
+    """Distance to the mask's edge in pixels, above 0 inside, below 0 outside.
+
+    >>> signed_distance(np.array([[False, True, True, True, False]])).tolist()
+    [[-0.5, 0.5, 1.5, 0.5, -0.5]]
+    """
+    inside, outside = (ndimage.distance_transform_edt(side) for side in (mask, ~mask))
+    return np.where(mask, inside - 0.5, 0.5 - outside).astype(np.float32)
