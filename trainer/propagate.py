@@ -8,10 +8,9 @@ answer walks outward from each slice that somebody has prompted (an *anchor*), u
 Between two anchors it runs from both, and each slice is a mixture of the two answers, nearer to that of the
 nearer anchor: their signed distances are averaged, as in shape-based interpolation [1]_.
 
-Where an object ends no mask is right, and the model was never asked for none. What ends a run is that the new
-mask no longer agrees with the one before, is suddenly of another size, that the model itself does not believe
-in it, or that its grey values are rather those of the object's surroundings, both as the anchors have taught
-them.
+Where an object ends no mask is right, and the model was never asked for none. What ends a run is that the
+new mask no longer agrees with the one before, is suddenly much smaller, that the model itself does not
+believe in it, or that its grey values are no longer those that the anchors have taught.
 
 References
 ----------
@@ -68,9 +67,6 @@ class Propagation:
     ----------
     factor
         Side of the square that is encoded over the longest side of the neighbour's mask.
-    widen
-        By what share of its extent the neighbour's box is extended on each side, and by a pixel at least;
-        None for a prompt without a box.
     forecast
         Weight of what the grey values say when the neighbour's mask is moved to this slice, before the model
         is asked; 0 for the neighbour's mask as it is.
@@ -79,6 +75,11 @@ class Propagation:
         edge its mask's log-odds are 1, and no larger than `sureness` anywhere.
     sureness
         See `slope`.
+    spread
+        How far an edge moves outward at most, all around, over the distance between slices: of what would be
+        larger, only the surest pixels are kept, and those of which the grey values speak clearly.
+    clear
+        Log-likelihood ratio from which they do.
     persistence
         Weight of the neighbour's mask beside the model's answer.
     evidence
@@ -87,8 +88,8 @@ class Propagation:
         Standard deviation of the Gaussian over what the grey values say, over the square root of the area.
     agreement
         Dice with the neighbour's mask below which the object has ended.
-    growth, shrinkage
-        Area over the neighbour's above which, and below which, it has ended.
+    shrinkage
+        Area over the neighbour's below which it has ended.
     iou
         The model's own estimate below which it has ended.
     presence
@@ -101,17 +102,17 @@ class Propagation:
     """
 
     factor: float = 1.6
-    widen: float | None = None
     forecast: float = 1.0
     slope: float = 1.0
     sureness: float = 4.0
     persistence: float = 0.5
+    spread: float = 0.2
+    clear: float = 1.0
     evidence: float = 1.0
     smooth: float = 0.05
-    agreement: float = 0.5
-    growth: float = 1.7
-    shrinkage: float = 0.3
-    iou: float = 0.3
+    agreement: float = 0.4
+    shrinkage: float = 0.25
+    iou: float = 0.4
     presence: float = 0.2
     smallest: int = 8
     learning: float = 0.1
@@ -270,11 +271,20 @@ def ask(
     expected = _joined(before + settings.forecast * said > 0, seen) if settings.forecast else seen
     if not expected.any():
         return Step(number, np.zeros_like(mask), 0.0)
-    (answer,) = segmenter.predict(segmenter.encode(part), [as_prompt(expected, settings)])
+    (answer,) = segmenter.predict(segmenter.encode(part), [as_prompt(expected)])
     logits = _logits(answer) + settings.evidence * said + settings.persistence * before
+    most = np.pi * (size / math.sqrt(np.pi) + settings.spread * apart) ** 2
+    drawn = (logits > _threshold(logits, int(most))) | ((logits > 0) & (said > settings.clear))
     found = np.zeros_like(mask)
-    found[y0:y1, x0:x1] = _joined(logits > 0, expected)
+    found[y0:y1, x0:x1] = _joined(drawn, expected)
     return Step(number, found, float(answer.iou))
+
+
+def _threshold(logits: NDArray, most: int) -> float:
+    """0, or what no more than that many pixels lie above."""
+    if np.count_nonzero(logits > 0) <= most:
+        return 0.0
+    return float(np.partition(logits, logits.size - most - 1, axis=None)[logits.size - most - 1])
 
 
 def _logits(answer: Answer) -> NDArray[np.float32]:
@@ -292,15 +302,12 @@ def _joined(mask: Mask, seed: Mask) -> Mask:
     return np.isin(numbered, kept) if 0 < len(kept) < count else mask
 
 
-def as_prompt(mask: Mask, settings: Propagation) -> Prompt:
-    """What a mask says of the object in the slice beside it."""
-    box = None
-    if settings.widen is not None:
-        x0, y0, x1, y1 = (float(side) for side in bounds(mask))
-        wide, high = max(settings.widen * (x1 - x0), 1.0), max(settings.widen * (y1 - y0), 1.0)
-        height, width = mask.shape
-        box = [max(x0 - wide, 0), max(y0 - high, 0), min(x1 + wide, width), min(y1 + high, height)]
-    return Prompt([centre_point(mask)], [1], box, mask)
+def as_prompt(mask: Mask) -> Prompt:
+    """What a mask says of the object in the slice beside it: itself, and the point deepest inside.
+
+    No box, however it is drawn: a model fills it, and what is too large in one slice stays so in the next.
+    """
+    return Prompt([centre_point(mask)], [1], mask=mask)
 
 
 def square_around(box: NDArray, shape: tuple[int, int], factor: float) -> tuple[int, int, int, int]:
@@ -318,7 +325,7 @@ def has_ended(step: Step, before: Mask, image: Image, settings: Propagation, tau
     area, size = np.count_nonzero(step.mask), np.count_nonzero(before)
     if area < settings.smallest or step.iou < settings.iou:
         return True
-    if not settings.shrinkage <= area / size <= settings.growth:
+    if area < settings.shrinkage * size:
         return True
     if 2 * np.count_nonzero(step.mask & before) < settings.agreement * (area + size):
         return True

@@ -328,7 +328,7 @@ class Session:
             if k in item.prompts or not bits.mask.any():
                 continue
             (answer,) = self._segmenter.predict(
-                self.encodings[k], [propagate.as_prompt(bits.mask, self._settings)], [None]
+                self.encodings[k], [propagate.as_prompt(bits.mask)], [None]
             )
             anchors[k], answers[k], iou[k] = Bits.of(answer.mask), answer, float(answer.iou)
             yield k
