@@ -106,6 +106,16 @@ def test_a_propagation_that_is_broken_off_leaves_everything_as_it_was(session: S
     assert len(list(session.propagate("liver"))) > 5
 
 
+def test_what_is_changed_during_a_propagation_is_not_overwritten(session: Session) -> None:
+    session.box("liver", 11, [10, 9, 36, 40])
+    steps = session.propagate("liver")
+    next(steps)
+    session.draw("liver", 3, MASK[11])
+    with pytest.raises(ValueError, match="liver was changed while it was propagated"):
+        list(steps)
+    np.testing.assert_array_equal(session.mask("liver")[3], MASK[11])
+
+
 def test_a_new_box_is_asked_anew(session: Session) -> None:
     session.box("liver", 11, [10, 9, 36, 40])
     session.box("liver", 11, [10, 9, 30, 40])

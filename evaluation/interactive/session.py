@@ -204,15 +204,16 @@ class Session:
         """Protect an object from the others, which from now on end where it is; or no longer."""
         item = self[name]
         if finished:  # what it is now: where it meets another that was finished before, it has ended
-            parts = {
-                part: {k: Bits.of(self.mask_in(name, k)) for k in getattr(item, part)}
-                for part in ("anchors", "found")
-            }
-            item = replace(item, **parts)
+            anchors, found = (
+                {k: Bits.of(self.mask_in(name, k)) for k in part} for part in (item.anchors, item.found)
+            )
+            item = replace(item, anchors=anchors, found=found)
         self._put(replace(item, finished=finished))
 
     def click(self, name: str, number: int, points: ArrayLike, label: int = 1) -> Mask:
         """Click on an object in a slice, or beside it, and see its mask there.
+
+        What is there already is corrected: the answer to the clicks before, or what propagation has found.
 
         Parameters
         ----------
@@ -231,36 +232,19 @@ class Session:
     def box(self, name: str, number: int, box: ArrayLike) -> Mask:
         """Draw a box, XYXY, half-open, around an object in a slice, and see its mask there."""
         prompt = self[name].prompts.get(number, Prompt())
-        item = self[name]
-        if number in item.answers:  # another box means another object: the answer to the last one is no help
-            kept = {k: answer for k, answer in item.answers.items() if k != number}
-            return self._ask(
-                replace(item, answers=kept), number, Prompt(prompt.points, prompt.labels, box), None
-            )
         return self.ask(name, number, Prompt(prompt.points, prompt.labels, box))
 
     def ask(self, name: str, number: int, prompt: Prompt) -> Mask:
-        """Put a prompt in the place of all that was asked of an object in a slice, and see its mask there."""
-        item = self[name]
-        return self._ask(item, number, prompt, item.at(number))
+        """Put a prompt in the place of all that was asked of an object in a slice, and of its mask there."""
+        return self._ask(_without(self[name], number, "answers"), number, prompt, None)
 
     def draw(self, name: str, number: int, mask: Mask) -> Mask:
         """Say what an object's mask in a slice is, as a brush and an eraser do."""
         self._check(number, mask)
         item = self[name]
-        prompts, answers, iou = ({k: v for k, v in part.items() if k != number} for part in (
-            item.prompts, item.answers, item.iou))  # fmt: skip
+        rest = _without(item, number, "prompts", "answers", "iou")
         anchors = {**item.anchors, number: Bits.of(np.asarray(mask, bool))}
-        self._put(
-            replace(
-                item,
-                prompts=prompts,
-                answers=answers,
-                iou=iou,
-                anchors=anchors,
-                changed=item.changed | {number},
-            )
-        )
+        self._put(replace(rest, anchors=anchors, changed=item.changed | {number}))
         return self.mask_in(name, number)
 
     def begin(self, name: str, mask: Mask) -> None:
@@ -315,6 +299,8 @@ class Session:
             yield step
             if step.mask.any():
                 found[step.slice], iou[step.slice] = Bits.of(step.mask), step.iou
+        if self[name] is not item:
+            raise ValueError(f"{name} was changed while it was propagated; propagate it again")
         self._put(replace(item, found=found, iou=iou, changed=frozenset()))
 
     def refine(self, name: str) -> Iterator[int]:
@@ -327,9 +313,7 @@ class Session:
         for k, bits in item.anchors.items():
             if k in item.prompts or not bits.mask.any():
                 continue
-            (answer,) = self._segmenter.predict(
-                self.encodings[k], [propagate.as_prompt(bits.mask)], [None]
-            )
+            (answer,) = self._segmenter.predict(self.encodings[k], [propagate.as_prompt(bits.mask)], [None])
             anchors[k], answers[k], iou[k] = Bits.of(answer.mask), answer, float(answer.iou)
             yield k
         changed = item.changed | set(anchors)
