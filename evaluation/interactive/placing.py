@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from data.prompts import Prompt
-from evaluation.dicom import is_segmentation, read_segments
-from evaluation.formats.scan import Scan
+from evaluation.formats.dicom import is_segmentation, read_segments
+from evaluation.formats.readers import read_volume
+from evaluation.formats.volume import Unreadable, same_grid
 from evaluation.interactive.prompt_files import Mark
-from evaluation.readers import read_volume
-from evaluation.volume import Unreadable, same_grid
+from evaluation.scans.scan import Scan
 
 Mask = NDArray[np.bool_]
 

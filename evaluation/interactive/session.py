@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data.prompts import Prompt
-from trainer import propagate
-from trainer.propagate import Answer, Propagation, Step
+from trainer.model import propagate
+from trainer.model.propagate import Answer, Propagation, Step
 
 Mask = NDArray[np.bool_]
 Image = NDArray[np.uint8]

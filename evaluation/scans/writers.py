@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.console import InputError
-from data.folder import replacing
-from evaluation.formats.scan import Scan, dicom_files
-from evaluation.overlays import slug
-from evaluation.volume import simpleitk
+from data.files import replacing, slug
+from evaluation.formats.volume import simpleitk
+from evaluation.scans.scan import Scan, dicom_files
 
 Mask = NDArray[np.bool_]
 
