@@ -63,7 +63,7 @@ def copy(whole: Path, folder: Path) -> Path:
 
 
 def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 400
     while not there():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit

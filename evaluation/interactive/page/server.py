@@ -19,7 +19,7 @@ from typing import Any
 
 from werkzeug.serving import make_server
 
-from data.console import InputError
+from data.console import InputError, waiting_for
 from evaluation.interactive.page.asking import Asker
 from evaluation.interactive.page.loading import Wanted, load
 from evaluation.interactive.page.pictures import Library
@@ -73,7 +73,7 @@ def serve(wanted: Wanted, *, host: str, port: int, browser: bool, say: Callable[
         hangup = getattr(signal, "SIGHUP", None)  # not on Windows
         if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as nohup has it ignored
             signal.signal(hangup, _end)
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), waiting_for(""):  # it ends at once
             server.serve_forever()
     if not asker.done():  # an interpreter that ends under a thread that imports PyTorch may crash
         sys.stdout.flush()
