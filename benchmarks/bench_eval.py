@@ -98,7 +98,7 @@ def timed(work: Callable[[], Masks]) -> tuple[float, Masks]:
 def synthetic_cases(limit: int) -> list[Case]:
     """Cases from shards made for the occasion."""
     from generator.config import load_config
-    from generator.factory import generate
+    from generator.folder.factory import generate
 
     with tempfile.TemporaryDirectory() as folder:
         generate(folder, load_config("full"), num=limit, jobs=1)

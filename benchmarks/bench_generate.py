@@ -24,8 +24,9 @@ from typing import Any
 import click
 
 from data.shards import ShardWriter
-from generator import factory, scene
+from generator import scene
 from generator.config import load_config
+from generator.folder import factory
 
 STAGES = {
     "layout (shapes, contact, nesting)": (scene, "lay_out"),

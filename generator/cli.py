@@ -58,7 +58,7 @@ def run(
     the same command goes on from there.
     """
     from generator.config import load_config
-    from generator.factory import Stopped, generate
+    from generator.folder.factory import Stopped, generate
 
     config = load_config(preset, overrides, size=size)
     try:
@@ -101,7 +101,7 @@ def presets() -> None:
 @click.option("--modality", help="Only samples of this modality.")
 def preview(folder: Path, out: Path, count: int, family: str | None, modality: str | None) -> None:
     """Draw a contact sheet: images, label maps, prompts."""
-    from generator.preview import contact_sheet
+    from generator.folder.preview import contact_sheet
 
     shown = contact_sheet(folder, out, count=count, family=family, modality=modality)
     click.echo(f"{out}: {shown} samples")
@@ -134,8 +134,8 @@ def verify(folder: Path) -> None:
 @click.option("--out", type=IMAGE, help="Also draw the histograms into this PNG file.")
 def stats(folder: Path, out: Path | None) -> None:
     """Histograms of area, contrast, edge width and objects; shares of families and modalities."""
-    from generator.drawing import check_png
-    from generator.stats import draw_page, measure, text_page, warnings
+    from generator.folder.drawing import check_png
+    from generator.folder.stats import draw_page, measure, text_page, warnings
 
     if out is not None:
         check_png(out)

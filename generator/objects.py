@@ -9,9 +9,9 @@ from data import prompts
 from data.compiled import compiled
 from data.distance import squared_distance
 from data.shards import OBJECT_COLUMNS, Objects
+from generator.canvas.layout import OUTSIDE, Canvas, Region
 from generator.config import PromptsConfig
-from generator.kernels import edge_width
-from generator.layout import OUTSIDE, Canvas, Region
+from generator.raster.kernels import edge_width
 
 RING = 5
 """Width in pixels of the ring against which contrast is measured."""

@@ -10,31 +10,33 @@ from numpy.typing import NDArray
 
 from data.console import InputError
 from data.shards import Sample
-from generator import acquisition, plans, plans_body, plans_projection, plans_ultrasound, ultrasound
-from generator.annotation import move_outlines
-from generator.appearance import Image, Look, draw_look, render
+from generator.canvas.annotation import move_outlines
+from generator.canvas.layout import OUTSIDE, Canvas, View, draw_displacement
 from generator.config import LARGEST_SHARE, GeneratorConfig
-from generator.layout import OUTSIDE, Canvas, View, draw_displacement
+from generator.look.appearance import Image, Look, draw_look, render
+from generator.modalities import acquisition, ultrasound
+from generator.modalities.ultrasound import Probe
 from generator.objects import tabulate
-from generator.ultrasound import Probe
+from generator.plans import body, projection, tools
+from generator.plans import ultrasound as ultrasound_plans
 
 PLANS: dict[str, Callable[[Canvas], None]] = {
-    "ellipses": plans.ellipses,
-    "free": plans.free,
-    "tiles": plans.tiles,
-    "crop": plans.crop,
-    "radiograph": plans_projection.radiograph,
-    "chest": plans_projection.chest,
-    "abdomen": plans_body.abdomen,
-    "thorax": plans_body.thorax,
-    "cardiac": plans_body.cardiac,
-    "pelvis": plans_body.pelvis,
-    "head": plans_body.head,
-    "spine": plans_body.spine,
-    "layers": plans_ultrasound.layers,
-    "fetal": plans_ultrasound.fetal,
-    "chambers": plans_ultrasound.chambers,
-    "upper_abdomen": plans_ultrasound.upper_abdomen,
+    "ellipses": tools.ellipses,
+    "free": tools.free,
+    "tiles": tools.tiles,
+    "crop": tools.crop,
+    "radiograph": projection.radiograph,
+    "chest": projection.chest,
+    "abdomen": body.abdomen,
+    "thorax": body.thorax,
+    "cardiac": body.cardiac,
+    "pelvis": body.pelvis,
+    "head": body.head,
+    "spine": body.spine,
+    "layers": ultrasound_plans.layers,
+    "fetal": ultrasound_plans.fetal,
+    "chambers": ultrasound_plans.chambers,
+    "upper_abdomen": ultrasound_plans.upper_abdomen,
 }
 
 _PROBES = {
@@ -160,13 +162,13 @@ def lay_out(
         canvas.region[(x - middle) ** 2 + (y - middle) ** 2 > (size / 2) ** 2] = OUTSIDE
     visible = np.count_nonzero(canvas.region != OUTSIDE)
     PLANS[plan](canvas)
-    families = plans.ORGANS if config.shapes.anatomical else ("ellipse",)
+    families = tools.ORGANS if config.shapes.anatomical else ("ellipse",)
     if boundary.enabled:
-        plans.crowd(canvas, boundary.touching_share, families)
+        tools.crowd(canvas, boundary.touching_share, families)
     if config.shapes.pieces_share:
-        plans.divide(canvas, config.shapes.pieces_share, families)
+        tools.divide(canvas, config.shapes.pieces_share, families)
     if config.shapes.anatomical:
-        plans.variegate(canvas, config.shapes.two_tissue_share)
+        tools.variegate(canvas, config.shapes.two_tissue_share)
     for k, region in enumerate(canvas.regions):  # what fills the frame has no outline to find
         if region.is_object and np.count_nonzero(region.mask) > LARGEST_SHARE * visible:
             canvas.regions[k] = replace(region, is_object=False)

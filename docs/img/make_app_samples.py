@@ -17,7 +17,7 @@ from data.folder import shard_paths
 from data.shards import Shard, object_masks
 from evaluation.interactive.page.pictures import SAMPLES
 from generator.config import load_config
-from generator.factory import generate
+from generator.folder.factory import generate
 
 NUMBER, SEED, SIZE = 20, 11, 384
 CHOSEN = {"CT": ("ct", (19, 16, 1, 7)), "MR": ("mr", (7, 8, 13, 16)), "Ultrasound": ("us", (6, 12, 11, 1))}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from generator import outlines, shapes
+from generator.canvas import outlines, shapes
 from generator.config import GeneratorConfig, GenericPlans, ModalityMix, load_config
 from generator.scene import make_sample
 

@@ -18,7 +18,7 @@ from evaluation.methods.sam import SamMethod
 from evaluation.scoring import metrics, overlays
 from evaluation.scoring.ask import Answer, ask, case_prompts
 from generator.config import load_config
-from generator.factory import generate
+from generator.folder.factory import generate
 from trainer.model import models
 
 NUMBER, SEED = 64, 1000

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from generator import outlines, shapes
-from generator.layout import Canvas
-from generator.outlines import Shape
-from generator.plans import chance, lesions, near, oval, pick, tube_along
+from generator.canvas import outlines, shapes
+from generator.canvas.layout import Canvas
+from generator.canvas.outlines import Shape
+from generator.plans.tools import chance, lesions, near, oval, pick, tube_along
 
 
 def radiograph(canvas: Canvas) -> None:

@@ -12,8 +12,8 @@ from shard_data import random_samples, write_shard
 
 from data.folder import Manifest, describe_shard, write_manifest
 from generator.config import load_config
+from generator.folder.stats import Measured, draw_page, histograms, measure, shares, text_page, warnings
 from generator.objects import reach
-from generator.stats import Measured, draw_page, histograms, measure, shares, text_page, warnings
 
 
 def measured(samples: int = 1000, **changes: object) -> Measured:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from generator import outlines, shapes
-from generator.filters import upsample
-from generator.kernels import displaced, keep_largest, nearest_seed, restrict, stamp, undisplaced
-from generator.outlines import Shape
+from generator.canvas import outlines, shapes
+from generator.canvas.outlines import Shape
+from generator.raster.filters import upsample
+from generator.raster.kernels import displaced, keep_largest, nearest_seed, restrict, stamp, undisplaced
 
 OUTSIDE = 255
 """Region number beyond the field of view."""

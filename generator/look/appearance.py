@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from data.compiled import compiled
 from data.distance import squared_distance
-from generator import textures
+from generator.canvas.layout import OUTSIDE, Canvas, Region, outline_pixel
 from generator.config import GeneratorConfig
-from generator.filters import gaussian_blur, upsample
-from generator.layout import OUTSIDE, Canvas, Region, outline_pixel
-from generator.textures import Texture
-from generator.tissues import Palette, absorption, draw_palette
+from generator.look import textures
+from generator.look.textures import Texture
+from generator.look.tissues import Palette, absorption, draw_palette
+from generator.raster.filters import gaussian_blur, upsample
 
 Image = NDArray[np.float32]
 

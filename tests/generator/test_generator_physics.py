@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import fft, ndimage, stats
 
-from generator import acquisition, textures, ultrasound
+from generator.look import textures
+from generator.modalities import acquisition, ultrasound
 
 
 def radial_spectrum(field, low, high):

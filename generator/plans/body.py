@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from generator import outlines, shapes
-from generator.layout import Canvas
-from generator.outlines import Shape
-from generator.plans import chance, fill, lesions, near, oval, pick, tube_along, turn
+from generator.canvas import outlines, shapes
+from generator.canvas.layout import Canvas
+from generator.canvas.outlines import Shape
+from generator.plans.tools import chance, fill, lesions, near, oval, pick, tube_along, turn
 
 # Line breaks between a structure's place and its tissue would hide the anatomy.
 # fmt: off

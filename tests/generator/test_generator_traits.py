@@ -10,11 +10,12 @@ from scipy import ndimage
 
 from data import prompts
 from data.shards import object_masks
-from generator import scene, ultrasound
-from generator.appearance import touching
+from generator import scene
+from generator.canvas.layout import OUTSIDE
 from generator.config import load_config
-from generator.filters import gaussian_blur
-from generator.layout import OUTSIDE
+from generator.look.appearance import touching
+from generator.modalities import ultrasound
+from generator.raster.filters import gaussian_blur
 from generator.scene import make_sample
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from data.console import Progress
 from data.folder import read_manifest, shard_paths
 from data.shards import MODALITIES, Shard
-from generator.drawing import GREY, INK, NEGATIVE, PAPER, bars, check_png, font, rows, save_png
+from generator.folder.drawing import GREY, INK, NEGATIVE, PAPER, bars, check_png, font, rows, save_png
 from generator.objects import reach
 
 LOW_CONTRAST = 0.5

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from generator import shapes
-from generator.layout import Canvas
-from generator.plans import LESIONS, chance, fill, layer, lesions, near, oval, pick, tube_along, turn
+from generator.canvas import shapes
+from generator.canvas.layout import Canvas
+from generator.plans.tools import LESIONS, chance, fill, layer, lesions, near, oval, pick, tube_along, turn
 
 # fmt: off
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from data.compiled import compiled
-from generator.filters import upsample
+from generator.raster.filters import upsample
 
 Field = NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from data.console import InputError
 from data.folder import Manifest, read_manifest, shard_paths
 from data.shards import MODALITIES, Sample, Shard, membership
-from generator.drawing import (
+from generator.folder.drawing import (
     GREY,
     INK,
     LOOSE,

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from generator import outlines, shapes
-from generator.layout import Canvas
-from generator.outlines import Shape
+from generator.canvas import outlines, shapes
+from generator.canvas.layout import Canvas
+from generator.canvas.outlines import Shape
 
 ORGANS = ("star", "superellipse", "bent", "lobed", "crescent", "blob", "ellipse")
 LESIONS = ("ellipse", "star", "blob", "spiculated", "microlobulated", "lobed")

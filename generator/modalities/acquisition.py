@@ -1,4 +1,4 @@
-"""What a CT, MR or any other scanner does to a clean image; ultrasound is :mod:`generator.ultrasound`'s.
+"""What a CT, MR or any other scanner does to a clean image; ultrasound has a file of its own.
 
 Images are float32 (H, W), grey values relative to the displayed range. Every function that makes noise draws
 it from the `numpy.random.Generator` given; the parameters are drawn before, by :func:`draw_scan`.
@@ -14,8 +14,8 @@ from scipy import fft
 
 from data.compiled import compiled
 from generator.config import AcquisitionConfig
-from generator.filters import bilinear, gaussian_blur, shrink, upsample
-from generator.textures import even_power, filtered, frequencies, spectral, standardise
+from generator.look.textures import even_power, filtered, frequencies, spectral, standardise
+from generator.raster.filters import bilinear, gaussian_blur, shrink, upsample
 
 Image = NDArray[np.float32]
 

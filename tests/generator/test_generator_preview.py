@@ -12,8 +12,8 @@ from data.console import InputError
 from data.folder import Manifest, describe_shard, read_manifest, write_manifest
 from data.prompts import tight_box
 from data.shards import object_masks
-from generator import preview
-from generator.drawing import NEGATIVE, POSITIVE, TIGHT, palette
+from generator.folder import preview
+from generator.folder.drawing import NEGATIVE, POSITIVE, TIGHT, palette
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data.compiled import compiled
 from generator.config import USConfig
-from generator.filters import bilinear, convolve, gaussian_blur
+from generator.raster.filters import bilinear, convolve, gaussian_blur
 
 Image = NDArray[np.float32]
 

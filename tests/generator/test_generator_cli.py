@@ -171,7 +171,7 @@ def test_help_loads_nothing_heavy_and_the_program_no_torch():
     code = "import sys, generator.cli; print('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
     code = (
-        "import sys, generator.factory, generator.preview, generator.stats;"
+        "import sys, generator.folder.factory, generator.folder.preview, generator.folder.stats;"
         "print([name for name in ('torch', 'pandas', 'matplotlib') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.distance import squared_distance
-from generator.kernels import keep_largest
-from generator.layout import OUTSIDE, Canvas, Region
+from generator.canvas.layout import OUTSIDE, Canvas, Region
+from generator.raster.kernels import keep_largest
 
 LARGEST = 0.2
 """An outline moves by at most that share of the object's largest inner radius."""

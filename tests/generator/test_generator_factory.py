@@ -26,10 +26,11 @@ import pytest
 from data.console import InputError
 from data.folder import MANIFEST, UNFINISHED, read_manifest, shard_paths, verify
 from data.shards import Shard
-from generator import factory, scene
-from generator.claim import claimed
+from generator import scene
 from generator.config import load_config
-from generator.factory import Task, fill_shard, generate
+from generator.folder import factory
+from generator.folder.claim import claimed
+from generator.folder.factory import Task, fill_shard, generate
 
 CONFIG = load_config("full", size=48)
 PROGRAM = str(Path(sys.executable).parent / "synthfm-generate")

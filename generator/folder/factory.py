@@ -32,9 +32,9 @@ from data.console import Failed, InputError, Progress, check_jobs, waiting_for
 from data.files import PARTIAL
 from data.folder import UNFINISHED, Manifest, ShardInfo, describe_shard, write_manifest
 from data.shards import Shard, ShardWriter
-from generator.claim import claimed
-from generator.compiling import compile_kernels
 from generator.config import GeneratorConfig
+from generator.folder.claim import claimed
+from generator.folder.compiling import compile_kernels
 from generator.scene import make_sample
 
 SHARD_SIZE = 64

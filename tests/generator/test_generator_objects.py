@@ -13,12 +13,13 @@ from skimage.measure import label as pieces
 
 from data.folder import check_sample
 from data.shards import object_masks
-from generator import plans, plans_projection, plans_ultrasound, scene
-from generator.annotation import LARGEST, move_outlines
-from generator.appearance import draw_look, render
+from generator import scene
+from generator.canvas.annotation import LARGEST, move_outlines
+from generator.canvas.layout import OUTSIDE, Canvas, View, draw_displacement
 from generator.config import GeneratorConfig, load_config
-from generator.layout import OUTSIDE, Canvas, View, draw_displacement
+from generator.look.appearance import draw_look, render
 from generator.objects import contrast, tabulate
+from generator.plans import projection, tools, ultrasound
 from generator.scene import make_sample
 
 
@@ -36,8 +37,8 @@ def canvas_of(size=128, seed=0, **keys):
 def test_neighbours_share_a_border_or_keep_the_gap():
     for spacing in (0, 3):
         canvas = canvas_of(spacing=spacing)
-        first = canvas.put(plans.oval(), (-0.3, 0.0), 0.4)
-        second = canvas.put(plans.oval(), (0.2, 0.0), 0.4)
+        first = canvas.put(tools.oval(), (-0.3, 0.0), 0.4)
+        second = canvas.put(tools.oval(), (0.2, 0.0), 0.4)
         y1, x1 = np.nonzero(canvas.region == first)
         y2, x2 = np.nonzero(canvas.region == second)
         nearest = np.sqrt(((y1[:, None] - y2) ** 2 + (x1[:, None] - x2) ** 2).min())
@@ -46,7 +47,7 @@ def test_neighbours_share_a_border_or_keep_the_gap():
 
 def test_a_region_never_leaves_its_parent():
     canvas = canvas_of()
-    organ = canvas.put(plans.oval(), (0, 0), 0.5)
+    organ = canvas.put(tools.oval(), (0, 0), 0.5)
     lesion = canvas.put("star", (0.45, 0), 0.3, parent=organ)
     inside = canvas.regions[organ - 1]
     y, x = np.nonzero(canvas.region == lesion)
@@ -56,11 +57,11 @@ def test_a_region_never_leaves_its_parent():
 
 def test_nothing_is_placed_in_what_was_not():
     canvas = canvas_of()
-    organ = canvas.put(plans.oval(), (9, 9), 0.5)  # beyond the frame
+    organ = canvas.put(tools.oval(), (9, 9), 0.5)  # beyond the frame
     assert organ is None
-    assert canvas.put(plans.oval(), (0, 0), 0.3, parent=organ) is None
-    plans.lesions(canvas, organ, 5.0)
-    assert plans.fill(canvas, organ, 3, ("ellipse",), ("soft",), (0.1, 0.3)) == []
+    assert canvas.put(tools.oval(), (0, 0), 0.3, parent=organ) is None
+    tools.lesions(canvas, organ, 5.0)
+    assert tools.fill(canvas, organ, 3, ("ellipse",), ("soft",), (0.1, 0.3)) == []
     assert canvas.regions == []
     assert not canvas.region.any()
 
@@ -69,7 +70,7 @@ def test_a_lesion_that_infiltrates_is_one_object_around_darker_parts():
     for seed in range(20):
         canvas = canvas_of()
         canvas.rng = np.random.default_rng(seed)
-        plans_ultrasound._infiltrating(canvas, (0.0, 0.0), 0.5)
+        ultrasound._infiltrating(canvas, (0.0, 0.0), 0.5)
         lesion, *parts = canvas.regions
         assert lesion.is_object
         assert parts
@@ -242,7 +243,7 @@ def test_nobody_clicks_beyond_the_field_of_view(preset, settings, monkeypatch):
 
 def test_partitions_tile_their_region():
     canvas = canvas_of()
-    ground = canvas.put(plans.oval(), (0, 0), 0.9, labelled=0.0)
+    ground = canvas.put(tools.oval(), (0, 0), 0.9, labelled=0.0)
     cells = canvas.partition(ground, 12, ("soft", "fat"), 1.0)
     whole = np.count_nonzero(canvas.regions[ground - 1].mask)
     assert len(cells) >= 8
@@ -274,7 +275,7 @@ def test_what_is_placed_at_a_pixel_lies_at_it_after_the_deformation(seed, at):
 @pytest.mark.parametrize("seed", range(8))
 def test_a_chest_has_two_lungs_with_the_heart_between(seed):
     canvas = canvas_of(192, seed)
-    plans_projection.chest(canvas)
+    projection.chest(canvas)
     lungs = [region for region in canvas.regions if region.family == "lung"]
     spots = np.zeros((192, 192), bool)
     for region in lungs:
@@ -290,7 +291,7 @@ def test_a_chest_has_two_lungs_with_the_heart_between(seed):
 
 def test_densities_of_a_projection_add_to_what_they_cross():
     canvas = canvas_of(192, 3)
-    plans_projection.chest(canvas)
+    projection.chest(canvas)
     look = draw_look(canvas, "generic", load_config("xr"), np.random.default_rng(3))
     without = replace(canvas, overlays=[])
     without.region = canvas.region

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from generator.filters import gaussian_blur, shrink, upsample
+from generator.raster.filters import gaussian_blur, shrink, upsample
 
 
 def ramp(shape):

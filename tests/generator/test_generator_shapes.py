@@ -11,8 +11,9 @@ from skimage.draw import polygon2mask
 from skimage.measure import label as pieces
 
 from data.distance import bounds, squared_distance
-from generator import kernels, outlines, shapes
-from generator.appearance import _draw_rim
+from generator.canvas import outlines, shapes
+from generator.look.appearance import _draw_rim
+from generator.raster import kernels
 
 SEEDS = st.integers(0, 2**32)
 

@@ -20,12 +20,12 @@ from data.console import InputError
 from data.folder import check_sample
 from data.shards import MODALITIES, object_masks
 from generator import scene
-from generator.appearance import touching
+from generator.canvas.layout import OUTSIDE
+from generator.canvas.shapes import FAMILIES
 from generator.config import PRESETS, GeneratorConfig, load_config
-from generator.layout import OUTSIDE
+from generator.look.appearance import touching
 from generator.objects import DETECTABLE, LEAST_CONTRAST
 from generator.scene import make_sample
-from generator.shapes import FAMILIES
 
 GOLDEN = Path(__file__).with_name("generator_golden.json")
 ONE_PIECE = {*FAMILIES, "cell", "layer", "vertebra"} - {"pair"}

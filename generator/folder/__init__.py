@@ -1,0 +1,1 @@
+"""Many samples: filling a folder with shards, and looking at one."""

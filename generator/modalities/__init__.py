@@ -1,0 +1,1 @@
+"""What scanners make of a clean image."""

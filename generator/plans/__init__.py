@@ -1,0 +1,1 @@
+"""What scenes show: each plan is one function that places structures on a canvas."""
