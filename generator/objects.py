@@ -9,7 +9,7 @@ from data import prompts
 from data.compiled import compiled
 from data.distance import squared_distance
 from data.shards import OBJECT_COLUMNS, Objects
-from generator.canvas.layout import OUTSIDE, Canvas, Region
+from generator.canvas.section import OUTSIDE, Region, Section
 from generator.config import PromptsConfig
 from generator.raster.kernels import edge_width
 
@@ -110,7 +110,7 @@ def _seen(
 
 
 def tabulate(
-    canvas: Canvas,
+    section: Section,
     image: NDArray[np.uint8],
     ideal: NDArray[np.float32],
     config: PromptsConfig,
@@ -125,23 +125,23 @@ def tabulate(
     ideal
         The image without noise, in which edge widths are measured.
     """
-    windows = {r.number: _window(r, image.shape) for r in canvas.regions if r.is_object}
+    windows = {r.number: _window(r, image.shape) for r in section.regions.values() if r.is_object}
     measured: dict[int, tuple[NDArray, NDArray, float]] = {}
-    for region in canvas.regions:
+    for region in section.regions.values():
         if region.is_object:
             mask, away = _mask(region, windows[region.number])
             window = windows[region.number]
-            statistics = _ring_statistics(image[window], mask, away, canvas.region[window], RING, OUTSIDE)
-            if _seen(image[window], mask, away, canvas.region[window], statistics):
+            statistics = _ring_statistics(image[window], mask, away, section.region[window], RING, OUTSIDE)
+            if _seen(image[window], mask, away, section.region[window], statistics):
                 measured[region.number] = mask, away, contrast(statistics)
     labels = {number: k for k, number in enumerate(measured, start=1)}
     table = np.zeros(256, np.uint8)
-    for region in canvas.regions:
+    for region in section.regions.values():
         table[region.number] = table[region.parent]
         if region.number in measured:
             table[region.number] = labels[region.number]
-    label = table[canvas.region]
-    kept = [canvas.regions[number - 1] for number in measured]
+    label = table[section.region]
+    kept = [section.regions[number] for number in measured]
     rise = float(ideal.max() - ideal.min())
     rows = []
     for region in kept:
@@ -151,7 +151,7 @@ def tabulate(
             {
                 "contrast": cnr,
                 "blur": width,
-                **_prompts(mask, away, windows[region.number], label, canvas.region, config, rng),
+                **_prompts(mask, away, windows[region.number], label, section.region, config, rng),
             }
         )
     return label, _table(kept, table, rows, config)
@@ -160,7 +160,7 @@ def tabulate(
 def _window(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """The part of the frame that contrast and prompts of a region look at."""
     height, width = region.mask.shape
-    margin = 1 + max(RING, prompts.reach(int(np.count_nonzero(region.mask))))
+    margin = 1 + max(RING, prompts.reach(region.area))
     return (
         slice(max(0, region.top - margin), min(shape[0], region.top + height + margin)),
         slice(max(0, region.left - margin), min(shape[1], region.left + width + margin)),

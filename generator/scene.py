@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,40 +11,15 @@ from numpy.typing import NDArray
 from data.console import InputError
 from data.shards import Sample
 from generator.canvas.annotation import move_outlines
-from generator.canvas.layout import OUTSIDE, Canvas, View, draw_displacement
-from generator.config import LARGEST_SHARE, GeneratorConfig
+from generator.canvas.layout import ORGANS, Canvas
+from generator.canvas.section import OUTSIDE, Scene, Section
+from generator.canvas.view import View, draw_displacement
+from generator.config import GeneratorConfig
 from generator.look.appearance import Image, Look, draw_look, render
 from generator.modalities import acquisition, ultrasound
 from generator.modalities.ultrasound import Probe
 from generator.objects import tabulate
-from generator.plans import body, projection, tools
-from generator.plans import ultrasound as ultrasound_plans
-
-PLANS: dict[str, Callable[[Canvas], None]] = {
-    "ellipses": tools.ellipses,
-    "free": tools.free,
-    "tiles": tools.tiles,
-    "crop": tools.crop,
-    "radiograph": projection.radiograph,
-    "chest": projection.chest,
-    "abdomen": body.abdomen,
-    "thorax": body.thorax,
-    "cardiac": body.cardiac,
-    "pelvis": body.pelvis,
-    "head": body.head,
-    "spine": body.spine,
-    "layers": ultrasound_plans.layers,
-    "fetal": ultrasound_plans.fetal,
-    "chambers": ultrasound_plans.chambers,
-    "upper_abdomen": ultrasound_plans.upper_abdomen,
-}
-
-_PROBES = {
-    "layers": ("linear",),
-    "fetal": ("curved", "curved", "sector", "linear"),
-    "chambers": ("sector",),
-    "upper_abdomen": ("curved", "curved", "sector"),
-}
+from generator.plans.tools import PLANS
 
 
 @dataclass(frozen=True)
@@ -86,17 +61,17 @@ def make_sample(
         streams = np.random.SeedSequence(seed, spawn_key=(attempt,)).spawn(4)
         layout_rng, look_rng, scan_rng, prompt_rng = map(np.random.default_rng, streams)
         modality, plan = _draw_kind(config, layout_rng)
-        canvas, probe = lay_out(config, modality, plan, layout_rng)
-        if not canvas.objects:
+        _, section, probe = draw_scene(config, modality, plan, layout_rng)
+        if not section.objects:
             continue
-        look = draw_look(canvas, modality, config, look_rng)
-        image, ideal = acquire(render(canvas, look), canvas, look, modality, probe, config, scan_rng)
+        look = draw_look(section, modality, config, look_rng)
+        image, ideal = acquire(render(section, look), section, look, modality, probe, config, scan_rng)
         grey = display(image, draw_display(config, modality, scan_rng))
         if probe is not None and scan_rng.random() < config.acquisition.US.covered_share:
             cover(grey, scan_rng)
         if config.boundary.enabled and look_rng.random() < config.boundary.margin_share:
-            move_outlines(canvas, look_rng.uniform(*config.boundary.margin) * config.size / 1000)
-        label, objects = tabulate(canvas, grey, ideal, config.prompts, prompt_rng)
+            move_outlines(section, look_rng.uniform(*config.boundary.margin) * config.size / 1000)
+        label, objects = tabulate(section, grey, ideal, config.prompts, prompt_rng)
         if len(objects):
             return Sample(image=grey, label=label, index=index, seed=seed, modality=modality, objects=objects)
     raise InputError(
@@ -118,9 +93,9 @@ def draw_view(config: GeneratorConfig, modality: str, plan: str, rng: np.random.
     """Draw what part of the anatomy the frame shows, how large and how turned."""
     size, kind = config.size, rng.random()
     scale, focus = rng.uniform(0.82, 1.02), rng.normal(0, 0.08, 2)
-    fixed = modality == "US" and plan in _PROBES
-    if plan in ("crop", "tiles"):
-        scale = rng.uniform(0.9, 1.2)
+    fixed, zoom = PLANS[plan].upright, PLANS[plan].zoom
+    if zoom is not None:
+        scale = rng.uniform(*zoom)
     elif kind < config.shapes.crop_share:
         scale = np.exp(rng.uniform(np.log(1.2), np.log(1.5 if fixed else 3.2)))
         focus = rng.uniform(-0.5, 0.5, 2) * (0.3 if fixed else 1.0)
@@ -139,46 +114,42 @@ def draw_view(config: GeneratorConfig, modality: str, plan: str, rng: np.random.
     )
 
 
-def lay_out(
+def draw_scene(
     config: GeneratorConfig, modality: str, plan: str, rng: np.random.Generator
-) -> tuple[Canvas, Probe | None]:
-    """Lay out a scene: its canvas, and the probe whose field of view cuts it (ultrasound)."""
-    size, boundary = config.size, config.boundary
-    canvas = Canvas(
-        view=draw_view(config, modality, plan, rng),
-        rng=rng,
-        min_area=config.shapes.min_area,
-        max_objects=config.shapes.max_objects,
-        spacing=0 if boundary.enabled else max(2, round(size / 80)),
-        gap_share=boundary.gap_share if boundary.enabled else 0.0,
-    )
-    probe = None
+) -> tuple[Scene, Section, Probe | None]:
+    """Draw a scene, what the frame shows of it (:func:`paint` would paint it again), and the probe."""
+    size, boundary, shapes = config.size, config.boundary, config.shapes
+    view = draw_view(config, modality, plan, rng)
+    probe, seen = None, None
     if modality == "US":
-        probe = ultrasound.draw_probe(rng, size, _PROBES.get(plan, ("linear", "curved", "sector")))
-        canvas.region[~ultrasound.field_of_view(probe, size)] = OUTSIDE
+        probe = ultrasound.draw_probe(rng, size, PLANS[plan].probes or ("linear", "curved", "sector"))
+        seen = ultrasound.field_of_view(probe, size)
     elif modality == "CT" and rng.random() < config.acquisition.CT.circle_share:
         y, x = np.ogrid[0:size, 0:size]
         middle = (size - 1) / 2
-        canvas.region[(x - middle) ** 2 + (y - middle) ** 2 > (size / 2) ** 2] = OUTSIDE
-    visible = np.count_nonzero(canvas.region != OUTSIDE)
-    PLANS[plan](canvas)
-    families = tools.ORGANS if config.shapes.anatomical else ("ellipse",)
+        seen = (x - middle) ** 2 + (y - middle) ** 2 <= (size / 2) ** 2
+    canvas = Canvas(
+        section=Section(view, seen, shapes.min_area),
+        rng=rng,
+        max_objects=shapes.max_objects,
+        spacing=0 if boundary.enabled else max(2, round(size / 80)),
+        gap_share=boundary.gap_share if boundary.enabled else 0.0,
+    )
+    PLANS[plan].draw(canvas)
+    families = ORGANS if shapes.anatomical else ("ellipse",)
     if boundary.enabled:
-        tools.crowd(canvas, boundary.touching_share, families)
-    if config.shapes.pieces_share:
-        tools.divide(canvas, config.shapes.pieces_share, families)
-    if config.shapes.anatomical:
-        tools.variegate(canvas, config.shapes.two_tissue_share)
-    for k, region in enumerate(canvas.regions):  # what fills the frame has no outline to find
-        if region.is_object and np.count_nonzero(region.mask) > LARGEST_SHARE * visible:
-            canvas.regions[k] = replace(region, is_object=False)
-            canvas.objects -= 1
-    return canvas, probe
+        canvas.add_neighbours(boundary.touching_share, families)
+    if shapes.pieces_share:
+        canvas.add_pieces(shapes.pieces_share, families)
+    if shapes.anatomical:
+        canvas.add_tissues(shapes.two_tissue_share)
+    canvas.section.finish()
+    return canvas.scene(), canvas.section, probe
 
 
 def acquire(
     clean: Image,
-    canvas: Canvas,
+    section: Section,
     look: Look,
     modality: str,
     probe: Probe | None,
@@ -188,11 +159,11 @@ def acquire(
     """The scanner's image of a clean one, and the same without noise, float32 (H, W)."""
     if probe is not None:
         settings = ultrasound.draw_scan(rng, probe, config.acquisition.US)
-        return ultrasound.acquire(clean, look.absorption[canvas.region], settings)
+        return ultrasound.acquire(clean, look.absorption[section.region], settings)
     scan = acquisition.draw_scan(rng, modality, config.size, config.acquisition)
     image, ideal = acquisition.acquire(clean, scan, look.palette.window)
     if modality == "CT":
-        image[canvas.region == OUTSIDE] = 0
+        image[section.region == OUTSIDE] = 0
     return image, ideal
 
 

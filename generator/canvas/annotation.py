@@ -8,33 +8,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.distance import squared_distance
-from generator.canvas.layout import OUTSIDE, Canvas, Region
+from generator.canvas.section import OUTSIDE, Region, Section
 from generator.raster.kernels import keep_largest
 
 LARGEST = 0.2
 """An outline moves by at most that share of the object's largest inner radius."""
 
 
-def move_outlines(canvas: Canvas, by: float) -> None:
+def move_outlines(section: Section, by: float) -> None:
     """Move the outlines of all objects by `by` pixels, outward (> 0) or inward, by less where one is thin.
 
     An object grows only over what belongs to the same object as itself (or to none), so objects that
     touch keep their border; it gives back only what shows itself, so what lies in it keeps its place. An
     object in one piece stays in one: nothing of it jumps over a thin neighbour, and what is cut off at a
     neck is given back too, or, where something lies in that or too little would remain, the outline is
-    left. The image is made before: its edges stay where they are. The canvas is changed.
+    left. The image is made before: its edges stay where they are. The section is changed.
     """
-    owners = _owners(canvas.regions)
-    for k, region in enumerate(canvas.regions):
+    owners = _owners(section.regions)
+    for number, region in section.regions.items():
         if region.is_object:
-            canvas.regions[k] = _moved(canvas.region, region, by, owners, canvas.min_area)
+            section.regions[number] = _moved(section.region, region, by, owners, section.min_area)
 
 
-def _owners(regions: list[Region]) -> NDArray[np.uint8]:
+def _owners(regions: dict[int, Region]) -> NDArray[np.uint8]:
     """By region number (256,), the number of the object that it is or lies in; 0 where in none."""
     owners = np.zeros(256, np.uint8)
     owners[OUTSIDE] = OUTSIDE
-    for region in regions:
+    for region in regions.values():
         owners[region.number] = region.number if region.is_object else owners[region.parent]
     return owners
 
@@ -44,11 +44,11 @@ def _moved(
 ) -> Region:
     """The region with its outline moved, and the map of region numbers (H, W) with it."""
     margin = 1 + max(0, int(np.ceil(by)))
-    bottom, right = region.top + region.mask.shape[0], region.left + region.mask.shape[1]
-    top, left = max(0, region.top - margin), max(0, region.left - margin)
+    above, before, bottom, right = region.box
+    top, left = max(0, above - margin), max(0, before - margin)
     shown = numbers[top : bottom + margin, left : right + margin]
     mask = np.zeros(shown.shape, bool)
-    mask[region.top - top : bottom - top, region.left - left : right - left] = region.mask != 0
+    mask[above - top : bottom - top, before - left : right - left] = region.mask != 0
     inner = squared_distance(mask, False)
     squared = min(by * by, LARGEST**2 * float(inner.max()))
     own = owners[shown] == region.number

@@ -1,9 +1,8 @@
-"""Where shapes go: the canvas on which a scene is laid out, region by region.
+"""The canvas on which a plan draws a scene, placement by placement.
 
-A *region* is a patch of one tissue, most often in one piece. Some regions are *objects*, which a user may
-want segmented; the others are there because anatomy has them: they belong to the object that they lie in.
-Regions nest. A region only ever takes pixels that its parent still shows, so what is placed later lies
-behind or against what was placed before: neighbours touch along the outline of the earlier one.
+What is drawn next often depends on what lies there already: a lesion lies in what its organ still shows, and
+not at all where the organ found no room. So each placement, once drawn, is painted at once, by the same
+functions that paint a finished scene (:mod:`generator.canvas.section`).
 """
 
 from __future__ import annotations
@@ -12,122 +11,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from generator.canvas import outlines, shapes
 from generator.canvas.outlines import Shape
-from generator.raster.filters import upsample
-from generator.raster.kernels import displaced, keep_largest, nearest_seed, restrict, stamp, undisplaced
-
-OUTSIDE = 255
-"""Region number beyond the field of view."""
+from generator.canvas.section import (
+    OUTSIDE,
+    Overlay,
+    Partition,
+    Patch,
+    Placement,
+    Region,
+    Scene,
+    Section,
+    Structure,
+)
 
 MAX_DEPTH = 4
 """An object lies in at most three others."""
 
+ORGANS = ("star", "superellipse", "bent", "lobed", "crescent", "blob", "ellipse")
+LESIONS = ("ellipse", "star", "blob", "spiculated", "microlobulated", "lobed")
+TISSUES = ("soft", "fat", "fluid", "muscle", "lesion", "blood", "bone", "organ", "gland")
 
-@dataclass(frozen=True)
-class Region:
-    """One patch of one tissue.
-
-    Attributes
-    ----------
-    number, parent
-        Its value in the region map and that of the region that it lies in; 0 is the background.
-    family, tissue
-        Shape family and tissue class.
-    is_object
-        Whether it is an object of the sample.
-    top, left, mask
-        Its mask, descendants included, uint8 (h, w) and where its box lies in the image.
-    """
-
-    number: int
-    parent: int
-    family: str
-    tissue: str
-    is_object: bool
-    top: int
-    left: int
-    mask: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """Something whose density adds to what lies before and behind it (a rib in a radiograph); no object."""
-
-    mask: NDArray[np.uint8]
-    top: int
-    left: int
-    density: float
-
-
-@dataclass(frozen=True)
-class View:
-    """How anatomical coordinates (x right, y down, a body about 2 wide) map to pixels.
-
-    Attributes
-    ----------
-    scale
-        Pixels per unit.
-    focus
-        The anatomical point in the middle of the frame.
-    angle, mirror
-        Turn in radians, and -1 to mirror left and right.
-    size
-        Side of the frame in pixels.
-    displacement
-        Smooth deformation of the whole scene: float32 (2, 33, 33), shifts in pixels over the frame.
-    """
-
-    scale: float
-    focus: tuple[float, float]
-    angle: float
-    mirror: int
-    size: int
-    displacement: NDArray[np.float32]
-
-    def to_pixels(self, x: float, y: float) -> tuple[float, float]:
-        """Pixel of an anatomical point, before the deformation."""
-        c, s = np.cos(self.angle), np.sin(self.angle)
-        dx, dy = self.mirror * (x - self.focus[0]) * self.scale, (y - self.focus[1]) * self.scale
-        middle = (self.size - 1) / 2
-        return float(middle + c * dx - s * dy), float(middle + s * dx + c * dy)
-
-    def to_anatomy(self, px: float, py: float) -> tuple[float, float]:
-        """The anatomical point that a pixel shows: what is placed there lies, deformed, at the pixel."""
-        c, s = np.cos(self.angle), np.sin(self.angle)
-        middle = (self.size - 1) / 2
-        dx, dy = undisplaced(np.array([[px, py]], float), self.displacement, 32 / self.size)[0] - middle
-        x, y = c * dx + s * dy, -s * dx + c * dy
-        return float(self.mirror * x / self.scale + self.focus[0]), float(y / self.scale + self.focus[1])
-
-    def deform(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Pixel positions (n, 2) after the scene's deformation."""
-        return displaced(points, self.displacement, 32 / self.size)
-
-
-def draw_displacement(rng: np.random.Generator, size: int, amplitude: float) -> NDArray[np.float32]:
-    """A smooth displacement over the frame in pixels, float32 (2, 33, 33).
-
-    `amplitude` is the standard deviation relative to `size` of its 5 by 5 nodes; its own is 0.57 of that.
-    """
-    coarse = rng.normal(0, amplitude * size, (2, 5, 5)).astype(np.float32)
-    return np.stack([upsample(axis, (33, 33), sharp=False) for axis in coarse])
+Point = tuple[float, float]
+Size = tuple[float, float] | float
 
 
 @dataclass
 class Canvas:
-    """A scene being laid out.
+    """A scene being drawn.
 
     Attributes
     ----------
-    view
-        Anatomy to pixels.
+    section
+        What the frame shows of it so far.
     rng
-        What shapes and gaps are drawn from.
-    min_area
-        Smallest area of an object, in pixels.
+        What everything is drawn from.
     max_objects
         Regions placed beyond that many objects are no objects any more.
     spacing
@@ -135,33 +54,95 @@ class Canvas:
         What is no object keeps none.
     gap_share
         Share of the objects that keep a gap of 1 to 3 pixels, in the same way.
-    region
-        uint8 (H, W), innermost region, 0 background, :data:`OUTSIDE` beyond the field of view.
-    regions
-        What was placed; region n is ``regions[n - 1]``.
-    overlays
-        Densities that add to the image and belong to no region.
+    placements, overlays
+        What was drawn.
     """
 
-    view: View
+    section: Section
     rng: np.random.Generator
-    min_area: int = 16
     max_objects: int = 40
     spacing: int = 0
     gap_share: float = 0.0
-    region: NDArray[np.uint8] = field(init=False)
-    regions: list[Region] = field(default_factory=list)
+    placements: list[Placement | Partition] = field(default_factory=list)
     overlays: list[Overlay] = field(default_factory=list)
-    objects: int = 0
 
-    def __post_init__(self) -> None:
-        self.region = np.zeros((self.view.size, self.view.size), np.uint8)
+    def scene(self) -> Scene:
+        """All that was drawn."""
+        section = self.section
+        return Scene(
+            section.view, section.seen, section.min_area, tuple(self.placements), tuple(self.overlays)
+        )
+
+    # --- what is drawn of numbers, names and points ---
+
+    def pick(self, names: Sequence[str]) -> str:
+        """One of the names."""
+        return names[int(self.rng.integers(len(names)))]
+
+    def chance(self, share: float) -> bool:
+        """True with the given probability."""
+        return bool(self.rng.random() < share)
+
+    def turn(self) -> float:
+        """Any angle."""
+        return self.rng.uniform(0, 2 * np.pi)
+
+    def near(self, x: float, y: float, by: float = 0.05) -> Point:
+        """A point drawn around (x, y)."""
+        return x + self.rng.normal(0, by), y + self.rng.normal(0, by)
+
+    def spot(self, parent: int) -> tuple[int, int] | None:
+        """A pixel (x, y) that the region itself still shows, or None if 40 draws found none."""
+        top, left, bottom, right = self.section.box(parent)
+        xs, ys = self.rng.integers(left, right, 40), self.rng.integers(top, bottom, 40)
+        hits = np.flatnonzero(self.section.region[ys, xs] == parent)
+        return (int(xs[hits[0]]), int(ys[hits[0]])) if len(hits) else None
+
+    def somewhere(self, parent: int) -> Point:
+        """As :meth:`spot`, in anatomical coordinates; far outside the frame if there is none."""
+        spot = self.spot(parent)
+        return (99.0, 99.0) if spot is None else self.section.view.to_anatomy(*spot)
+
+    def edge(self, number: int) -> Point:
+        """A point on a region's outline, in anatomical coordinates."""
+        return self.section.view.to_anatomy(*outline_pixel(self.regions[number], self.rng))
+
+    # --- what is asked of the section so far ---
+
+    @property
+    def regions(self) -> dict[int, Region]:
+        """The regions that show so far, by number."""
+        return self.section.regions
+
+    def middle(self, number: int) -> Point:
+        """The centroid of a region, in anatomical coordinates."""
+        region = self.regions[number]
+        rows, columns = np.nonzero(region.mask)
+        x, y = float(region.left + columns.mean()), float(region.top + rows.mean())
+        return self.section.view.to_anatomy(x, y)
+
+    def radius(self, number: int) -> float:
+        """Radius of the circle of a region's area, in anatomical units."""
+        view = self.section.view
+        if number == 0:
+            return view.size / 2 / view.scale
+        return float(np.sqrt(self.regions[number].area / np.pi) / view.scale)
+
+    def depth(self, number: int) -> int:
+        """How many objects a region is or lies in."""
+        count = 0
+        while number:
+            region = self.regions[number]
+            count, number = count + region.is_object, region.parent
+        return count
+
+    # --- what is placed ---
 
     def put(
         self,
         shape: Shape | str,
-        at: tuple[float, float],
-        size: tuple[float, float] | float,
+        at: Point,
+        size: Size,
         angle: float = 0.0,
         *,
         parent: int | None = 0,
@@ -174,7 +155,7 @@ class Canvas:
         Parameters
         ----------
         shape
-            A shape in unit coordinates, or a family's name, whose parameters are then drawn from `rng`.
+            A shape in unit coordinates, or a family's name, whose parameters are then drawn.
         at, size, angle
             Centre, half extents and turn.
         parent
@@ -187,115 +168,72 @@ class Canvas:
         """
         if parent is None:
             return None
-        placed = self._place(shape, at, size, angle)
-        mask, top, left = outlines.rasterise(placed, self.view.size)
-        is_object = bool(self.rng.random() < labelled)
-        return self.paint(
-            mask, (top, left), placed.family, parent, tissue, is_object, least, placed.connected
+        shape = self._drawn(shape)
+        structure = Structure(
+            0, parent, shape.family, tissue, self.chance(labelled), 0, least, shape.connected
         )
+        placement = Placement(structure, shape, at, _pair(size), angle)
+        placed = self._add(structure, self.section.patch_of(placement))
+        if placed is None:
+            return None
+        self.placements.append(replace(placement, structure=placed))
+        return placed.number
 
-    def _place(
-        self, shape: Shape | str, at: tuple[float, float], size: tuple[float, float] | float, angle: float
-    ) -> Shape:
-        if isinstance(shape, str):
-            shape = shapes.make(shape, shapes.FAMILIES[shape].draw(self.rng))
-        view = self.view
-        wide, tall = size if isinstance(size, tuple) else (size, size)
-        extent = (float(wide * view.scale * view.mirror), float(tall * view.scale))
-        turn = view.angle + view.mirror * angle
-        return outlines.place(shape, view.to_pixels(*at), extent, turn, view.deform)
+    def _drawn(self, shape: Shape | str) -> Shape:
+        return shapes.draw(shape, self.rng) if isinstance(shape, str) else shape
 
-    def overlay(
-        self,
-        shape: Shape,
-        density: float,
-        at: tuple[float, float] = (0.0, 0.0),
-        size: tuple[float, float] | float = 1.0,
-    ) -> None:
-        """Add a shape's density to all that lies in its projection; `at` and `size` as in :meth:`put`."""
-        mask, top, left = outlines.rasterise(self._place(shape, at, size, 0.0), self.view.size)
-        if mask.size:
-            self.overlays.append(Overlay(mask, top, left, density))
-
-    def paint(
-        self,
-        mask: NDArray[np.uint8],
-        corner: tuple[int, int],
-        family: str,
-        parent: int,
-        tissue: str,
-        is_object: bool,
-        least: float = 0.2,
-        connected: bool = True,
-    ) -> int | None:
-        """As :meth:`put`, from a mask whose top left `corner` is at (row, column); the mask is changed."""
+    def _add(self, structure: Structure, patch: Patch) -> Structure | None:
+        """Number a structure, draw the gap that it keeps, and paint it; None if there is no room for it."""
         number = len(self.regions) + 1
-        full = int(np.count_nonzero(mask))
-        if full < 4 or number >= OUTSIDE:
+        if patch.area < 4 or number >= OUTSIDE:
             return None
-        top, left = corner
-        is_object = is_object and self.objects < self.max_objects and self.depth(parent) < MAX_DEPTH
+        is_object = (
+            structure.is_object
+            and self.section.objects < self.max_objects
+            and self.depth(structure.parent) < MAX_DEPTH
+        )
         gap = self.spacing if is_object else 0
-        if is_object and self.rng.random() < self.gap_share:
+        if is_object and self.chance(self.gap_share):
             gap = max(gap, int(self.rng.integers(1, 4)))
-        area = restrict(mask, self.region, top, left, parent, gap)
-        if area and connected:
-            area = keep_largest(mask)
-        if area < (self.min_area if is_object else 4) or area < least * full:
-            return None
-        stamp(mask, self.region, top, left, number)
-        self.regions.append(Region(number, parent, family, tissue, is_object, top, left, mask))
-        self.objects += is_object
-        return number
+        structure = replace(structure, number=number, is_object=is_object, gap=gap)
+        return structure if self.section.add(structure, patch) else None
 
     def extend(
         self,
         number: int,
         shape: Shape | str,
-        at: tuple[float, float],
-        size: tuple[float, float] | float,
+        at: Point,
+        size: Size,
         angle: float = 0.0,
         *,
         least: float = 0.3,
     ) -> bool:
-        """Give a region another piece, apart from the first, of what its parent still shows.
+        """Give a region another piece, 2 to 5 pixels apart from the first, of what its parent still shows.
 
-        Parameters
-        ----------
-        number
-            The region.
-        shape, at, size, angle, least
-            As in :meth:`put`.
-
-        Returns
-        -------
-        bool
-            Whether there was room.
+        Returns whether there was room; parameters as for :meth:`put`.
         """
-        region = self.regions[number - 1]
-        mask, top, left = outlines.rasterise(self._place(shape, at, size, angle), self.view.size)
-        full = int(np.count_nonzero(mask))
-        if not restrict(mask, self.region, top, left, region.parent, int(self.rng.integers(2, 6))):
+        shape = self._drawn(shape)
+        region = self.regions[number]
+        structure = Structure(
+            number,
+            region.parent,
+            region.family,
+            region.tissue,
+            region.is_object,
+            int(self.rng.integers(2, 6)),
+            least,
+        )
+        placement = Placement(structure, shape, at, _pair(size), angle, further=True)
+        if not self.section.add_piece(structure, self.section.patch_of(placement)):
             return False
-        if keep_largest(mask) < max(self.min_area, least * full):
-            return False
-        stamp(mask, self.region, top, left, number)
-        pieces = [(region.top, region.left, region.mask), (top, left, mask)]
-        first, start = min(piece[0] for piece in pieces), min(piece[1] for piece in pieces)
-        stop = [max(piece[axis] + piece[2].shape[axis] for piece in pieces) for axis in (0, 1)]
-        union = np.zeros((stop[0] - first, stop[1] - start), np.uint8)
-        for y, x, piece in pieces:
-            stamp(piece, union, y - first, x - start, 1)
-        self.regions[number - 1] = replace(region, top=first, left=start, mask=union)
+        self.placements.append(placement)
         return True
 
-    def depth(self, number: int) -> int:
-        """How many objects a region is or lies in."""
-        count = 0
-        while number:
-            region = self.regions[number - 1]
-            count, number = count + region.is_object, region.parent
-        return count
+    def overlay(self, shape: Shape, density: float, at: Point = (0.0, 0.0), size: Size = 1.0) -> None:
+        """Add a shape's density to all that lies in its projection; `at` and `size` as in :meth:`put`."""
+        overlay = Overlay(shape, at, _pair(size), density)
+        self.section.add_overlay(overlay)
+        self.overlays.append(overlay)
 
     def partition(
         self, parent: int, count: int, tissues: Sequence[str], object_share: float, warp: float = 0.1
@@ -306,61 +244,118 @@ class Canvas:
         the warp's nodes over the longer side of the region's box, its own is 0.54 of that. Returns the
         regions placed.
         """
-        rng = self.rng
         seeds = np.array([spot for spot in (self.spot(parent) for _ in range(count)) if spot is not None])
         if not len(seeds):
             return []
-        top, left, bottom, right = self._box(parent)
+        top, left, bottom, right = self.section.box(parent)
         shape = (bottom - top, right - left)
-        coarse = rng.normal(0, warp * max(shape), (2, 7, 7)).astype(np.float32)
-        field = np.stack([upsample(axis, shape, sharp=False) for axis in coarse])
-        weights = rng.uniform(0.6, 1.6, len(seeds))
-        cells = nearest_seed(self.region[top:bottom, left:right], parent, seeds - [left, top], field, weights)
+        partition = Partition(
+            parent=parent,
+            shape=shape,
+            seeds=(seeds - [left, top]).astype(float),
+            warp=self.rng.normal(0, warp * max(shape), (2, 7, 7)).astype(np.float32),
+            weights=self.rng.uniform(0.6, 1.6, len(seeds)),
+        )
+        cells: list[Structure | None] = [None] * len(seeds)
+        for k, patch in self.section.cells(partition):
+            tissue = self.pick(tissues)
+            cells[k] = self._add(Structure(0, parent, "cell", tissue, self.chance(object_share)), patch)
+        self.placements.append(replace(partition, cells=tuple(cells)))
+        return [cell.number for cell in cells if cell is not None]
+
+    # --- motifs ---
+
+    def layer(
+        self, top: float, bottom: float, bend: float, parent: int, tissue: str, labelled: float
+    ) -> int | None:
+        """A layer across the whole field, with wavy faces at about y = top and y = bottom."""
+        x = np.linspace(-4, 4, 60)
+        waves = self.rng.normal(0, bend, (2, 4)) / [1, 1.5, 2, 3]
+        phases = self.turn() + np.arange(4)[:, None] * 1.7
+        faces = waves @ np.sin(np.arange(1, 5)[:, None] * 1.3 * x + phases)
+        upper = np.stack([x, top + faces[0]], axis=1)
+        lower = np.stack([x, np.maximum(bottom + faces[0] * 0.5 + faces[1], upper[:, 1] + 0.01)], axis=1)
+        shape = outlines.from_parts("layer", [[np.concatenate([upper, lower[::-1]])]])
+        return self.put(shape, (0, 0), 1, parent=parent, tissue=tissue, labelled=labelled, least=0.02)
+
+    def lesions(
+        self, parent: int | None, mean: float, tissues: Sequence[str] = ("lesion",), largest: float = 0.5
+    ) -> None:
+        """A Poisson number of lesions in a region, up to half its radius, some with a core of their own."""
+        if parent is None:
+            return
+        for _ in range(min(int(self.rng.poisson(mean)), 5)):
+            at = self.somewhere(parent)
+            size = self.radius(parent) * largest * np.exp(self.rng.uniform(-2, 0))
+            family = self.pick(LESIONS)
+            lesion = self.put(family, at, size, self.turn(), parent=parent, tissue=self.pick(tissues))
+            if lesion and self.chance(0.25):
+                size, angle = size * self.rng.uniform(0.3, 0.6), self.turn()
+                tissue = self.pick(("fluid", "lesion", "bone"))
+                self.put("star", at, size, angle, parent=lesion, tissue=tissue, labelled=0.5)
+
+    def fill(
+        self,
+        parent: int | None,
+        count: int,
+        families: Sequence[str],
+        tissues: Sequence[str],
+        sizes: tuple[float, float],
+        object_share: float = 1.0,
+    ) -> list[int]:
+        """Up to `count` shapes anywhere in what a region still shows; sizes log-uniform. Those placed."""
         placed = []
-        for k in range(len(seeds)):
-            rows, columns = np.flatnonzero((cells == k).any(1)), np.flatnonzero((cells == k).any(0))
-            if not len(rows):
-                continue
-            mask = (cells[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == k).astype(np.uint8)
-            corner = (top + int(rows[0]), left + int(columns[0]))
-            tissue = tissues[int(rng.integers(len(tissues)))]
-            placed.append(self.paint(mask, corner, "cell", parent, tissue, bool(rng.random() < object_share)))
+        for _ in range(count if parent is not None else 0):
+            size = np.exp(self.rng.uniform(*np.log(sizes)))
+            family, at, angle = self.pick(families), self.somewhere(parent or 0), self.turn()
+            tissue = self.pick(tissues)
+            placed.append(
+                self.put(family, at, size, angle, parent=parent, tissue=tissue, labelled=object_share)
+            )
         return [number for number in placed if number]
 
-    def _box(self, number: int) -> tuple[int, int, int, int]:
-        if number == 0:
-            return 0, 0, self.view.size, self.view.size
-        region = self.regions[number - 1]
-        height, width = region.mask.shape
-        return region.top, region.left, region.top + height, region.left + width
+    def add_neighbours(self, share: float, families: Sequence[str]) -> None:
+        """Give a share of the objects a neighbour that starts at their outline: a long common border."""
+        for region in list(self.regions.values()):
+            if region.is_object and self.chance(share):
+                size = self.radius(region.number) * self.rng.uniform(0.4, 1.3)
+                family, at, angle = self.pick(families), self.edge(region.number), self.turn()
+                tissue = self.pick((region.tissue, "soft", "organ"))
+                self.put(family, at, size, angle, parent=region.parent, tissue=tissue, least=0.25)
 
-    def spot(self, parent: int) -> tuple[int, int] | None:
-        """A pixel (x, y) that the region itself still shows, or None if 40 draws found none."""
-        top, left, bottom, right = self._box(parent)
-        xs, ys = self.rng.integers(left, right, 40), self.rng.integers(top, bottom, 40)
-        hits = np.flatnonzero(self.region[ys, xs] == parent)
-        return (int(xs[hits[0]]), int(ys[hits[0]])) if len(hits) else None
+    def add_pieces(self, share: float, families: Sequence[str]) -> None:
+        """Give a share of the objects a second piece near the first: a section meets many an organ twice.
 
-    def somewhere(self, parent: int) -> tuple[float, float]:
-        """As :meth:`spot`, in anatomical coordinates; far outside the frame if there is none."""
-        spot = self.spot(parent)
-        return (99.0, 99.0) if spot is None else self.view.to_anatomy(*spot)
+        Where six draws find no room, the object stays in one.
+        """
+        for region in list(self.regions.values()):
+            if not (region.is_object and self.chance(share)):
+                continue
+            radius = self.radius(region.number)
+            x, y = self.middle(region.number)
+            for _ in range(6):
+                way, far = self.turn(), radius * self.rng.uniform(1.1, 3.2)
+                at = x + far * np.cos(way), y + far * np.sin(way)
+                size = radius * self.rng.uniform(0.15, 1.0)
+                if self.extend(region.number, self.pick(families), at, size, self.turn()):
+                    break
 
-    def edge(self, number: int) -> tuple[float, float]:
-        """A point on a region's outline, in anatomical coordinates."""
-        return self.view.to_anatomy(*outline_pixel(self.regions[number - 1], self.rng))
+    def add_tissues(self, share: float) -> None:
+        """Make a share of the objects of two tissues: regions inside them that are no objects."""
+        for region in list(self.regions.values()):
+            if not (region.is_object and self.chance(share)) or region.area < 60:
+                continue
+            tissues = (region.tissue, *TISSUES)
+            if self.chance(0.4):
+                self.partition(region.number, int(self.rng.integers(2, 6)), tissues, 0.0, warp=0.15)
+            else:
+                size = self.radius(region.number)
+                count, families = int(self.rng.integers(1, 4)), (*ORGANS, "ring", "arc")
+                self.fill(region.number, count, families, tissues, (0.3 * size, 0.9 * size), 0.0)
 
-    def middle(self, number: int) -> tuple[float, float]:
-        """The centroid (x, y) of a region in pixels."""
-        region = self.regions[number - 1]
-        rows, columns = np.nonzero(region.mask)
-        return float(region.left + columns.mean()), float(region.top + rows.mean())
 
-    def radius(self, number: int) -> float:
-        """Radius of the circle of a region's area, in anatomical units."""
-        if number == 0:
-            return self.view.size / 2 / self.view.scale
-        return float(np.sqrt(np.count_nonzero(self.regions[number - 1].mask) / np.pi) / self.view.scale)
+def _pair(size: Size) -> tuple[float, float]:
+    return size if isinstance(size, tuple) else (size, size)
 
 
 def outline_pixel(region: Region, rng: np.random.Generator) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +25,7 @@ Contour = NDArray[np.float64]
 Parts = list[list[Contour]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shape:
     """A shape: the union of contours, or where a field is positive.
 
@@ -39,6 +40,8 @@ class Shape:
         A scalar field over [-1, 1]², the (2, 2) matrix that takes it to pixels, and its centre.
     connected
         Whether the family promises one connected piece.
+    parameters
+        What the family made it from; None where it is an outline alone.
     """
 
     family: str
@@ -48,6 +51,7 @@ class Shape:
     matrix: NDArray[np.float64] | None = None
     centre: tuple[float, float] = (0.0, 0.0)
     connected: bool = True
+    parameters: dict[str, Any] | None = None
 
     def bounds(self) -> tuple[float, float, float, float]:
         """The outline's x0, y0, x1, y1 in pixels, before the frame cuts it."""

@@ -7,7 +7,7 @@ outline in unit coordinates (see :mod:`generator.canvas.outlines`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -376,5 +376,22 @@ def make(family: str, parameters: Parameters) -> Shape:
     kind = FAMILIES[family]
     outline = kind.outline(**parameters)
     if isinstance(outline, np.ndarray):
-        return Shape(family, field=outline, matrix=np.eye(2), connected=kind.connected)
-    return from_parts(family, outline, connected=kind.connected)
+        shape = Shape(family, field=outline, matrix=np.eye(2), connected=kind.connected)
+    else:
+        shape = from_parts(family, outline, connected=kind.connected)
+    return replace(shape, parameters=parameters)
+
+
+def draw(family: str, rng: np.random.Generator) -> Shape:
+    """A shape of a family whose parameters are drawn."""
+    return make(family, FAMILIES[family].draw(rng))
+
+
+def oval(exponent: float = 2.0) -> Shape:
+    """A circle, or with a larger exponent a rounder square, to be scaled."""
+    return make("superellipse", {"exponent": exponent, "aspect": 1.0, "taper": 0.0, "dent": 0.0})
+
+
+def tube_along(path: NDArray, radius: ArrayLike) -> Shape:
+    """A tube along a path (n, 2) in anatomical coordinates: to be put at (0, 0) with size 1."""
+    return from_parts("tube", [[ribbon(path, radius)]])

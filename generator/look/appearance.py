@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from data.compiled import compiled
 from data.distance import squared_distance
-from generator.canvas.layout import OUTSIDE, Canvas, Region, outline_pixel
+from generator.canvas.layout import outline_pixel
+from generator.canvas.section import OUTSIDE, Region, Section
 from generator.config import GeneratorConfig
 from generator.look import textures
 from generator.look.textures import Texture
@@ -110,10 +111,10 @@ def _reference(contacts: NDArray, region: Region, rng: np.random.Generator) -> i
 
 
 def _means(
-    canvas: Canvas, palette: Palette, modality: str, config: GeneratorConfig, rng: np.random.Generator
+    section: Section, palette: Palette, modality: str, config: GeneratorConfig, rng: np.random.Generator
 ) -> tuple[Image, set[int]]:
     """Mean grey values, and the objects that differ from their parent by texture only."""
-    boundary, contacts = config.boundary, touching(canvas.region)
+    boundary, contacts = config.boundary, touching(section.region)
     mean = np.zeros(256, np.float32)
     ground = "soft" if modality == "US" else "air"
     mean[0] = palette.values[ground] if rng.random() < 0.8 else rng.uniform(0, 1)
@@ -123,7 +124,7 @@ def _means(
         low, width = palette.window
         mean[OUTSIDE] = (-1000 - low) / width
     texture_only: set[int] = set()
-    for region in canvas.regions:
+    for region in section.regions.values():
         value = palette.values[region.tissue] + rng.normal(0, palette.spread)
         if region.is_object:
             against = np.clip(mean[_reference(contacts, region, rng)], *ends)
@@ -137,13 +138,13 @@ def _means(
                 value = np.clip(mean[region.parent], *ends)
                 texture_only.add(region.number)
         if not boundary.enabled:
-            rivals = np.clip(mean[_rivals(canvas, contacts, region)], *ends)
+            rivals = np.clip(mean[_rivals(section, contacts, region)], *ends)
             value = _stand_out(value, rivals, boundary.least_contrast)
         mean[region.number] = value
     return mean, texture_only
 
 
-def _rivals(canvas: Canvas, contacts: NDArray, region: Region) -> list[int]:
+def _rivals(section: Section, contacts: NDArray, region: Region) -> list[int]:
     """The earlier regions from which a region must stand out.
 
     An object: its parent and all that it touches. What is no object: the objects that it touches and does not
@@ -155,8 +156,8 @@ def _rivals(canvas: Canvas, contacts: NDArray, region: Region) -> list[int]:
     around = {0}
     while region.parent:
         around.add(region.parent)
-        region = canvas.regions[region.parent - 1]
-    return [n for n in touched if n not in around and canvas.regions[n - 1].is_object]
+        region = section.regions[region.parent]
+    return [n for n in touched if n not in around and section.regions[n].is_object]
 
 
 def _stand_out(value: float, taken: NDArray[np.float32], least: float) -> float:
@@ -170,25 +171,25 @@ def _stand_out(value: float, taken: NDArray[np.float32], least: float) -> float:
     return float(usable[np.argmin(np.abs(usable - value))])
 
 
-def _vanishing(canvas: Canvas, config: GeneratorConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+def _vanishing(section: Section, config: GeneratorConfig, rng: np.random.Generator) -> NDArray[np.float64]:
     """Where outlines vanish: (n, 3) of x, y and radius."""
     spots = []
-    for region in canvas.regions:
+    for region in section.regions.values():
         if config.boundary.enabled and region.is_object and rng.random() < config.boundary.weak_edge_share:
-            radius = np.sqrt(np.count_nonzero(region.mask) / np.pi)
+            radius = np.sqrt(region.area / np.pi)
             for _ in range(int(rng.integers(1, 5))):
                 spots.append((*outline_pixel(region, rng), max(2.0, radius * rng.uniform(0.15, 0.6))))
     return np.array(spots, float).reshape(-1, 3)
 
 
-def _leaks(canvas: Canvas, config: GeneratorConfig, rng: np.random.Generator) -> tuple[Leak, ...]:
+def _leaks(section: Section, config: GeneratorConfig, rng: np.random.Generator) -> tuple[Leak, ...]:
     """Where the appearance of objects leaks into their neighbours: outward along the normal, a short way."""
-    leaks, size = [], canvas.view.size
-    for region in canvas.regions:
+    leaks, size = [], section.view.size
+    for region in section.regions.values():
         if not (config.boundary.enabled and region.is_object and rng.random() < config.boundary.leak_share):
             continue
         x, y = outline_pixel(region, rng)
-        radius = np.sqrt(np.count_nonzero(region.mask) / np.pi)
+        radius = np.sqrt(region.area / np.pi)
         length = min(rng.uniform(0.03, 0.09) * size, radius) + 2
         half = max(1.0, min(rng.uniform(0.005, 0.014) * size, 0.25 * radius))
         rows, columns = np.nonzero(region.mask)
@@ -201,19 +202,19 @@ def _leaks(canvas: Canvas, config: GeneratorConfig, rng: np.random.Generator) ->
         beyond_x, beyond_y = round(x + 2 * normal[0]), round(y + 2 * normal[1])
         if not (0 <= beyond_x < size and 0 <= beyond_y < size):
             continue
-        number, into = int(canvas.region[int(y), int(x)]), int(canvas.region[beyond_y, beyond_x])
+        number, into = int(section.region[int(y), int(x)]), int(section.region[beyond_y, beyond_x])
         if OUTSIDE not in (number, into) and number != into:
             end = (float(x + length * normal[0]), float(y + length * normal[1]))
             leaks.append(Leak(number, into, (x, y), end, float(half)))
     return tuple(leaks)
 
 
-def draw_look(canvas: Canvas, modality: str, config: GeneratorConfig, rng: np.random.Generator) -> Look:
+def draw_look(section: Section, modality: str, config: GeneratorConfig, rng: np.random.Generator) -> Look:
     """Draw what every region of a scene looks like."""
-    size, boundary, texture = canvas.view.size, config.boundary, config.texture
+    size, boundary, texture = section.view.size, config.boundary, config.texture
     physical = bool(rng.random() < config.appearance.physical_share)
-    palette = draw_palette(rng, "XR" if canvas.overlays else modality, physical)
-    mean, texture_only = _means(canvas, palette, modality, config, rng)
+    palette = draw_palette(rng, "XR" if section.density is not None else modality, physical)
+    mean, texture_only = _means(section, palette, modality, config, rng)
     names, weights = texture.kinds.items()
     fields = tuple(
         textures.draw(rng, max(32, size // 2), str(rng.choice(names, p=weights)))
@@ -224,7 +225,7 @@ def draw_look(canvas: Canvas, modality: str, config: GeneratorConfig, rng: np.ra
     strength: dict[str, float] = {}
     kinds: dict[str, int] = {}
     capsules = []
-    for region in canvas.regions:
+    for region in section.regions.values():
         tissue, n = region.tissue, region.number
         if texture.enabled:
             low, high = np.log(texture.strength)
@@ -251,11 +252,11 @@ def draw_look(canvas: Canvas, modality: str, config: GeneratorConfig, rng: np.ra
         textures=fields,
         shading=rng.standard_normal((5, 5), np.float32),
         capsules=tuple(capsules),
-        spots=_vanishing(canvas, config, rng),
+        spots=_vanishing(section, config, rng),
         edge=max(0.35, rng.uniform(*boundary.edge_width) * size / 1000),
         wide=rng.uniform(0.012, 0.035) * size,
         softness=np.clip(rng.uniform(-0.8, 0.9, (6, 6)), 0, 1).astype(np.float32) * np.float32(varying),
-        leaks=_leaks(canvas, config, rng),
+        leaks=_leaks(section, config, rng),
     )
 
 
@@ -330,9 +331,9 @@ def _soften(level: NDArray, wide: NDArray, softness: NDArray, spots: NDArray) ->
             level[row, column] += soft * (wide[row, column] - level[row, column])
 
 
-def render(canvas: Canvas, look: Look) -> Image:
+def render(section: Section, look: Look) -> Image:
     """The clean image of a scene, float32 (H, W): tissue, texture, rims, and edges of varying width."""
-    size = canvas.view.size
+    size = section.view.size
     shape = (size, size)
     slow = upsample(look.shading, shape, sharp=False)
     if look.textures:
@@ -342,20 +343,15 @@ def render(canvas: Canvas, look: Look) -> Image:
             field[:] = upsample(textures.make(texture, grid), shape)
     else:
         fields = np.zeros((1, *shape), np.float32)
-    shown = canvas.region.copy() if look.leaks else canvas.region  # the label map does not follow a leak
+    shown = section.region.copy() if look.leaks else section.region  # the label map does not follow a leak
     for leak in look.leaks:
         _bridge(shown, leak.number, leak.into, *leak.start, *leak.end, leak.half)
     level, grain = _paint(shown, look.mean, look.amplitude, look.shade, look.kind, fields, slow)
     for number, step, width in look.capsules:
-        region = canvas.regions[number - 1]
+        region = section.regions[number]
         _draw_rim(level, region.mask, region.top, region.left, step, width, slow)
-    if canvas.overlays:
-        density = np.zeros(shape, np.float32)
-        for overlay in canvas.overlays:
-            height, width = overlay.mask.shape
-            window = density[overlay.top : overlay.top + height, overlay.left : overlay.left + width]
-            window += overlay.mask * np.float32(overlay.density)
-        level += gaussian_blur(density, look.edge + size / 200)
+    if section.density is not None:
+        level += gaussian_blur(section.density, look.edge + size / 200)
     if len(look.spots) or look.softness.any():
         softness = upsample(look.softness, shape, sharp=False)
         _soften(level, gaussian_blur(level, look.wide), softness, look.spots)

@@ -11,34 +11,35 @@ import numpy as np
 from generator.canvas import outlines, shapes
 from generator.canvas.layout import Canvas
 from generator.canvas.outlines import Shape
-from generator.plans.tools import chance, lesions, near, oval, pick, tube_along
+from generator.plans.tools import plan
 
 
+@plan(modality="XR")
 def radiograph(canvas: Canvas) -> None:
     """A projection: shapes of added density over each other; a chest, or the bones of a limb."""
-    if chance(canvas, 0.35):
+    if canvas.chance(0.35):
         return _limb(canvas)
     rng = canvas.rng
     chest = canvas.put("superellipse", (0, 0.3), (1.05, 1.7), tissue="soft", labelled=0.0)
-    heart = canvas.put(pick(canvas, ("star", "bent", "ellipse")), near(canvas, 0.14, 0.42),
-                       rng.uniform(0.25, 0.42), rng.uniform(0.2, 0.9), parent=chest,
-                       tissue="organ")  # fmt: skip
-    canvas.put(oval(2.6), near(canvas, 0, -0.3, 0.03), (rng.uniform(0.1, 0.2), 1.0), parent=chest,
-               tissue="organ", labelled=0.3)  # fmt: skip
+    family = canvas.pick(("star", "bent", "ellipse"))
+    place, size = canvas.near(0.14, 0.42), rng.uniform(0.25, 0.42)
+    heart = canvas.put(family, place, size, rng.uniform(0.2, 0.9), parent=chest, tissue="organ")
+    at = canvas.near(0, -0.3, 0.03)
+    canvas.put(shapes.oval(2.6), at, (rng.uniform(0.1, 0.2), 1.0), parent=chest, tissue="organ", labelled=0.3)
     dome, wide = rng.uniform(0.6, 0.8), rng.uniform(0.34, 0.44)
     for side in (-1, 1):
-        canvas.put(oval(), near(canvas, side * 0.47, dome + 0.5, 0.03), (0.56, 0.6), parent=chest,
-                   tissue="organ", labelled=0.2)  # fmt: skip
+        at = canvas.near(side * 0.47, dome + 0.5, 0.03)
+        canvas.put(shapes.oval(), at, (0.56, 0.6), parent=chest, tissue="organ", labelled=0.2)
         lung = {"exponent": rng.uniform(2, 2.6), "aspect": 1.0, "taper": rng.uniform(0.15, 0.4), "dent": 0.0}
-        canvas.put(shapes.make("superellipse", lung), near(canvas, side * 0.45, 0.0, 0.03),
-                   (rng.uniform(0.75, 0.9), wide), np.pi / 2 + side * rng.uniform(0, 0.12), parent=chest,
-                   tissue="lung")  # fmt: skip
-    for region in list(canvas.regions):
+        shape = shapes.make("superellipse", lung)
+        place, half = canvas.near(side * 0.45, 0.0, 0.03), (rng.uniform(0.75, 0.9), wide)
+        canvas.put(shape, place, half, np.pi / 2 + side * rng.uniform(0, 0.12), parent=chest, tissue="lung")
+    for region in list(canvas.regions.values()):
         if region.tissue == "lung":
-            lesions(canvas, region.number, 0.35, ("soft", "organ"))
-    if heart and chance(canvas, 0.1):
+            canvas.lesions(region.number, 0.35, ("soft", "organ"))
+    if heart and canvas.chance(0.1):
         wire = np.array([[0.1, -0.2], [0.2, 0.1], [0.15, 0.5]])
-        canvas.put(tube_along(wire, 0.015), (0, 0), 1, parent=heart, tissue="bone", labelled=0.0)  # fmt: skip
+        canvas.put(shapes.tube_along(wire, 0.015), (0, 0), 1, parent=heart, tissue="bone", labelled=0.0)
     _ribs(canvas)
 
 
@@ -56,12 +57,12 @@ def _ribs(canvas: Canvas) -> None:
                 [side * (0.1 + (wide - 0.1) * np.sin(t * np.pi / 2)), y + steep * t**2 - 0.08 * t], 1
             )
             front = np.stack([side * (wide - (wide - 0.3) * t**1.5), y + steep + 0.12 * t], 1)
-            canvas.overlay(tube_along(back, thick), density)
-            canvas.overlay(tube_along(front, thick * 1.2), density * 0.5)
-    canvas.overlay(tube_along(np.array([[0, -1.2], [0.01, 0], [0, 1.4]]), 0.09), density)
+            canvas.overlay(shapes.tube_along(back, thick), density)
+            canvas.overlay(shapes.tube_along(front, thick * 1.2), density * 0.5)
+    canvas.overlay(shapes.tube_along(np.array([[0, -1.2], [0.01, 0], [0, 1.4]]), 0.09), density)
     for side in (-1, 1):
         clavicle = np.array([[side * 0.1, -0.66], [side * 0.4, -0.75], [side * 0.8, -0.8]])
-        canvas.overlay(tube_along(clavicle, 0.03), density)
+        canvas.overlay(shapes.tube_along(clavicle, 0.03), density)
 
 
 def _limb(canvas: Canvas) -> None:
@@ -69,11 +70,10 @@ def _limb(canvas: Canvas) -> None:
     rng = canvas.rng
     axis = rng.normal(0, 0.25)
     canvas.overlay(
-        tube_along(np.array([[0.0, -2.0], [0.0, 2.0]]), rng.uniform(0.2, 0.4)), rng.uniform(0, 0.1)
+        shapes.tube_along(np.array([[0.0, -2.0], [0.0, 2.0]]), rng.uniform(0.2, 0.4)), rng.uniform(0, 0.1)
     )
-    flesh = canvas.put(
-        oval(3), near(canvas, 0, 0), (rng.uniform(0.4, 0.9), 1.8), axis, tissue="soft", labelled=0.0
-    )
+    at = canvas.near(0, 0)
+    flesh = canvas.put(shapes.oval(3), at, (rng.uniform(0.4, 0.9), 1.8), axis, tissue="soft", labelled=0.0)
     bones = int(rng.integers(1, 4))
     joint = rng.uniform(-0.5, 0.5)
     for k in range(bones):
@@ -83,46 +83,46 @@ def _limb(canvas: Canvas) -> None:
             swell = 1 + 0.9 * np.exp(-((np.abs(y - joint) / 0.28) ** 2))
             path = np.stack([x + 0.06 * np.sin(2 * y), y], 1) @ outlines.rotation(-axis)
             radius = rng.uniform(0.06, 0.1) * swell
-            bone = canvas.put(tube_along(path, radius), (0, 0), 1, parent=flesh, tissue="bone")
+            bone = canvas.put(shapes.tube_along(path, radius), (0, 0), 1, parent=flesh, tissue="bone")
             if bone:
-                canvas.put(
-                    tube_along(path, radius * 0.5), (0, 0), 1, parent=bone, tissue="marrow", labelled=0.0
-                )
-                lesions(canvas, bone, 0.15)
+                shape = shapes.tube_along(path, radius * 0.5)
+                canvas.put(shape, (0, 0), 1, parent=bone, tissue="marrow", labelled=0.0)
+                canvas.lesions(bone, 0.15)
 
 
+@plan(modality="XR")
 def chest(canvas: Canvas) -> None:
     """A frontal radiograph of the chest that fills the frame: two lungs between heart, diaphragm and ribs."""
     rng = canvas.rng
     wide = rng.uniform(0.74, 0.92)
     dome = rng.uniform(0.42, 0.8)
-    body = canvas.put(oval(rng.uniform(2.5, 4)), near(canvas, 0, 0.35), (rng.uniform(1.05, 1.6), 1.65),
-                      tissue="soft", labelled=0.0)  # fmt: skip
+    shape, place = shapes.oval(rng.uniform(2.5, 4)), canvas.near(0, 0.35)
+    body = canvas.put(shape, place, (rng.uniform(1.05, 1.6), 1.65), tissue="soft", labelled=0.0)
     # Heart, great vessels and abdomen are one brightness: only where they meet the lungs are they seen.
-    heart = shapes.make("star", shapes.FAMILIES["star"].draw(rng)) if chance(canvas, 0.4) else oval(2.2)
-    canvas.put(heart, near(canvas, 0.14, dome - 0.25), (rng.uniform(0.34, 0.5), rng.uniform(0.28, 0.4)),
-               rng.uniform(0.2, 0.9), parent=body, tissue="organ", labelled=0.6)  # fmt: skip
+    heart = shapes.draw("star", rng) if canvas.chance(0.4) else shapes.oval(2.2)
+    place, size = canvas.near(0.14, dome - 0.25), (rng.uniform(0.34, 0.5), rng.uniform(0.28, 0.4))
+    canvas.put(heart, place, size, rng.uniform(0.2, 0.9), parent=body, tissue="organ", labelled=0.6)
     middle = np.stack([rng.normal(0, 0.025, 6), np.linspace(-1.3, 1.3, 6)], 1)
-    between = tube_along(outlines.smooth(middle, 48), rng.uniform(0.1, 0.2))
+    between = shapes.tube_along(outlines.smooth(middle, 48), rng.uniform(0.1, 0.2))
     canvas.put(between, (0, 0), 1, parent=body, tissue="organ", labelled=0.1)
-    canvas.put(oval(), near(canvas, 0.12, dome - 0.62, 0.03), rng.uniform(0.08, 0.16), parent=body,
-               tissue="organ", labelled=0.0)  # fmt: skip
-    if chance(canvas, 0.4):
-        canvas.put(oval(), near(canvas, 0.45, dome + 0.16), (rng.uniform(0.1, 0.22), 0.08), parent=body,
-                   tissue="air", labelled=0.3)  # fmt: skip
+    place = canvas.near(0.12, dome - 0.62, 0.03)
+    canvas.put(shapes.oval(), place, rng.uniform(0.08, 0.16), parent=body, tissue="organ", labelled=0.0)
+    if canvas.chance(0.4):
+        shape, place = shapes.oval(), canvas.near(0.45, dome + 0.16)
+        canvas.put(shape, place, (rng.uniform(0.1, 0.22), 0.08), parent=body, tissue="air", labelled=0.3)
     for side in (-1, 1):
         deep = rng.uniform(1.0, 1.4)
-        at = near(canvas, side * 0.48, dome - 0.08 + 0.03 * side + deep, 0.03)
-        canvas.put(oval(2.3), at, (rng.uniform(0.52, 0.64), deep), parent=body, tissue="organ",
-                   labelled=0.05)  # fmt: skip
-    canvas.put(oval(3), (0.0, dome + 1.25), (0.5, 1.1), parent=body, tissue="organ", labelled=0.0)
+        at = canvas.near(side * 0.48, dome - 0.08 + 0.03 * side + deep, 0.03)
+        shape = shapes.oval(2.3)
+        canvas.put(shape, at, (rng.uniform(0.52, 0.64), deep), parent=body, tissue="organ", labelled=0.05)
+    canvas.put(shapes.oval(3), (0.0, dome + 1.25), (0.5, 1.1), parent=body, tissue="organ", labelled=0.0)
     sides = [_lung(canvas, side, wide, dome) for side in (-1, 1)]
     left = canvas.put(sides[0], (0, 0), 1, parent=body, tissue="lung")
-    if not (left and chance(canvas, 0.12) and canvas.extend(left, sides[1], (0, 0), 1)):  # both as one object
+    if not (left and canvas.chance(0.12) and canvas.extend(left, sides[1], (0, 0), 1)):  # both as one object
         canvas.put(sides[1], (0, 0), 1, parent=body, tissue="lung")
-    for region in list(canvas.regions):
+    for region in list(canvas.regions.values()):
         if region.tissue == "lung":
-            lesions(canvas, region.number, 0.3, ("soft", "organ"), largest=0.35)
+            canvas.lesions(region.number, 0.3, ("soft", "organ"), largest=0.35)
     _cage(canvas, wide)
     _lung_markings(canvas, dome)
     _before_and_behind(canvas, wide, dome)
@@ -150,25 +150,28 @@ def _cage(canvas: Canvas, wide: float) -> None:
         for side in (-1, 1):
             x = side * (0.08 + (reach - 0.08) * np.sin(t * np.pi / 2))
             behind = np.stack([x, y + steep * t**2 - 0.1 * np.sin(t * np.pi)], 1)
-            canvas.overlay(tube_along(behind, half), density)
+            canvas.overlay(shapes.tube_along(behind, half), density)
             margin = np.add(behind, [0, 0.85 * half])  # the lower one is denser
-            canvas.overlay(tube_along(margin, 0.25 * half), 0.5 * density)
+            canvas.overlay(shapes.tube_along(margin, 0.25 * half), 0.5 * density)
             x = side * (reach - (reach - 0.28) * t**1.4)
             canvas.overlay(
-                tube_along(np.stack([x, y + steep + (0.1 + steep) * t], 1), 1.2 * half), front * 0.6 * density
+                shapes.tube_along(np.stack([x, y + steep + (0.1 + steep) * t], 1), 1.2 * half),
+                front * 0.6 * density,
             )
     for side in (-1, 1):
         y, tilt = rng.uniform(-0.85, -0.6), rng.normal(0.12, 0.08)
         clavicle = np.array([[side * 0.1, y], [side * 0.4, y - 0.4 * tilt], [side * (wide + 0.1), y - tilt]])
-        canvas.overlay(tube_along(outlines.smooth(clavicle, 48), rng.uniform(0.025, 0.045)), 1.4 * density)
-        if chance(canvas, 0.6):
+        canvas.overlay(
+            shapes.tube_along(outlines.smooth(clavicle, 48), rng.uniform(0.025, 0.045)), 1.4 * density
+        )
+        if canvas.chance(0.6):
             blade = np.array([[0.72, -0.7], [1.1, -0.5], [0.95, 0.05], [0.82, 0.12], [0.7, -0.25]])
             outline = outlines.smooth(blade * [side * wide / 0.85, 1], 48, closed=True)
             canvas.overlay(outlines.from_parts("blade", [[outline]]), rng.uniform(0.2, 0.9) * density)
     spine, bodies = rng.uniform(0.3, 1.5) * density, rng.uniform(0.1, 0.16)
-    canvas.overlay(tube_along(np.array([[0, -1.4], [0, 0], [0, 1.4]]), 0.09), spine)
+    canvas.overlay(shapes.tube_along(np.array([[0, -1.4], [0, 0], [0, 1.4]]), 0.09), spine)
     for y in np.arange(-1.3, 1.3, bodies):
-        canvas.overlay(tube_along(np.array([[-0.07, y], [0.07, y]]), 0.02), 0.5 * spine)
+        canvas.overlay(shapes.tube_along(np.array([[-0.07, y], [0.07, y]]), 0.02), 0.5 * spine)
 
 
 def _lung_markings(canvas: Canvas, dome: float) -> None:
@@ -176,7 +179,7 @@ def _lung_markings(canvas: Canvas, dome: float) -> None:
     rng = canvas.rng
     density = np.exp(rng.uniform(np.log(0.02), np.log(0.1)))
     for side in (-1, 1):
-        hilum = near(canvas, side * 0.2, dome - 0.5, 0.03)
+        hilum = canvas.near(side * 0.2, dome - 0.5, 0.03)
         canvas.overlay(shapes.make("ellipse", {"aspect": 1.0}), 1.5 * density, hilum, 0.08)
         for _ in range(int(rng.integers(5, 14))):
             way, length = rng.uniform(-1.3, 1.3), rng.uniform(0.2, 0.6)
@@ -186,28 +189,28 @@ def _lung_markings(canvas: Canvas, dome: float) -> None:
             x = hilum[0] + side * (np.cos(way) * along - np.sin(way) * aside)
             y = hilum[1] + np.sin(way) * along + np.cos(way) * aside
             canvas.overlay(
-                tube_along(np.stack([x, y], 1), rng.uniform(0.008, 0.025) * (1 - 0.7 * t)), density
+                shapes.tube_along(np.stack([x, y], 1), rng.uniform(0.008, 0.025) * (1 - 0.7 * t)), density
             )
 
 
 def _before_and_behind(canvas: Canvas, wide: float, dome: float) -> None:
     """What need not be there: breasts, hazy lungs, wires and plates."""
     rng = canvas.rng
-    breast = rng.uniform(0.02, 0.1) if chance(canvas, 0.35) else 0.0
+    breast = rng.uniform(0.02, 0.1) if canvas.chance(0.35) else 0.0
     for side in (-1, 1):
         if breast:
-            at = near(canvas, side * 0.5, dome - 0.1)
-            canvas.overlay(oval(), breast, at, rng.uniform(0.25, 0.4))
-        if chance(canvas, 0.15):
-            at = near(canvas, side * 0.5 * wide, rng.uniform(-0.5, dome), 0.08)
-            blob = shapes.make("star", shapes.FAMILIES["star"].draw(rng))
+            at = canvas.near(side * 0.5, dome - 0.1)
+            canvas.overlay(shapes.oval(), breast, at, rng.uniform(0.25, 0.4))
+        if canvas.chance(0.15):
+            at = canvas.near(side * 0.5 * wide, rng.uniform(-0.5, dome), 0.08)
+            blob = shapes.draw("star", rng)
             size, density = rng.uniform(0.1, 0.35), rng.uniform(0.04, 0.25)
             canvas.overlay(blob, density, at, size)
     for _ in range(int(rng.poisson(0.5))):
         wire = np.cumsum(rng.normal(0, 0.3, (5, 2)), axis=0) + rng.uniform(-0.6, 0.6, 2)
         canvas.overlay(
-            tube_along(outlines.smooth(wire, 48), rng.uniform(0.006, 0.015)), rng.uniform(0.1, 0.5)
+            shapes.tube_along(outlines.smooth(wire, 48), rng.uniform(0.006, 0.015)), rng.uniform(0.1, 0.5)
         )
-    if chance(canvas, 0.1):
-        at = near(canvas, 0.5 * wide, -0.45)
-        canvas.overlay(oval(3), rng.uniform(0.2, 0.6), at, (0.12, 0.09))
+    if canvas.chance(0.1):
+        at = canvas.near(0.5 * wide, -0.45)
+        canvas.overlay(shapes.oval(3), rng.uniform(0.2, 0.6), at, (0.12, 0.09))

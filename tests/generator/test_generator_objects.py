@@ -14,12 +14,16 @@ from skimage.measure import label as pieces
 from data.folder import check_sample
 from data.shards import object_masks
 from generator import scene
+from generator.canvas import shapes
 from generator.canvas.annotation import LARGEST, move_outlines
-from generator.canvas.layout import OUTSIDE, Canvas, View, draw_displacement
+from generator.canvas.layout import Canvas
+from generator.canvas.section import OUTSIDE, Patch, Section, Structure, paint
+from generator.canvas.view import View, draw_displacement
 from generator.config import GeneratorConfig, load_config
 from generator.look.appearance import draw_look, render
 from generator.objects import contrast, tabulate
-from generator.plans import projection, tools, ultrasound
+from generator.plans import projection, ultrasound
+from generator.plans.tools import PLANS
 from generator.scene import make_sample
 
 
@@ -31,39 +35,39 @@ def test_contrast_is_the_difference_over_the_pooled_noise():
 def canvas_of(size=128, seed=0, **keys):
     rng = np.random.default_rng(seed)
     view = View(size / 2, (0.0, 0.0), 0.0, 1, size, draw_displacement(rng, size, 0.0))
-    return Canvas(view=view, rng=rng, **keys)
+    return Canvas(Section(view), rng, **keys)
 
 
 def test_neighbours_share_a_border_or_keep_the_gap():
     for spacing in (0, 3):
         canvas = canvas_of(spacing=spacing)
-        first = canvas.put(tools.oval(), (-0.3, 0.0), 0.4)
-        second = canvas.put(tools.oval(), (0.2, 0.0), 0.4)
-        y1, x1 = np.nonzero(canvas.region == first)
-        y2, x2 = np.nonzero(canvas.region == second)
+        first = canvas.put(shapes.oval(), (-0.3, 0.0), 0.4)
+        second = canvas.put(shapes.oval(), (0.2, 0.0), 0.4)
+        y1, x1 = np.nonzero(canvas.section.region == first)
+        y2, x2 = np.nonzero(canvas.section.region == second)
         nearest = np.sqrt(((y1[:, None] - y2) ** 2 + (x1[:, None] - x2) ** 2).min())
         assert nearest == 1 if spacing == 0 else spacing < nearest < spacing + 1.5
 
 
 def test_a_region_never_leaves_its_parent():
     canvas = canvas_of()
-    organ = canvas.put(tools.oval(), (0, 0), 0.5)
+    organ = canvas.put(shapes.oval(), (0, 0), 0.5)
     lesion = canvas.put("star", (0.45, 0), 0.3, parent=organ)
-    inside = canvas.regions[organ - 1]
-    y, x = np.nonzero(canvas.region == lesion)
+    inside = canvas.regions[organ]
+    y, x = np.nonzero(canvas.section.region == lesion)
     assert lesion
     assert inside.mask[y - inside.top, x - inside.left].all()
 
 
 def test_nothing_is_placed_in_what_was_not():
     canvas = canvas_of()
-    organ = canvas.put(tools.oval(), (9, 9), 0.5)  # beyond the frame
+    organ = canvas.put(shapes.oval(), (9, 9), 0.5)  # beyond the frame
     assert organ is None
-    assert canvas.put(tools.oval(), (0, 0), 0.3, parent=organ) is None
-    tools.lesions(canvas, organ, 5.0)
-    assert tools.fill(canvas, organ, 3, ("ellipse",), ("soft",), (0.1, 0.3)) == []
-    assert canvas.regions == []
-    assert not canvas.region.any()
+    assert canvas.put(shapes.oval(), (0, 0), 0.3, parent=organ) is None
+    canvas.lesions(organ, 5.0)
+    assert canvas.fill(organ, 3, ("ellipse",), ("soft",), (0.1, 0.3)) == []
+    assert canvas.regions == {}
+    assert not canvas.section.region.any()
 
 
 def test_a_lesion_that_infiltrates_is_one_object_around_darker_parts():
@@ -71,13 +75,13 @@ def test_a_lesion_that_infiltrates_is_one_object_around_darker_parts():
         canvas = canvas_of()
         canvas.rng = np.random.default_rng(seed)
         ultrasound._infiltrating(canvas, (0.0, 0.0), 0.5)
-        lesion, *parts = canvas.regions
+        lesion, *parts = canvas.regions.values()
         assert lesion.is_object
         assert parts
         assert not any(part.is_object for part in parts)
-        shown = np.isin(canvas.region, [region.number for region in canvas.regions])
+        shown = np.isin(canvas.section.region, [region.number for region in canvas.regions.values()])
         assert np.count_nonzero(shown) == np.count_nonzero(lesion.mask)
-        assert np.count_nonzero(canvas.region == lesion.number) > 0.1 * np.count_nonzero(shown)
+        assert np.count_nonzero(canvas.section.region == lesion.number) > 0.1 * np.count_nonzero(shown)
 
 
 def test_objects_in_two_pieces():
@@ -96,13 +100,13 @@ def test_objects_in_two_pieces():
 
 def test_a_second_piece_lies_apart_and_belongs_to_the_region():
     view = View(60, (0.0, 0.0), 0.0, 1, 128, draw_displacement(np.random.default_rng(0), 128, 0.0))
-    canvas = Canvas(view, np.random.default_rng(0))
+    canvas = Canvas(Section(view), np.random.default_rng(0))
     ground = canvas.put("ellipse", (0, 0), 0.95, tissue="fat", labelled=0)
     number = canvas.put("ellipse", (-0.4, 0), 0.2, parent=ground)
-    before = np.count_nonzero(canvas.region == number)
+    before = np.count_nonzero(canvas.section.region == number)
     assert not canvas.extend(number, "ellipse", (3.0, 0), 0.2)  # beyond the frame
     assert canvas.extend(number, "ellipse", (0.4, 0), 0.2)
-    region, shown = canvas.regions[number - 1], canvas.region == number
+    region, shown = canvas.regions[number], canvas.section.region == number
     assert pieces(shown, connectivity=2).max() == 2
     assert np.count_nonzero(shown) > 1.3 * before
     height, width = region.mask.shape
@@ -125,11 +129,11 @@ def _two_that_touch():
 
 def test_no_outline_moves_in_until_too_little_is_left():
     canvas, left, _, lesion = _two_that_touch()
-    before = np.count_nonzero(canvas.regions[lesion - 1].mask)
-    canvas.min_area = before
-    move_outlines(canvas, -1.0)
-    assert np.count_nonzero(canvas.regions[lesion - 1].mask) == before
-    assert np.count_nonzero(canvas.regions[left - 1].mask) > before
+    before = np.count_nonzero(canvas.regions[lesion].mask)
+    canvas.section.min_area = before
+    move_outlines(canvas.section, -1.0)
+    assert np.count_nonzero(canvas.regions[lesion].mask) == before
+    assert np.count_nonzero(canvas.regions[left].mask) > before
 
 
 @pytest.mark.parametrize("by", [3.0, -3.0])
@@ -137,13 +141,13 @@ def test_outlines_move_outward_or_inward(by):
     canvas, left, right, lesion = _two_that_touch()
     numbers = (left, right, lesion)
     before = {n: _shown_with_parts(canvas, n) for n in numbers}
-    soft = next(r.number for r in canvas.regions if r.tissue == "soft")
-    loose = canvas.region == soft
-    move_outlines(canvas, by)
-    assert (canvas.region[loose] == right).any() == (by > 0)  # grown over what is no object
+    soft = next(r.number for r in canvas.regions.values() if r.tissue == "soft")
+    loose = canvas.section.region == soft
+    move_outlines(canvas.section, by)
+    assert (canvas.section.region[loose] == right).any() == (by > 0)  # grown over what is no object
     after = {n: _shown_with_parts(canvas, n) for n in numbers}
     for n in numbers:
-        region = canvas.regions[n - 1]
+        region = canvas.regions[n]
         height, width = region.mask.shape
         window = after[n][region.top : region.top + height, region.left : region.left + width]
         assert np.array_equal(window, region.mask != 0)
@@ -163,7 +167,8 @@ def _drawn(parts):
     """A canvas of 64 pixels with regions of the given (mask, parent, is_object)."""
     canvas = canvas_of(64)
     for mask, parent, is_object in parts:
-        assert canvas.paint(mask.astype(np.uint8), (0, 0), "x", parent, "soft", is_object, 0.0)
+        structure = Structure(len(canvas.regions) + 1, parent, "x", "soft", is_object, least=0.0)
+        assert canvas.section.add(structure, Patch(mask.astype(np.uint8), 0, 0, np.count_nonzero(mask)))
     return canvas
 
 
@@ -177,15 +182,15 @@ def test_outlines_that_move_tear_no_object(case):
         parts = [(left | right | ((abs(y - 32) < 2) & (x > 18) & (x < 46)), 0, True)]
         parts += [(np.hypot(y - 32, x - 46) < 4, 1, True)] * (case == "at a neck before a lesion")
     canvas = _drawn(parts)
-    before = canvas.regions[0].mask.copy(), canvas.region.copy()
-    move_outlines(canvas, 2.2 if case == "over a wall" else -2.2)
-    region = canvas.regions[0]
+    before = canvas.regions[1].mask.copy(), canvas.section.region.copy()
+    move_outlines(canvas.section, 2.2 if case == "over a wall" else -2.2)
+    region = canvas.regions[1]
     assert pieces(region.mask, connectivity=1).max() == 1
     whole = np.zeros((64, 64), bool)
     height, width = region.mask.shape
     whole[region.top : region.top + height, region.left : region.left + width] = region.mask > 0
-    numbers = [r.number for r in canvas.regions if r.number == 1 or r.parent == 1]
-    assert np.array_equal(np.isin(canvas.region, numbers), whole)
+    numbers = [r.number for r in canvas.regions.values() if r.number == 1 or r.parent == 1]
+    assert np.array_equal(np.isin(canvas.section.region, numbers), whole)
     if case == "at a neck before a lesion":
         assert np.array_equal(whole, before[0])
     else:
@@ -194,8 +199,8 @@ def test_outlines_that_move_tear_no_object(case):
 
 def _shown_with_parts(canvas, number):
     """What a region shows, and what lies in it."""
-    inside = {number} | {r.number for r in canvas.regions if r.parent == number}
-    return np.isin(canvas.region, list(inside))
+    inside = {number} | {r.number for r in canvas.regions.values() if r.parent == number}
+    return np.isin(canvas.section.region, list(inside))
 
 
 def test_outlines_beside_the_edges_leave_the_image():
@@ -228,9 +233,9 @@ def test_black_patches_cover_parts_of_an_image():
 def test_nobody_clicks_beyond_the_field_of_view(preset, settings, monkeypatch):
     seen = []
 
-    def record(canvas, *arguments):
-        seen.append(canvas.region != OUTSIDE)
-        return tabulate(canvas, *arguments)
+    def record(section, *arguments):
+        seen.append(section.region != OUTSIDE)
+        return tabulate(section, *arguments)
 
     monkeypatch.setattr(scene, "tabulate", record)
     config = load_config(preset, settings, size=96)
@@ -241,13 +246,39 @@ def test_nobody_clicks_beyond_the_field_of_view(preset, settings, monkeypatch):
     assert not all(field.all() for field in seen)
 
 
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_scene_painted_anew_is_what_was_painted_while_it_was_drawn(plan):
+    traits = ["shapes.pieces_share=0.5", "shapes.two_tissue_share=0.5", "acquisition.CT.circle_share=0.5"]
+    config = load_config("full", traits, size=96)
+    modality = "US" if PLANS[plan].probes else "CT"
+    for seed in range(12):
+        drawn, section, _ = scene.draw_scene(config, modality, plan, np.random.default_rng(seed))
+        again = paint(drawn)
+        assert np.array_equal(again.region, section.region)
+        assert again.regions.keys() == section.regions.keys()
+        for number, region in section.regions.items():
+            other = again.regions[number]
+            assert (other.family, other.tissue, other.parent) == (region.family, region.tissue, region.parent)
+            assert (other.box, other.is_object) == (region.box, region.is_object)
+            assert np.array_equal(other.mask, region.mask)
+        assert (again.density is None) == (section.density is None)
+        assert section.density is None or np.array_equal(again.density, section.density)
+
+
+def test_a_family_shape_knows_its_parameters():
+    canvas = canvas_of()
+    canvas.put("bent", (0, 0), 0.5)
+    shape = canvas.scene().placements[0].shape
+    assert np.array_equal(shapes.make("bent", shape.parameters).points, shape.points)
+
+
 def test_partitions_tile_their_region():
     canvas = canvas_of()
-    ground = canvas.put(tools.oval(), (0, 0), 0.9, labelled=0.0)
+    ground = canvas.put(shapes.oval(), (0, 0), 0.9, labelled=0.0)
     cells = canvas.partition(ground, 12, ("soft", "fat"), 1.0)
-    whole = np.count_nonzero(canvas.regions[ground - 1].mask)
+    whole = np.count_nonzero(canvas.regions[ground].mask)
     assert len(cells) >= 8
-    assert np.isin(canvas.region, cells).sum() > 0.85 * whole
+    assert np.isin(canvas.section.region, cells).sum() > 0.85 * whole
 
 
 def test_views_are_inverse_to_themselves():
@@ -276,7 +307,7 @@ def test_what_is_placed_at_a_pixel_lies_at_it_after_the_deformation(seed, at):
 def test_a_chest_has_two_lungs_with_the_heart_between(seed):
     canvas = canvas_of(192, seed)
     projection.chest(canvas)
-    lungs = [region for region in canvas.regions if region.family == "lung"]
+    lungs = [region for region in canvas.regions.values() if region.family == "lung"]
     spots = np.zeros((192, 192), bool)
     for region in lungs:
         height, width = region.mask.shape
@@ -284,7 +315,7 @@ def test_a_chest_has_two_lungs_with_the_heart_between(seed):
     found = pieces(spots)
     assert found.max() == 2  # one object of two pieces, or two objects
     middles = [np.argwhere(found == k)[:, 1].mean() for k in (1, 2)]
-    heart = canvas.middle(2)[0]
+    heart = canvas.regions[2].left + np.nonzero(canvas.regions[2].mask)[1].mean()
     assert min(middles) < heart < max(middles)
     assert abs(np.log((found == 1).sum() / (found == 2).sum())) < np.log(3)
 
@@ -292,10 +323,12 @@ def test_a_chest_has_two_lungs_with_the_heart_between(seed):
 def test_densities_of_a_projection_add_to_what_they_cross():
     canvas = canvas_of(192, 3)
     projection.chest(canvas)
-    look = draw_look(canvas, "generic", load_config("xr"), np.random.default_rng(3))
-    without = replace(canvas, overlays=[])
-    without.region = canvas.region
-    added = render(canvas, look) - render(without, look)
+    section = canvas.section
+    look = draw_look(section, "generic", load_config("xr"), np.random.default_rng(3))
+    without = replace(section, density=None)
+    without.region = section.region
+    added = render(section, look) - render(without, look)
     assert added.min() > -1e-4
-    inside = np.isin(canvas.region, [region.number for region in canvas.regions if region.family == "lung"])
+    lungs = [region.number for region in canvas.regions.values() if region.family == "lung"]
+    inside = np.isin(section.region, lungs)
     assert (added[inside] > 0.01).mean() > 0.2

@@ -20,11 +20,12 @@ from data.console import InputError
 from data.folder import check_sample
 from data.shards import MODALITIES, object_masks
 from generator import scene
-from generator.canvas.layout import OUTSIDE
+from generator.canvas.section import OUTSIDE
 from generator.canvas.shapes import FAMILIES
 from generator.config import PRESETS, GeneratorConfig, load_config
 from generator.look.appearance import touching
 from generator.objects import DETECTABLE, LEAST_CONTRAST
+from generator.plans.tools import PLANS
 from generator.scene import make_sample
 
 GOLDEN = Path(__file__).with_name("generator_golden.json")
@@ -248,9 +249,9 @@ def test_objects_beside_what_lies_beyond_a_cts_window_are_not_drawn_beyond_it_to
     config = load_config("neither", size=96)
     checked = 0
     for seed in range(30):
-        canvas, _ = scene.lay_out(config, "CT", "ellipses", np.random.default_rng(seed))
-        mean = np.clip(scene.draw_look(canvas, "CT", config, np.random.default_rng(seed)).mean, 0, 1)
-        for region in canvas.regions:
+        _, section, _ = scene.draw_scene(config, "CT", "ellipses", np.random.default_rng(seed))
+        mean = np.clip(scene.draw_look(section, "CT", config, np.random.default_rng(seed)).mean, 0, 1)
+        for region in section.regions.values():
             if region.is_object:
                 checked += 1
                 step = abs(mean[region.number] - mean[region.parent])
@@ -274,13 +275,13 @@ def test_objects_stand_out_from_all_around_where_the_boundary_module_is_off(plan
     config = load_config("shape_only", size=96)
     checked = 0
     for seed in range(12):
-        canvas, _ = scene.lay_out(config, "MR", plan, np.random.default_rng(seed))
+        _, section, _ = scene.draw_scene(config, "MR", plan, np.random.default_rng(seed))
         look, contacts = (
-            scene.draw_look(canvas, "MR", config, np.random.default_rng(seed)),
-            touching(canvas.region),
+            scene.draw_look(section, "MR", config, np.random.default_rng(seed)),
+            touching(section.region),
         )
-        parent = {region.number: region.parent for region in canvas.regions} | {0: 0}
-        for region in canvas.regions:
+        parent = {region.number: region.parent for region in section.regions.values()} | {0: 0}
+        for region in section.regions.values():
             for other in np.flatnonzero(contacts[region.number]) if region.is_object else ():
                 inner = other
                 while inner not in (0, OUTSIDE, region.number):
@@ -295,9 +296,9 @@ def test_objects_stand_out_from_all_around_where_the_boundary_module_is_off(plan
 def test_texture_only_objects_have_their_parents_mean():
     config = load_config("mr", ["texture.texture_only_share=1", "boundary.low_contrast_share=0"], size=96)
     rng = np.random.default_rng(1)
-    canvas, _ = scene.lay_out(config, "MR", "free", rng)
-    look = scene.draw_look(canvas, "MR", config, rng)
-    objects = [r for r in canvas.regions if r.is_object]
+    _, section, _ = scene.draw_scene(config, "MR", "free", rng)
+    look = scene.draw_look(section, "MR", config, rng)
+    objects = [r for r in section.regions.values() if r.is_object]
     assert objects
     for region in objects:
         assert look.mean[region.number] == look.mean[region.parent]
@@ -310,11 +311,11 @@ def test_leaks_carry_an_objects_look_into_its_neighbour():
     leaks = 0
     for seed in range(6):
         rng = np.random.default_rng(seed)
-        canvas, _ = scene.lay_out(config, "MR", "ellipses", rng)
-        look, before = scene.draw_look(canvas, "MR", config, rng), canvas.region.copy()
-        without = scene.render(canvas, replace(look, leaks=()))
-        changed = np.abs(scene.render(canvas, look) - without) > 0.01
-        assert np.array_equal(canvas.region, before)
+        _, section, _ = scene.draw_scene(config, "MR", "ellipses", rng)
+        look, before = scene.draw_look(section, "MR", config, rng), section.region.copy()
+        without = scene.render(section, replace(look, leaks=()))
+        changed = np.abs(scene.render(section, look) - without) > 0.01
+        assert np.array_equal(section.region, before)
         assert changed.mean() < 0.15
         for leak in look.leaks:
             x, y = (round((2 * a + b) / 3) for a, b in zip(leak.start, leak.end, strict=True))
@@ -328,15 +329,15 @@ def test_leaks_carry_an_objects_look_into_its_neighbour():
                 assert changed[y, x]
     assert leaks >= 5
     none = load_config("boundary_only", ["boundary.leak_share=0"], size=128)
-    assert not scene.draw_look(canvas, "MR", none, rng).leaks
+    assert not scene.draw_look(section, "MR", none, rng).leaks
 
 
-@pytest.mark.parametrize("plan", scene.PLANS)
+@pytest.mark.parametrize("plan", PLANS)
 def test_every_plan_places_objects(plan):
     config = load_config(size=128)
-    modality = "US" if plan in scene._PROBES else "CT"
-    counts = [scene.lay_out(config, modality, plan, np.random.default_rng(i))[0].objects for i in range(12)]
-    assert np.mean(counts) >= 1.5
+    modality = "US" if PLANS[plan].probes else "CT"
+    drawn = [scene.draw_scene(config, modality, plan, np.random.default_rng(i)) for i in range(12)]
+    assert np.mean([section.objects for _, section, _ in drawn]) >= 1.5
 
 
 @pytest.mark.parametrize("plan", ["abdomen", "thorax", "cardiac", "pelvis", "head", "spine"])
@@ -344,8 +345,8 @@ def test_nothing_of_a_body_lies_in_the_air(plan):
     """What lies in an organ that found no room is not there either; small bodies try it most."""
     config = load_config("full", ["shapes.distant_share=1", "boundary.touching_share=0"], size=64)
     for seed in range(120):
-        canvas, _ = scene.lay_out(config, "MR", plan, np.random.default_rng(seed))
-        assert [region.number for region in canvas.regions if region.parent == 0] in ([], [1]), seed
+        _, section, _ = scene.draw_scene(config, "MR", plan, np.random.default_rng(seed))
+        assert [region.number for region in section.regions.values() if region.parent == 0] in ([], [1]), seed
 
 
 @pytest.mark.parametrize(

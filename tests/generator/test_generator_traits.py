@@ -20,43 +20,43 @@ from generator.scene import make_sample
 
 
 def scenes(settings, plan="free", count=16, size=96):
-    """Canvases and looks of MR scenes of the preset full with other settings."""
+    """Sections and looks of MR scenes of the preset full with other settings."""
     config = load_config("full", settings, size=size)
     for seed in range(count):
         rng = np.random.default_rng(seed)
-        canvas, _ = scene.lay_out(config, "MR", plan, rng)
-        yield canvas, scene.draw_look(canvas, "MR", config, rng)
+        _, section, _ = scene.draw_scene(config, "MR", plan, rng)
+        yield section, scene.draw_look(section, "MR", config, rng)
 
 
 def magnification(settings):
-    return np.mean([canvas.view.scale for canvas, _ in scenes(settings, "abdomen", 30)])
+    return np.mean([section.view.scale for section, _ in scenes(settings, "abdomen", 30)])
 
 
 def turns(settings):
-    return np.mean([np.abs(np.sin(canvas.view.angle)) for canvas, _ in scenes(settings, "abdomen", 30)])
+    return np.mean([np.abs(np.sin(section.view.angle)) for section, _ in scenes(settings, "abdomen", 30)])
 
 
 def siblings_that_touch(settings):
     """Pixel edges between objects of one parent, an object."""
     edges = objects = 0
-    for canvas, _ in scenes(settings):
-        contacts = touching(canvas.region)
-        for a in canvas.regions:
+    for section, _ in scenes(settings):
+        contacts = touching(section.region)
+        for a in section.regions.values():
             objects += a.is_object
             edges += sum(
                 int(contacts[a.number, b.number])
-                for b in canvas.regions
+                for b in section.regions.values()
                 if a.is_object and b.is_object and a.parent == b.parent and a.number < b.number
             )
     return edges / objects
 
 
 def tissues_in_an_object(settings):
-    found = [
-        sum(not r.is_object and r.parent and canvas.regions[r.parent - 1].is_object for r in canvas.regions)
-        / max(canvas.objects, 1)
-        for canvas, _ in scenes(settings, "cardiac")
-    ]
+    found = []
+    for section, _ in scenes(settings, "cardiac"):
+        regions = section.regions
+        parts = sum(not r.is_object and r.parent and regions[r.parent].is_object for r in regions.values())
+        found.append(parts / max(section.objects, 1))
     return np.mean(found)
 
 
@@ -64,9 +64,9 @@ def steps_of_the_contrast_asked(settings):
     """Share of the objects whose mean is a step of 0.3 away from the parent's or a neighbour's."""
     settings = [*settings, "appearance.contrast=[0.3, 0.301]", "boundary.low_contrast_share=0"]
     found = []
-    for canvas, look in scenes([*settings, "texture.texture_only_share=0"]):
-        contacts = touching(canvas.region)
-        for region in canvas.regions:
+    for section, look in scenes([*settings, "texture.texture_only_share=0"]):
+        contacts = touching(section.region)
+        for region in section.regions.values():
             if region.is_object:
                 near = [region.parent, *np.flatnonzero(contacts[region.number, : region.number])]
                 steps = np.abs(look.mean[near] - look.mean[region.number])
@@ -167,14 +167,14 @@ def test_the_image_lies_where_its_labels_do(preset, monkeypatch):
         solved = np.linalg.lstsq(terms, after[use], rcond=None)[0]
         return -solved[:2] / solved[2] if abs(solved[2]) > 0.2 else None
 
-    def record(clean, canvas, *arguments):
-        image, ideal = real(clean, canvas, *arguments)
-        use = canvas.region != OUTSIDE
+    def record(clean, section, *arguments):
+        image, ideal = real(clean, section, *arguments)
+        use = section.region != OUTSIDE
         use[:12] = use[-12:] = use[:, :12] = use[:, -12:] = False
         clean = np.clip(clean, 0, 1)  # what a CT window shows
         flat = np.zeros_like(clean)
-        for number in np.unique(canvas.region):
-            flat[canvas.region == number] = clean[canvas.region == number].mean()
+        for number in np.unique(section.region):
+            flat[section.region == number] = clean[section.region == number].mean()
         for name, a, b in (("clean", flat, clean), ("ideal", clean, ideal), ("image", clean, image)):
             found = regressed(a, b, use) if use.sum() > 500 else None
             if found is not None:

@@ -1,0 +1,312 @@
+"""A scene as it was drawn, and what the frame shows of it: painting is a pure function of the placements.
+
+A *region* is a patch of one tissue, most often in one piece. Some regions are *objects*, which a user may
+want segmented; the others are there because anatomy has them: they belong to the object that they lie in.
+Regions nest. A region only ever takes pixels that its parent still shows, so what is placed later lies
+behind or against what was placed before: neighbours touch along the outline of the earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generator.canvas import outlines
+from generator.canvas.outlines import Shape
+from generator.canvas.view import View
+from generator.raster.filters import upsample
+from generator.raster.kernels import keep_largest, nearest_seed, restrict, stamp
+
+OUTSIDE = 255
+"""Region number beyond the field of view."""
+
+LARGEST_SHARE = 0.9
+"""The largest part of the field of view that an object fills: what fills the frame has no outline to find."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a region is, wherever it shows.
+
+    Attributes
+    ----------
+    number, parent
+        Its value in the region map and that of the region that it lies in; 0 is the background.
+    family, tissue
+        Shape family and tissue class.
+    is_object
+        Whether it is an object of the sample.
+    gap
+        Pixels kept free between it and what lay there before, its parent apart.
+    least
+        Share of the shape's own pixels in the frame that must remain; else it does not show.
+    connected
+        Whether it is one connected piece, of which the largest is kept.
+    """
+
+    number: int
+    parent: int
+    family: str
+    tissue: str
+    is_object: bool
+    gap: int = 0
+    least: float = 0.2
+    connected: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """A structure's shape and its place, in anatomical coordinates.
+
+    Attributes
+    ----------
+    shape
+        In unit coordinates; a family's shape knows the parameters that it was made from.
+    at, size, angle
+        Centre, half extents and turn.
+    further
+        Whether it is a further piece of a structure that was placed before.
+    """
+
+    structure: Structure
+    shape: Shape
+    at: tuple[float, float]
+    size: tuple[float, float]
+    angle: float = 0.0
+    further: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Cells that tile what a structure still shows: Voronoi cells of seeds after the plane was warped.
+
+    Attributes
+    ----------
+    parent
+        The structure that is tiled.
+    shape
+        Height and width in pixels of its box when it was drawn; the cells scale with the box.
+    seeds, weights
+        Positions (x, y) in that box, float64 (n, 2), and weights of their squared distances, (n,).
+    warp
+        Nodes of the warp in pixels, float32 (2, 7, 7).
+    cells
+        What each seed's cell is; None where it is left to the parent.
+    """
+
+    parent: int
+    shape: tuple[int, int]
+    seeds: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    warp: NDArray[np.float32]
+    cells: tuple[Structure | None, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """Something whose density adds to what lies before and behind it (a rib in a radiograph); no object."""
+
+    shape: Shape
+    at: tuple[float, float]
+    size: tuple[float, float]
+    density: float
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What was drawn: all that painting needs.
+
+    Attributes
+    ----------
+    view
+        Anatomy to pixels.
+    seen
+        The pixels of the field of view, bool (H, W); None for all.
+    min_area
+        Smallest area of an object, in pixels.
+    placements, overlays
+        In the order of painting.
+    """
+
+    view: View
+    seen: NDArray[np.bool_] | None
+    min_area: int
+    placements: tuple[Placement | Partition, ...]
+    overlays: tuple[Overlay, ...]
+
+
+class Patch(NamedTuple):
+    """A mask, uint8 (h, w), where its box lies in the frame, and its number of pixels."""
+
+    mask: NDArray[np.uint8]
+    top: int
+    left: int
+    area: int
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A structure as a section shows it: its mask, descendants included, uint8 (h, w), at (top, left)."""
+
+    number: int
+    parent: int
+    family: str
+    tissue: str
+    is_object: bool
+    top: int
+    left: int
+    mask: NDArray[np.uint8]
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Top, left, bottom and right of the mask, half-open."""
+        height, width = self.mask.shape
+        return self.top, self.left, self.top + height, self.left + width
+
+
+@dataclass
+class Section:
+    """What the frame shows of a scene, painted placement by placement.
+
+    Attributes
+    ----------
+    view, seen, min_area
+        The scene's.
+    region
+        uint8 (H, W), innermost region, 0 background, :data:`OUTSIDE` beyond the field of view.
+    regions
+        The regions that show, by number, in the order of painting.
+    density
+        What overlays add, float32 (H, W); None where there are none.
+    """
+
+    view: View
+    seen: NDArray[np.bool_] | None = None
+    min_area: int = 16
+    region: NDArray[np.uint8] = field(init=False)
+    regions: dict[int, Region] = field(default_factory=dict)
+    density: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        self.region = np.zeros((self.view.size, self.view.size), np.uint8)
+        if self.seen is not None:
+            self.region[~self.seen] = OUTSIDE
+
+    @property
+    def objects(self) -> int:
+        """How many regions are objects."""
+        return sum(region.is_object for region in self.regions.values())
+
+    def box(self, number: int) -> tuple[int, int, int, int]:
+        """Top, left, bottom and right of a region; the whole frame's of the background."""
+        return self.regions[number].box if number else (0, 0, *self.region.shape)
+
+    def patch(self, shape: Shape, at: tuple[float, float], size: tuple[float, float], angle: float) -> Patch:
+        """What the frame shows of a shape in anatomical coordinates, whatever lies there."""
+        view = self.view
+        extent = (float(size[0] * view.scale * view.mirror), float(size[1] * view.scale))
+        placed = outlines.place(
+            shape, view.to_pixels(*at), extent, view.angle + view.mirror * angle, view.deform
+        )
+        mask, top, left = outlines.rasterise(placed, view.size)
+        return Patch(mask, top, left, int(np.count_nonzero(mask)))
+
+    def patch_of(self, placement: Placement) -> Patch:
+        """As :meth:`patch`, of a placement's shape."""
+        return self.patch(placement.shape, placement.at, placement.size, placement.angle)
+
+    def cells(self, partition: Partition) -> Iterator[tuple[int, Patch]]:
+        """The cells of a partition that hold pixels, and the seeds they belong to."""
+        top, left, bottom, right = self.box(partition.parent)
+        shape = (bottom - top, right - left)
+        scale = np.divide(shape, partition.shape)
+        warp = partition.warp * np.float32(max(shape) / max(partition.shape))
+        field = np.stack([upsample(axis, shape, sharp=False) for axis in warp])
+        shown = self.region[top:bottom, left:right]
+        owner = nearest_seed(shown, partition.parent, partition.seeds * scale[::-1], field, partition.weights)
+        for k in range(len(partition.seeds)):
+            rows, columns = np.flatnonzero((owner == k).any(1)), np.flatnonzero((owner == k).any(0))
+            if len(rows):
+                inside = owner[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == k
+                mask = inside.astype(np.uint8)
+                yield k, Patch(mask, top + int(rows[0]), left + int(columns[0]), int(np.count_nonzero(mask)))
+
+    def add(self, structure: Structure, patch: Patch) -> bool:
+        """Paint a structure where its parent still shows; whether enough of it does. The mask is changed."""
+        mask, top, left, full = patch
+        area = restrict(mask, self.region, top, left, structure.parent, structure.gap) if full else 0
+        if area and structure.connected:
+            area = keep_largest(mask)
+        if area < (self.min_area if structure.is_object else 4) or area < structure.least * full:
+            return False
+        number = structure.number
+        stamp(mask, self.region, top, left, number)
+        self.regions[number] = Region(
+            number, structure.parent, structure.family, structure.tissue, structure.is_object, top, left, mask
+        )
+        return True
+
+    def add_piece(self, structure: Structure, patch: Patch) -> bool:
+        """Paint a further piece of a region, apart from the first; whether there is room."""
+        mask, top, left, full = patch
+        region = self.regions.get(structure.number)
+        if region is None or not full:
+            return False
+        if not restrict(mask, self.region, top, left, structure.parent, structure.gap):
+            return False
+        if keep_largest(mask) < max(self.min_area, structure.least * full):
+            return False
+        stamp(mask, self.region, top, left, structure.number)
+        height, width = mask.shape
+        before = region.box
+        first, start = min(before[0], top), min(before[1], left)
+        union = np.zeros(
+            (max(before[2], top + height) - first, max(before[3], left + width) - start), np.uint8
+        )
+        stamp(region.mask, union, region.top - first, region.left - start, 1)
+        stamp(mask, union, top - first, left - start, 1)
+        self.regions[structure.number] = replace(region, top=first, left=start, mask=union)
+        return True
+
+    def add_overlay(self, overlay: Overlay) -> None:
+        """Add a shape's density to all that lies in its projection."""
+        mask, top, left, _ = self.patch(overlay.shape, overlay.at, overlay.size, 0.0)
+        if mask.size:
+            if self.density is None:
+                self.density = np.zeros(self.region.shape, np.float32)
+            height, width = mask.shape
+            self.density[top : top + height, left : left + width] += mask * np.float32(overlay.density)
+
+    def finish(self) -> None:
+        """No object is left that fills the frame."""
+        visible = np.count_nonzero(self.region != OUTSIDE)
+        for number, region in self.regions.items():
+            if region.is_object and region.area > LARGEST_SHARE * visible:
+                self.regions[number] = replace(region, is_object=False)
+
+
+def paint(scene: Scene) -> Section:
+    """What the frame shows of a scene: a pure function of what was drawn."""
+    section = Section(scene.view, scene.seen, scene.min_area)
+    for placement in scene.placements:
+        if isinstance(placement, Partition):
+            for k, patch in section.cells(placement):
+                cell = placement.cells[k]
+                if cell is not None:
+                    section.add(cell, patch)
+        else:
+            add = section.add_piece if placement.further else section.add
+            add(placement.structure, section.patch_of(placement))
+    for overlay in scene.overlays:
+        section.add_overlay(overlay)
+    section.finish()
+    return section
