@@ -27,12 +27,13 @@ from data.shards import ShardWriter
 from generator import scene
 from generator.config import load_config
 from generator.folder import factory
+from generator.modalities.base import Scan
 
 STAGES = {
-    "layout (shapes, contact, nesting)": (scene, "lay_out"),
+    "layout (shapes, contact, nesting)": (scene, "draw_scene"),
     "appearance: contrast and texture": (scene, "draw_look"),
     "appearance: labels to a clean image": (scene, "render"),
-    "acquisition (CT, MR, ultrasound)": (scene, "acquire"),
+    "acquisition (CT, MR, ultrasound)": (Scan, "acquire"),
     "display (window, gamma)": (scene, "display"),
     "statistics and prompts": (scene, "tabulate"),
     "compression into HDF5": (ShardWriter, "append"),

@@ -25,8 +25,7 @@ from data.console import InputError
 from data.files import PARTIAL
 
 FORMAT = "synthfm-shard"
-VERSION = 1
-MODALITIES = ("generic", "CT", "MR", "US")
+VERSION = 2  # 1: radiographs were "generic"
 
 _NAME = "S24"  # modality and family names: fixed-length ASCII, readable by any HDF5 tool
 
@@ -104,7 +103,7 @@ class Sample:
     seed
         The 64-bit seed from which it was made.
     modality
-        One of :data:`MODALITIES`.
+        CT, MR, US, XR, generic, or what a generator adds: letters and digits.
     objects
         The table of objects.
     """

@@ -1,324 +1,99 @@
-"""What the generator draws: the content config and its presets.
+"""The config of a sample's content, put together of what every scene has and what each modality adds.
 
 How many samples, from which root seed and in what shards is the factory's; this config alone decides what a
-sample with a given seed looks like. A *span* is the ends of the range from which a number is drawn; a *share*
-is the probability that something is drawn at all; grey values are relative to the displayed range, 0 black
-and 1 white.
+sample with a given seed looks like. Keys of scenes are explained in :mod:`generator.settings`, those of
+``acquisition.NAME`` in the modality's file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
-from pydantic import Field
 
-from data.config import Config, load_preset, rising
+from data.config import Config, load_preset
+from generator.canvas.section import LARGEST_SHARE
+from generator.modalities import MODALITIES
+from generator.plans.tools import PLANS
+from generator.settings import ResolutionConfig, SceneConfig, ShapesConfig, Weight, Weights
 
 PRESETS = Path(__file__).parent / "presets"
 
-
-LARGEST_SHARE = 0.9
-"""The largest part of the field of view that an object fills."""
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
-# Nothing is drawn beyond a thousand: far below it images show nothing any more, far above it is overflow.
-_Real = Annotated[float, Field(ge=-1000, le=1000)]
-Span = Annotated[tuple[_Real, _Real], pydantic.AfterValidator(rising)]
-_Positive = Annotated[float, Field(gt=0, le=1000)]
-Positive = Annotated[tuple[_Positive, _Positive], pydantic.AfterValidator(rising)]
-_NotNegative = Annotated[float, Field(ge=0, le=1000)]
-NotNegative = Annotated[tuple[_NotNegative, _NotNegative], pydantic.AfterValidator(rising)]
+MIX = {"generic": 0.25, "CT": 0.27, "MR": 0.26, "US": 0.22}
+"""How often each modality is drawn unless a preset says otherwise; those not named are not."""
 
 
-_Look = Annotated[int, Field(ge=1, le=8)]
-Looks = Annotated[tuple[_Look, _Look], pydantic.AfterValidator(rising)]
-# A grid finer than the frame shows nothing more, and takes as long as it is fine.
-_Coarse = Annotated[float, Field(ge=1)]
-Coarseness = Annotated[tuple[_Coarse, _Coarse], pydantic.AfterValidator(rising)]
-# Beyond these the exponentials of a bias field and of a dynamic range leave what float32 can tell apart.
-_Bias = Annotated[float, Field(ge=0, le=3)]
-Bias = Annotated[tuple[_Bias, _Bias], pydantic.AfterValidator(rising)]
-_Decibel = Annotated[float, Field(gt=0, le=200)]
-Decibel = Annotated[tuple[_Decibel, _Decibel], pydantic.AfterValidator(rising)]
+def _weights(name: str, defaults: Mapping[str, float]) -> type[Weights]:
+    fields: dict[str, Any] = {key: (Weight, value) for key, value in defaults.items()}
+    return pydantic.create_model(name, __base__=Weights, **fields)
 
 
-class Weights(Config):
-    """Weights of alternatives, of which one is drawn: none negative, one above 0."""
-
-    @pydantic.model_validator(mode="after")
-    def _one_above_zero(self) -> Weights:
-        if not 0 < sum(self.model_dump().values()) < float("inf"):
-            raise ValueError("one of the weights must be above 0, and their sum a finite number")
-        return self
-
-    def items(self) -> tuple[list[str], list[float]]:
-        """Names and probabilities."""
-        values = self.model_dump()
-        total = sum(values.values())
-        return list(values), [value / total for value in values.values()]
+def _models(name: str, base: type, models: Mapping[str, type]) -> Any:
+    fields: dict[str, Any] = {key: (model, model()) for key, model in models.items()}
+    return pydantic.create_model(name, __base__=base, **fields)
 
 
-class ModalityMix(Weights):
-    """How often each modality is drawn."""
-
-    generic: Weight = 0.25
-    CT: Weight = 0.27
-    MR: Weight = 0.26
-    US: Weight = 0.22
-
-
-class GenericPlans(Weights):
-    """Scene plans of generic images."""
-
-    free: Weight = 0.5
-    tiles: Weight = 0.12
-    radiograph: Weight = 0.16
-    crop: Weight = 0.12
-    abdomen: Weight = 0.05
-    head: Weight = 0.05
-    chest: Weight = 0.0
+_NAMES = [*MIX, *(name for name in MODALITIES if name not in MIX)]
+_Mix = _weights("ModalityMix", {name: MIX.get(name, 0.0) for name in _NAMES})
+_plans = {name: _weights(f"{name}Plans", MODALITIES[name].plans) for name in _NAMES}
+_settings = {name: MODALITIES[name].settings for name in _NAMES}
+_Shapes = _models("Shapes", ShapesConfig, {"plans": _models("Plans", Config, _plans)})
+_Acquisition = _models("Acquisition", ResolutionConfig, _settings)
 
 
-class CTPlans(Weights):
-    """Scene plans of CT images."""
+class GeneratorConfig(SceneConfig):
+    """Everything that a sample's look depends on, apart from its seed.
 
-    abdomen: Weight = 0.42
-    thorax: Weight = 0.2
-    pelvis: Weight = 0.12
-    head: Weight = 0.07
-    spine: Weight = 0.07
-    free: Weight = 0.08
-    crop: Weight = 0.04
-
-
-class MRPlans(Weights):
-    """Scene plans of MR images."""
-
-    head: Weight = 0.24
-    cardiac: Weight = 0.2
-    crop: Weight = 0.16
-    pelvis: Weight = 0.14
-    spine: Weight = 0.08
-    abdomen: Weight = 0.1
-    free: Weight = 0.08
-
-
-class USPlans(Weights):
-    """Scene plans of ultrasound images."""
-
-    layers: Weight = 0.34
-    fetal: Weight = 0.2
-    chambers: Weight = 0.16
-    upper_abdomen: Weight = 0.16
-    free: Weight = 0.14
-
-
-class PlansConfig(Config):
-    """Which plan a scene follows, per modality."""
-
-    generic: GenericPlans = GenericPlans()
-    CT: CTPlans = CTPlans()
-    MR: MRPlans = MRPlans()
-    US: USPlans = USPlans()
-
-
-class PromptsConfig(Config):
-    """Clicks stored per object: `positives` (the centre first), then `negatives`."""
-
-    positives: int = Field(default=5, ge=1, le=64)
-    negatives: int = Field(default=3, ge=0, le=64)
-
-
-class ShapesConfig(Config):
-    """The shape-aware module.
-
-    An object has `min_area` pixels at least, an image `max_objects` objects at most. `anatomical: false`
-    leaves ellipses in an ellipse. `deformation` is the standard deviation over the frame's side of the
-    nodes between which the scene's displacement runs smoothly; its own is 0.57 of that. `crop_share` of
-    the scenes zoom in on a structure, `distant_share` show a small body in a large field, `turned_share`
-    are turned by any angle; the plans `crop` and `tiles` have a zoom of their own, and the ultrasound
-    plans that place the probe are never distant or turned. Of the objects `two_tissue_share` hold
-    regions of another tissue, `pieces_share` get a second piece apart from the first where there is
-    room.
+    `modality` weighs the modalities, `shapes.plans.NAME` the plans of each, and `acquisition.NAME` holds the
+    settings of its scanner.
     """
 
-    anatomical: bool = True
-    plans: PlansConfig = PlansConfig()
-    min_area: int = Field(default=16, ge=4)
-    max_objects: int = Field(default=40, ge=1, le=60)
-    deformation: NotNegative = (0.0, 0.045)
-    crop_share: Share = 0.28
-    distant_share: Share = 0.12
-    turned_share: Share = 0.15
-    two_tissue_share: Share = 0.12
-    pieces_share: Share = 0.0
+    if TYPE_CHECKING:  # which modalities there are is known when the program runs
+        modality: Weights
+        acquisition: ResolutionConfig
+    else:
+        modality: _Mix = _Mix()
+        shapes: _Shapes = _Shapes()
+        acquisition: _Acquisition = _Acquisition()
 
+    def plans(self, modality: str) -> Weights:
+        """How often a modality shows which plan."""
+        return getattr(getattr(self.shapes, "plans"), modality)  # noqa: B009
 
-class BoundaryConfig(Config):
-    """The boundary-aware module; `enabled: false` leaves sharp, separate objects that stand out.
-
-    Of the objects, `low_contrast_share` differ from the parent or a touching neighbour by a mean within
-    `low_contrast`, `weak_edge_share` have stretches of outline that vanish, `capsule_share` a thin
-    bright or dark rim, `leak_share` a narrow bridge of their grey value and texture across the border
-    into a neighbour (the label map does not follow it), `gap_share` keep 1 to 3 pixels between them and
-    what they would touch, `touching_share` get another neighbour along their outline. `edge_width` is
-    the standard deviation of the blur of all edges in thousandths of the frame's side, drawn per image,
-    and 0.35 pixels at least; in `varying_edge_share` of the images it grows over the image to several
-    times that. In `margin_share` of the images all outlines run outside of the edges (> 0) or inside, as
-    people draw them, by `margin` in thousandths of the frame's side. With the module off, an object's
-    mean differs by `least_contrast` from all that it touches but its own parts.
-    """
-
-    enabled: bool = True
-    least_contrast: Share = 0.1
-    low_contrast_share: Share = 0.3
-    low_contrast: NotNegative = (0.012, 0.07)
-    weak_edge_share: Share = 0.3
-    capsule_share: Share = 0.1
-    leak_share: Share = 0.06
-    gap_share: Share = 0.15
-    touching_share: Share = 0.15
-    varying_edge_share: Share = 0.4
-    edge_width: NotNegative = (1.5, 7.0)
-    margin_share: Share = 0.0
-    margin: Span = (-6.0, 14.0)
-
-
-class TextureKinds(Weights):
-    """Kinds of texture."""
-
-    spectral: Weight = 0.4
-    bandpass: Weight = 0.17
-    perlin: Weight = 0.08
-    simplex: Weight = 0.05
-    cellular: Weight = 0.04
-    fibres: Weight = 0.12
-    vessels: Weight = 0.08
-
-
-class TextureConfig(Config):
-    """Texture: its kinds and its standard deviation, `strength`, per tissue, as a share of the grey range.
-
-    `texture_only_share` of the objects that are not of low contrast by `boundary.low_contrast_share` differ
-    from their parent by texture alone. `shading` is the standard deviation of the nodes of a slow shading,
-    whose own is 0.57 of that.
-    """
-
-    enabled: bool = True
-    kinds: TextureKinds = TextureKinds()
-    strength: Positive = (0.005, 0.09)
-    texture_only_share: Share = 0.05
-    shading: NotNegative = (0.0, 0.06)
-
-
-class AppearanceConfig(Config):
-    """Contrast, gamma and inversion.
-
-    `relative_share` of the objects differ from a neighbour by a step within `contrast`; `physical_share` of
-    the CT, ultrasound and radiograph images have tissues in the order that physics gives them, others in any.
-    `gamma` is the exponent of the grey values in a quarter of the CT images and 0.6 of the others;
-    `inversion_share` of the images but ultrasound are shown as negatives.
-    """
-
-    contrast: Positive = (0.04, 0.9)
-    relative_share: Share = 0.3
-    physical_share: Share = 0.8
-    gamma: Positive = (0.65, 1.6)
-    inversion_share: Share = 0.08
-
-
-class CTConfig(Config):
-    """CT: `noise` is its standard deviation over the window's width.
-
-    Shares of the images: `streak_share` with dark bands between dense objects and streaks, `cupping_share`
-    darker in the middle, `circle_share` cut to the round field of view.
-    """
-
-    noise: Positive = (0.008, 0.13)
-    streak_share: Share = 0.3
-    cupping_share: Share = 0.3
-    circle_share: Share = 0.15
-
-
-class MRConfig(Config):
-    """MR: `noise` is the standard deviation of either channel relative to white.
-
-    `bias` is the standard deviation of the nodes of a smooth field, whose own is 0.6 of that; the signal is
-    multiplied by the field's exponential. Shares of the images: `truncation_share` with k-space cut short
-    (ringing), `ghost_share` with ghosts, `thick_slice_share` from a thick slice.
-    """
-
-    noise: Positive = (0.005, 0.09)
-    bias: Bias = (0.0, 0.35)
-    truncation_share: Share = 0.35
-    ghost_share: Share = 0.15
-    thick_slice_share: Share = 0.25
-
-
-class USConfig(Config):
-    """Ultrasound: dynamic range in dB, compounded looks, `shadow` (what tissue absorbs times that).
-
-    `speckle` is the standard deviation of the point-spread function across the beams at the focus, in pixels
-    of a frame of 256 under a linear probe; along the beam it is 0.4 to 0.8 of that. In `covered_share` of the
-    images black patches cover what was burned in (text, callipers, icons).
-    """
-
-    dynamic_range: Decibel = (40.0, 75.0)
-    speckle: Positive = (0.9, 2.6)
-    looks: Looks = (1, 3)
-    shadow: NotNegative = (0.0, 1.0)
-    covered_share: Share = 0.0
-
-
-class GenericConfig(Config):
-    """Generic images: any noise, blur and shading (`bias`, as for MR).
-
-    `curve_share` of them have a grey-level curve that need not rise.
-    """
-
-    noise: Positive = (0.004, 0.15)
-    bias: Bias = (0.0, 0.3)
-    curve_share: Share = 0.4
-
-
-class AcquisitionConfig(Config):
-    """The scanner. `low_resolution_share` of the images are acquired on a grid coarser by `coarseness` (drawn
-    per axis within `anisotropy`) and interpolated to the frame."""
-
-    low_resolution_share: Share = 0.4
-    coarseness: Coarseness = (1.2, 4.5)
-    anisotropy: Positive = (1.0, 1.8)
-    CT: CTConfig = CTConfig()
-    MR: MRConfig = MRConfig()
-    US: USConfig = USConfig()
-    generic: GenericConfig = GenericConfig()
-
-
-class GeneratorConfig(Config):
-    """Everything that a sample's look depends on, apart from its seed."""
-
-    size: int = Field(default=256, ge=32, le=2048)
-    modality: ModalityMix = ModalityMix()
-    prompts: PromptsConfig = PromptsConfig()
-    shapes: ShapesConfig = ShapesConfig()
-    boundary: BoundaryConfig = BoundaryConfig()
-    texture: TextureConfig = TextureConfig()
-    appearance: AppearanceConfig = AppearanceConfig()
-    acquisition: AcquisitionConfig = AcquisitionConfig()
+    def settings(self, modality: str) -> Config:
+        """A modality's settings."""
+        return getattr(self.acquisition, modality)
 
     @pydantic.model_validator(mode="after")
     def _objects_fit(self) -> GeneratorConfig:
-        # What fills more than that of the field of view has no outline to find and is no object.
         most = int(LARGEST_SHARE * self.size**2)
         if self.shapes.min_area > most:
             raise ValueError(
                 f"shapes.min_area is {self.shapes.min_area}; at most {most} pixels at size {self.size}"
             )
         return self
+
+
+def modality_shares(config: Mapping[str, Any]) -> dict[str, float]:
+    """How often each modality is expected, from a config as a manifest holds it; empty if it does not say.
+
+    A plan that always shows one modality (:class:`generator.plans.tools.Plan`) counts as that one, where the
+    config knows it: datasets of format 1 do not.
+    """
+    mix = config.get("modality", {})
+    shares = dict.fromkeys(mix, 0.0)
+    for name, weight in mix.items():
+        plans = config.get("shapes", {}).get("plans", {}).get(name, {})
+        if not config.get("shapes", {}).get("anatomical", True):
+            plans = {}
+        for plan, part in plans.items() or [("", 1.0)]:
+            shown = PLANS[plan].modality if plan in PLANS else ""
+            shares[shown if shown in mix else name] += (
+                weight / sum(mix.values()) * part / (sum(plans.values()) or 1.0)
+            )
+    return shares
 
 
 def load_config(preset: str = "full", overrides: Iterable[str] = (), **keys: Any) -> GeneratorConfig:

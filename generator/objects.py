@@ -10,8 +10,8 @@ from data.compiled import compiled
 from data.distance import squared_distance
 from data.shards import OBJECT_COLUMNS, Objects
 from generator.canvas.section import OUTSIDE, Region, Section
-from generator.config import PromptsConfig
 from generator.raster.kernels import edge_width
+from generator.settings import PromptsConfig
 
 RING = 5
 """Width in pixels of the ring against which contrast is measured."""

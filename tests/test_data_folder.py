@@ -98,7 +98,7 @@ def test_a_label_without_a_row_and_a_strange_modality_are_told():
     label = sample.label.copy()
     label[0, 0] = 255
     assert "label 255" in str(check_sample(dataclasses.replace(sample, label=label)))
-    assert "modality 'PET'" in str(check_sample(dataclasses.replace(sample, modality="PET")))
+    assert "modality 'P T'" in str(check_sample(dataclasses.replace(sample, modality="P T")))
 
 
 def test_damage_is_told_per_file(folder):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from generator.canvas import outlines, shapes
-from generator.config import GeneratorConfig, GenericPlans, ModalityMix, load_config
+from generator.config import GeneratorConfig, load_config
 from generator.scene import make_sample
 
 HERE = Path(__file__).parent
@@ -47,12 +47,15 @@ def samples(config: GeneratorConfig, columns: int, rows: int, seed: int = 11) ->
 
 if __name__ == "__main__":
     families().save(HERE / "generator_families.png", optimize=True)
-    pictures = [("full", 4, 4), ("ct", 4, 3), ("mr", 4, 3), ("us", 4, 3), ("xr", 4, 3)]
+    pictures = [("full", 4, 4), ("ct", 4, 3), ("mr", 4, 3), ("us", 4, 3), ("xr", 4, 3), ("oct", 4, 3)]
     pictures += [(name, 4, 2) for name in ("shape_only", "boundary_only", "neither")]
     for preset, columns, rows in pictures:
         picture = samples(load_config(preset, size=128), columns, rows).quantize(128)
         picture.save(HERE / f"generator_{preset}.png", optimize=True)
-    tiles = [f"shapes.plans.generic.{name}={int(name == 'tiles')}" for name in GenericPlans.model_fields]
-    generic = [f"modality.{name}={int(name == 'generic')}" for name in ModalityMix.model_fields]
+    config = GeneratorConfig()
+    tiles = [
+        f"shapes.plans.generic.{name}={int(name == 'tiles')}" for name in config.plans("generic").items()[0]
+    ]
+    generic = [f"modality.{name}={int(name == 'generic')}" for name in config.modality.items()[0]]
     picture = samples(load_config("full", [*tiles, *generic], size=128), 4, 1).quantize(128)
     picture.save(HERE / "generator_partitions.png", optimize=True)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from data.console import InputError
 from data.folder import Manifest, read_manifest, shard_paths
-from data.shards import MODALITIES, Sample, Shard, membership
+from data.shards import Sample, Shard, membership
 from generator.folder.drawing import (
     GREY,
     INK,
@@ -27,6 +27,7 @@ from generator.folder.drawing import (
     palette,
     save_png,
 )
+from generator.modalities import MODALITIES
 
 PANEL = 200  # side of a panel in pixels
 SMOOTH = 3  # prompts are drawn this many times larger, then reduced, for smooth lines

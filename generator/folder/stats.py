@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 
 from data.console import Progress
 from data.folder import read_manifest, shard_paths
-from data.shards import MODALITIES, Shard
+from data.shards import Shard
+from generator.config import modality_shares
 from generator.folder.drawing import GREY, INK, NEGATIVE, PAPER, bars, check_png, font, rows, save_png
 from generator.objects import reach
 
@@ -126,11 +127,10 @@ def _histogram(title: str, values: NDArray, edges: NDArray, logarithmic: bool = 
 
 def shares(measured: Measured) -> list[Share]:
     """Shares of modalities, families and difficult objects, with what the preset asks for."""
-    mix = measured.config.get("modality", {})
-    total = sum(mix.values()) or 1.0
+    asked = modality_shares(measured.config)
     found = []
-    for name in MODALITIES:
-        wanted = mix[name] / total if name in mix else None
+    for name in dict.fromkeys([*asked, *np.unique(measured.modality).tolist()]):
+        wanted = asked.get(name)
         spread = 0.0 if wanted is None else _spread(wanted, len(measured.modality))
         found.append(
             Share(

@@ -14,13 +14,11 @@ from data.compiled import compiled
 from data.distance import squared_distance
 from generator.canvas.layout import outline_pixel
 from generator.canvas.section import OUTSIDE, Region, Section
-from generator.config import GeneratorConfig
 from generator.look import textures
 from generator.look.textures import Texture
-from generator.look.tissues import Palette, absorption, draw_palette
-from generator.raster.filters import gaussian_blur, upsample
-
-Image = NDArray[np.float32]
+from generator.look.tissues import Palette, absorption
+from generator.raster.filters import Image, gaussian_blur, upsample
+from generator.settings import SceneConfig
 
 
 @dataclass(frozen=True)
@@ -111,23 +109,18 @@ def _reference(contacts: NDArray, region: Region, rng: np.random.Generator) -> i
 
 
 def _means(
-    section: Section, palette: Palette, modality: str, config: GeneratorConfig, rng: np.random.Generator
+    section: Section, palette: Palette, config: SceneConfig, rng: np.random.Generator
 ) -> tuple[Image, set[int]]:
     """Mean grey values, and the objects that differ from their parent by texture only."""
     boundary, contacts = config.boundary, touching(section.region)
     mean = np.zeros(256, np.float32)
-    ground = "soft" if modality == "US" else "air"
-    mean[0] = palette.values[ground] if rng.random() < 0.8 else rng.uniform(0, 1)
-    # What lies beyond a CT's window is shown as black or white: a step is seen from there.
-    ends = (0.0, 1.0) if modality == "CT" else (-np.inf, np.inf)
-    if modality == "CT":
-        low, width = palette.window
-        mean[OUTSIDE] = (-1000 - low) / width
+    mean[0] = palette.values[palette.ground] if rng.random() < 0.8 else rng.uniform(0, 1)
+    mean[OUTSIDE] = palette.outside
     texture_only: set[int] = set()
     for region in section.regions.values():
         value = palette.values[region.tissue] + rng.normal(0, palette.spread)
         if region.is_object:
-            against = np.clip(mean[_reference(contacts, region, rng)], *ends)
+            against = np.clip(mean[_reference(contacts, region, rng)], *palette.shown)
             sign = 1 if rng.random() < 0.5 else -1
             if rng.random() < config.appearance.relative_share:
                 step = sign * np.exp(rng.uniform(*np.log(config.appearance.contrast)))
@@ -135,10 +128,10 @@ def _means(
             if boundary.enabled and rng.random() < boundary.low_contrast_share:
                 value = against + sign * rng.uniform(*boundary.low_contrast)
             elif config.texture.enabled and rng.random() < config.texture.texture_only_share:
-                value = np.clip(mean[region.parent], *ends)
+                value = np.clip(mean[region.parent], *palette.shown)
                 texture_only.add(region.number)
         if not boundary.enabled:
-            rivals = np.clip(mean[_rivals(section, contacts, region)], *ends)
+            rivals = np.clip(mean[_rivals(section, contacts, region)], *palette.shown)
             value = _stand_out(value, rivals, boundary.least_contrast)
         mean[region.number] = value
     return mean, texture_only
@@ -171,7 +164,7 @@ def _stand_out(value: float, taken: NDArray[np.float32], least: float) -> float:
     return float(usable[np.argmin(np.abs(usable - value))])
 
 
-def _vanishing(section: Section, config: GeneratorConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+def _vanishing(section: Section, config: SceneConfig, rng: np.random.Generator) -> NDArray[np.float64]:
     """Where outlines vanish: (n, 3) of x, y and radius."""
     spots = []
     for region in section.regions.values():
@@ -182,7 +175,7 @@ def _vanishing(section: Section, config: GeneratorConfig, rng: np.random.Generat
     return np.array(spots, float).reshape(-1, 3)
 
 
-def _leaks(section: Section, config: GeneratorConfig, rng: np.random.Generator) -> tuple[Leak, ...]:
+def _leaks(section: Section, config: SceneConfig, rng: np.random.Generator) -> tuple[Leak, ...]:
     """Where the appearance of objects leaks into their neighbours: outward along the normal, a short way."""
     leaks, size = [], section.view.size
     for region in section.regions.values():
@@ -209,12 +202,10 @@ def _leaks(section: Section, config: GeneratorConfig, rng: np.random.Generator) 
     return tuple(leaks)
 
 
-def draw_look(section: Section, modality: str, config: GeneratorConfig, rng: np.random.Generator) -> Look:
+def draw_look(section: Section, palette: Palette, config: SceneConfig, rng: np.random.Generator) -> Look:
     """Draw what every region of a scene looks like."""
     size, boundary, texture = section.view.size, config.boundary, config.texture
-    physical = bool(rng.random() < config.appearance.physical_share)
-    palette = draw_palette(rng, "XR" if section.density is not None else modality, physical)
-    mean, texture_only = _means(section, palette, modality, config, rng)
+    mean, texture_only = _means(section, palette, config, rng)
     names, weights = texture.kinds.items()
     fields = tuple(
         textures.draw(rng, max(32, size // 2), str(rng.choice(names, p=weights)))

@@ -8,16 +8,66 @@ frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
 from data.compiled import compiled
-from generator.config import USConfig
-from generator.raster.filters import bilinear, convolve, gaussian_blur
+from data.config import Config, rising
+from generator.canvas.section import Section
+from generator.look.appearance import Look
+from generator.look.tissues import NAMES, Palette, any_spread, any_values
+from generator.modalities.base import Display, Modality, Scan, modality
+from generator.plans.tools import Plan
+from generator.raster.filters import Image, bilinear, convolve, gaussian_blur
+from generator.settings import AppearanceConfig, NotNegative, Positive, ResolutionConfig, Share
 
-Image = NDArray[np.float32]
+# Log-compressed echo level.
+_ECHO = {
+    "air": (0.65, 0.95),
+    "lung": (0.55, 0.9),
+    "fat": (0.25, 0.55),
+    "fluid": (0.0, 0.12),
+    "bowel": (0.3, 0.7),
+    "soft": (0.35, 0.65),
+    "muscle": (0.25, 0.5),
+    "organ": (0.35, 0.65),
+    "lesion": (0.08, 0.5),
+    "vein": (0.0, 0.15),
+    "blood": (0.0, 0.16),
+    "marrow": (0.4, 0.7),
+    "bone": (0.8, 1.0),
+    "cortex": (0.85, 1.05),
+    "brain": (0.12, 0.4),
+    "grey": (0.2, 0.5),
+    "liquor": (0.0, 0.15),
+    "skin": (0.6, 0.95),
+    "disc": (0.3, 0.6),
+    "gland": (0.4, 0.75),
+    "septum": (0.5, 0.9),
+}
+
+_Looks = Annotated[int, Field(ge=1, le=8)]
+# Beyond it the exponential of a dynamic range leaves what float32 can tell apart.
+_Decibel = Annotated[float, Field(gt=0, le=200)]
+
+
+class USSettings(Config):
+    """Ultrasound: dynamic range in dB, compounded looks, `shadow` (what tissue absorbs times that).
+
+    `speckle` is the standard deviation of the point-spread function across the beams at the focus, in pixels
+    of a frame of 256 under a linear probe; along the beam it is 0.4 to 0.8 of that. In `covered_share` of the
+    images black patches cover what was burned in (text, callipers, icons).
+    """
+
+    dynamic_range: Annotated[tuple[_Decibel, _Decibel], AfterValidator(rising)] = (40.0, 75.0)
+    speckle: Positive = (0.9, 2.6)
+    looks: Annotated[tuple[_Looks, _Looks], AfterValidator(rising)] = (1, 3)
+    shadow: NotNegative = (0.0, 1.0)
+    covered_share: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +109,11 @@ class Probe:
         radius = self.near + depth * np.float32(self.far - self.near)
         return self.apex[0] + radius * np.sin(angle), self.apex[1] + radius * np.cos(angle)
 
+    def seen(self, size: int) -> NDArray[np.bool_]:
+        """The pixels that the probe sees, bool (size, size)."""
+        beam, depth = self.beams(*_pixel_grid(size))
+        return (beam >= 0) & (beam <= 1) & (depth >= 0) & (depth <= 1)
+
 
 def draw_probe(
     rng: np.random.Generator, size: int, kinds: tuple[str, ...] = ("linear", "curved", "sector")
@@ -84,12 +139,6 @@ def draw_probe(
         float(behind + far),
         float(rng.uniform(0.45, 0.75)),
     )
-
-
-def field_of_view(probe: Probe, size: int) -> NDArray[np.bool_]:
-    """The pixels that a probe sees, bool (size, size)."""
-    beam, depth = probe.beams(*_pixel_grid(size))
-    return (beam >= 0) & (beam <= 1) & (depth >= 0) & (depth <= 1)
 
 
 def _pixel_grid(size: int) -> tuple[Image, Image]:
@@ -179,8 +228,8 @@ def envelope(amplitude: Image, lateral: Image, axial: float, rng: np.random.Gene
     return np.sqrt(power)
 
 
-@dataclass(frozen=True)
-class Scan:
+@dataclass(frozen=True, kw_only=True)
+class USScan(Scan):
     """A drawn ultrasound acquisition; lengths in pixels of a frame of 256."""
 
     probe: Probe
@@ -194,13 +243,17 @@ class Scan:
     shadow: float
     interface: float
     gain: tuple[float, ...]
-    seed: int
+
+    def _acquire(
+        self, clean: Image, section: Section, look: Look, rng: np.random.Generator
+    ) -> tuple[Image, Image]:
+        return form_image(clean, look.absorption[section.region], self, rng)
 
 
-def draw_scan(rng: np.random.Generator, probe: Probe, config: USConfig) -> Scan:
+def draw_scan(rng: np.random.Generator, probe: Probe, config: USSettings) -> USScan:
     """Draw the scanner's settings."""
     lateral = rng.uniform(*config.speckle)
-    return Scan(
+    return USScan(
         probe=probe,
         dynamic_range=rng.uniform(*config.dynamic_range),
         lateral=lateral,
@@ -216,7 +269,9 @@ def draw_scan(rng: np.random.Generator, probe: Probe, config: USConfig) -> Scan:
     )
 
 
-def acquire(clean: Image, absorption: Image, scan: Scan) -> tuple[Image, Image]:
+def form_image(
+    clean: Image, absorption: Image, scan: USScan, rng: np.random.Generator
+) -> tuple[Image, Image]:
     """The image of a probe, float32 (H, W) in 0 to 1, and the echo level without speckle, float32 (H, W).
 
     The second is `clean`, whose values may lie beyond 0 and 1, blurred by the mean width of a linear probe's
@@ -231,7 +286,6 @@ def acquire(clean: Image, absorption: Image, scan: Scan) -> tuple[Image, Image]:
         Echo level lost per tenth of the depth, float32 (H, W).
     """
     size = clean.shape[0]
-    rng = np.random.default_rng(scan.seed)
     scale = size / 256
     depths, beams = size, max(32, (3 * size) // 4)
     beam, depth = np.meshgrid(
@@ -268,3 +322,48 @@ def acquire(clean: Image, absorption: Image, scan: Scan) -> tuple[Image, Image]:
     image[outside] = 0
     expected = gaussian_blur(clean, float(np.mean(lateral_pixels)), max(0.5, scan.axial * scale))
     return image, expected
+
+
+@modality
+class US(Modality):
+    """Echo levels under a probe; black patches cover what was burned in."""
+
+    name = "US"
+    plans: ClassVar = {"layers": 0.34, "fetal": 0.2, "chambers": 0.16, "upper_abdomen": 0.16, "free": 0.14}
+    settings = USSettings
+    negatives = False
+
+    def draw_field(self, rng: np.random.Generator, size: int, plan: Plan, settings: USSettings) -> Probe:
+        return draw_probe(rng, size, plan.probes or ("linear", "curved", "sector"))
+
+    def draw_palette(self, rng: np.random.Generator, physical: bool) -> Palette:
+        if not physical:
+            return Palette(any_values(rng), any_spread(rng), ground="soft")
+        gain = rng.normal(0, 0.06)
+        return Palette({name: rng.uniform(*_ECHO[name]) + gain for name in NAMES}, 0.05, ground="soft")
+
+    def draw_scan(
+        self,
+        rng: np.random.Generator,
+        size: int,
+        field: Probe,
+        resolution: ResolutionConfig,
+        settings: USSettings,
+    ) -> USScan:
+        return draw_scan(rng, field, settings)
+
+    def draw_display(
+        self, rng: np.random.Generator, size: int, appearance: AppearanceConfig, settings: USSettings
+    ) -> Display:
+        shown = super().draw_display(rng, size, appearance, settings)
+        if rng.random() >= settings.covered_share:
+            return shown
+        return replace(shown, patches=tuple(_draw_patch(rng, size) for _ in range(int(rng.integers(1, 3)))))
+
+
+def _draw_patch(rng: np.random.Generator, size: int) -> tuple[slice, slice]:
+    """A rectangle in a corner of the frame."""
+    high, wide = (round(size * rng.uniform(0.1, 0.42)) for _ in range(2))
+    rows = slice(0, high) if rng.random() < 0.5 else slice(size - high, None)
+    columns = slice(0, wide) if rng.random() < 0.5 else slice(size - wide, None)
+    return rows, columns

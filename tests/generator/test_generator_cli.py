@@ -107,7 +107,7 @@ def test_preview_writes_a_sheet_of_what_was_asked(dataset, tmp_path):
     ("arguments", "message"),
     [
         (["--family", "nix"], "no sample with family 'nix'; there are families "),
-        (["--modality", "PET"], "one of generic, CT, MR, US"),
+        (["--modality", "PET"], "one of CT, generic, MR"),
         (["--count", 0], "--count 0"),
         (["--out", "a.jpg"], "ends in .png"),
         (["--out", "nix/a.png"], "no such folder"),

@@ -20,7 +20,8 @@ from generator.canvas.layout import Canvas
 from generator.canvas.section import OUTSIDE, Patch, Section, Structure, paint
 from generator.canvas.view import View, draw_displacement
 from generator.config import GeneratorConfig, load_config
-from generator.look.appearance import draw_look, render
+from generator.look.appearance import render
+from generator.modalities import MODALITIES
 from generator.objects import contrast, tabulate
 from generator.plans import projection, ultrasound
 from generator.plans.tools import PLANS
@@ -32,13 +33,7 @@ def test_contrast_is_the_difference_over_the_pooled_noise():
     assert contrast((100.0, 9.0, 100.0, 25.0)) == 0
 
 
-def canvas_of(size=128, seed=0, **keys):
-    rng = np.random.default_rng(seed)
-    view = View(size / 2, (0.0, 0.0), 0.0, 1, size, draw_displacement(rng, size, 0.0))
-    return Canvas(Section(view), rng, **keys)
-
-
-def test_neighbours_share_a_border_or_keep_the_gap():
+def test_neighbours_share_a_border_or_keep_the_gap(canvas_of):
     for spacing in (0, 3):
         canvas = canvas_of(spacing=spacing)
         first = canvas.put(shapes.oval(), (-0.3, 0.0), 0.4)
@@ -49,7 +44,7 @@ def test_neighbours_share_a_border_or_keep_the_gap():
         assert nearest == 1 if spacing == 0 else spacing < nearest < spacing + 1.5
 
 
-def test_a_region_never_leaves_its_parent():
+def test_a_region_never_leaves_its_parent(canvas_of):
     canvas = canvas_of()
     organ = canvas.put(shapes.oval(), (0, 0), 0.5)
     lesion = canvas.put("star", (0.45, 0), 0.3, parent=organ)
@@ -59,7 +54,7 @@ def test_a_region_never_leaves_its_parent():
     assert inside.mask[y - inside.top, x - inside.left].all()
 
 
-def test_nothing_is_placed_in_what_was_not():
+def test_nothing_is_placed_in_what_was_not(canvas_of):
     canvas = canvas_of()
     organ = canvas.put(shapes.oval(), (9, 9), 0.5)  # beyond the frame
     assert organ is None
@@ -70,7 +65,7 @@ def test_nothing_is_placed_in_what_was_not():
     assert not canvas.section.region.any()
 
 
-def test_a_lesion_that_infiltrates_is_one_object_around_darker_parts():
+def test_a_lesion_that_infiltrates_is_one_object_around_darker_parts(canvas_of):
     for seed in range(20):
         canvas = canvas_of()
         canvas.rng = np.random.default_rng(seed)
@@ -115,7 +110,8 @@ def test_a_second_piece_lies_apart_and_belongs_to_the_region():
     assert np.count_nonzero(window) == np.count_nonzero(shown)
 
 
-def _two_that_touch():
+@pytest.fixture
+def two_that_touch(canvas_of):
     """A canvas with two objects that touch, and a lesion in one of them."""
     canvas = canvas_of()
     ground = canvas.put("ellipse", (0, 0), 0.9, tissue="fat", labelled=0)
@@ -127,8 +123,8 @@ def _two_that_touch():
     return canvas, left, right, lesion
 
 
-def test_no_outline_moves_in_until_too_little_is_left():
-    canvas, left, _, lesion = _two_that_touch()
+def test_no_outline_moves_in_until_too_little_is_left(two_that_touch):
+    canvas, left, _, lesion = two_that_touch
     before = np.count_nonzero(canvas.regions[lesion].mask)
     canvas.section.min_area = before
     move_outlines(canvas.section, -1.0)
@@ -137,8 +133,8 @@ def test_no_outline_moves_in_until_too_little_is_left():
 
 
 @pytest.mark.parametrize("by", [3.0, -3.0])
-def test_outlines_move_outward_or_inward(by):
-    canvas, left, right, lesion = _two_that_touch()
+def test_outlines_move_outward_or_inward(by, two_that_touch):
+    canvas, left, right, lesion = two_that_touch
     numbers = (left, right, lesion)
     before = {n: _shown_with_parts(canvas, n) for n in numbers}
     soft = next(r.number for r in canvas.regions.values() if r.tissue == "soft")
@@ -163,7 +159,7 @@ def test_outlines_move_outward_or_inward(by):
     assert np.all(after[left] | ~after[lesion])
 
 
-def _drawn(parts):
+def _drawn(canvas_of, parts):
     """A canvas of 64 pixels with regions of the given (mask, parent, is_object)."""
     canvas = canvas_of(64)
     for mask, parent, is_object in parts:
@@ -173,7 +169,7 @@ def _drawn(parts):
 
 
 @pytest.mark.parametrize("case", ["over a wall", "at a neck", "at a neck before a lesion"])
-def test_outlines_that_move_tear_no_object(case):
+def test_outlines_that_move_tear_no_object(case, canvas_of):
     y, x = np.mgrid[:64, :64]
     left, right = (np.hypot(y - 32, x - 18) < 12), (np.hypot(y - 32, x - 46) < 9)
     if case == "over a wall":  # a thin object between the grown one and free ground
@@ -181,7 +177,7 @@ def test_outlines_that_move_tear_no_object(case):
     else:
         parts = [(left | right | ((abs(y - 32) < 2) & (x > 18) & (x < 46)), 0, True)]
         parts += [(np.hypot(y - 32, x - 46) < 4, 1, True)] * (case == "at a neck before a lesion")
-    canvas = _drawn(parts)
+    canvas = _drawn(canvas_of, parts)
     before = canvas.regions[1].mask.copy(), canvas.section.region.copy()
     move_outlines(canvas.section, 2.2 if case == "over a wall" else -2.2)
     region = canvas.regions[1]
@@ -252,7 +248,8 @@ def test_a_scene_painted_anew_is_what_was_painted_while_it_was_drawn(plan):
     config = load_config("full", traits, size=96)
     modality = "US" if PLANS[plan].probes else "CT"
     for seed in range(12):
-        drawn, section, _ = scene.draw_scene(config, modality, plan, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        drawn, section, _ = scene.draw_scene(config, MODALITIES[modality], PLANS[plan], rng)
         again = paint(drawn)
         assert np.array_equal(again.region, section.region)
         assert again.regions.keys() == section.regions.keys()
@@ -265,14 +262,14 @@ def test_a_scene_painted_anew_is_what_was_painted_while_it_was_drawn(plan):
         assert section.density is None or np.array_equal(again.density, section.density)
 
 
-def test_a_family_shape_knows_its_parameters():
+def test_a_family_shape_knows_its_parameters(canvas_of):
     canvas = canvas_of()
     canvas.put("bent", (0, 0), 0.5)
     shape = canvas.scene().placements[0].shape
     assert np.array_equal(shapes.make("bent", shape.parameters).points, shape.points)
 
 
-def test_partitions_tile_their_region():
+def test_partitions_tile_their_region(canvas_of):
     canvas = canvas_of()
     ground = canvas.put(shapes.oval(), (0, 0), 0.9, labelled=0.0)
     cells = canvas.partition(ground, 12, ("soft", "fat"), 1.0)
@@ -304,7 +301,7 @@ def test_what_is_placed_at_a_pixel_lies_at_it_after_the_deformation(seed, at):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_chest_has_two_lungs_with_the_heart_between(seed):
+def test_a_chest_has_two_lungs_with_the_heart_between(seed, canvas_of):
     canvas = canvas_of(192, seed)
     projection.chest(canvas)
     lungs = [region for region in canvas.regions.values() if region.family == "lung"]
@@ -320,11 +317,11 @@ def test_a_chest_has_two_lungs_with_the_heart_between(seed):
     assert abs(np.log((found == 1).sum() / (found == 2).sum())) < np.log(3)
 
 
-def test_densities_of_a_projection_add_to_what_they_cross():
+def test_densities_of_a_projection_add_to_what_they_cross(canvas_of, look_of):
     canvas = canvas_of(192, 3)
     projection.chest(canvas)
     section = canvas.section
-    look = draw_look(section, "generic", load_config("xr"), np.random.default_rng(3))
+    look = look_of(section, "XR", load_config("xr"), np.random.default_rng(3))
     without = replace(section, density=None)
     without.region = section.region
     added = render(section, look) - render(without, look)

@@ -7,7 +7,7 @@ import pytest
 from scipy import fft, ndimage, stats
 
 from generator.look import textures
-from generator.modalities import acquisition, ultrasound
+from generator.modalities import ct, mr, ultrasound
 
 
 def radial_spectrum(field, low, high):
@@ -28,7 +28,7 @@ def test_spectral_noise_has_the_slope_asked(slope):
 
 def test_ct_noise_power_rises_like_the_ramp_and_is_apodised():
     rng = np.random.default_rng(4)
-    fields = [acquisition.ct_noise(rng, (128, 128), 0.4) for _ in range(12)]
+    fields = [ct.ct_noise(rng, (128, 128), 0.4) for _ in range(12)]
     assert np.mean([radial_spectrum(f, 0.02, 0.12) for f in fields]) == pytest.approx(1.0, abs=0.2)
     assert np.mean([radial_spectrum(f, 0.42, 0.5) for f in fields]) < -0.5
     assert np.std(fields[0]) == pytest.approx(1, abs=1e-3)
@@ -36,7 +36,7 @@ def test_ct_noise_power_rises_like_the_ramp_and_is_apodised():
 
 def _k_space_noise(rng):
     level = np.full((64, 64), 5, np.float32)  # far above the noise, where the magnitude is its real part
-    return acquisition.k_space(level, (1.0, 1.0), 0.1, 0.0, 1, rng) - 5
+    return mr.k_space(level, (1.0, 1.0), 0.1, 0.0, 1, rng) - 5
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def _k_space_noise(rng):
         lambda rng: textures.spectral(rng, 64, 2.0),
         lambda rng: textures.spectral(rng, 63, 0.0),
         lambda rng: textures.bandpass(rng, 64, 8.0, 0.5),
-        lambda rng: acquisition.ct_noise(rng, (64, 64), 0.3),
+        lambda rng: ct.ct_noise(rng, (64, 64), 0.3),
         _k_space_noise,
     ],
     ids=["spectral", "spectral of odd size", "bandpass", "CT", "k-space"],
@@ -63,7 +63,7 @@ def test_noise_without_a_direction_is_as_strong_along_y_as_along_x(noise):
 @pytest.mark.parametrize("signal", [0.0, 0.05, 0.3, 1.0])
 def test_rician_magnitude_has_mean_and_variance_of_the_rice_distribution(signal):
     sigma = 0.1
-    image = acquisition.rician(np.full((400, 400), signal, np.float32), sigma, np.random.default_rng(5))
+    image = mr.rician(np.full((400, 400), signal, np.float32), sigma, np.random.default_rng(5))
     rice = stats.rice(signal / sigma, scale=sigma)
     assert image.mean() == pytest.approx(rice.mean(), rel=0.01)
     assert image.var() == pytest.approx(rice.var(), rel=0.02)
@@ -120,30 +120,30 @@ def test_beams_and_pixels_are_inverse(kind):
         x, y = probe.pixels(beam, depth)
         again = probe.beams(x.astype(np.float32), y.astype(np.float32))
         assert np.allclose(again, [beam, depth], atol=2e-3)
-        seen = ultrasound.field_of_view(probe, 128)
+        seen = probe.seen(128)
         assert seen.mean() > 0.3
 
 
 def test_gibbs_ringing_overshoots_a_step_by_nine_per_cent():
     step = np.zeros((128, 128), np.float32)
     step[32:96, :] = 1
-    image = acquisition.k_space(step, (0.4, 1.0), 0.0, 0.0, 1, np.random.default_rng(9))
+    image = mr.k_space(step, (0.4, 1.0), 0.0, 0.0, 1, np.random.default_rng(9))
     assert image.max() - 1 == pytest.approx(0.09, abs=0.03)
-    whole = acquisition.k_space(step, (1.0, 1.0), 0.0, 0.0, 1, np.random.default_rng(9))
+    whole = mr.k_space(step, (1.0, 1.0), 0.0, 0.0, 1, np.random.default_rng(9))
     assert np.abs(whole - step).max() < 1e-4
 
 
 def test_noise_of_a_truncated_k_space_has_the_standard_deviation_asked():
     level = np.full((128, 128), 5, np.float32)  # far above the noise, where Rician is Gaussian
     for kept in ((1.0, 1.0), (0.5, 0.7)):
-        image = acquisition.k_space(level, kept, 0.1, 0.0, 1, np.random.default_rng(10))
+        image = mr.k_space(level, kept, 0.1, 0.0, 1, np.random.default_rng(10))
         assert image.std() == pytest.approx(0.1, rel=0.06)
 
 
 def test_ghosts_are_displaced_copies():
     disc = np.zeros((128, 128), np.float32)
     disc[54:74, 54:74] = 1
-    image = acquisition.k_space(disc, (1.0, 1.0), 0.0, 0.2, 2, np.random.default_rng(11))
+    image = mr.k_space(disc, (1.0, 1.0), 0.0, 0.2, 2, np.random.default_rng(11))
     assert image[5, 64] == pytest.approx(0.1, abs=0.03)  # half the deviation, half the field away
     assert image[35, 64] < 0.02
 
@@ -157,7 +157,7 @@ def test_ghosts_are_those_of_a_full_complex_transform(height, ghosts):
         line = row if row <= height // 2 else row - height
         if line % ghosts == 0:
             spectrum[row] *= 1.2
-    made = acquisition.k_space(image, (1.0, 1.0), 0.0, 0.2, ghosts, np.random.default_rng(11))
+    made = mr.k_space(image, (1.0, 1.0), 0.0, 0.2, ghosts, np.random.default_rng(11))
     assert np.allclose(made, np.abs(fft.ifft2(spectrum)), atol=1e-5)
 
 
@@ -168,10 +168,10 @@ def test_beam_hardening_darkens_between_dense_objects_and_cupping_the_middle():
     bones = water.copy()
     bones[(np.hypot(np.abs(x) - 15, y) < 5)] = 2.2
     rng = np.random.default_rng(12)
-    streaks = acquisition.beam_artefacts(bones, 0.05, 0.0, 0.0, rng)
+    streaks = ct.beam_artefacts(bones, 0.05, 0.0, 0.0, rng)
     between, above = streaks[30:34, 30:34].mean(), streaks[12:16, 30:34].mean()
     assert between < above - 0.01
-    cup = acquisition.beam_artefacts(water, 0.0, 0.0, 0.01, rng)
+    cup = ct.beam_artefacts(water, 0.0, 0.0, 0.01, rng)
     assert cup[30:34, 30:34].mean() < cup[31, 9:12].mean() - 0.01
 
 
@@ -179,7 +179,7 @@ def test_line_integrals_of_a_disc_are_its_chords_in_every_view():
     """Ripples of some views, which the ramp filter and the square of beam hardening raise, are a hatch."""
     fine = (np.arange(64 * 8) + 0.5) / 8 - 32
     disc = (fine**2 + fine[:, None] ** 2 < 20.3**2).reshape(64, 8, 64, 8).mean((1, 3)).astype(np.float32)
-    sinogram = acquisition.project(disc, 64)
+    sinogram = ct.project(disc, 64)
     at = np.arange(-18, 19)
     assert np.abs(sinogram[:, 64 + at] - 2 * np.sqrt(20.3**2 - at**2)).max() < 0.01 * 2 * 20.3
     assert sinogram.sum(1).std() < 1e-3 * sinogram.sum(1).mean()
@@ -188,7 +188,7 @@ def test_line_integrals_of_a_disc_are_its_chords_in_every_view():
 def test_filtered_backprojection_returns_the_image():
     y, x = np.mgrid[:64, :64] - 31.5
     disc = (np.hypot(x, y) < 20).astype(np.float32)
-    image = acquisition.reconstruct(acquisition.project(disc, 90))
+    image = ct.reconstruct(ct.project(disc, 90))
     assert image[28:36, 28:36].mean() == pytest.approx(1, abs=0.05)
     assert abs(image[:6].mean()) < 0.05
 

@@ -11,7 +11,7 @@ from PIL import Image
 from shard_data import random_samples, write_shard
 
 from data.folder import Manifest, describe_shard, write_manifest
-from generator.config import load_config
+from generator.config import load_config, modality_shares
 from generator.folder.stats import Measured, draw_page, histograms, measure, shares, text_page, warnings
 from generator.objects import reach
 
@@ -20,7 +20,7 @@ def measured(samples: int = 1000, **changes: object) -> Measured:
     """A dataset as the full preset asks for it."""
     config = load_config("full").model_dump(mode="json")
     rng = np.random.default_rng(0)
-    names, weights = zip(*config["modality"].items(), strict=True)
+    names, weights = zip(*modality_shares(config).items(), strict=True)
     count = np.full(samples, 4)
     values = {
         "name": "data",
@@ -76,7 +76,7 @@ def test_a_dataset_as_its_preset_asks_gives_no_warning():
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"modality": np.repeat("CT", 1000)}, ["CT", "MR", "US", "generic"]),
+        ({"modality": np.repeat("CT", 1000)}, ["CT", "MR", "US", "XR", "generic"]),
         ({"contrast": np.full(4000, 3, np.float32)}, ["low contrast"]),
         ({"contrast": np.full(4000, 0.1, np.float32)}, ["low contrast"]),
         ({"blur": np.full(4000, 1, np.float32)}, ["weak edge"]),
@@ -100,6 +100,13 @@ def test_small_images_are_not_asked_for_weak_edges():
     sharp = measured(size=64, blur=np.full(4000, 1, np.float32))
     assert warnings(sharp) == []
     assert {share.name: share.wanted for share in shares(sharp)}["weak edge"] is None
+
+
+def test_datasets_of_format_1_are_asked_for_what_they_called_their_radiographs():
+    config = load_config("full").model_dump(mode="json")
+    assert modality_shares(config)["XR"] == pytest.approx(0.25 * 0.16)
+    config["modality"] = {"generic": 0.25, "CT": 0.75}
+    assert modality_shares(config) == pytest.approx({"generic": 0.25, "CT": 0.75})
 
 
 def test_a_switched_off_module_asks_for_no_difficult_objects():

@@ -10,33 +10,38 @@ from scipy import ndimage
 
 from data import prompts
 from data.shards import object_masks
-from generator import scene
 from generator.canvas.layout import OUTSIDE
 from generator.config import load_config
 from generator.look.appearance import touching
 from generator.modalities import ultrasound
+from generator.modalities.base import Scan
 from generator.raster.filters import gaussian_blur
 from generator.scene import make_sample
 
 
-def scenes(settings, plan="free", count=16, size=96):
+@pytest.fixture(scope="module")
+def scenes(section_of, look_of):
     """Sections and looks of MR scenes of the preset full with other settings."""
-    config = load_config("full", settings, size=size)
-    for seed in range(count):
-        rng = np.random.default_rng(seed)
-        _, section, _ = scene.draw_scene(config, "MR", plan, rng)
-        yield section, scene.draw_look(section, "MR", config, rng)
+
+    def make(settings, plan="free", count=16, size=96):
+        config = load_config("full", settings, size=size)
+        for seed in range(count):
+            rng = np.random.default_rng(seed)
+            section = section_of(config, "MR", plan, rng)
+            yield section, look_of(section, "MR", config, rng)
+
+    return make
 
 
-def magnification(settings):
+def magnification(scenes, settings):
     return np.mean([section.view.scale for section, _ in scenes(settings, "abdomen", 30)])
 
 
-def turns(settings):
+def turns(scenes, settings):
     return np.mean([np.abs(np.sin(section.view.angle)) for section, _ in scenes(settings, "abdomen", 30)])
 
 
-def siblings_that_touch(settings):
+def siblings_that_touch(scenes, settings):
     """Pixel edges between objects of one parent, an object."""
     edges = objects = 0
     for section, _ in scenes(settings):
@@ -51,7 +56,7 @@ def siblings_that_touch(settings):
     return edges / objects
 
 
-def tissues_in_an_object(settings):
+def tissues_in_an_object(scenes, settings):
     found = []
     for section, _ in scenes(settings, "cardiac"):
         regions = section.regions
@@ -60,7 +65,7 @@ def tissues_in_an_object(settings):
     return np.mean(found)
 
 
-def steps_of_the_contrast_asked(settings):
+def steps_of_the_contrast_asked(scenes, settings):
     """Share of the objects whose mean is a step of 0.3 away from the parent's or a neighbour's."""
     settings = [*settings, "appearance.contrast=[0.3, 0.301]", "boundary.low_contrast_share=0"]
     found = []
@@ -86,22 +91,25 @@ def steps_of_the_contrast_asked(settings):
         ("appearance.relative_share", steps_of_the_contrast_asked, 3),
     ],
 )
-def test_a_share_of_one_differs_from_none_in_the_direction_meant(key, measure, factor):
+def test_a_share_of_one_differs_from_none_in_the_direction_meant(scenes, key, measure, factor):
     """`factor` is what the measure grows by at least (above 1), or at most (below)."""
     others = {"shapes.crop_share", "shapes.distant_share", "shapes.turned_share"} - {key}
-    none, all_ = (measure([*(f"{other}=0" for other in others), f"{key}={share}"]) for share in (0, 1))
+    none, all_ = (
+        measure(scenes, [*(f"{other}=0" for other in others), f"{key}={share}"]) for share in (0, 1)
+    )
     assert all_ > factor * none if factor > 1 else all_ < factor * none, (none, all_)
 
 
 def uniform_scan(**changes):
     """A scan of even tissue with a patch in the middle, behind which some of the echo is lost."""
-    config = load_config("us").acquisition.US
+    config = load_config("us").settings("US")
     probe = ultrasound.draw_probe(np.random.default_rng(0), 128, ("linear",))
     drawn = ultrasound.draw_scan(np.random.default_rng(0), probe, config)
     settings = replace(drawn, interface=0.0, floor=0.0, gain=(0.0,) * 4, **changes)
     absorption = np.zeros((128, 128), np.float32)
     absorption[30:50, 44:84] = 0.5
-    return ultrasound.acquire(np.full((128, 128), 0.7, np.float32), absorption, settings)[0]
+    level = np.full((128, 128), 0.7, np.float32)
+    return ultrasound.form_image(level, absorption, settings, np.random.default_rng(0))[0]
 
 
 def test_a_stronger_shadow_darkens_what_lies_behind_and_nothing_else():
@@ -114,10 +122,10 @@ def test_a_stronger_shadow_darkens_what_lies_behind_and_nothing_else():
 def test_an_echo_is_shown_where_it_comes_from(kind):
     rng = np.random.default_rng(1)
     probe = ultrasound.draw_probe(rng, 128, (kind,))
-    scan = ultrasound.draw_scan(rng, probe, load_config("us").acquisition.US)
+    scan = ultrasound.draw_scan(rng, probe, load_config("us").settings("US"))
     clean = np.full((128, 128), 0.3, np.float32)
     clean[60:80, 40:56] = 0.9
-    image, _ = ultrasound.acquire(clean, np.zeros((128, 128), np.float32), scan)
+    image, _ = ultrasound.form_image(clean, np.zeros((128, 128), np.float32), scan, rng)
     patch, mirrored = image[62:78, 42:54], image[62:78, ::-1][:, 42:54]
     assert patch.mean() > mirrored.mean() + 0.3
     above, below = image[40:56, 42:54], image[84:100, 42:54]
@@ -158,7 +166,7 @@ def test_inversion_turns_black_to_white():
 def test_the_image_lies_where_its_labels_do(preset, monkeypatch):
     """No step from labels to image shifts it: a shift would show as a part of the picture's slope."""
     shifts = {"clean": [], "ideal": [], "image": []}
-    real = scene.acquire
+    real = Scan.acquire
 
     def regressed(a, b, use):
         before, after = (gaussian_blur(part.astype(np.float32), 3.0) for part in (a, b))
@@ -167,8 +175,8 @@ def test_the_image_lies_where_its_labels_do(preset, monkeypatch):
         solved = np.linalg.lstsq(terms, after[use], rcond=None)[0]
         return -solved[:2] / solved[2] if abs(solved[2]) > 0.2 else None
 
-    def record(clean, section, *arguments):
-        image, ideal = real(clean, section, *arguments)
+    def record(scan, clean, section, look):
+        image, ideal = real(scan, clean, section, look)
         use = section.region != OUTSIDE
         use[:12] = use[-12:] = use[:, :12] = use[:, -12:] = False
         clean = np.clip(clean, 0, 1)  # what a CT window shows
@@ -181,9 +189,9 @@ def test_the_image_lies_where_its_labels_do(preset, monkeypatch):
                 shifts[name].append(found)
         return image, ideal
 
-    monkeypatch.setattr(scene, "acquire", record)
+    monkeypatch.setattr(Scan, "acquire", record)
     quiet = ["boundary.weak_edge_share=0", "boundary.leak_share=0", "texture.enabled=false"]
-    quiet.append("acquisition.generic.curve_share=0")  # a bent curve of grey levels makes another picture
+    quiet.append("acquisition.XR.curve_share=0")  # a bent curve of grey levels makes another picture
     config = load_config(preset, quiet, size=128)
     for seed in range(25):
         make_sample(config, 2, seed)

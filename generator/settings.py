@@ -1,0 +1,172 @@
+"""What a scene is drawn from, whatever its modality: shapes, boundaries, texture, appearance, prompts.
+
+A *span* is the ends of the range from which a number is drawn; a *share* is the probability that something
+is drawn at all; grey values are relative to the displayed range, 0 black and 1 white. What a modality adds
+stands in its own file (:mod:`generator.modalities`); :mod:`generator.config` puts them together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pydantic
+from pydantic import Field
+
+from data.config import Config, rising
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+# Nothing is drawn beyond a thousand: far below it images show nothing any more, far above it is overflow.
+_Real = Annotated[float, Field(ge=-1000, le=1000)]
+Span = Annotated[tuple[_Real, _Real], pydantic.AfterValidator(rising)]
+_Positive = Annotated[float, Field(gt=0, le=1000)]
+Positive = Annotated[tuple[_Positive, _Positive], pydantic.AfterValidator(rising)]
+_NotNegative = Annotated[float, Field(ge=0, le=1000)]
+NotNegative = Annotated[tuple[_NotNegative, _NotNegative], pydantic.AfterValidator(rising)]
+
+# Beyond it the exponential of a bias field leaves what float32 can tell apart.
+_Bias = Annotated[float, Field(ge=0, le=3)]
+Bias = Annotated[tuple[_Bias, _Bias], pydantic.AfterValidator(rising)]
+# A grid finer than the frame shows nothing more, and takes as long as it is fine.
+_Coarse = Annotated[float, Field(ge=1)]
+Coarseness = Annotated[tuple[_Coarse, _Coarse], pydantic.AfterValidator(rising)]
+
+
+class Weights(Config):
+    """Weights of alternatives, of which one is drawn: none negative, one above 0."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_above_zero(self) -> Weights:
+        if not 0 < sum(self.model_dump().values()) < float("inf"):
+            raise ValueError("one of the weights must be above 0, and their sum a finite number")
+        return self
+
+    def items(self) -> tuple[list[str], list[float]]:
+        """Names and probabilities."""
+        values = self.model_dump()
+        total = sum(values.values())
+        return list(values), [value / total for value in values.values()]
+
+
+class PromptsConfig(Config):
+    """Clicks stored per object: `positives` (the centre first), then `negatives`."""
+
+    positives: int = Field(default=5, ge=1, le=64)
+    negatives: int = Field(default=3, ge=0, le=64)
+
+
+class ShapesConfig(Config):
+    """The shape-aware module.
+
+    An object has `min_area` pixels at least, an image `max_objects` objects at most. `anatomical: false`
+    leaves ellipses in an ellipse. `deformation` is the standard deviation over the frame's side of the
+    nodes between which the scene's displacement runs smoothly; its own is 0.57 of that. `crop_share` of
+    the scenes zoom in on a structure, `distant_share` show a small body in a large field, `turned_share`
+    are turned by any angle; the plans `crop` and `tiles` have a zoom of their own, and the ultrasound
+    plans that place the probe are never distant or turned. Of the objects `two_tissue_share` hold
+    regions of another tissue, `pieces_share` get a second piece apart from the first where there is
+    room.
+    """
+
+    anatomical: bool = True
+    min_area: int = Field(default=16, ge=4)
+    max_objects: int = Field(default=40, ge=1, le=60)
+    deformation: NotNegative = (0.0, 0.045)
+    crop_share: Share = 0.28
+    distant_share: Share = 0.12
+    turned_share: Share = 0.15
+    two_tissue_share: Share = 0.12
+    pieces_share: Share = 0.0
+
+
+class BoundaryConfig(Config):
+    """The boundary-aware module; `enabled: false` leaves sharp, separate objects that stand out.
+
+    Of the objects, `low_contrast_share` differ from the parent or a touching neighbour by a mean within
+    `low_contrast`, `weak_edge_share` have stretches of outline that vanish, `capsule_share` a thin
+    bright or dark rim, `leak_share` a narrow bridge of their grey value and texture across the border
+    into a neighbour (the label map does not follow it), `gap_share` keep 1 to 3 pixels between them and
+    what they would touch, `touching_share` get another neighbour along their outline. `edge_width` is
+    the standard deviation of the blur of all edges in thousandths of the frame's side, drawn per image,
+    and 0.35 pixels at least; in `varying_edge_share` of the images it grows over the image to several
+    times that. In `margin_share` of the images all outlines run outside of the edges (> 0) or inside, as
+    people draw them, by `margin` in thousandths of the frame's side. With the module off, an object's
+    mean differs by `least_contrast` from all that it touches but its own parts.
+    """
+
+    enabled: bool = True
+    least_contrast: Share = 0.1
+    low_contrast_share: Share = 0.3
+    low_contrast: NotNegative = (0.012, 0.07)
+    weak_edge_share: Share = 0.3
+    capsule_share: Share = 0.1
+    leak_share: Share = 0.06
+    gap_share: Share = 0.15
+    touching_share: Share = 0.15
+    varying_edge_share: Share = 0.4
+    edge_width: NotNegative = (1.5, 7.0)
+    margin_share: Share = 0.0
+    margin: Span = (-6.0, 14.0)
+
+
+class TextureKinds(Weights):
+    """Kinds of texture."""
+
+    spectral: Weight = 0.4
+    bandpass: Weight = 0.17
+    perlin: Weight = 0.08
+    simplex: Weight = 0.05
+    cellular: Weight = 0.04
+    fibres: Weight = 0.12
+    vessels: Weight = 0.08
+
+
+class TextureConfig(Config):
+    """Texture: its kinds and its standard deviation, `strength`, per tissue, as a share of the grey range.
+
+    `texture_only_share` of the objects that are not of low contrast by `boundary.low_contrast_share` differ
+    from their parent by texture alone. `shading` is the standard deviation of the nodes of a slow shading,
+    whose own is 0.57 of that.
+    """
+
+    enabled: bool = True
+    kinds: TextureKinds = TextureKinds()
+    strength: Positive = (0.005, 0.09)
+    texture_only_share: Share = 0.05
+    shading: NotNegative = (0.0, 0.06)
+
+
+class AppearanceConfig(Config):
+    """Contrast, gamma and inversion.
+
+    `relative_share` of the objects differ from a neighbour by a step within `contrast`; `physical_share` of
+    the CT, ultrasound and radiograph images have tissues in the order that physics gives them, others in any.
+    `gamma` is the exponent of the grey values in a quarter of the CT images and 0.6 of the others;
+    `inversion_share` of the images but ultrasound are shown as negatives.
+    """
+
+    contrast: Positive = (0.04, 0.9)
+    relative_share: Share = 0.3
+    physical_share: Share = 0.8
+    gamma: Positive = (0.65, 1.6)
+    inversion_share: Share = 0.08
+
+
+class ResolutionConfig(Config):
+    """The scanner's grid. `low_resolution_share` of the images are acquired on a grid coarser by `coarseness`
+    (drawn per axis within `anisotropy`) and interpolated to the frame."""
+
+    low_resolution_share: Share = 0.4
+    coarseness: Coarseness = (1.2, 4.5)
+    anisotropy: Positive = (1.0, 1.8)
+
+
+class SceneConfig(Config):
+    """What a scene is drawn from, and how large its image is."""
+
+    size: int = Field(default=256, ge=32, le=2048)
+    prompts: PromptsConfig = PromptsConfig()
+    shapes: ShapesConfig = ShapesConfig()
+    boundary: BoundaryConfig = BoundaryConfig()
+    texture: TextureConfig = TextureConfig()
+    appearance: AppearanceConfig = AppearanceConfig()
