@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from generator.objects import reach
 
 
 def measured(samples: int = 1000, **changes: object) -> Measured:
-    """A dataset as the full preset asks for it."""
-    config = load_config("full").model_dump(mode="json")
+    """A dataset as its config asks for it, the full preset's if none is given."""
+    config: Any = changes.get("config", load_config("full").model_dump(mode="json"))
     rng = np.random.default_rng(0)
     names, weights = zip(*modality_shares(config).items(), strict=True)
     count = np.full(samples, 4)
