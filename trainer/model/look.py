@@ -84,7 +84,7 @@ class Prediction:
         rows = torch.arange(len(chosen), device=chosen.device)
         return replace(self, low_res=self.low_res[rows, chosen][:, None], iou=self.iou[rows, chosen][:, None])
 
-    def __getitem__(self, some: slice | tuple[slice, slice]) -> Prediction:
+    def __getitem__(self, some: slice | list[int] | tuple[slice, slice]) -> Prediction:
         """Some of the prompts, or of their masks."""
         return replace(self, low_res=self.low_res[some], iou=self.iou[some])
 

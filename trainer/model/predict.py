@@ -14,7 +14,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from data.prompts import Multimask, Prompt
-from trainer.model import look, second_look
+from trainer.model import click_middle, look, second_look
 from trainer.model.look import Encoding, Prediction, Segmentation
 from trainer.model.packing import pack
 from trainer.model.second_look import SecondLook, mask_prompt
@@ -161,7 +161,16 @@ class Segmenter:
     ) -> Prediction:
         shown = [self._shown(encoding, *pair) for pair in zip(prompts, previous, strict=True)]
         masks = [mask for mask in shown if mask is not None]
-        return look.predict(self.sam, encoding, pack(prompts), torch.stack(masks) if masks else None)
+        found = look.predict(self.sam, encoding, pack(prompts), torch.stack(masks) if masks else None)
+        settings = self.second_look
+        if settings is None or settings.middle is None or self.multimask == "never" or masks:
+            return found
+        rows = [row for row, prompt in enumerate(prompts) if prompt.is_ambiguous and prompt.labels[0] == 1]
+        if rows:
+            clicks = [prompts[row] for row in rows]
+            asked = click_middle.ask_again(self.sam, encoding, clicks, found[rows], settings.middle)
+            found.low_res[rows], found.iou[rows] = asked.low_res, asked.iou
+        return found
 
     def _shown(self, encoding: Encoding, prompt: Prompt, previous: Segmentation | None) -> Tensor | None:
         """The mask prompt (1, 4h, 4w)."""

@@ -51,6 +51,9 @@ class SecondLook:
         Of what puts right a mask around a click on its wrong side: the standard deviation, over the square
         root of the mask's area, and the logit that the click's own pixel gets (its negative for the
         background).
+    middle
+        By how much surer the model must be of an answer to a click in the middle of what the click may mean,
+        see :mod:`trainer.model.click_middle`; None to ask the click alone.
     grey_values, ellipse
         What refines each look's mask; None to leave it out.
     """
@@ -61,6 +64,7 @@ class SecondLook:
     sharpness: float = 6
     spot: float = 0.03
     click_logit: float = 1.0
+    middle: float | None = 0.1
     grey_values: GreyValues | None = grey_values.SHIPPED
     ellipse: EllipsePrior | None = ellipse_prior.SHIPPED
 
