@@ -25,22 +25,27 @@ MIX = {"generic": 0.25, "CT": 0.27, "MR": 0.26, "US": 0.22}
 """How often each modality is drawn unless a preset says otherwise; those not named are not."""
 
 
-def _weights(name: str, defaults: Mapping[str, float]) -> type[Weights]:
-    fields: dict[str, Any] = {key: (Weight, value) for key, value in defaults.items()}
-    return pydantic.create_model(name, __base__=Weights, **fields)
+def _model(name: str, base: type[Config], fields: Mapping[str, tuple[Any, Any]]) -> Any:
+    """A config of these fields (type and default), under its name in this module: workers unpickle it."""
+    model = pydantic.create_model(name, __base__=base, __module__=__name__, **dict(fields))
+    globals()[name] = model
+    return model
 
 
-def _models(name: str, base: type, models: Mapping[str, type]) -> Any:
-    fields: dict[str, Any] = {key: (model, model()) for key, model in models.items()}
-    return pydantic.create_model(name, __base__=base, **fields)
+def _weights(name: str, defaults: Mapping[str, float]) -> Any:
+    return _model(name, Weights, {key: (Weight, value) for key, value in defaults.items()})
+
+
+def _parts(name: str, base: type[Config], models: Mapping[str, type[Config]]) -> Any:
+    return _model(name, base, {key: (model, model()) for key, model in models.items()})
 
 
 _NAMES = [*MIX, *(name for name in MODALITIES if name not in MIX)]
 _Mix = _weights("ModalityMix", {name: MIX.get(name, 0.0) for name in _NAMES})
 _plans = {name: _weights(f"{name}Plans", MODALITIES[name].plans) for name in _NAMES}
 _settings = {name: MODALITIES[name].settings for name in _NAMES}
-_Shapes = _models("Shapes", ShapesConfig, {"plans": _models("Plans", Config, _plans)})
-_Acquisition = _models("Acquisition", ResolutionConfig, _settings)
+_Shapes = _parts("Shapes", ShapesConfig, {"plans": _parts("Plans", Config, _plans)})
+_Acquisition = _parts("Acquisition", ResolutionConfig, _settings)
 
 
 class GeneratorConfig(SceneConfig):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -390,9 +391,10 @@ def test_a_config_that_shows_nothing_is_told(monkeypatch):
     assert len(asked) == 4
 
 
-def test_the_config_survives_its_json():
+def test_the_config_survives_its_json_and_the_way_to_a_worker():
     config = load_config("boundary_only")
     assert GeneratorConfig.model_validate_json(config.model_dump_json()) == config
+    assert pickle.loads(pickle.dumps(config)) == config
 
 
 if __name__ == "__main__":
