@@ -123,7 +123,10 @@ lock: $(BIN)/.all ## write the installed versions down as the tested set
 lint: $(BIN)/.all ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@mkdir -p build/mypy/synthfm && for package in data generator trainer evaluation; do \
+	  ln -sfn ../../../$$package build/mypy/synthfm/$$package; done  # mypy finds packages by their folders' names
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(BIN)/.all ## format the code and sort the imports
 	$(BIN)/ruff format .

@@ -18,9 +18,9 @@ import click
 import numpy as np
 import pandas as pd
 
-from data.files import write_atomically
-from evaluation.report import tables, typeset
-from evaluation.scoring.scores import read_scores
+from synthfm.data.files import write_atomically
+from synthfm.evaluation.report import tables, typeset
+from synthfm.evaluation.scoring.scores import read_scores
 
 PRESETS = ("neither", "shape_only", "boundary_only", "full")
 SHORT = (

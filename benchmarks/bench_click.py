@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from data.console import WAIT_PASSIVELY
+from synthfm.data.console import WAIT_PASSIVELY
 
 WAITING = {
     "PyTorch's own": dict.fromkeys(WAIT_PASSIVELY),
@@ -39,10 +39,10 @@ def measure(times: int) -> dict[str, float]:
     import numpy as np
     from segment_anything import SamPredictor
 
-    from generator.config import load_config
-    from generator.scene import make_sample
-    from trainer.model import models
-    from trainer.model.predict import Prompt, SecondLook, Segmenter
+    from synthfm.generator.config import load_config
+    from synthfm.generator.scene import make_sample
+    from synthfm.trainer.model import models
+    from synthfm.trainer.model.predict import Prompt, SecondLook, Segmenter
 
     sample = make_sample(load_config("ct", size=512), 0, 0)
     objects, colour = sample.objects, np.repeat(sample.image[..., None], 3, 2)

@@ -26,16 +26,16 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from segment_anything import SamPredictor
 
-from data.config import load_preset
-from evaluation.cases.case import Case
-from evaluation.cases.cases import iter_cases
-from evaluation.cases.descriptor import load_descriptor
-from evaluation.config import PRESETS, EvalConfig
-from evaluation.methods.sam import SamMethod
-from evaluation.scoring.ask import ask, case_prompts
-from evaluation.scoring.run import score_answers, score_threads
-from trainer.model import models
-from trainer.model.predict import Prompt, Segmenter
+from synthfm.data.config import load_preset
+from synthfm.evaluation.cases.case import Case
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import load_descriptor
+from synthfm.evaluation.config import PRESETS, EvalConfig
+from synthfm.evaluation.methods.sam import SamMethod
+from synthfm.evaluation.scoring.ask import ask, case_prompts
+from synthfm.evaluation.scoring.run import score_answers, score_threads
+from synthfm.trainer.model import models
+from synthfm.trainer.model.predict import Prompt, Segmenter
 
 Masks = list[np.ndarray]
 
@@ -97,8 +97,8 @@ def timed(work: Callable[[], Masks]) -> tuple[float, Masks]:
 
 def synthetic_cases(limit: int) -> list[Case]:
     """Cases from shards made for the occasion."""
-    from generator.config import load_config
-    from generator.folder.factory import generate
+    from synthfm.generator.config import load_config
+    from synthfm.generator.folder.factory import generate
 
     with tempfile.TemporaryDirectory() as folder:
         generate(folder, load_config("full"), num=limit, jobs=1)

@@ -23,11 +23,11 @@ from typing import Any
 
 import click
 
-from data.shards import ShardWriter
-from generator import scene
-from generator.config import load_config
-from generator.folder import factory
-from generator.modalities.base import Scan
+from synthfm.data.shards import ShardWriter
+from synthfm.generator import scene
+from synthfm.generator.config import load_config
+from synthfm.generator.folder import factory
+from synthfm.generator.modalities.base import Scan
 
 STAGES = {
     "layout (shapes, contact, nesting)": (scene, "draw_scene"),

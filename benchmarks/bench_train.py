@@ -20,17 +20,17 @@ import psutil
 import torch
 from segment_anything.modeling import Sam
 
-from data.console import Group
-from generator.cli import main as generate
-from trainer.config import TrainConfig, load_config
-from trainer.model import look, models
-from trainer.model.decoder import decode
-from trainer.model.packing import pack_alike
-from trainer.objective.prompting import draw_plans
-from trainer.objective.step import Step
-from trainer.run import loop, optim
-from trainer.stream import embeddings
-from trainer.stream.stream import Batch, Batches, Source, loader
+from synthfm.data.console import Group
+from synthfm.generator.cli import main as generate
+from synthfm.trainer.config import TrainConfig, load_config
+from synthfm.trainer.model import look, models
+from synthfm.trainer.model.decoder import decode
+from synthfm.trainer.model.packing import pack_alike
+from synthfm.trainer.objective.prompting import draw_plans
+from synthfm.trainer.objective.step import Step
+from synthfm.trainer.run import loop, optim
+from synthfm.trainer.stream import embeddings
+from synthfm.trainer.stream.stream import Batch, Batches, Source, loader
 
 REPEATS = 5
 

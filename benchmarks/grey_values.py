@@ -1,8 +1,8 @@
 """What the image's grey values and the box bring, and the former with weights chosen on other datasets.
 
 ``python benchmarks/grey_values.py --data-root DIR``: `tiny` with a second look, without
-:mod:`trainer.model.grey_values` and :mod:`trainer.model.ellipse_prior`, with the first, with both as shipped,
-and with those weights of a small grid that are best on the other datasets.
+:mod:`synthfm.trainer.model.grey_values` and :mod:`synthfm.trainer.model.ellipse_prior`, with the first, with
+both as shipped, and with those weights of a small grid that are best on the other datasets.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evaluation.cases.case import Case
-from evaluation.cases.descriptor import load_descriptor
-from evaluation.scoring.ask import case_prompts
-from evaluation.scoring.metrics import overlap
-from evaluation.scoring.run import read_cases
-from trainer.model import models
-from trainer.model.grey_values import GreyValues
-from trainer.model.predict import SecondLook, Segmenter
+from synthfm.evaluation.cases.case import Case
+from synthfm.evaluation.cases.descriptor import load_descriptor
+from synthfm.evaluation.scoring.ask import case_prompts
+from synthfm.evaluation.scoring.metrics import overlap
+from synthfm.evaluation.scoring.run import read_cases
+from synthfm.trainer.model import models
+from synthfm.trainer.model.grey_values import GreyValues
+from synthfm.trainer.model.predict import SecondLook, Segmenter
 
 SETS = "hc18,busi,chaos-ct,msd-hippocampus,totalsegmentator-example,sct-t2"
 GRID = (

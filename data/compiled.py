@@ -12,7 +12,7 @@ from typing import Any
 from numba import njit
 from numba.core import event
 
-from data.console import Progress
+from synthfm.data.console import Progress
 
 _compile = partial(njit, nogil=True, error_model="numpy")
 _kernels: list[Any] = []

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from data.console import InputError, did_you_mean
+from synthfm.data.console import InputError, did_you_mean
 
 
 class Config(pydantic.BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data.compiled import compiled
+from synthfm.data.compiled import compiled
 
 
 @compiled
@@ -155,7 +155,7 @@ def extents(label: NDArray) -> NDArray:
 
 @compiled
 def depth(mask: NDArray) -> NDArray:
-    """Distance of every pixel of a mask to the nearest pixel outside, float32 (H, W); see `data.prompts`."""
+    """Distance of every pixel of a mask to the nearest pixel outside, float32 (H, W); see :mod:`.prompts`."""
     out = np.zeros(mask.shape, np.float32)
     x0, y0, x1, y1 = bounds(mask)
     if x1 == 0:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data.console import InputError
+from synthfm.data.console import InputError
 
 PARTIAL = ".partial"
 """What a shard's name ends in until it is whole."""

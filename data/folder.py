@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from data.console import InputError
-from data.files import sha256, write_atomically
-from data.shards import FORMAT, VERSION, Sample, Shard, object_masks
+from synthfm.data.console import InputError
+from synthfm.data.files import sha256, write_atomically
+from synthfm.data.shards import FORMAT, VERSION, Sample, Shard, object_masks
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from skimage.graph import route_through_array
 
-from data import distance
-from data.distance import bounds, farthest, squared_distance
+from synthfm.data import distance
+from synthfm.data.distance import bounds, farthest, squared_distance
 
 Mask = NDArray[np.bool_]
 SomePrompt = TypeVar("SomePrompt", bound="Prompt")

@@ -1,7 +1,7 @@
 """The shard: schema, writer, reader.
 
 A shard is one HDF5 file of built-in filters only. Nothing in it depends on the time or the machine: the
-same samples give the same bytes. A folder of shards is :mod:`data.folder`'s.
+same samples give the same bytes. A folder of shards is :mod:`synthfm.data.folder`'s.
 
 Coordinates are pixels, x right, y down, (0, 0) the centre of the top left pixel; boxes are XYXY and
 half-open, so that a box's width is ``x1 - x0``.
@@ -20,9 +20,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data.chunks import deflated
-from data.console import InputError
-from data.files import PARTIAL
+from synthfm.data.chunks import deflated
+from synthfm.data.console import InputError
+from synthfm.data.files import PARTIAL
 
 FORMAT = "synthfm-shard"
 VERSION = 2  # 1: radiographs were "generic"

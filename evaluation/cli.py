@@ -10,8 +10,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from data import console
-from data.console import Failed, InputError, NamedPath
+from synthfm.data import console
+from synthfm.data.console import Failed, InputError, NamedPath
 
 EXAMPLES = 5
 """How many images ``datasets NAME`` lists."""
@@ -63,8 +63,8 @@ def _data_options(command: Any) -> Any:
 
 
 def _config(preset: str, overrides: tuple[str, ...], prompts: tuple[str, ...], **keys: Any) -> Any:
-    from data.config import load_preset
-    from evaluation.config import PRESETS, EvalConfig
+    from synthfm.data.config import load_preset
+    from synthfm.evaluation.config import PRESETS, EvalConfig
 
     return load_preset(EvalConfig, PRESETS, preset, overrides, prompts=list(prompts) or None, **keys)
 
@@ -96,7 +96,7 @@ def run(
     Writes scores.csv (row by row: the same command goes on after an interruption), the tables and overlay
     pictures to OUT, and prints the table. Exit code 1 if a case failed, 2 if nothing could run.
     """
-    from evaluation.session import evaluate
+    from synthfm.evaluation.session import evaluate
 
     config = _config(**settings)
     specs = [_checkpoint_spec(item) for item in checkpoints] + [item for item in methods if item != "none"]
@@ -135,8 +135,8 @@ def prompts(data_root: Path, datasets: tuple[str, ...], out: Path, **settings: A
 
     Put its masks under OUT where prompts.json says, then score them with 'run --method NAME=masks:OUT'.
     """
-    from evaluation.cases.descriptor import load_datasets
-    from evaluation.export import export_prompts
+    from synthfm.evaluation.cases.descriptor import load_datasets
+    from synthfm.evaluation.export import export_prompts
 
     config = _config(**settings)
     cases, failures = export_prompts(load_datasets(datasets, data_root), data_root, config, out)
@@ -149,8 +149,8 @@ def prompts(data_root: Path, datasets: tuple[str, ...], out: Path, **settings: A
 @click.option("--baseline", help="Method that the others are tested against (paired Wilcoxon, Holm).")
 def report(folder: Path, baseline: str | None) -> None:
     """Make every table and figure, and one HTML page, from FOLDER/scores.csv."""
-    from evaluation.report.report import PAGE, write_report
-    from evaluation.scoring.scores import read_scores
+    from synthfm.evaluation.report.report import PAGE, write_report
+    from synthfm.evaluation.scoring.scores import read_scores
 
     scores = read_scores(folder)
     folder = folder if folder.is_dir() else folder.parent
@@ -199,8 +199,8 @@ def app(
 
     The page is served to this machine alone (--host says otherwise) and sends nothing anywhere else.
     """
-    from evaluation.interactive.page.loading import METHODS, Wanted
-    from evaluation.interactive.page.server import serve
+    from synthfm.evaluation.interactive.page.loading import METHODS, Wanted
+    from synthfm.evaluation.interactive.page.server import serve
 
     specs = [_checkpoint_spec(item) for item in checkpoints] + list(methods)
     wanted = Wanted(specs or METHODS, datasets, data_root, limit, files, device)
@@ -210,8 +210,8 @@ def app(
 @main.command("methods")
 def list_methods() -> None:
     """List the methods and the prompt settings."""
-    from evaluation.cases.prompting import SETTINGS
-    from evaluation.methods.registry import CLASSICAL
+    from synthfm.evaluation.cases.prompting import SETTINGS
+    from synthfm.evaluation.methods.registry import CLASSICAL
 
     click.echo("methods (--method)")
     for name, text in CLASSICAL.items():
@@ -231,8 +231,8 @@ def list_methods() -> None:
 @main.command()
 def presets() -> None:
     """List the presets: prompt settings under one name."""
-    from data.config import list_presets
-    from evaluation.config import PRESETS
+    from synthfm.data.config import list_presets
+    from synthfm.evaluation.config import PRESETS
 
     click.echo("\n".join(list_presets(PRESETS)))
 
@@ -246,8 +246,14 @@ def list_datasets(name: str | None, data_root: Path) -> None:
 
     With NAME or FILE.yaml: how to get that one and, with --data-root, its first images with their masks.
     """
-    from evaluation.cases.descriptor import describe, descriptor_names, find, load_datasets, load_descriptor
-    from evaluation.cases.preview import examples
+    from synthfm.evaluation.cases.descriptor import (
+        describe,
+        descriptor_names,
+        find,
+        load_datasets,
+        load_descriptor,
+    )
+    from synthfm.evaluation.cases.preview import examples
 
     if not data_root.is_dir():
         raise InputError(f"--data-root {data_root}: no such folder")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from data.config import Config
-from data.console import InputError
-from data.prompts import Multimask
-from evaluation.cases.prompting import parse_setting
+from synthfm.data.config import Config
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Multimask
+from synthfm.evaluation.cases.prompting import parse_setting
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -20,7 +20,7 @@ class EvalConfig(Config):
     Attributes
     ----------
     prompts
-        Prompt settings, as :mod:`evaluation.cases.prompting` names them.
+        Prompt settings, as :mod:`synthfm.evaluation.cases.prompting` names them.
     seed
         Root of every prompt's seed.
     limit
@@ -29,7 +29,7 @@ class EvalConfig(Config):
         How far a surface may lie off and still count as right in the surface Dice: where the spacing is
         known, and where it is not.
     multimask
-        Of SAM's models, see :data:`data.prompts.Multimask`.
+        Of SAM's models, see :data:`synthfm.data.prompts.Multimask`.
     overlays
         How many random cases keep a picture for each dataset, structure and prompt setting, beside the best
         and the worst; 0 makes no pictures.

@@ -9,15 +9,15 @@ from typing import Any
 
 from PIL import Image
 
-from data.console import InputError
-from data.files import replacing, slug, write_atomically
-from evaluation.cases.case import Case, Failure
-from evaluation.cases.descriptor import Descriptor
-from evaluation.cases.prompting import DrawnPrompt, parse_setting
-from evaluation.config import EvalConfig
-from evaluation.methods.masks import PROMPTS, exported_seeds, mask_file
-from evaluation.scoring.ask import case_prompts, object_key
-from evaluation.scoring.run import read_cases
+from synthfm.data.console import InputError
+from synthfm.data.files import replacing, slug, write_atomically
+from synthfm.evaluation.cases.case import Case, Failure
+from synthfm.evaluation.cases.descriptor import Descriptor
+from synthfm.evaluation.cases.prompting import DrawnPrompt, parse_setting
+from synthfm.evaluation.config import EvalConfig
+from synthfm.evaluation.methods.masks import PROMPTS, exported_seeds, mask_file
+from synthfm.evaluation.scoring.ask import case_prompts, object_key
+from synthfm.evaluation.scoring.run import read_cases
 
 
 def export_prompts(

@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.console import InputError, check_jobs
-from data.files import fingerprint, locked, sha256
-from data.folder import MANIFEST
-from data.prompts import Multimask
-from evaluation.cases.case import Failure
-from evaluation.cases.descriptor import Descriptor, load_datasets
-from evaluation.cases.layout import files
-from evaluation.cases.prompting import parse_setting
-from evaluation.config import EvalConfig
-from evaluation.methods import masks as saved
-from evaluation.methods import registry
-from evaluation.methods.method import Method, Unavailable
-from evaluation.scoring.run import run
-from evaluation.scoring.scores import FAILURES, claim, read_scores
+from synthfm.data.console import InputError, check_jobs
+from synthfm.data.files import fingerprint, locked, sha256
+from synthfm.data.folder import MANIFEST
+from synthfm.data.prompts import Multimask
+from synthfm.evaluation.cases.case import Failure
+from synthfm.evaluation.cases.descriptor import Descriptor, load_datasets
+from synthfm.evaluation.cases.layout import files
+from synthfm.evaluation.cases.prompting import parse_setting
+from synthfm.evaluation.config import EvalConfig
+from synthfm.evaluation.methods import masks as saved
+from synthfm.evaluation.methods import registry
+from synthfm.evaluation.methods.method import Method, Unavailable
+from synthfm.evaluation.scoring.run import run
+from synthfm.evaluation.scoring.scores import FAILURES, claim, read_scores
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +43,15 @@ def evaluate(
     Parameters
     ----------
     specs
-        Methods as :func:`evaluation.methods.build` takes them.
+        Methods as :func:`synthfm.evaluation.methods.build` takes them.
     datasets
-        As :func:`evaluation.cases.descriptor.load_descriptor` takes them.
+        As :func:`synthfm.evaluation.cases.descriptor.load_descriptor` takes them.
     root, config, out, jobs
-        As for :func:`evaluation.scoring.run.run`.
+        As for :func:`synthfm.evaluation.scoring.run.run`.
     device
         ``auto`` takes the GPU if there is one.
     baseline
-        As for :func:`evaluation.report.report.write_tables`.
+        As for :func:`synthfm.evaluation.report.report.write_tables`.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def evaluate(
     InputError
         If an argument is wrong, or nothing could be scored.
     """
-    from evaluation.report.report import write_tables
+    from synthfm.evaluation.report.report import write_tables
 
     check_jobs(jobs)
     descriptors = load_datasets(datasets, root)
@@ -195,7 +195,7 @@ def _definition(descriptor: Descriptor) -> str:
 def _content(kind: str, argument: str, settings: Sequence[str]) -> str:
     """What a method answers from: digest of its checkpoint or its saved masks, else its name."""
     if kind in registry.MODELS:
-        from trainer.model import checkpoints
+        from synthfm.trainer.model import checkpoints
 
         file = Path(argument)
         digest = sha256(file if file.is_file() else checkpoints.SHIPPED)  # the word 'tiny' is no file

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from data.console import Failed, Group, NamedPath, Progress
+from synthfm.data.console import Failed, Group, NamedPath, Progress
 
 # Before NumPy is loaded: one thread a process, also where no worker process is started.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -57,8 +57,8 @@ def run(
     The same arguments give the same bytes, whatever the number of workers. Ctrl-C leaves whole shards only;
     the same command goes on from there.
     """
-    from generator.config import load_config
-    from generator.folder.factory import Stopped, generate
+    from synthfm.generator.config import load_config
+    from synthfm.generator.folder.factory import Stopped, generate
 
     config = load_config(preset, overrides, size=size)
     try:
@@ -87,8 +87,8 @@ def run(
 @main.command()
 def presets() -> None:
     """List the presets."""
-    from data.config import list_presets
-    from generator.config import PRESETS
+    from synthfm.data.config import list_presets
+    from synthfm.generator.config import PRESETS
 
     click.echo("\n".join(list_presets(PRESETS)))
 
@@ -101,7 +101,7 @@ def presets() -> None:
 @click.option("--modality", help="Only samples of this modality.")
 def preview(folder: Path, out: Path, count: int, family: str | None, modality: str | None) -> None:
     """Draw a contact sheet: images, label maps, prompts."""
-    from generator.folder.preview import contact_sheet
+    from synthfm.generator.folder.preview import contact_sheet
 
     shown = contact_sheet(folder, out, count=count, family=family, modality=modality)
     click.echo(f"{out}: {shown} samples")
@@ -111,8 +111,8 @@ def preview(folder: Path, out: Path, count: int, family: str | None, modality: s
 @click.argument("folder", type=FOLDER)
 def verify(folder: Path) -> None:
     """Read a folder back against its manifest, schema and checksums."""
-    from data.folder import read_manifest
-    from data.folder import verify as check
+    from synthfm.data.folder import read_manifest
+    from synthfm.data.folder import verify as check
 
     total = len(read_manifest(folder).shards)
     problems = 0
@@ -134,8 +134,8 @@ def verify(folder: Path) -> None:
 @click.option("--out", type=IMAGE, help="Also draw the histograms into this PNG file.")
 def stats(folder: Path, out: Path | None) -> None:
     """Histograms of area, contrast, edge width and objects; shares of families and modalities."""
-    from generator.folder.drawing import check_png
-    from generator.folder.stats import draw_page, measure, text_page, warnings
+    from synthfm.generator.folder.drawing import check_png
+    from synthfm.generator.folder.stats import draw_page, measure, text_page, warnings
 
     if out is not None:
         check_png(out)

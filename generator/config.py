@@ -1,8 +1,8 @@
 """The config of a sample's content, put together of what every scene has and what each modality adds.
 
 How many samples, from which root seed and in what shards is the factory's; this config alone decides what a
-sample with a given seed looks like. Keys of scenes are explained in :mod:`generator.settings`, those of
-``acquisition.NAME`` in the modality's file.
+sample with a given seed looks like. Keys of scenes are explained in :mod:`synthfm.generator.settings`, those
+of ``acquisition.NAME`` in the modality's file.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from data.config import Config, load_preset
-from generator.canvas.section import LARGEST_SHARE
-from generator.modalities import MODALITIES
-from generator.plans.tools import PLANS
-from generator.settings import ResolutionConfig, SceneConfig, ShapesConfig, Weight, Weights
+from synthfm.data.config import Config, load_preset
+from synthfm.generator.canvas.section import LARGEST_SHARE
+from synthfm.generator.modalities import MODALITIES
+from synthfm.generator.plans.tools import PLANS
+from synthfm.generator.settings import ResolutionConfig, SceneConfig, ShapesConfig, Weight, Weights
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -84,8 +84,8 @@ class GeneratorConfig(SceneConfig):
 def modality_shares(config: Mapping[str, Any]) -> dict[str, float]:
     """How often each modality is expected, from a config as a manifest holds it; empty if it does not say.
 
-    A plan that always shows one modality (:class:`generator.plans.tools.Plan`) counts as that one, where the
-    config knows it: datasets of format 1 do not.
+    A plan that always shows one modality (:class:`synthfm.generator.plans.tools.Plan`) counts as that one,
+    where the config knows it: datasets of format 1 do not.
     """
     mix = config.get("modality", {})
     shares = dict.fromkeys(mix, 0.0)
@@ -106,7 +106,7 @@ def load_config(preset: str = "full", overrides: Iterable[str] = (), **keys: Any
 
     Raises
     ------
-    data.console.InputError
+    synthfm.data.console.InputError
         Naming the preset or key that is wrong and what is allowed.
 
     >>> load_config("neither", ["prompts.positives=3"], size=64).prompts.positives

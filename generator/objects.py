@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data import prompts
-from data.compiled import compiled
-from data.distance import squared_distance
-from data.shards import OBJECT_COLUMNS, Objects
-from generator.canvas.section import OUTSIDE, Region, Section
-from generator.raster.kernels import edge_width
-from generator.settings import PromptsConfig
+from synthfm.data import prompts
+from synthfm.data.compiled import compiled
+from synthfm.data.distance import squared_distance
+from synthfm.data.shards import OBJECT_COLUMNS, Objects
+from synthfm.generator.canvas.section import OUTSIDE, Region, Section
+from synthfm.generator.raster.kernels import edge_width
+from synthfm.generator.settings import PromptsConfig
 
 RING = 5
 """Width in pixels of the ring against which contrast is measured."""

@@ -7,20 +7,20 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from data.console import InputError
-from data.shards import Sample
-from generator.canvas.annotation import move_outlines
-from generator.canvas.layout import ORGANS, Canvas
-from generator.canvas.section import Scene, Section
-from generator.canvas.view import View, draw_displacement
-from generator.config import GeneratorConfig
-from generator.look.appearance import draw_look, render
-from generator.modalities import MODALITIES
-from generator.modalities.base import Display, FieldOfView, Modality
-from generator.objects import tabulate
-from generator.plans.tools import PLANS, Plan
-from generator.raster.filters import Image
-from generator.settings import ShapesConfig, Weights
+from synthfm.data.console import InputError
+from synthfm.data.shards import Sample
+from synthfm.generator.canvas.annotation import move_outlines
+from synthfm.generator.canvas.layout import ORGANS, Canvas
+from synthfm.generator.canvas.section import Scene, Section
+from synthfm.generator.canvas.view import View, draw_displacement
+from synthfm.generator.config import GeneratorConfig
+from synthfm.generator.look.appearance import draw_look, render
+from synthfm.generator.modalities import MODALITIES
+from synthfm.generator.modalities.base import Display, FieldOfView, Modality
+from synthfm.generator.objects import tabulate
+from synthfm.generator.plans.tools import PLANS, Plan
+from synthfm.generator.raster.filters import Image
+from synthfm.generator.settings import ShapesConfig, Weights
 
 ATTEMPTS = 1000
 """Scenes drawn for one sample before its config is told to show nothing."""
@@ -32,7 +32,8 @@ def make_sample(
     """Make sample `index` of the dataset with the given root seed.
 
     The sample depends on the config, the root seed and its index alone. It has at least one object, every
-    object can be told from what lies around it, and the sample passes :func:`data.folder.check_sample`.
+    object can be told from what lies around it, and the sample passes
+    :func:`synthfm.data.folder.check_sample`.
 
     Parameters
     ----------
@@ -116,7 +117,8 @@ def draw_scene(
 ) -> tuple[Scene, Section, FieldOfView | None]:
     """Draw a scene, and what the modality's field of view shows of it.
 
-    The section is painted while the scene is drawn; :func:`generator.canvas.section.paint` paints it anew.
+    The section is painted while the scene is drawn; :func:`synthfm.generator.canvas.section.paint` paints it
+    anew.
     """
     size, boundary, shapes = config.size, config.boundary, config.shapes
     view = draw_view(size, shapes, plan, rng)

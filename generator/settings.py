@@ -2,7 +2,8 @@
 
 A *span* is the ends of the range from which a number is drawn; a *share* is the probability that something
 is drawn at all; grey values are relative to the displayed range, 0 black and 1 white. What a modality adds
-stands in its own file (:mod:`generator.modalities`); :mod:`generator.config` puts them together.
+stands in its own file (:mod:`synthfm.generator.modalities`); :mod:`synthfm.generator.config` puts them
+together.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated
 import pydantic
 from pydantic import Field
 
-from data.config import Config, rising
+from synthfm.data.config import Config, rising
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]

@@ -94,7 +94,7 @@ def methods(tmp_path_factory):
     """What the page asks."""
     from evaluation_cases import random_tiny
 
-    from evaluation.methods.registry import build
+    from synthfm.evaluation.methods.registry import build
 
     weights = random_tiny(tmp_path_factory.mktemp("app") / "rand.pth")
     specs = (f"rand=checkpoint:{weights}", f"zoom:{weights}", "ellipse", "grabcut", "chan_vese")
@@ -106,8 +106,8 @@ def library(tmp_path):
     """What the page shows."""
     from evaluation_cases import disc_folder
 
-    from evaluation.interactive.page.pictures import Dataset, Library
-    from evaluation.session import load_datasets
+    from synthfm.evaluation.interactive.page.pictures import Dataset, Library
+    from synthfm.evaluation.session import load_datasets
 
     root, descriptor = disc_folder(tmp_path / "sets")
     return Library([Dataset(item, root, 3) for item in load_datasets([str(descriptor)], root)])

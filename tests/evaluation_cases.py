@@ -9,10 +9,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from evaluation.cases.case import Case, Failure, Object
-from evaluation.cases.cases import iter_cases
-from evaluation.cases.descriptor import Descriptor, load_descriptor
-from evaluation.methods.ellipse import inscribed
+from synthfm.evaluation.cases.case import Case, Failure, Object
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import Descriptor, load_descriptor
+from synthfm.evaluation.methods.ellipse import inscribed
 
 DESCRIPTOR = """
 title: Discs on grey
@@ -62,7 +62,7 @@ def disc_case(number: int = 0, *, spacing: tuple[float, float] | None = None, se
 
 def random_tiny(path: Path) -> Path:
     """A `tiny` checkpoint with random weights."""
-    from trainer.model import models
+    from synthfm.trainer.model import models
 
     models.export(models.build("tiny", image_size=64, seed=1), path)
     return path

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from evaluation.scoring.scores import COLUMNS
+from synthfm.evaluation.scoring.scores import COLUMNS
 
 
 def rows(method="a", *, dataset="ct", structure="liver", volumes=6, slices=3, dsc=0.8, spread=0.05, seed=0,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data.prompts import Prompt
+from synthfm.data.prompts import Prompt
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from data import prompts
-from data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter, object_masks_from_table
+from synthfm.data import prompts
+from synthfm.data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter, object_masks_from_table
 
 POINTS = 4
 

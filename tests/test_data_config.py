@@ -9,11 +9,9 @@ from pathlib import Path
 import pydantic
 import pytest
 
-import evaluation
-import generator
-import trainer
-from data.config import Config, differences, list_presets, load_preset, read_yaml, validate
-from data.console import InputError
+from synthfm import evaluation, generator, trainer
+from synthfm.data.config import Config, differences, list_presets, load_preset, read_yaml, validate
+from synthfm.data.console import InputError
 
 
 class Inner(Config):
@@ -135,7 +133,7 @@ def test_aliases_that_double_and_double_or_hold_themselves_are_read(tmp_path):
     ]
     path = tmp_path / "a.yaml"
     path.write_text("\n".join(lines))
-    program = "import sys; from pathlib import Path; from data.config import read_yaml; "
+    program = "import sys; from pathlib import Path; from synthfm.data.config import read_yaml; "
     program += "print(len(read_yaml(Path(sys.argv[1]))))"
     # In a process of its own, so that a reader that follows them all is ended.
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)

@@ -15,7 +15,7 @@ import h5py
 import pytest
 from click.testing import CliRunner
 
-from data.console import WAIT_PASSIVELY, Failed, Group, InputError, Interrupted
+from synthfm.data.console import WAIT_PASSIVELY, Failed, Group, InputError, Interrupted
 
 
 @pytest.fixture
@@ -90,7 +90,9 @@ def test_threads_wait_passively_unless_the_user_says_how(monkeypatch, own):
     assert result.output.strip() == ("['ACTIVE', None]" if own else "['PASSIVE', '0']")
 
 
-@pytest.mark.parametrize(("module", "extra"), [("trainer.cli", "train"), ("evaluation.cli", "eval")])
+@pytest.mark.parametrize(
+    ("module", "extra"), [("synthfm.trainer.cli", "train"), ("synthfm.evaluation.cli", "eval")]
+)
 def test_without_its_packages_a_program_says_which_install_option_it_needs(module, extra, tmp_path):
     """As after ``pip install .``, which brings the generator's alone."""
     blocked = "lightning_fabric" if extra == "train" else "pandas"
@@ -109,7 +111,7 @@ def test_without_its_packages_a_program_says_which_install_option_it_needs(modul
 @pytest.mark.parametrize("package", ["data", "generator", "trainer", "evaluation"])
 def test_a_folder_of_the_same_name_where_a_program_is_started_is_not_the_package(package, tmp_path):
     (tmp_path / package).mkdir()
-    program = f"import {package}; print({package}.__file__)"
+    program = f"import synthfm.{package} as it; print(it.__file__)"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -119,7 +121,7 @@ def test_a_folder_of_the_same_name_where_a_program_is_started_is_not_the_package
 
 SLOW = """
 import sys, time, click
-from data import console
+from synthfm.data import console
 console.EVERY = 0.5
 
 @click.group(cls=console.Group)
@@ -202,10 +204,10 @@ def test_ctrl_c_is_acknowledged_while_a_library_computes():
 @pytest.mark.parametrize(
     ("module", "commands"),
     [
-        ("generator.cli", ["--help", "run --help", "presets"]),
-        ("trainer.cli", ["--help", "run --help", "embed --help", "presets"]),
-        ("evaluation.cli", ["--help", "run --help", "datasets", "datasets hc18 --data-root ."]),
-        ("evaluation.cli", ["methods", "presets"]),
+        ("synthfm.generator.cli", ["--help", "run --help", "presets"]),
+        ("synthfm.trainer.cli", ["--help", "run --help", "embed --help", "presets"]),
+        ("synthfm.evaluation.cli", ["--help", "run --help", "datasets", "datasets hc18 --data-root ."]),
+        ("synthfm.evaluation.cli", ["methods", "presets"]),
     ],
 )
 def test_what_only_lists_starts_without_the_heavy_packages(module, commands, tmp_path):

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shard_data import random_samples, write_shard
 
-from data.console import InputError
-from data.files import replacing, write_atomically
-from data.folder import (
+from synthfm.data.console import InputError
+from synthfm.data.files import replacing, write_atomically
+from synthfm.data.folder import (
     MANIFEST,
     UNFINISHED,
     Manifest,

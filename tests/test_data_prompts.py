@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import ndimage
 
-from data import prompts
-from data.distance import extents
-from data.prompts import Prompt
+from synthfm.data import prompts
+from synthfm.data.distance import extents
+from synthfm.data.prompts import Prompt
 
 quick = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -157,7 +157,7 @@ def test_negative_clicks_keep_to_the_usable_pixels(mask, seed, data):
 @quick
 @given(masks(), seeds)
 def test_negative_clicks_do_not_depend_on_who_measured_the_distance(mask, seed):
-    from data.distance import squared_distance
+    from synthfm.data.distance import squared_distance
 
     given_distance = prompts.negative_points(
         mask, 3, np.random.default_rng(seed), squared=squared_distance(~mask, False)

@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
-from evaluation.cli import main as evaluation_main
-from generator.cli import main as generator_main
-from trainer.cli import main as trainer_main
-from trainer.recipe import read_recipe
+from synthfm.evaluation.cli import main as evaluation_main
+from synthfm.generator.cli import main as generator_main
+from synthfm.trainer.cli import main as trainer_main
+from synthfm.trainer.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]

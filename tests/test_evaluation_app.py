@@ -21,14 +21,14 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from skimage.draw import polygon2mask
 
-from data.console import InputError
-from data.prompts import Prompt
-from evaluation.cli import main
-from evaluation.interactive.page.asking import Asked, Asker
-from evaluation.interactive.page.loading import Wanted, load
-from evaluation.interactive.page.pictures import Place, samples
-from evaluation.interactive.page.routes import LOCAL, make_app, outline
-from evaluation.scoring.ask import ask, case_prompts
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cli import main
+from synthfm.evaluation.interactive.page.asking import Asked, Asker
+from synthfm.evaluation.interactive.page.loading import Wanted, load
+from synthfm.evaluation.interactive.page.pictures import Place, samples
+from synthfm.evaluation.interactive.page.routes import LOCAL, make_app, outline
+from synthfm.evaluation.scoring.ask import ask, case_prompts
 
 
 def made(value):
@@ -119,7 +119,7 @@ def test_an_image_is_encoded_once_and_rounds_are_kept(library):
             return image
 
         def predict(self, encoded, prompts, previous=()):
-            from evaluation.methods.method import Predicted
+            from synthfm.evaluation.methods.method import Predicted
 
             self.predicted += len(prompts)
             return [Predicted(encoded > 0, state=len(prompt.points)) for prompt in prompts]
@@ -406,7 +406,7 @@ def test_the_command_serves_until_it_is_ended(tmp_path, name):
     command = [
         sys.executable,
         "-m",
-        "evaluation.cli",
+        "synthfm.evaluation.cli",
         "app",
         str(scan),
         "--method",

@@ -21,10 +21,10 @@ from evaluation_files import (
 from evaluation_trees import amos
 from numpy.typing import NDArray
 
-from data.console import InputError
-from evaluation.cases.case import Case
-from evaluation.cases.cases import iter_cases
-from evaluation.cases.descriptor import Descriptor, load_descriptor
+from synthfm.data.console import InputError
+from synthfm.evaluation.cases.case import Case
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import Descriptor, load_descriptor
 
 RNG = np.random.default_rng(0)
 
@@ -366,16 +366,16 @@ def test_what_is_absent_is_reported_or_skipped(how: str, naming: str, tmp_path: 
 
 
 def test_what_no_reader_foresaw_costs_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import evaluation.cases.cases
+    import synthfm.evaluation.cases.cases
 
-    original = evaluation.cases.cases.read_structures
+    original = synthfm.evaluation.cases.cases.read_structures
 
     def broken(entry: Any, *rest: Any, **keys: Any) -> Any:
         if entry.id == "bad":
             raise ZeroDivisionError("division\nby zero")
         return original(entry, *rest, **keys)
 
-    monkeypatch.setattr(evaluation.cases.cases, "read_structures", broken)
+    monkeypatch.setattr(synthfm.evaluation.cases.cases, "read_structures", broken)
     write_pair(tmp_path, "bad", LABEL)
     assert not check_bad(tmp_path, descriptor(), "bad.nii.gz", "ZeroDivisionError: division by zero")
 

@@ -26,12 +26,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data.console import InputError
-from evaluation.cases.case import spread
-from evaluation.cases.cases import iter_cases, share_out
-from evaluation.cases.descriptor import Descriptor, load_descriptor
-from evaluation.cases.schema import Slices
-from evaluation.cases.slicing import choose, to_grey
+from synthfm.data.console import InputError
+from synthfm.evaluation.cases.case import spread
+from synthfm.evaluation.cases.cases import iter_cases, share_out
+from synthfm.evaluation.cases.descriptor import Descriptor, load_descriptor
+from synthfm.evaluation.cases.schema import Slices
+from synthfm.evaluation.cases.slicing import choose, to_grey
 
 RNG = np.random.default_rng(0)
 
@@ -215,16 +215,16 @@ def test_limit_spreads_over_the_slices_of_a_volume(tmp_path: Path) -> None:
 
 def test_one_volume_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next volume is read only when the cases before it have been taken."""
-    import evaluation.cases.cases
+    import synthfm.evaluation.cases.cases
 
     read: list[str] = []
-    original = evaluation.cases.cases.read_volume
+    original = synthfm.evaluation.cases.cases.read_volume
 
     def spy(path: Path, **keys: Any) -> Any:
         read.append(path.name)
         return original(path, **keys)
 
-    monkeypatch.setattr(evaluation.cases.cases, "read_volume", spy)
+    monkeypatch.setattr(synthfm.evaluation.cases.cases, "read_volume", spy)
     for name in ("a", "b"):
         write_pair(tmp_path, name, LABEL)
     found = iter_cases(descriptor(), tmp_path)

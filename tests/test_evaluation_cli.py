@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from evaluation_cases import disc_folder, random_tiny
 from PIL import Image
 
-from data.files import locked
-from evaluation.cli import main
+from synthfm.data.files import locked
+from synthfm.evaluation.cli import main
 
 
 def call(*arguments, code=0):

@@ -19,9 +19,9 @@ from evaluation_files import (
 )
 from pydicom import DataElement
 
-from evaluation.formats.dicom import read_segments
-from evaluation.formats.readers import count_frames, read_volume
-from evaluation.formats.volume import Unreadable, same_grid
+from synthfm.evaluation.formats.dicom import read_segments
+from synthfm.evaluation.formats.readers import count_frames, read_volume
+from synthfm.evaluation.formats.volume import Unreadable, same_grid
 
 ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 

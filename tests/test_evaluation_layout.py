@@ -16,15 +16,15 @@ from evaluation_files import blocks, picture_of, write_picture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.console import InputError
-from evaluation.cases.cases import iter_cases
-from evaluation.cases.descriptor import load_descriptor
-from evaluation.cases.patterns import Folders, fill, group_names, match
-from evaluation.cases.preview import examples
-from evaluation.config import EvalConfig
-from evaluation.export import export_prompts
-from evaluation.scoring.scores import read_scores
-from evaluation.session import evaluate
+from synthfm.data.console import InputError
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import load_descriptor
+from synthfm.evaluation.cases.patterns import Folders, fill, group_names, match
+from synthfm.evaluation.cases.preview import examples
+from synthfm.evaluation.config import EvalConfig
+from synthfm.evaluation.export import export_prompts
+from synthfm.evaluation.scoring.scores import read_scores
+from synthfm.evaluation.session import evaluate
 
 
 def test_a_pattern_that_gives_all_images_the_same_masks_is_named(tmp_path: Path) -> None:

@@ -9,18 +9,18 @@ from evaluation_cases import disc_case, random_tiny
 from PIL import Image
 from scipy import ndimage
 
-from data.console import InputError
-from data.distance import bounds
-from data.prompts import Prompt
-from evaluation.cases.prompting import SETTINGS, correct, make_prompt, parse_setting
-from evaluation.methods import grabcut, registry
-from evaluation.methods.classical import Classical
-from evaluation.methods.ellipse import inscribed
-from evaluation.methods.masks import mask_file
-from evaluation.methods.method import Unavailable
-from evaluation.methods.registry import CLASSICAL
-from evaluation.scoring.ask import ask, case_prompts, object_key
-from evaluation.scoring.metrics import score
+from synthfm.data.console import InputError
+from synthfm.data.distance import bounds
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases.prompting import SETTINGS, correct, make_prompt, parse_setting
+from synthfm.evaluation.methods import grabcut, registry
+from synthfm.evaluation.methods.classical import Classical
+from synthfm.evaluation.methods.ellipse import inscribed
+from synthfm.evaluation.methods.masks import mask_file
+from synthfm.evaluation.methods.method import Unavailable
+from synthfm.evaluation.methods.registry import CLASSICAL
+from synthfm.evaluation.scoring.ask import ask, case_prompts, object_key
+from synthfm.evaluation.scoring.metrics import score
 
 
 def predict(method, case, setting):
@@ -183,7 +183,7 @@ def checkpoint(tmp_path_factory):
 def test_a_batch_gives_each_prompt_what_sam_predictor_gives_it_alone(checkpoint):
     from segment_anything import SamPredictor
 
-    from trainer.model import models
+    from synthfm.trainer.model import models
 
     case = disc_case(0, second=True)
     method = registry.build(f"checkpoint:{checkpoint}", multimask="auto")
@@ -210,7 +210,7 @@ def test_medsam_is_given_what_its_own_program_gives_it(checkpoint):
     import torch
     from skimage.transform import resize
 
-    from trainer.model import models
+    from synthfm.trainer.model import models
 
     # Written after MedSAM's program: stretched, scaled to 0..1, the box along with it, probabilities resized.
     case = disc_case(0, second=True)
@@ -250,7 +250,7 @@ def test_medsam_is_given_what_its_own_program_gives_it(checkpoint):
 def test_previous_logits_are_fed_back_with_the_next_click(checkpoint):
     from segment_anything import SamPredictor
 
-    from trainer.model import models
+    from synthfm.trainer.model import models
 
     case = disc_case(0)
     _, answers = ask(registry.build(f"checkpoint:{checkpoint}"), case, case_prompts(case, ["clicks:3"], 0))
@@ -437,7 +437,7 @@ def test_a_mobile_sam_checkpoint_without_its_package_costs_only_its_method(tmp_p
 def test_the_size_and_version_of_a_sam2_are_read_from_its_keys(width, blocks, version, expected):
     import torch
 
-    from evaluation.methods.sam2 import config_of
+    from synthfm.evaluation.methods.sam2 import config_of
 
     weights = {"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(width, 3, 7, 7)}
     weights |= {f"image_encoder.trunk.blocks.{k}.norm1.weight": torch.zeros(1) for k in range(blocks)}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.scoring.metrics import score
+from synthfm.evaluation.scoring.metrics import score
 
 
 def square(top: int, left: int, side: int = 10, size: int = 40) -> np.ndarray:

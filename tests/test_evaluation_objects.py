@@ -21,8 +21,8 @@ from evaluation_files import (
 from evaluation_trees import busi
 from PIL import Image
 
-from evaluation.cases.cases import iter_cases
-from evaluation.cases.descriptor import load_descriptor
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import load_descriptor
 
 RNG = np.random.default_rng(0)
 

@@ -11,8 +11,8 @@ from evaluation_files import blocks, picture_of, write_dicom_series, write_itk, 
 from PIL import Image
 from werkzeug.serving import make_server
 
-from evaluation.interactive.page.asking import Asker
-from evaluation.interactive.page.routes import make_app
+from synthfm.evaluation.interactive.page.asking import Asker
+from synthfm.evaluation.interactive.page.routes import make_app
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data.console import InputError
-from data.prompts import Prompt
-from evaluation.cases import prompting
-from evaluation.cases.prompting import SETTINGS, Setting, correct, make_prompt, parse_setting
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases import prompting
+from synthfm.evaluation.cases.prompting import SETTINGS, Setting, correct, make_prompt, parse_setting
 
 
 def disc(radius: int = 12, size: int = 64) -> np.ndarray:

@@ -18,9 +18,9 @@ from evaluation_files import (
 )
 from PIL import Image
 
-from evaluation.cases.masks import fill_outline
-from evaluation.formats.readers import count_frames, read_volume
-from evaluation.formats.volume import Unreadable, Volume, radiological, same_grid
+from synthfm.evaluation.cases.masks import fill_outline
+from synthfm.evaluation.formats.readers import count_frames, read_volume
+from synthfm.evaluation.formats.volume import Unreadable, Volume, radiological, same_grid
 
 ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 

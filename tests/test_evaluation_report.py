@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from evaluation_scores import clicks, two
 
-from evaluation.report import figures
-from evaluation.report.report import PAGE, write_report, write_tables
-from evaluation.scoring.scores import read_scores
+from synthfm.evaluation.report import figures
+from synthfm.evaluation.report.report import PAGE, write_report, write_tables
+from synthfm.evaluation.scoring.scores import read_scores
 
 
 def test_every_method_stands_in_the_legend_by_its_name(tmp_path):
@@ -59,7 +59,7 @@ def test_figures_are_replaced_whole_and_those_of_before_go(tmp_path):
 import resource, signal, sys
 from pathlib import Path
 import pandas as pd
-from evaluation.report import figures
+from synthfm.evaluation.report import figures
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 scores = pd.read_pickle(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))

@@ -8,13 +8,13 @@ from evaluation_cases import disc_folder, random_tiny
 from evaluation_files import blocks, picture_of, write_dicom_series, write_itk
 from PIL import Image
 
-from data.console import InputError
-from evaluation.config import EvalConfig
-from evaluation.session import evaluate
+from synthfm.data.console import InputError
+from synthfm.evaluation.config import EvalConfig
+from synthfm.evaluation.session import evaluate
 
 
 def test_another_checkpoint_under_the_same_name_is_refused(tmp_path):
-    from trainer.model import models
+    from synthfm.trainer.model import models
 
     root, descriptor = disc_folder(tmp_path, count=1)
     weights = random_tiny(tmp_path / "m.pth")
@@ -28,7 +28,7 @@ def test_another_checkpoint_under_the_same_name_is_refused(tmp_path):
 
 
 def test_another_embedded_checkpoint_is_refused(tmp_path, monkeypatch):
-    from trainer.model import checkpoints, models
+    from synthfm.trainer.model import checkpoints, models
 
     root, descriptor = disc_folder(tmp_path, count=1)
     weights = random_tiny(tmp_path / "shipped.pth")

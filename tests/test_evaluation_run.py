@@ -12,17 +12,17 @@ from evaluation_cases import disc_case, disc_folder
 from evaluation_files import write_pair
 from PIL import Image
 
-from data.console import InputError, Interrupted
-from evaluation.cases import prompting
-from evaluation.cases.descriptor import load_descriptor
-from evaluation.config import EvalConfig
-from evaluation.methods import registry
-from evaluation.methods.method import Predicted, Unavailable
-from evaluation.scoring import overlays
-from evaluation.scoring.ask import ask, case_prompts
-from evaluation.scoring.run import run, score_answers, score_threads
-from evaluation.scoring.scores import COLUMNS, ScoresFile, claim, read_scores
-from evaluation.session import build_methods, evaluate
+from synthfm.data.console import InputError, Interrupted
+from synthfm.evaluation.cases import prompting
+from synthfm.evaluation.cases.descriptor import load_descriptor
+from synthfm.evaluation.config import EvalConfig
+from synthfm.evaluation.methods import registry
+from synthfm.evaluation.methods.method import Predicted, Unavailable
+from synthfm.evaluation.scoring import overlays
+from synthfm.evaluation.scoring.ask import ask, case_prompts
+from synthfm.evaluation.scoring.run import run, score_answers, score_threads
+from synthfm.evaluation.scoring.scores import COLUMNS, ScoresFile, claim, read_scores
+from synthfm.evaluation.session import build_methods, evaluate
 
 
 class Oracle:
@@ -84,7 +84,9 @@ def test_times_estimates_and_volumes_stand_in_the_rows(tmp_path, monkeypatch):
     label[4, 30:] = 0
     write_pair(tmp_path, "a", label, np.where(label > 0, 200, 90).astype(np.int16))
     ticks = iter(range(10**6))
-    monkeypatch.setattr("evaluation.scoring.ask.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(
+        "synthfm.evaluation.scoring.ask.time", SimpleNamespace(perf_counter=lambda: next(ticks))
+    )
     wanted = described(intensity={"window": [0, 255]}, masks={"absent": "skip"})
     assert go((tmp_path, wanted, tmp_path / "out"), Oracle("m")) == []
     scores = read_scores(tmp_path / "out")

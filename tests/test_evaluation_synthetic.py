@@ -15,15 +15,15 @@ from evaluation_files import (
     picture_of,
 )
 
-from data.console import InputError
-from data.folder import Manifest, describe_shard, write_manifest
-from data.prompts import centre_point, tight_box
-from data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter
-from evaluation.cases.cases import iter_cases
-from evaluation.cases.descriptor import load_descriptor
-from evaluation.cases.schema import Slices
-from evaluation.config import EvalConfig
-from evaluation.session import evaluate
+from synthfm.data.console import InputError
+from synthfm.data.folder import Manifest, describe_shard, write_manifest
+from synthfm.data.prompts import centre_point, tight_box
+from synthfm.data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import load_descriptor
+from synthfm.evaluation.cases.schema import Slices
+from synthfm.evaluation.config import EvalConfig
+from synthfm.evaluation.session import evaluate
 
 
 def write_shards(folder: Path, samples: int = 6, per_shard: int = 4) -> Path:

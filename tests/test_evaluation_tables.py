@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from evaluation_scores import clicks, rows, two
 
-from data.console import InputError
-from evaluation.report import statistics, tables, typeset
-from evaluation.report.report import write_tables
-from evaluation.scoring.scores import read_scores
+from synthfm.data.console import InputError
+from synthfm.evaluation.report import statistics, tables, typeset
+from synthfm.evaluation.report.report import write_tables
+from synthfm.evaluation.scoring.scores import read_scores
 
 
 def write_tables_of(scores, **options):

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from data.console import InputError
-from evaluation.scans.scan import Scan, read_scan
-from evaluation.scans.writers import COLOURS, default_suffix, write_masks
+from synthfm.data.console import InputError
+from synthfm.evaluation.scans.scan import Scan, read_scan
+from synthfm.evaluation.scans.writers import COLOURS, default_suffix, write_masks
 
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -356,7 +356,7 @@ def test_a_sheared_grid_and_a_scan_too_large_are_refused(tmp_path: Path, monkeyp
     image.to_filename(tmp_path / "sheared.nii")
     with pytest.raises(InputError, match="not at right angles"):
         read_scan(tmp_path / "sheared.nii")
-    monkeypatch.setattr("evaluation.scans.scan.MOST_VOXELS", 100)
+    monkeypatch.setattr("synthfm.evaluation.scans.scan.MOST_VOXELS", 100)
     path = write_itk(tmp_path / "scan.mha", np.arange(120, dtype=np.int16).reshape(4, 5, 6))
     with pytest.raises(InputError, match=r"6 x 5 x 4 voxels, 1\.2 times as many as fit"):
         read_scan(path)

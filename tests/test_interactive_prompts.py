@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from evaluation_files import write_itk, write_picture
 
-from data.console import InputError
-from evaluation.interactive.placing import place
-from evaluation.interactive.prompt_files import Mark, parse_box, parse_point, read_prompts
-from evaluation.scans.scan import Scan, read_scan
+from synthfm.data.console import InputError
+from synthfm.evaluation.interactive.placing import place
+from synthfm.evaluation.interactive.prompt_files import Mark, parse_box, parse_point, read_prompts
+from synthfm.evaluation.scans.scan import Scan, read_scan
 
 SHAPE = (6, 20, 30)
 

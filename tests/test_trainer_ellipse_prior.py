@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.distance import bounds
-from data.prompts import Prompt
-from trainer.model import models
-from trainer.model.ellipse_prior import SHIPPED, log_odds
-from trainer.model.predict import SecondLook, Segmenter
+from synthfm.data.distance import bounds
+from synthfm.data.prompts import Prompt
+from synthfm.trainer.model import models
+from synthfm.trainer.model.ellipse_prior import SHIPPED, log_odds
+from synthfm.trainer.model.predict import SecondLook, Segmenter
 
 SHAPE = (120, 140)
 

@@ -20,17 +20,17 @@ from click.testing import CliRunner
 from lightning_fabric.utilities import rank_zero_only
 from trainer_data import write_dataset
 
-from data.console import Failed, InputError
-from data.files import locked
-from data.folder import read_manifest
-from data.prompts import Prompt
-from trainer.cli import main
-from trainer.config import PRESETS, load_config
-from trainer.model import download, look, models
-from trainer.model.export import export
-from trainer.model.packing import pack
-from trainer.run import loop, state
-from trainer.stream import embeddings
+from synthfm.data.console import Failed, InputError
+from synthfm.data.files import locked
+from synthfm.data.folder import read_manifest
+from synthfm.data.prompts import Prompt
+from synthfm.trainer.cli import main
+from synthfm.trainer.config import PRESETS, load_config
+from synthfm.trainer.model import download, look, models
+from synthfm.trainer.model.export import export
+from synthfm.trainer.model.packing import pack
+from synthfm.trainer.run import loop, state
+from synthfm.trainer.stream import embeddings
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def run_on_a_full_disk(*arguments: object):
     """`synthfm-train` in a process whose files cannot grow beyond 300 kB."""
     program = """
 import resource, signal, sys
-from trainer.cli import main
+from synthfm.trainer.cli import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 main(sys.argv[1:])

@@ -18,14 +18,14 @@ from lightning_fabric.plugins import MixedPrecision
 from trainer_data import write_dataset
 from trainer_runs import CONFIG, changed, rows, run
 
-from data.console import Failed, InputError
-from data.files import locked
-from data.shards import Shard
-from trainer.cli import main
-from trainer.config import Stream
-from trainer.model import checkpoints, models
-from trainer.run import loop, state
-from trainer.system import processes
+from synthfm.data.console import Failed, InputError
+from synthfm.data.files import locked
+from synthfm.data.shards import Shard
+from synthfm.trainer.cli import main
+from synthfm.trainer.config import Stream
+from synthfm.trainer.model import checkpoints, models
+from synthfm.trainer.run import loop, state
+from synthfm.trainer.system import processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,7 +76,17 @@ def test_a_missing_compiler_is_said(shards, tmp_path):
         "cpu",
     ]
     result = subprocess.run(
-        [sys.executable, "-m", "trainer.cli", "run", "--shards", shards, *arguments, "--out", str(tmp_path)],
+        [
+            sys.executable,
+            "-m",
+            "synthfm.trainer.cli",
+            "run",
+            "--shards",
+            shards,
+            *arguments,
+            "--out",
+            str(tmp_path),
+        ],
         env=os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
@@ -250,7 +260,7 @@ def test_two_processes_fail_with_one_line(tmp_path, options, before, code, wante
     ]
     settings += ["save_every=1", "validate_every=2", "log_every=4", "optim.warmup=0"]
     settings += [options] if "=" in options else []
-    command = [sys.executable, "-m", "trainer.cli", "run", "--shards", str(shards), "--out", str(out)]
+    command = [sys.executable, "-m", "synthfm.trainer.cli", "run", "--shards", str(shards), "--out", str(out)]
     command += ["--train-encoder", "--accelerator", "cpu", "--devices", "2"]
     command += [part for setting in settings for part in ("--set", setting)]
     command += [] if "=" in options else [options]
@@ -267,7 +277,7 @@ def test_two_processes_fail_with_one_line(tmp_path, options, before, code, wante
 LEFT = """
 import sys, time
 from pathlib import Path
-from trainer.cli import main
+from synthfm.trainer.cli import main
 try:
     main(standalone_mode=False)
 except BaseException as error:
@@ -309,7 +319,7 @@ def test_no_thread_of_the_exchange_outlives_a_run(tmp_path, option, ends):
 FULL = """
 import resource, signal, sys, torch
 from pathlib import Path
-from trainer.model import models
+from synthfm.trainer.model import models
 sam = models.build("tiny", image_size=32)
 path = Path(sys.argv[1])
 models.export(sam, path)

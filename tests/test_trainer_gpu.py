@@ -9,11 +9,11 @@ import trainer_runs
 from trainer_data import dying, write_dataset
 from trainer_runs import changed, rows, run
 
-from trainer.config import Prompting, Stream, TrainConfig
-from trainer.model import models
-from trainer.model.predict import Prompt, SecondLook, Segmenter
-from trainer.objective import losses
-from trainer.run import loop
+from synthfm.trainer.config import Prompting, Stream, TrainConfig
+from synthfm.trainer.model import models
+from synthfm.trainer.model.predict import Prompt, SecondLook, Segmenter
+from synthfm.trainer.objective import losses
+from synthfm.trainer.run import loop
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from trainer.model.grey_values import SHIPPED, GreyValues, log_odds, refine
+from synthfm.trainer.model.grey_values import SHIPPED, GreyValues, log_odds, refine
 
 SHAPE = (96, 110)
 MOST = (SHIPPED.histogram + SHIPPED.texture) * SHIPPED.limit + SHIPPED.agreement

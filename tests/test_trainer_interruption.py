@@ -17,10 +17,10 @@ from lightning_fabric.plugins import MixedPrecision
 from trainer_data import dying
 from trainer_runs import CONFIG, assert_same_run, changed, rows, run
 
-from data.console import Failed, InputError
-from trainer.config import Optim
-from trainer.model import models, precision
-from trainer.run import loop, optim, passes, state
+from synthfm.data.console import Failed, InputError
+from synthfm.trainer.config import Optim
+from synthfm.trainer.model import models, precision
+from synthfm.trainer.run import loop, optim, passes, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -196,7 +196,9 @@ def started(arguments, out):
 
 
 def test_no_reader_outlives_a_run_that_is_killed(shards, tmp_path):
-    process = started(["trainer.cli", "run", "--shards", shards, "--set", "stream.workers=2"], tmp_path)
+    process = started(
+        ["synthfm.trainer.cli", "run", "--shards", shards, "--set", "stream.workers=2"], tmp_path
+    )
     left = psutil.Process(process.pid).children(recursive=True)
     assert len(left) >= 3  # the server and both workers
     process.kill()
@@ -209,10 +211,12 @@ def test_no_reader_outlives_a_run_that_is_killed(shards, tmp_path):
 
 def test_torchrun_says_how_many_processes_there_are(shards, tmp_path):
     arguments = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", "-m"]
-    process = started([*arguments, "trainer.cli", "run", "--shards", shards, "--batch", "4"], tmp_path)
+    process = started(
+        [*arguments, "synthfm.trainer.cli", "run", "--shards", shards, "--batch", "4"], tmp_path
+    )
     try:
         running = psutil.Process(process.pid).children(recursive=True)
-        assert sum("trainer.cli" in " ".join(one.cmdline()) for one in running) >= 2
+        assert sum("synthfm.trainer.cli" in " ".join(one.cmdline()) for one in running) >= 2
         one = [row["images"] for row in rows(tmp_path / "log.csv")]
         assert one[:2] == ["4", "8"]  # one run of two processes, not two runs
     finally:
@@ -235,7 +239,7 @@ def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
     """Terminals and `timeout` signal all processes, the loader's too; others only the one they know."""
     # A step needs more batches than the workers have read ahead.
     command = ["--devices", str(devices), "--batch", "64", "--set", "accumulate=16"]
-    process = started(["trainer.cli", "run", "--shards", shards, *command], tmp_path)
+    process = started(["synthfm.trainer.cli", "run", "--shards", shards, *command], tmp_path)
     try:
         (os.killpg if group else os.kill)(process.pid, number)
         assert process.wait(60) == 1

@@ -13,13 +13,13 @@ import torch
 from trainer_data import dying, write_dataset
 from trainer_runs import CONFIG, assert_equal, changed, numbers, rows, run
 
-from data.console import InputError
-from data.shards import Shard
-from trainer.config import PromptMix
-from trainer.model import checkpoints, models
-from trainer.model.tiny import TinyEncoder
-from trainer.run import loop, record
-from trainer.stream import embeddings
+from synthfm.data.console import InputError
+from synthfm.data.shards import Shard
+from synthfm.trainer.config import PromptMix
+from synthfm.trainer.model import checkpoints, models
+from synthfm.trainer.model.tiny import TinyEncoder
+from synthfm.trainer.run import loop, record
+from synthfm.trainer.stream import embeddings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NONE_HELD = CONFIG.stream.model_dump() | {"val_images": 0}
@@ -97,8 +97,8 @@ DDP = """
 import sys
 import torch
 torch.set_num_threads(1)
-from trainer.run import loop
-from trainer.config import TrainConfig
+from synthfm.trainer.run import loop
+from synthfm.trainer.config import TrainConfig
 config = TrainConfig.model_validate_json(sys.argv[1])
 loop.train(config, loop.Inputs((sys.argv[2],)), __import__("pathlib").Path(sys.argv[3]), accelerator="cpu",
            devices=int(sys.argv[4]), progress=False)
@@ -220,6 +220,6 @@ def test_early_stop(shards, tmp_path, monkeypatch):
 
 
 def loop_scores():
-    from trainer.run.validate import Scores
+    from synthfm.trainer.run.validate import Scores
 
     return Scores({("box", "CT"): 0.5}, {("box", "CT"): 1}, 0.5)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainer_data import ellipse_sample
 
-from data.prompts import corrective_point
-from trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
-from trainer.model import decoder, models
-from trainer.objective import losses
-from trainer.objective.prompting import (
+from synthfm.data.prompts import corrective_point
+from synthfm.trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
+from synthfm.trainer.model import decoder, models
+from synthfm.trainer.objective import losses
+from synthfm.trainer.objective.prompting import (
     BOXES,
     DRAWN_CLICKS,
     KINDS,
@@ -25,9 +25,9 @@ from trainer.objective.prompting import (
     second_look_after,
     share_out,
 )
-from trainer.objective.step import Step
-from trainer.stream.samples import prepare
-from trainer.stream.stream import collate
+from synthfm.trainer.objective.step import Step
+from synthfm.trainer.stream.samples import prepare
+from synthfm.trainer.stream.stream import collate
 
 
 def square(size: int = 16, box: tuple[int, int, int, int] = (4, 4, 12, 12)) -> torch.Tensor:

@@ -11,11 +11,11 @@ import torch
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling.common import LayerNorm2d
 
-from data.console import InputError
-from data.prompts import Prompt
-from trainer.model import decoder, look, models
-from trainer.model.packing import PackedPrompts, pack
-from trainer.model.tiny import ChannelNorm, TinyEncoder
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Prompt
+from synthfm.trainer.model import decoder, look, models
+from synthfm.trainer.model.packing import PackedPrompts, pack
+from synthfm.trainer.model.tiny import ChannelNorm, TinyEncoder
 
 
 @pytest.fixture(scope="module")

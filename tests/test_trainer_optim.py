@@ -9,10 +9,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from trainer.config import Optim, TrainConfig
-from trainer.model import models
-from trainer.run import optim
-from trainer.run.muon import Muon, orthogonal
+from synthfm.trainer.config import Optim, TrainConfig
+from synthfm.trainer.model import models
+from synthfm.trainer.run import optim
+from synthfm.trainer.run.muon import Muon, orthogonal
 
 OPTIONS = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.05}
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from trainer.model import precision
+from synthfm.trainer.model import precision
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 import torch
 from skimage.draw import disk
 
-from data.prompts import Prompt
-from trainer.model import look, models, predict
-from trainer.model.packing import pack
-from trainer.model.predict import SecondLook, Segmenter
+from synthfm.data.prompts import Prompt
+from synthfm.trainer.model import look, models, predict
+from synthfm.trainer.model.packing import pack
+from synthfm.trainer.model.predict import SecondLook, Segmenter
 
 SHAPE = (240, 300)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from region_growing import RegionGrowing, ellipsoid
 
-from trainer.model.propagate import SHIPPED, GreyValues, Step, propagate
+from synthfm.trainer.model.propagate import SHIPPED, GreyValues, Step, propagate
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:

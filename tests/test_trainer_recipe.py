@@ -14,10 +14,10 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from data.config import merge
-from trainer.cli import main
-from trainer.config import load_config
-from trainer.recipe import config_of, plan, read_recipe
+from synthfm.data.config import merge
+from synthfm.trainer.cli import main
+from synthfm.trainer.config import load_config
+from synthfm.trainer.recipe import config_of, plan, read_recipe
 
 SHIPPED = Path(__file__).parents[1] / "data" / "weights"
 SMALL = """

@@ -14,15 +14,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from skimage.draw import disk
 
-from data.prompts import Prompt
-from evaluation.cases.prompting import correct
-from evaluation.methods import registry
-from evaluation.scoring.ask import case_prompts
-from trainer.model import grey_values, look, models, second_look
-from trainer.model.grey_values import expected_iou
-from trainer.model.packing import pack
-from trainer.model.predict import SecondLook, Segmenter
-from trainer.model.second_look import SHIPPED, keep_clicks
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases.prompting import correct
+from synthfm.evaluation.methods import registry
+from synthfm.evaluation.scoring.ask import case_prompts
+from synthfm.trainer.model import grey_values, look, models, second_look
+from synthfm.trainer.model.grey_values import expected_iou
+from synthfm.trainer.model.packing import pack
+from synthfm.trainer.model.predict import SecondLook, Segmenter
+from synthfm.trainer.model.second_look import SHIPPED, keep_clicks
 
 RADIUS = 11
 

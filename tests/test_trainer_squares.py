@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.prompts import Prompt
-from trainer.model import second_look
-from trainer.model.packing import pack
+from synthfm.data.prompts import Prompt
+from synthfm.trainer.model import second_look
+from synthfm.trainer.model.packing import pack
 
 
 @given(

@@ -13,18 +13,18 @@ from torch.nn import functional as F
 from trainer_data import ellipse_sample
 from trainer_runs import CONFIG, changed
 
-from data.prompts import tight_box
-from data.shards import Sample, object_masks
-from trainer.config import Augment, Stream
-from trainer.model import decoder, models
-from trainer.model.tiny import TinyEncoder
-from trainer.objective import losses
-from trainer.objective.prompting import Plan
-from trainer.objective.step import Step
-from trainer.run import loop
-from trainer.run.validate import validate
-from trainer.stream.samples import prepare
-from trainer.stream.stream import collate
+from synthfm.data.prompts import tight_box
+from synthfm.data.shards import Sample, object_masks
+from synthfm.trainer.config import Augment, Stream
+from synthfm.trainer.model import decoder, models
+from synthfm.trainer.model.tiny import TinyEncoder
+from synthfm.trainer.objective import losses
+from synthfm.trainer.objective.prompting import Plan
+from synthfm.trainer.objective.step import Step
+from synthfm.trainer.run import loop
+from synthfm.trainer.run.validate import validate
+from synthfm.trainer.stream.samples import prepare
+from synthfm.trainer.stream.stream import collate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = Augment(flip=0, rotate90=0)

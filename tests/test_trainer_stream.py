@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainer_data import ellipse_sample, write_dataset
 
-from data.console import InputError
-from data.shards import membership, object_masks
-from trainer.config import Augment, Stream, TrainConfig
-from trainer.stream import augment, stream
-from trainer.stream.samples import clear_parts, prepare
-from trainer.stream.stream import Batches, Source, collate, epoch_order, loader, validation_batches
+from synthfm.data.console import InputError
+from synthfm.data.shards import membership, object_masks
+from synthfm.trainer.config import Augment, Stream, TrainConfig
+from synthfm.trainer.stream import augment, stream
+from synthfm.trainer.stream.samples import clear_parts, prepare
+from synthfm.trainer.stream.stream import Batches, Source, collate, epoch_order, loader, validation_batches
 
 CONFIG = TrainConfig(
     batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5)

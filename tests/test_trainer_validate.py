@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional as F
 from trainer_data import ellipse_sample
 
-from trainer.config import Augment, Stream
-from trainer.model import decoder, look, models
-from trainer.run.validate import validate
-from trainer.stream.samples import prepare
-from trainer.stream.stream import collate
+from synthfm.trainer.config import Augment, Stream
+from synthfm.trainer.model import decoder, look, models
+from synthfm.trainer.run.validate import validate
+from synthfm.trainer.stream.samples import prepare
+from synthfm.trainer.stream.stream import collate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, INPUT = 32, 128  # so that a mask of the decoder has the image's own pixels

@@ -12,11 +12,11 @@ import pytest
 import torch
 from segment_anything import SamPredictor
 
-from data.shards import object_masks
-from generator.config import load_config
-from generator.scene import make_sample
-from trainer.model import checkpoints, models
-from trainer.model.predict import Prompt, Segmenter
+from synthfm.data.shards import object_masks
+from synthfm.generator.config import load_config
+from synthfm.generator.scene import make_sample
+from synthfm.trainer.model import checkpoints, models
+from synthfm.trainer.model.predict import Prompt, Segmenter
 
 ROOT = Path(__file__).parents[1]
 

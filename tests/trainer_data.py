@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.folder import Manifest, describe_shard, write_manifest
-from data.prompts import loose_box, negative_points, positive_points, tight_box
-from data.shards import Objects, Sample, ShardWriter, object_masks_from_table
+from synthfm.data.folder import Manifest, describe_shard, write_manifest
+from synthfm.data.prompts import loose_box, negative_points, positive_points, tight_box
+from synthfm.data.shards import Objects, Sample, ShardWriter, object_masks_from_table
 
 POINTS = 8
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from trainer.config import Augment, Loss, Optim, Prompting, Stream, TrainConfig
-from trainer.model import checkpoints
-from trainer.run import loop
+from synthfm.trainer.config import Augment, Loss, Optim, Prompting, Stream, TrainConfig
+from synthfm.trainer.model import checkpoints
+from synthfm.trainer.run import loop
 
 CONFIG = TrainConfig(
     model="tiny",

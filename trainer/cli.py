@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from data.console import Group, InputError, NamedPath, separated
+from synthfm.data.console import Group, InputError, NamedPath, separated
 
 _FREEZE = ("encoder", "prompt_encoder", "decoder")
 
@@ -85,7 +85,7 @@ def run(
     """
     from lightning_fabric.utilities import rank_zero_only
 
-    from trainer.config import load_config
+    from synthfm.trainer.config import load_config
 
     given = {"--checkpoint": checkpoint, "--init-from": init_from, "--embeddings": embeddings}
     for option, value in given.items():
@@ -98,8 +98,8 @@ def run(
     if checkpoint is not None and init_from is not None:
         raise InputError("give --checkpoint or --init-from, not both: either holds the whole model")
     config = load_config(preset, overrides, freeze=_frozen(freeze, train_encoder), **keys)
-    from trainer.run.loop import Inputs, train
-    from trainer.run.state import STATE
+    from synthfm.trainer.run.loop import Inputs, train
+    from synthfm.trainer.run.state import STATE
 
     if resume and fresh:
         raise InputError("give --resume or --fresh, not both: one keeps the run, the other discards it")
@@ -147,8 +147,8 @@ def embed(shards: tuple[str, ...], checkpoint: str, out: Path, batch: int, dry_r
     """Encode every image once, for training with a frozen encoder."""
     import torch
 
-    from trainer.model import models
-    from trainer.stream import embeddings
+    from synthfm.trainer.model import models
+    from synthfm.trainer.stream import embeddings
 
     sam, name = models.load(checkpoint)
     needed = embeddings.in_bytes(embeddings.disk_needed(sam, shards))
@@ -171,11 +171,11 @@ def recipe(recipe: Path, out: Path, start: int, init_from: str | None, dry_run: 
 
     A stage that is done is skipped, one that was killed goes on, and a recipe that has changed is refused.
     """
-    from trainer.recipe import run_recipe
+    from synthfm.trainer.recipe import run_recipe
 
     weights = None
     if init_from is not None:
-        from trainer.model.checkpoints import locate
+        from synthfm.trainer.model.checkpoints import locate
 
         weights = locate(init_from)
     path = run_recipe(recipe, out, start=start, weights=weights, dry_run=dry_run)
@@ -193,8 +193,8 @@ def export(checkpoints: tuple[str, ...], out: Path, half: bool) -> None:
 
     Of several of one model the mean of their weights is taken; one named twice counts double.
     """
-    from trainer.model import models
-    from trainer.model.export import export as write
+    from synthfm.trainer.model import models
+    from synthfm.trainer.model.export import export as write
 
     sam, name = models.load_mean(checkpoints)
     for path in write(sam, out, half):
@@ -208,7 +208,7 @@ def export(checkpoints: tuple[str, ...], out: Path, half: bool) -> None:
 @click.option("--base-url", help="Another server that holds the same files.")
 def weights(model: str, out: Path, base_url: str | None) -> None:
     """Download SAM's own weights and check their SHA-256."""
-    from trainer.model.download import BASE_URL, download
+    from synthfm.trainer.model.download import BASE_URL, download
 
     click.echo(f"{download(model, out, base_url or BASE_URL)}: SHA-256 is right")
 
@@ -216,8 +216,8 @@ def weights(model: str, out: Path, base_url: str | None) -> None:
 @main.command()
 def presets() -> None:
     """List the presets."""
-    from data.config import list_presets
-    from trainer.config import PRESETS
+    from synthfm.data.config import list_presets
+    from synthfm.trainer.config import PRESETS
 
     click.echo("\n".join(list_presets(PRESETS)))
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from data.config import Config, load_preset, rising
+from synthfm.data.config import Config, load_preset, rising
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -29,7 +29,7 @@ class PromptMix(Config):
     point_any: Weight = 1.0
     """One of the object's stored clicks inside."""
     point_person: Weight = 0.0
-    """One click as people place it, see :func:`data.prompts.person_point`."""
+    """One click as people place it, see :func:`synthfm.data.prompts.person_point`."""
     point_random: Weight = 0.0
     """One click on any pixel of the object."""
     points: Weight = 1.0

@@ -24,11 +24,11 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from data.config import Config, differences, merge, preset_values, read_yaml, validate
-from data.console import Failed, InputError, Interrupted
-from data.files import locked, sha256, write_atomically
-from data.folder import MANIFEST
-from trainer.config import PRESETS, TrainConfig, load_config
+from synthfm.data.config import Config, differences, merge, preset_values, read_yaml, validate
+from synthfm.data.console import Failed, InputError, Interrupted
+from synthfm.data.files import locked, sha256, write_atomically
+from synthfm.data.folder import MANIFEST
+from synthfm.trainer.config import PRESETS, TrainConfig, load_config
 
 DONE = "recipe.json"
 """What is done in a recipe's folder: for each file made, what it was made from."""
@@ -59,7 +59,7 @@ class Stage(Config):
     like: int | str | None = None
     """Whose settings these change: an earlier stage's or a preset's; the stage before's if not given."""
     settings: dict[str, Any] = Field(default={})
-    """Keys of :class:`trainer.config.TrainConfig` that differ."""
+    """Keys of :class:`synthfm.trainer.config.TrainConfig` that differ."""
     embed: bool = False
     """Train from an embedding cache of the encoder before, which must be frozen."""
     mean: tuple[int, ...] = ()
@@ -271,7 +271,7 @@ def run_recipe(
     InputError
         If the recipe is wrong, or what is done in `out` was done by another one.
     Failed
-        If a command fails, with its exit code; by Ctrl-C :class:`data.console.Interrupted`.
+        If a command fails, with its exit code; by Ctrl-C :class:`synthfm.data.console.Interrupted`.
     """
     recipe = read_recipe(path)
     if not 1 <= start <= len(recipe.stages):

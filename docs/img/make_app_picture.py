@@ -14,11 +14,11 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 from werkzeug.serving import make_server
 
-from data.prompts import centre_point
-from evaluation.interactive.page.asking import Asker
-from evaluation.interactive.page.loading import METHODS, Wanted, load
-from evaluation.interactive.page.pictures import Library
-from evaluation.interactive.page.routes import make_app
+from synthfm.data.prompts import centre_point
+from synthfm.evaluation.interactive.page.asking import Asker
+from synthfm.evaluation.interactive.page.loading import METHODS, Wanted, load
+from synthfm.evaluation.interactive.page.pictures import Library
+from synthfm.evaluation.interactive.page.routes import make_app
 
 STRUCTURE = 0
 """Of the first sample, the one that is clicked on."""

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.folder import shard_paths
-from data.shards import Shard, object_masks
-from evaluation.interactive.page.pictures import SAMPLES
-from generator.config import load_config
-from generator.folder.factory import generate
+from synthfm.data.folder import shard_paths
+from synthfm.data.shards import Shard, object_masks
+from synthfm.evaluation.interactive.page.pictures import SAMPLES
+from synthfm.generator.config import load_config
+from synthfm.generator.folder.factory import generate
 
 NUMBER, SEED, SIZE = 20, 11, 384
 CHOSEN = {"CT": ("ct", (19, 16, 1, 7)), "MR": ("mr", (7, 8, 13, 16)), "Ultrasound": ("us", (6, 12, 11, 1))}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from generator.canvas import outlines, shapes
-from generator.config import GeneratorConfig, load_config
-from generator.scene import make_sample
+from synthfm.generator.canvas import outlines, shapes
+from synthfm.generator.config import GeneratorConfig, load_config
+from synthfm.generator.scene import make_sample
 
 HERE = Path(__file__).parent
 COLOURS = np.random.default_rng(4).integers(70, 255, (256, 3), dtype=np.uint8)

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from evaluation.cases.case import Case
-from evaluation.cases.cases import iter_cases
-from evaluation.cases.descriptor import load_descriptor
-from evaluation.methods.sam import SamMethod
-from evaluation.scoring import metrics, overlays
-from evaluation.scoring.ask import Answer, ask, case_prompts
-from generator.config import load_config
-from generator.folder.factory import generate
-from trainer.model import models
+from synthfm.evaluation.cases.case import Case
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import load_descriptor
+from synthfm.evaluation.methods.sam import SamMethod
+from synthfm.evaluation.scoring import metrics, overlays
+from synthfm.evaluation.scoring.ask import Answer, ask, case_prompts
+from synthfm.generator.config import load_config
+from synthfm.generator.folder.factory import generate
+from synthfm.trainer.model import models
 
 NUMBER, SEED = 64, 1000
 SETTINGS = ("box", "point1")

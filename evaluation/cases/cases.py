@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.console import InputError, printable
-from evaluation.cases.case import Case, Failure, Object, limit_objects, spread
-from evaluation.cases.descriptor import NothingFound
-from evaluation.cases.layout import Entry, entries
-from evaluation.cases.masks import Structures, no_file, read_structures
-from evaluation.cases.schema import Descriptor
-from evaluation.cases.slicing import (
+from synthfm.data.console import InputError, printable
+from synthfm.evaluation.cases.case import Case, Failure, Object, limit_objects, spread
+from synthfm.evaluation.cases.descriptor import NothingFound
+from synthfm.evaluation.cases.layout import Entry, entries
+from synthfm.evaluation.cases.masks import Structures, no_file, read_structures
+from synthfm.evaluation.cases.schema import Descriptor
+from synthfm.evaluation.cases.slicing import (
     CT_WINDOW,
     View,
     bad_slice,
@@ -29,9 +29,9 @@ from evaluation.cases.slicing import (
     to_grey,
     view_of,
 )
-from evaluation.cases.synthetic import shard_cases
-from evaluation.formats.readers import count_frames, read_volume
-from evaluation.formats.volume import Unreadable, Volume, check_pixels, with_spacing
+from synthfm.evaluation.cases.synthetic import shard_cases
+from synthfm.evaluation.formats.readers import count_frames, read_volume
+from synthfm.evaluation.formats.volume import Unreadable, Volume, check_pixels, with_spacing
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from data.config import preset_names, read_yaml, validate
-from data.console import InputError, did_you_mean
-from data.folder import MANIFEST, read_manifest
-from evaluation.cases.layout import Found, absence, entries, find
-from evaluation.cases.schema import Descriptor
+from synthfm.data.config import preset_names, read_yaml, validate
+from synthfm.data.console import InputError, did_you_mean
+from synthfm.data.folder import MANIFEST, read_manifest
+from synthfm.evaluation.cases.layout import Found, absence, entries, find
+from synthfm.evaluation.cases.schema import Descriptor
 
 __all__ = ["Descriptor", "Found", "describe", "descriptor_names", "find", "load_datasets", "load_descriptor"]
 

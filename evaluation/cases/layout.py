@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data.console import InputError
-from data.files import natural
-from data.folder import MANIFEST, read_manifest, shard_paths
-from evaluation.cases.patterns import Folders, Groups, fill, group_names, match
-from evaluation.cases.schema import Descriptor, Masks, Source
+from synthfm.data.console import InputError
+from synthfm.data.files import natural
+from synthfm.data.folder import MANIFEST, read_manifest, shard_paths
+from synthfm.evaluation.cases.patterns import Folders, Groups, fill, group_names, match
+from synthfm.evaluation.cases.schema import Descriptor, Masks, Source
 
 
 @dataclass(frozen=True)

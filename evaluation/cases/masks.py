@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data.files import natural
-from data.prompts import depth, tight_box
-from evaluation.cases.layout import Entry, MaskFile
-from evaluation.cases.patterns import fill, group_names
-from evaluation.cases.schema import COLOUR, Masks
-from evaluation.formats.colours import Colours, colour_names
-from evaluation.formats.dicom import is_segmentation, read_segments
-from evaluation.formats.readers import (
+from synthfm.data.files import natural
+from synthfm.data.prompts import depth, tight_box
+from synthfm.evaluation.cases.layout import Entry, MaskFile
+from synthfm.evaluation.cases.patterns import fill, group_names
+from synthfm.evaluation.cases.schema import COLOUR, Masks
+from synthfm.evaluation.formats.colours import Colours, colour_names
+from synthfm.evaluation.formats.dicom import is_segmentation, read_segments
+from synthfm.evaluation.formats.readers import (
     ARRAY_SUFFIXES,
     PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
     read_volume,
     suffix_of,
 )
-from evaluation.formats.volume import Unreadable, Volume, same_grid
+from synthfm.evaluation.formats.volume import Unreadable, Volume, same_grid
 
 
 class _Empty(Unreadable):

@@ -24,8 +24,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data.console import printable
-from data.files import natural
+from synthfm.data.console import printable
+from synthfm.data.files import natural
 
 Groups = dict[str, str]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from data.console import printable
-from evaluation.cases.layout import Entry, entries, places
-from evaluation.cases.patterns import Folders, Groups, match
-from evaluation.cases.schema import Descriptor
+from synthfm.data.console import printable
+from synthfm.evaluation.cases.layout import Entry, entries, places
+from synthfm.evaluation.cases.patterns import Folders, Groups, match
+from synthfm.evaluation.cases.schema import Descriptor
 
 
 def examples(descriptor: Descriptor, root: Path, count: int) -> list[str]:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data import prompts as draw
-from data.console import InputError
-from data.prompts import Prompt, SomePrompt
+from synthfm.data import prompts as draw
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Prompt, SomePrompt
 
 Mask = NDArray[np.bool_]
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from data.config import Config
-from evaluation.cases.patterns import group_names, tokens
+from synthfm.data.config import Config
+from synthfm.evaluation.cases.patterns import group_names, tokens
 
 Modality = Literal["CT", "MR", "US", "XR", "generic"]
 

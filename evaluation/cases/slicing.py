@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.cases.schema import Intensity, Modality, Slices
-from evaluation.formats.volume import Unreadable, Volume, radiological
+from synthfm.evaluation.cases.schema import Intensity, Modality, Slices
+from synthfm.evaluation.formats.volume import Unreadable, Volume, radiological
 
 PLANES = ("axial", "coronal", "sagittal")
 """The planes across the axes (S, P, L) of a volume in radiological orientation."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.console import InputError
-from data.folder import shard_paths
-from data.shards import Sample, Shard, object_masks
-from evaluation.cases.case import Case, Failure, Object, limit_objects, spread
-from evaluation.cases.schema import Descriptor
+from synthfm.data.console import InputError
+from synthfm.data.folder import shard_paths
+from synthfm.data.shards import Sample, Shard, object_masks
+from synthfm.evaluation.cases.case import Case, Failure, Object, limit_objects, spread
+from synthfm.evaluation.cases.schema import Descriptor
 
 
 def shard_cases(descriptor: Descriptor, limit: int | None) -> Iterator[Case | Failure]:

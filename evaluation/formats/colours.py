@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.formats.volume import Unreadable
+from synthfm.evaluation.formats.volume import Unreadable
 
 Colours = Literal["any", "refuse", "number"]
 """What a mask's colours are: the largest channel, an error, or numbers 0xRRGGBB (those of a palette too)."""

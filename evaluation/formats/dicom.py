@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.files import natural
-from evaluation.formats.colours import grey
-from evaluation.formats.itk import from_itk, itk_reason
-from evaluation.formats.volume import Unreadable, Volume, simpleitk
+from synthfm.data.files import natural
+from synthfm.evaluation.formats.colours import grey
+from synthfm.evaluation.formats.itk import from_itk, itk_reason
+from synthfm.evaluation.formats.volume import Unreadable, Volume, simpleitk
 
 TAGS = [
     "SeriesInstanceUID",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.formats.volume import Unreadable, Volume, simpleitk
+from synthfm.evaluation.formats.volume import Unreadable, Volume, simpleitk
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.formats.volume import Unreadable
+from synthfm.evaluation.formats.volume import Unreadable
 
 
 def check_nifti(path: Path) -> NDArray[np.int64] | None:

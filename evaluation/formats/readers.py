@@ -1,7 +1,7 @@
 """Files to arrays: NIfTI, MetaImage, NRRD, DICOM, PNG, TIFF, JPEG, npz and HDF5.
 
-Every reader returns a :class:`~evaluation.formats.volume.Volume`, slices first, or raises
-:class:`~evaluation.formats.volume.Unreadable` with a reason for people.
+Every reader returns a :class:`~synthfm.evaluation.formats.volume.Volume`, slices first, or raises
+:class:`~synthfm.evaluation.formats.volume.Unreadable` with a reason for people.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.formats.colours import Colours, grey
-from evaluation.formats.dicom import is_dicom, read_file, read_series
-from evaluation.formats.itk import checked_frame, from_itk, itk_reason
-from evaluation.formats.nifti import check_nifti, states_spacing
-from evaluation.formats.volume import Unreadable, Volume, simpleitk
+from synthfm.evaluation.formats.colours import Colours, grey
+from synthfm.evaluation.formats.dicom import is_dicom, read_file, read_series
+from synthfm.evaluation.formats.itk import checked_frame, from_itk, itk_reason
+from synthfm.evaluation.formats.nifti import check_nifti, states_spacing
+from synthfm.evaluation.formats.volume import Unreadable, Volume, simpleitk
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.console import InputError
-from data.prompts import Prompt
-from evaluation.formats.dicom import is_segmentation, read_segments
-from evaluation.formats.readers import read_volume
-from evaluation.formats.volume import Unreadable, same_grid
-from evaluation.interactive.prompt_files import Mark
-from evaluation.scans.scan import Scan
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.formats.dicom import is_segmentation, read_segments
+from synthfm.evaluation.formats.readers import read_volume
+from synthfm.evaluation.formats.volume import Unreadable, same_grid
+from synthfm.evaluation.interactive.prompt_files import Mark
+from synthfm.evaluation.scans.scan import Scan
 
 Mask = NDArray[np.bool_]
 

@@ -1,7 +1,7 @@
 """What is asked of a scan, as people write it: options of a command, JSON, CSV, 3D Slicer's markups.
 
-All become :class:`Mark` here, as they were written; :mod:`evaluation.interactive.placing` puts them in a
-scan. Nothing of the scan is known here yet, so that a file is checked before the first scan is read.
+All become :class:`Mark` here, as they were written; :mod:`synthfm.evaluation.interactive.placing` puts them
+in a scan. Nothing of the scan is known here yet, so that a file is checked before the first scan is read.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data.config import Config, validate
-from data.console import InputError
+from synthfm.data.config import Config, validate
+from synthfm.data.console import InputError
 
 OBJECT = "object"
 """An object's name where nobody has given one."""

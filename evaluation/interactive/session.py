@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data.prompts import Prompt
-from trainer.model import propagate
-from trainer.model.propagate import Answer, Propagation, Step
+from synthfm.data.prompts import Prompt
+from synthfm.trainer.model import propagate
+from synthfm.trainer.model.propagate import Answer, Propagation, Step
 
 Mask = NDArray[np.bool_]
 Image = NDArray[np.uint8]

@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 from skimage.segmentation import morphological_chan_vese
 
-from evaluation.methods.classical import Classical, Local, Mask, touched
-from evaluation.methods.method import Method
+from synthfm.evaluation.methods.classical import Classical, Local, Mask, touched
+from synthfm.evaluation.methods.method import Method
 
 ITERATIONS = 60
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from data.prompts import Prompt
-from evaluation.cases.prompting import Setting
-from evaluation.methods.ellipse import inscribed
-from evaluation.methods.method import Predicted
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases.prompting import Setting
+from synthfm.evaluation.methods.ellipse import inscribed
+from synthfm.evaluation.methods.method import Predicted
 
 SIDE = 256
 """Longest side of a window in pixels, where a method does not say otherwise."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from data.prompts import Prompt
-from evaluation.cases.prompting import Setting
-from evaluation.methods.method import Method, Predicted
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases.prompting import Setting
+from synthfm.evaluation.methods.method import Method, Predicted
 
 
 class Ellipse:

@@ -19,8 +19,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from evaluation.methods.classical import Classical, Local, Mask, frame, touched
-from evaluation.methods.method import Method, Unavailable
+from synthfm.evaluation.methods.classical import Classical, Local, Mask, frame, touched
+from synthfm.evaluation.methods.method import Method, Unavailable
 
 ITERATIONS = 5
 

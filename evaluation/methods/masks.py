@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.console import InputError
-from data.files import fingerprint, slug
-from data.prompts import Prompt
-from evaluation.cases.prompting import SETTINGS, DrawnPrompt, Setting
-from evaluation.formats.readers import read_volume
-from evaluation.formats.volume import Unreadable
-from evaluation.methods.method import Method, Predicted
+from synthfm.data.console import InputError
+from synthfm.data.files import fingerprint, slug
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases.prompting import SETTINGS, DrawnPrompt, Setting
+from synthfm.evaluation.formats.readers import read_volume
+from synthfm.evaluation.formats.volume import Unreadable
+from synthfm.evaluation.methods.method import Method, Predicted
 
 PROMPTS = "prompts.json"
 

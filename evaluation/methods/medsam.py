@@ -23,13 +23,13 @@ from skimage.transform import resize
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.prompts import Prompt
-from evaluation.cases.prompting import Setting
-from evaluation.methods.method import Method, Predicted
-from trainer.model import models
-from trainer.model.decoder import decode
-from trainer.model.packing import pack
-from trainer.model.predict import BATCH, batches
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases.prompting import Setting
+from synthfm.evaluation.methods.method import Method, Predicted
+from synthfm.trainer.model import models
+from synthfm.trainer.model.decoder import decode
+from synthfm.trainer.model.packing import pack
+from synthfm.trainer.model.predict import BATCH, batches
 
 Encoded = tuple[tuple[int, int], Tensor]
 """An image's height and width, and its embedding (1, C, h, w)."""

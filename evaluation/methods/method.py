@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from data.prompts import Prompt
-from evaluation.cases.prompting import Setting
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases.prompting import Setting
 
 
 class Unavailable(Exception):

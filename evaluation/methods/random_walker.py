@@ -20,8 +20,8 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import random_walker
 
-from evaluation.methods.classical import BACKGROUND, OBJECT, Classical, Local, Mask, frame
-from evaluation.methods.method import Method
+from synthfm.evaluation.methods.classical import BACKGROUND, OBJECT, Classical, Local, Mask, frame
+from synthfm.evaluation.methods.method import Method
 
 BETA = 1000
 

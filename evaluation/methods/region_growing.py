@@ -19,8 +19,8 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from evaluation.methods.classical import OBJECT, Classical, Local, Mask, touched
-from evaluation.methods.method import Method
+from synthfm.evaluation.methods.classical import OBJECT, Classical, Local, Mask, touched
+from synthfm.evaluation.methods.method import Method
 
 FACTOR = 2.5
 ROUNDS = 4

@@ -1,7 +1,7 @@
 """Which methods there are.
 
-Adding one is a file in this folder with a class of the protocol :class:`evaluation.methods.method.Method`,
-and a line in :data:`CLASSICAL` or :func:`build`.
+Adding one is a file in this folder with a class of the protocol
+:class:`synthfm.evaluation.methods.method.Method`, and a line in :data:`CLASSICAL` or :func:`build`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from data.console import InputError, did_you_mean
-from data.prompts import Multimask
-from evaluation.methods.method import Method
+from synthfm.data.console import InputError, did_you_mean
+from synthfm.data.prompts import Multimask
+from synthfm.evaluation.methods.method import Method
 
 CLASSICAL = {
     "ellipse": "filled ellipse inscribed in the box: the image is not looked at",
@@ -40,7 +40,7 @@ def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> M
     device
         Where models run.
     multimask
-        As in :class:`evaluation.config.EvalConfig`.
+        As in :class:`synthfm.evaluation.config.EvalConfig`.
 
     Raises
     ------
@@ -51,20 +51,20 @@ def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> M
     """
     name, kind, argument = parse(spec)
     if kind == "medsam":
-        from evaluation.methods import medsam
+        from synthfm.evaluation.methods import medsam
 
         return medsam.open_checkpoint(name, argument, device=device)
     if kind in MODELS:
-        from evaluation.methods import sam
+        from synthfm.evaluation.methods import sam
 
         return sam.open_checkpoint(
             name, argument, device=device, multimask=multimask, second_look=kind in SECOND_LOOK
         )
     if kind == "masks":
-        from evaluation.methods import masks
+        from synthfm.evaluation.methods import masks
 
         return masks.build(name, argument)
-    method: Method = importlib.import_module(f"evaluation.methods.{kind}").build(name)
+    method: Method = importlib.import_module(f"synthfm.evaluation.methods.{kind}").build(name)
     return method
 
 

@@ -8,16 +8,16 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from data.console import InputError
-from data.prompts import Multimask, Prompt
-from evaluation.cases.prompting import Setting
-from evaluation.methods.method import Method, Predicted, Unavailable
-from trainer.model import checkpoints, models
-from trainer.model.predict import Encoding, SecondLook, Segmentation, Segmenter
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Multimask, Prompt
+from synthfm.evaluation.cases.prompting import Setting
+from synthfm.evaluation.methods.method import Method, Predicted, Unavailable
+from synthfm.trainer.model import checkpoints, models
+from synthfm.trainer.model.predict import Encoding, SecondLook, Segmentation, Segmenter
 
 
 class SamMethod:
-    """A :class:`trainer.model.predict.Segmenter` behind the method protocol."""
+    """A :class:`synthfm.trainer.model.predict.Segmenter` behind the method protocol."""
 
     def __init__(self, name: str, segmenter: Segmenter) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class SamMethod:
         return [_predicted(found) for found in self._segmenter.predict(encoded, prompts, before)]
 
     def alternatives(self, encoded: Encoding, prompt: Prompt) -> list[Predicted]:
-        """See :meth:`trainer.model.predict.Segmenter.alternatives`."""
+        """See :meth:`synthfm.trainer.model.predict.Segmenter.alternatives`."""
         return [_predicted(found) for found in self._segmenter.alternatives(encoded, prompt)]
 
 
@@ -52,7 +52,7 @@ def open_checkpoint(
     Parameters
     ----------
     second_look
-        Whether it takes one, see :mod:`trainer.model.second_look`.
+        Whether it takes one, see :mod:`synthfm.trainer.model.second_look`.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def open_checkpoint(
     InputError
         If the file is not such a checkpoint, or one of SAM 2 is to take a second look.
     """
-    from evaluation.methods import sam2
+    from synthfm.evaluation.methods import sam2
 
     weights = checkpoints.read_weights(checkpoint)
     if sam2.is_sam2(weights):

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.console import InputError
-from data.prompts import Multimask, Prompt
-from evaluation.cases.prompting import Setting
-from evaluation.methods.method import Method, Predicted, Unavailable
-from trainer.model.predict import BATCH, batches, chooses
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Multimask, Prompt
+from synthfm.evaluation.cases.prompting import Setting
+from synthfm.evaluation.methods.method import Method, Predicted, Unavailable
+from synthfm.trainer.model.predict import BATCH, batches, chooses
 
 _SIZES = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}
 """Width of the patch embedding and number of blocks, to the name of the size."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from data.console import Progress
-from data.files import replacing, slug
-from evaluation.cases.prompting import parse_setting
-from evaluation.report import statistics, tables
+from synthfm.data.console import Progress
+from synthfm.data.files import replacing, slug
+from synthfm.evaluation.cases.prompting import parse_setting
+from synthfm.evaluation.report import statistics, tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

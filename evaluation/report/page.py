@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from data.files import slug
-from evaluation.report import tables, typeset
-from evaluation.scoring import overlays
+from synthfm.data.files import slug
+from synthfm.evaluation.report import tables, typeset
+from synthfm.evaluation.scoring import overlays
 
 MOST_ROWS = 5000
 """More rows than these make a page too slow to open; the CSV holds them all."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.files import write_atomically
-from evaluation.report import tables, typeset
+from synthfm.data.files import write_atomically
+from synthfm.evaluation.report import tables, typeset
 
 PAGE = "report.html"
 
@@ -22,7 +22,7 @@ def write_tables(scores: pd.DataFrame, out: Path, *, baseline: str | None = None
     Parameters
     ----------
     scores
-        As :func:`evaluation.scoring.scores.read_scores` gives them.
+        As :func:`synthfm.evaluation.scoring.scores.read_scores` gives them.
     out
         An existing folder.
     baseline
@@ -93,7 +93,7 @@ def write_report(scores: pd.DataFrame, out: Path, *, baseline: str | None = None
     scores, out, baseline
         As for :func:`write_tables`. Pictures in ``OUT/overlays`` are put on the page.
     """
-    from evaluation.report import figures, page
+    from synthfm.evaluation.report import figures, page
 
     made = _made(scores, baseline)
     text = _write(made, out)

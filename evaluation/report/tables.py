@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.console import InputError
-from evaluation.cases.prompting import parse_setting
-from evaluation.report import statistics
-from evaluation.scoring.metrics import overlap
+from synthfm.data.console import InputError
+from synthfm.evaluation.cases.prompting import parse_setting
+from synthfm.evaluation.report import statistics
+from synthfm.evaluation.scoring.metrics import overlap
 
 OBJECT = ["dataset", "case", "structure", "instance", "prompt"]
 """What names one object under one prompt setting."""
@@ -61,7 +61,7 @@ def summarise(
     Parameters
     ----------
     scores
-        As :func:`evaluation.scoring.scores.read_scores` gives them.
+        As :func:`synthfm.evaluation.scoring.scores.read_scores` gives them.
     metric
         One of :data:`METRICS`.
     baseline

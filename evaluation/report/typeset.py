@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from evaluation.report.statistics import FEWEST
-from evaluation.report.tables import HIGHER_IS_BETTER, METRICS
+from synthfm.evaluation.report.statistics import FEWEST
+from synthfm.evaluation.report.tables import HIGHER_IS_BETTER, METRICS
 
 SIGNIFICANT = 0.05
 DASH = "\u2013"
@@ -41,7 +41,7 @@ class Grid:
 
 
 def grids(summary: pd.DataFrame, metric: str = "dsc") -> Iterator[Grid]:
-    """One grid for each prompt setting of :func:`evaluation.report.tables.summarise`."""
+    """One grid for each prompt setting of :func:`synthfm.evaluation.report.tables.summarise`."""
     for prompt, part in summary.groupby("prompt", sort=False):
         methods = list(dict.fromkeys(part["method"]))
         rows = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluation.formats.volume import Volume
+from synthfm.evaluation.formats.volume import Volume
 
 Points = NDArray[np.float64]
 

@@ -16,20 +16,20 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data.console import InputError
-from evaluation.cases.schema import Intensity
-from evaluation.cases.slicing import PLANES, View, grey_levels, not_hounsfield, to_grey, view_of
-from evaluation.formats.dicom import is_dicom
-from evaluation.formats.itk import itk_reason
-from evaluation.formats.readers import (
+from synthfm.data.console import InputError
+from synthfm.evaluation.cases.schema import Intensity
+from synthfm.evaluation.cases.slicing import PLANES, View, grey_levels, not_hounsfield, to_grey, view_of
+from synthfm.evaluation.formats.dicom import is_dicom
+from synthfm.evaluation.formats.itk import itk_reason
+from synthfm.evaluation.formats.readers import (
     ARRAY_SUFFIXES,
     PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
     read_volume,
     suffix_of,
 )
-from evaluation.formats.volume import Unreadable, Volume, check_pixels, simpleitk
-from evaluation.scans.grid import Grid, Points, grid_of
+from synthfm.evaluation.formats.volume import Unreadable, Volume, check_pixels, simpleitk
+from synthfm.evaluation.scans.grid import Grid, Points, grid_of
 
 MOST_VOXELS = 2**30
 """Larger scans are refused: 2 GB in 16 bits, and several times that while they are read."""

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.console import InputError
-from data.files import replacing, slug
-from evaluation.formats.volume import simpleitk
-from evaluation.scans.scan import Scan, dicom_files
+from synthfm.data.console import InputError
+from synthfm.data.files import replacing, slug
+from synthfm.evaluation.formats.volume import simpleitk
+from synthfm.evaluation.scans.scan import Scan, dicom_files
 
 Mask = NDArray[np.bool_]
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.cases import prompting
-from evaluation.cases.case import Case, Object
-from evaluation.cases.prompting import DrawnPrompt
-from evaluation.methods.method import Method, Predicted
+from synthfm.evaluation.cases import prompting
+from synthfm.evaluation.cases.case import Case, Object
+from synthfm.evaluation.cases.prompting import DrawnPrompt
+from synthfm.evaluation.methods.method import Method, Predicted
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data.prompts import tight_box
+from synthfm.data.prompts import tight_box
 
 Mask = NDArray[np.bool_]
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from data.files import replacing, slug
-from data.prompts import Prompt, tight_box
-from evaluation.cases.case import Case
-from evaluation.scoring.ask import Answer
+from synthfm.data.files import replacing, slug
+from synthfm.data.prompts import Prompt, tight_box
+from synthfm.evaluation.cases.case import Case
+from synthfm.evaluation.scoring.ask import Answer
 
 PANEL = 224
 """Side of one panel in pixels."""

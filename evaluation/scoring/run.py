@@ -12,17 +12,17 @@ from pathlib import Path
 
 import joblib
 
-from data.console import Interrupted, Progress, waiting_for
-from data.files import write_atomically
-from evaluation.cases.case import Case, Failure
-from evaluation.cases.cases import NothingFound, iter_cases
-from evaluation.cases.descriptor import Descriptor
-from evaluation.cases.layout import find
-from evaluation.config import EvalConfig
-from evaluation.methods.method import Method
-from evaluation.scoring import metrics, overlays
-from evaluation.scoring.ask import Answer, ask, case_prompts
-from evaluation.scoring.scores import FAILURES, Done, Row, ScoresFile, to_csv
+from synthfm.data.console import Interrupted, Progress, waiting_for
+from synthfm.data.files import write_atomically
+from synthfm.evaluation.cases.case import Case, Failure
+from synthfm.evaluation.cases.cases import NothingFound, iter_cases
+from synthfm.evaluation.cases.descriptor import Descriptor
+from synthfm.evaluation.cases.layout import find
+from synthfm.evaluation.config import EvalConfig
+from synthfm.evaluation.methods.method import Method
+from synthfm.evaluation.scoring import metrics, overlays
+from synthfm.evaluation.scoring.ask import Answer, ask, case_prompts
+from synthfm.evaluation.scoring.scores import FAILURES, Done, Row, ScoresFile, to_csv
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def run(
     config
         See :class:`EvalConfig`.
     out
-        Folder of the run, claimed by :func:`evaluation.scoring.scores.claim`.
+        Folder of the run, claimed by :func:`synthfm.evaluation.scoring.scores.claim`.
     jobs
         Threads for the scores of a case.
     known

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.config import differences
-from data.console import InputError
-from data.files import naming, write_atomically
-from evaluation.cases.case import Failure
+from synthfm.data.config import differences
+from synthfm.data.console import InputError
+from synthfm.data.files import naming, write_atomically
+from synthfm.evaluation.cases.case import Failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ class Row:
     Attributes
     ----------
     dataset, modality, case, volume, patient, slice
-        As in :class:`evaluation.cases.case.Case`.
+        As in :class:`synthfm.evaluation.cases.case.Case`.
     structure, instance
         The object; its number among those of the same structure in the case.
     prompt, round, clicks
@@ -42,7 +42,7 @@ class Row:
     method
         Name of the method's column.
     dsc, iou, hd95, surface_dice, unit
-        Scores, see :mod:`evaluation.scoring.metrics`; `unit` of HD95: ``mm`` or ``px``.
+        Scores, see :mod:`synthfm.evaluation.scoring.metrics`; `unit` of HD95: ``mm`` or ``px``.
     tolerance
         Of the surface Dice, in `unit`.
     predicted_iou

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from data.distance import squared_distance
-from generator.canvas.section import OUTSIDE, Region, Section
-from generator.raster.kernels import keep_largest
+from synthfm.data.distance import squared_distance
+from synthfm.generator.canvas.section import OUTSIDE, Region, Section
+from synthfm.generator.raster.kernels import keep_largest
 
 LARGEST = 0.2
 """An outline moves by at most that share of the object's largest inner radius."""

@@ -2,7 +2,7 @@
 
 What is drawn next often depends on what lies there already: a lesion lies in what its organ still shows, and
 not at all where the organ found no room. So each placement, once drawn, is painted at once, by the same
-functions that paint a finished scene (:mod:`generator.canvas.section`).
+functions that paint a finished scene (:mod:`synthfm.generator.canvas.section`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from generator.canvas import outlines, shapes
-from generator.canvas.outlines import Shape
-from generator.canvas.section import (
+from synthfm.generator.canvas import outlines, shapes
+from synthfm.generator.canvas.outlines import Shape
+from synthfm.generator.canvas.section import (
     OUTSIDE,
     Overlay,
     Partition,

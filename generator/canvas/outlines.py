@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
-from generator.raster.kernels import extent, fill_contours, fill_field, transformed, widened
+from synthfm.generator.raster.kernels import extent, fill_contours, fill_field, transformed, widened
 
 Contour = NDArray[np.float64]
 Parts = list[list[Contour]]

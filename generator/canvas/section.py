@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generator.canvas import outlines
-from generator.canvas.outlines import Shape
-from generator.canvas.view import View
-from generator.raster.filters import upsample
-from generator.raster.kernels import keep_largest, nearest_seed, restrict, stamp
+from synthfm.generator.canvas import outlines
+from synthfm.generator.canvas.outlines import Shape
+from synthfm.generator.canvas.view import View
+from synthfm.generator.raster.filters import upsample
+from synthfm.generator.raster.kernels import keep_largest, nearest_seed, restrict, stamp
 
 OUTSIDE = 255
 """Region number beyond the field of view."""

@@ -1,7 +1,7 @@
 """Shape families: outlines of anatomical character as pure functions of drawn parameters.
 
 Every family is a pair: ``draw_NAME(rng)`` returns the parameters as a dictionary, ``NAME(**parameters)`` the
-outline in unit coordinates (see :mod:`generator.canvas.outlines`).
+outline in unit coordinates (see :mod:`synthfm.generator.canvas.outlines`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from generator.canvas.outlines import (
+from synthfm.generator.canvas.outlines import (
     Contour,
     Parts,
     Shape,
@@ -25,7 +25,7 @@ from generator.canvas.outlines import (
     rotation,
     smooth,
 )
-from generator.raster.filters import upsample
+from synthfm.generator.raster.filters import upsample
 
 Parameters = dict[str, Any]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from generator.raster.filters import upsample
-from generator.raster.kernels import displaced, undisplaced
+from synthfm.generator.raster.filters import upsample
+from synthfm.generator.raster.kernels import displaced, undisplaced
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.config import differences
-from data.console import InputError
-from data.files import PARTIAL, locked
-from data.folder import MANIFEST, UNFINISHED, Manifest, ShardInfo, parse_manifest, write_manifest
+from synthfm.data.config import differences
+from synthfm.data.console import InputError
+from synthfm.data.files import PARTIAL, locked
+from synthfm.data.folder import MANIFEST, UNFINISHED, Manifest, ShardInfo, parse_manifest, write_manifest
 
 _OWN = re.compile(
     rf"((progress|shard-\d{{5}}\.h5)\.[0-9a-f]{{8}}|{MANIFEST}|{UNFINISHED}){re.escape(PARTIAL)}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from data.compiled import compiling, kept
-from generator.config import GeneratorConfig
-from generator.scene import make_sample
+from synthfm.data.compiled import compiling, kept
+from synthfm.generator.config import GeneratorConfig
+from synthfm.generator.scene import make_sample
 
 SMALL = 64
 """Side in pixels of the samples that are drawn for it: kernels are the same for every size."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from data.console import InputError
-from data.files import replacing
+from synthfm.data.console import InputError
+from synthfm.data.files import replacing
 
 Colour = tuple[int, int, int]
 PAPER: Colour = (250, 250, 248)

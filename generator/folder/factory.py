@@ -28,14 +28,14 @@ from typing import Any
 import joblib
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 
-from data.console import Failed, InputError, Progress, check_jobs, waiting_for
-from data.files import PARTIAL
-from data.folder import UNFINISHED, Manifest, ShardInfo, describe_shard, write_manifest
-from data.shards import Shard, ShardWriter
-from generator.config import GeneratorConfig
-from generator.folder.claim import claimed
-from generator.folder.compiling import compile_kernels
-from generator.scene import make_sample
+from synthfm.data.console import Failed, InputError, Progress, check_jobs, waiting_for
+from synthfm.data.files import PARTIAL
+from synthfm.data.folder import UNFINISHED, Manifest, ShardInfo, describe_shard, write_manifest
+from synthfm.data.shards import Shard, ShardWriter
+from synthfm.generator.config import GeneratorConfig
+from synthfm.generator.folder.claim import claimed
+from synthfm.generator.folder.compiling import compile_kernels
+from synthfm.generator.scene import make_sample
 
 SHARD_SIZE = 64
 MAX_SHARDS = 100_000  # their names have five digits

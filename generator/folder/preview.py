@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from data.console import InputError
-from data.folder import Manifest, read_manifest, shard_paths
-from data.shards import Sample, Shard, membership
-from generator.folder.drawing import (
+from synthfm.data.console import InputError
+from synthfm.data.folder import Manifest, read_manifest, shard_paths
+from synthfm.data.shards import Sample, Shard, membership
+from synthfm.generator.folder.drawing import (
     GREY,
     INK,
     LOOSE,
@@ -27,7 +27,7 @@ from generator.folder.drawing import (
     palette,
     save_png,
 )
-from generator.modalities import MODALITIES
+from synthfm.generator.modalities import MODALITIES
 
 PANEL = 200  # side of a panel in pixels
 SMOOTH = 3  # prompts are drawn this many times larger, then reduced, for smooth lines

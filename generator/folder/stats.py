@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from data.console import Progress
-from data.folder import read_manifest, shard_paths
-from data.shards import Shard
-from generator.config import modality_shares
-from generator.folder.drawing import GREY, INK, NEGATIVE, PAPER, bars, check_png, font, rows, save_png
-from generator.objects import reach
+from synthfm.data.console import Progress
+from synthfm.data.folder import read_manifest, shard_paths
+from synthfm.data.shards import Shard
+from synthfm.generator.config import modality_shares
+from synthfm.generator.folder.drawing import GREY, INK, NEGATIVE, PAPER, bars, check_png, font, rows, save_png
+from synthfm.generator.objects import reach
 
 LOW_CONTRAST = 0.5
 """An object whose contrast-to-noise ratio is below this counts as one of low contrast."""
@@ -89,7 +89,7 @@ class Share:
 
 
 def measure(folder: str | Path) -> Measured:
-    """Read the tables of a dataset; :class:`data.console.InputError` if it is none."""
+    """Read the tables of a dataset; :class:`synthfm.data.console.InputError` if it is none."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     columns: dict[str, list[NDArray]] = {

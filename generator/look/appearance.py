@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data.compiled import compiled
-from data.distance import squared_distance
-from generator.canvas.layout import outline_pixel
-from generator.canvas.section import OUTSIDE, Region, Section
-from generator.look import textures
-from generator.look.textures import Texture
-from generator.look.tissues import Palette, absorption
-from generator.raster.filters import Image, gaussian_blur, upsample
-from generator.settings import SceneConfig
+from synthfm.data.compiled import compiled
+from synthfm.data.distance import squared_distance
+from synthfm.generator.canvas.layout import outline_pixel
+from synthfm.generator.canvas.section import OUTSIDE, Region, Section
+from synthfm.generator.look import textures
+from synthfm.generator.look.textures import Texture
+from synthfm.generator.look.tissues import Palette, absorption
+from synthfm.generator.raster.filters import Image, gaussian_blur, upsample
+from synthfm.generator.settings import SceneConfig
 
 
 @dataclass(frozen=True)

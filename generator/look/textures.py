@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from data.compiled import compiled
-from generator.raster.filters import upsample
+from synthfm.data.compiled import compiled
+from synthfm.generator.raster.filters import upsample
 
 Field = NDArray[np.float32]
 

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from generator.modalities.base import MODALITIES
+from synthfm.generator.modalities.base import MODALITIES
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data.config import Config
-from generator.canvas.section import Section
-from generator.look.appearance import Look
-from generator.look.tissues import Palette
-from generator.plans.tools import Plan
-from generator.raster.filters import Image, shrink, upsample
-from generator.settings import AppearanceConfig, ResolutionConfig
+from synthfm.data.config import Config
+from synthfm.generator.canvas.section import Section
+from synthfm.generator.look.appearance import Look
+from synthfm.generator.look.tissues import Palette
+from synthfm.generator.plans.tools import Plan
+from synthfm.generator.raster.filters import Image, shrink, upsample
+from synthfm.generator.settings import AppearanceConfig, ResolutionConfig
 
 
 class FieldOfView(Protocol):

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from data.compiled import compiled
-from data.config import Config
-from generator.canvas.section import OUTSIDE, Section
-from generator.look.appearance import Look
-from generator.look.textures import filtered, frequencies, standardise
-from generator.look.tissues import NAMES, Palette, any_values
-from generator.modalities.base import GridScan, Modality, Scan, log_uniform, modality
-from generator.plans.tools import Plan
-from generator.raster.filters import Image, gaussian_blur, shrink, upsample
-from generator.settings import Positive, ResolutionConfig, Share
+from synthfm.data.compiled import compiled
+from synthfm.data.config import Config
+from synthfm.generator.canvas.section import OUTSIDE, Section
+from synthfm.generator.look.appearance import Look
+from synthfm.generator.look.textures import filtered, frequencies, standardise
+from synthfm.generator.look.tissues import NAMES, Palette, any_values
+from synthfm.generator.modalities.base import GridScan, Modality, Scan, log_uniform, modality
+from synthfm.generator.plans.tools import Plan
+from synthfm.generator.raster.filters import Image, gaussian_blur, shrink, upsample
+from synthfm.generator.settings import Positive, ResolutionConfig, Share
 
 # Hounsfield units.
 _UNITS = {

@@ -26,17 +26,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from data.config import Config, rising
-from generator.canvas import outlines
-from generator.canvas.layout import Canvas
-from generator.canvas.section import Section
-from generator.look.appearance import Look
-from generator.look.tissues import Palette, any_spread, any_values
-from generator.modalities.base import Modality, Scan, modality
-from generator.modalities.ultrasound import envelope, shadow
-from generator.plans.tools import plan
-from generator.raster.filters import Image, gaussian_blur, upsample
-from generator.settings import NotNegative, Positive, ResolutionConfig
+from synthfm.data.config import Config, rising
+from synthfm.generator.canvas import outlines
+from synthfm.generator.canvas.layout import Canvas
+from synthfm.generator.canvas.section import Section
+from synthfm.generator.look.appearance import Look
+from synthfm.generator.look.tissues import Palette, any_spread, any_values
+from synthfm.generator.modalities.base import Modality, Scan, modality
+from synthfm.generator.modalities.ultrasound import envelope, shadow
+from synthfm.generator.plans.tools import plan
+from synthfm.generator.raster.filters import Image, gaussian_blur, upsample
+from synthfm.generator.settings import NotNegative, Positive, ResolutionConfig
 
 # Log-compressed reflectivity of each tissue, and the level lost below a tenth of the frame's depth of it.
 _TISSUES = {

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from generator.look.tissues import Palette, any_spread, any_values
-from generator.modalities.base import Modality, Scan, modality
-from generator.modalities.generic import GenericScan, GenericSettings, draw_parameters
-from generator.settings import ResolutionConfig
+from synthfm.generator.look.tissues import Palette, any_spread, any_values
+from synthfm.generator.modalities.base import Modality, Scan, modality
+from synthfm.generator.modalities.generic import GenericScan, GenericSettings, draw_parameters
+from synthfm.generator.settings import ResolutionConfig
 
 # Brightness of a projection: what absorbs X-rays is bright.
 _BRIGHTNESS = {

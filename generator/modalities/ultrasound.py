@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from data.compiled import compiled
-from data.config import Config, rising
-from generator.canvas.section import Section
-from generator.look.appearance import Look
-from generator.look.tissues import NAMES, Palette, any_spread, any_values
-from generator.modalities.base import Display, Modality, Scan, modality
-from generator.plans.tools import Plan
-from generator.raster.filters import Image, bilinear, convolve, gaussian_blur
-from generator.settings import AppearanceConfig, NotNegative, Positive, ResolutionConfig, Share
+from synthfm.data.compiled import compiled
+from synthfm.data.config import Config, rising
+from synthfm.generator.canvas.section import Section
+from synthfm.generator.look.appearance import Look
+from synthfm.generator.look.tissues import NAMES, Palette, any_spread, any_values
+from synthfm.generator.modalities.base import Display, Modality, Scan, modality
+from synthfm.generator.plans.tools import Plan
+from synthfm.generator.raster.filters import Image, bilinear, convolve, gaussian_blur
+from synthfm.generator.settings import AppearanceConfig, NotNegative, Positive, ResolutionConfig, Share
 
 # Log-compressed echo level.
 _ECHO = {

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from generator.canvas import outlines, shapes
-from generator.canvas.layout import Canvas
-from generator.canvas.outlines import Shape
-from generator.plans.tools import plan
+from synthfm.generator.canvas import outlines, shapes
+from synthfm.generator.canvas.layout import Canvas
+from synthfm.generator.canvas.outlines import Shape
+from synthfm.generator.plans.tools import plan
 
 
 @plan(modality="XR")

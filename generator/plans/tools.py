@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from generator.canvas.layout import Canvas
+from synthfm.generator.canvas.layout import Canvas
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plan:
 
 
 PLANS: dict[str, Plan] = {}
-"""All plans by name. How often each is drawn is said by the modalities (:mod:`generator.modalities`)."""
+"""All plans by name. How often each is drawn is said by the modalities (`generator/modalities/`)."""
 
 
 def plan(

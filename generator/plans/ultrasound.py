@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from generator.canvas import shapes
-from generator.canvas.layout import LESIONS, Canvas
-from generator.plans.tools import plan
+from synthfm.generator.canvas import shapes
+from synthfm.generator.canvas.layout import LESIONS, Canvas
+from synthfm.generator.plans.tools import plan
 
 
 @plan(probes=("linear",))

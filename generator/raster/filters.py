@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from data.compiled import compiled
+from synthfm.data.compiled import compiled
 
 Image = NDArray[np.float32]
 

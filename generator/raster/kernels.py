@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data.compiled import compiled
-from data.distance import squared_distance
+from synthfm.data.compiled import compiled
+from synthfm.data.distance import squared_distance
 
 
 @compiled

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from generator import scene
-from generator.canvas.layout import Canvas
-from generator.canvas.section import Section
-from generator.canvas.view import View, draw_displacement
-from generator.look.appearance import draw_look
-from generator.modalities import MODALITIES
-from generator.plans.tools import PLANS
+from synthfm.generator import scene
+from synthfm.generator.canvas.layout import Canvas
+from synthfm.generator.canvas.section import Section
+from synthfm.generator.canvas.view import View, draw_displacement
+from synthfm.generator.look.appearance import draw_look
+from synthfm.generator.modalities import MODALITIES
+from synthfm.generator.plans.tools import PLANS
 
 
 @pytest.fixture(scope="session")

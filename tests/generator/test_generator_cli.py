@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from generator.cli import main
+from synthfm.generator.cli import main
 
 
 def invoke(*arguments: object) -> Result:
@@ -70,7 +70,7 @@ def test_wrong_arguments_are_one_line_and_leave_nothing(tmp_path, arguments, mes
 
 
 def test_an_address_that_is_none_is_one_line_to_the_end_of_the_program(tmp_path):
-    command = ["-m", "generator.cli", "run", "--out", tmp_path / "data", "--num", "1"]
+    command = ["-m", "synthfm.generator.cli", "run", "--out", tmp_path / "data", "--num", "1"]
     command += ["--backend", "dask", "--scheduler", "nonsense"]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
@@ -168,10 +168,10 @@ def test_every_command_has_help(command):
 
 
 def test_help_loads_nothing_heavy_and_the_program_no_torch():
-    code = "import sys, generator.cli; print('numpy' in sys.modules)"
+    code = "import sys, synthfm.generator.cli; print('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
     code = (
-        "import sys, generator.folder.factory, generator.folder.preview, generator.folder.stats;"
+        "import sys; from synthfm.generator.folder import factory, preview, stats;"
         "print([name for name in ('torch', 'pandas', 'matplotlib') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -23,14 +23,14 @@ import joblib
 import psutil
 import pytest
 
-from data.console import InputError
-from data.folder import MANIFEST, UNFINISHED, read_manifest, shard_paths, verify
-from data.shards import Shard
-from generator import scene
-from generator.config import load_config
-from generator.folder import factory
-from generator.folder.claim import claimed
-from generator.folder.factory import Task, fill_shard, generate
+from synthfm.data.console import InputError
+from synthfm.data.folder import MANIFEST, UNFINISHED, read_manifest, shard_paths, verify
+from synthfm.data.shards import Shard
+from synthfm.generator import scene
+from synthfm.generator.config import load_config
+from synthfm.generator.folder import factory
+from synthfm.generator.folder.claim import claimed
+from synthfm.generator.folder.factory import Task, fill_shard, generate
 
 CONFIG = load_config("full", size=48)
 PROGRAM = str(Path(sys.executable).parent / "synthfm-generate")
@@ -320,8 +320,8 @@ def test_a_shard_that_may_not_be_opened_is_not_called_damaged(whole, tmp_path):
     folder = copy(whole, tmp_path / "data")
     program = """
 import os, sys
-from data.console import InputError
-from data.shards import Shard
+from synthfm.data.console import InputError
+from synthfm.data.shards import Shard
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 held = []

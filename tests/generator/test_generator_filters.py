@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from generator.raster.filters import gaussian_blur, shrink, upsample
+from synthfm.generator.raster.filters import gaussian_blur, shrink, upsample
 
 
 def ramp(shape):
@@ -71,7 +71,9 @@ def test_a_kernel_is_kept_on_the_disk_where_it_can_be_and_runs_all_the_same_wher
         monkeypatch.setenv(name, str(home))
     (tmp_path / "__pycache__").touch()
     source = tmp_path / "kernels_of_a_test.py"
-    source.write_text("from data.compiled import compiled\n\n\n@compiled\ndef twice(x):\n    return 2 * x\n")
+    source.write_text(
+        "from synthfm.data.compiled import compiled\n\n\n@compiled\ndef twice(x):\n    return 2 * x\n"
+    )
     spec = importlib.util.spec_from_file_location(source.stem, source)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

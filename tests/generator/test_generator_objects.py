@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import label as pieces
 
-from data.folder import check_sample
-from data.shards import object_masks
-from generator import scene
-from generator.canvas import shapes
-from generator.canvas.annotation import LARGEST, move_outlines
-from generator.canvas.layout import Canvas
-from generator.canvas.section import OUTSIDE, Patch, Section, Structure, paint
-from generator.canvas.view import View, draw_displacement
-from generator.config import GeneratorConfig, load_config
-from generator.look.appearance import render
-from generator.modalities import MODALITIES
-from generator.objects import contrast, tabulate
-from generator.plans import projection, ultrasound
-from generator.plans.tools import PLANS
-from generator.scene import make_sample
+from synthfm.data.folder import check_sample
+from synthfm.data.shards import object_masks
+from synthfm.generator import scene
+from synthfm.generator.canvas import shapes
+from synthfm.generator.canvas.annotation import LARGEST, move_outlines
+from synthfm.generator.canvas.layout import Canvas
+from synthfm.generator.canvas.section import OUTSIDE, Patch, Section, Structure, paint
+from synthfm.generator.canvas.view import View, draw_displacement
+from synthfm.generator.config import GeneratorConfig, load_config
+from synthfm.generator.look.appearance import render
+from synthfm.generator.modalities import MODALITIES
+from synthfm.generator.objects import contrast, tabulate
+from synthfm.generator.plans import projection, ultrasound
+from synthfm.generator.plans.tools import PLANS
+from synthfm.generator.scene import make_sample
 
 
 def test_contrast_is_the_difference_over_the_pooled_noise():

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import generator
-from generator.config import load_config
-from generator.look.appearance import render
-from generator.modalities import MODALITIES
-from generator.modalities.oct import _LAYERS, OCTScan
+from synthfm import generator
+from synthfm.generator.config import load_config
+from synthfm.generator.look.appearance import render
+from synthfm.generator.modalities import MODALITIES
+from synthfm.generator.modalities.oct import _LAYERS, OCTScan
 
 CONFIG = load_config(
     "oct", ["boundary.gap_share=0", "shapes.crop_share=0", "shapes.max_objects=60"], size=192

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import fft, ndimage, stats
 
-from generator.look import textures
-from generator.modalities import ct, mr, ultrasound
+from synthfm.generator.look import textures
+from synthfm.generator.modalities import ct, mr, ultrasound
 
 
 def radial_spectrum(field, low, high):

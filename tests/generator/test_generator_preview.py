@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from shard_data import random_sample, random_samples, write_shard
 
-from data.console import InputError
-from data.folder import Manifest, describe_shard, read_manifest, write_manifest
-from data.prompts import tight_box
-from data.shards import object_masks
-from generator.folder import preview
-from generator.folder.drawing import NEGATIVE, POSITIVE, TIGHT, palette
+from synthfm.data.console import InputError
+from synthfm.data.folder import Manifest, describe_shard, read_manifest, write_manifest
+from synthfm.data.prompts import tight_box
+from synthfm.data.shards import object_masks
+from synthfm.generator.folder import preview
+from synthfm.generator.folder.drawing import NEGATIVE, POSITIVE, TIGHT, palette
 
 
 @pytest.fixture(scope="module")

@@ -16,18 +16,18 @@ import pytest
 from scipy import ndimage
 from skimage.measure import label as pieces
 
-from data.config import preset_names
-from data.console import InputError
-from data.folder import check_sample
-from data.shards import object_masks
-from generator import scene
-from generator.canvas.section import OUTSIDE
-from generator.canvas.shapes import FAMILIES
-from generator.config import MIX, PRESETS, GeneratorConfig, load_config
-from generator.look.appearance import touching
-from generator.objects import DETECTABLE, LEAST_CONTRAST
-from generator.plans.tools import PLANS
-from generator.scene import make_sample
+from synthfm.data.config import preset_names
+from synthfm.data.console import InputError
+from synthfm.data.folder import check_sample
+from synthfm.data.shards import object_masks
+from synthfm.generator import scene
+from synthfm.generator.canvas.section import OUTSIDE
+from synthfm.generator.canvas.shapes import FAMILIES
+from synthfm.generator.config import MIX, PRESETS, GeneratorConfig, load_config
+from synthfm.generator.look.appearance import touching
+from synthfm.generator.objects import DETECTABLE, LEAST_CONTRAST
+from synthfm.generator.plans.tools import PLANS
+from synthfm.generator.scene import make_sample
 
 GOLDEN = Path(__file__).with_name("generator_golden.json")
 ONE_PIECE = {*FAMILIES, "cell", "layer", "vertebra"} - {"pair"}
@@ -148,7 +148,8 @@ def test_a_sample_depends_on_config_seed_and_index_alone():
 
 def test_another_process_with_other_threads_makes_the_same_bytes():
     code = (
-        "import hashlib; from generator.scene import make_sample; from generator.config import load_config\n"
+        "import hashlib; from synthfm.generator.scene import make_sample\n"
+        "from synthfm.generator.config import load_config\n"
         "d = hashlib.sha256()\n"
         "for i in range(12):\n"
         "    s = make_sample(load_config(size=64), 7, i)\n"

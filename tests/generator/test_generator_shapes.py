@@ -10,10 +10,10 @@ from scipy import ndimage
 from skimage.draw import polygon2mask
 from skimage.measure import label as pieces
 
-from data.distance import bounds, squared_distance
-from generator.canvas import outlines, shapes
-from generator.look.appearance import _draw_rim
-from generator.raster import kernels
+from synthfm.data.distance import bounds, squared_distance
+from synthfm.generator.canvas import outlines, shapes
+from synthfm.generator.look.appearance import _draw_rim
+from synthfm.generator.raster import kernels
 
 SEEDS = st.integers(0, 2**32)
 

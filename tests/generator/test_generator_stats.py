@@ -11,10 +11,18 @@ import pytest
 from PIL import Image
 from shard_data import random_samples, write_shard
 
-from data.folder import Manifest, describe_shard, write_manifest
-from generator.config import load_config, modality_shares
-from generator.folder.stats import Measured, draw_page, histograms, measure, shares, text_page, warnings
-from generator.objects import reach
+from synthfm.data.folder import Manifest, describe_shard, write_manifest
+from synthfm.generator.config import load_config, modality_shares
+from synthfm.generator.folder.stats import (
+    Measured,
+    draw_page,
+    histograms,
+    measure,
+    shares,
+    text_page,
+    warnings,
+)
+from synthfm.generator.objects import reach
 
 
 def measured(samples: int = 1000, **changes: object) -> Measured:

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data import prompts
-from data.shards import object_masks
-from generator.canvas.layout import OUTSIDE
-from generator.config import load_config
-from generator.look.appearance import touching
-from generator.modalities import ultrasound
-from generator.modalities.base import Scan
-from generator.raster.filters import gaussian_blur
-from generator.scene import make_sample
+from synthfm.data import prompts
+from synthfm.data.shards import object_masks
+from synthfm.generator.canvas.layout import OUTSIDE
+from synthfm.generator.config import load_config
+from synthfm.generator.look.appearance import touching
+from synthfm.generator.modalities import ultrasound
+from synthfm.generator.modalities.base import Scan
+from synthfm.generator.raster.filters import gaussian_blur
+from synthfm.generator.scene import make_sample
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import data
-from data.console import InputError
-from data.files import replacing
+from synthfm import data
+from synthfm.data.console import InputError
+from synthfm.data.files import replacing
 
 SHIPPED = Path(data.__file__).parent / "weights" / "tiny.pth"
 """The embedded default checkpoint."""

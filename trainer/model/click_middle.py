@@ -18,10 +18,10 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.prompts import Prompt, centre_point, tight_box
-from trainer.model import look
-from trainer.model.look import Encoding, Prediction
-from trainer.model.packing import pack
+from synthfm.data.prompts import Prompt, centre_point, tight_box
+from synthfm.trainer.model import look
+from synthfm.trainer.model.look import Encoding, Prediction
+from synthfm.trainer.model.packing import pack
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from segment_anything.modeling.transformer import Attention, TwoWayTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.model.packing import IGNORE_LABEL, PAD_LABEL, PackedPrompts
-from trainer.model.tiny import attention as attend
+from synthfm.trainer.model.packing import IGNORE_LABEL, PAD_LABEL, PackedPrompts
+from synthfm.trainer.model.tiny import attention as attend
 
 
 def decode(

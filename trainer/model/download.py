@@ -8,8 +8,8 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from data.console import Failed, InputError, Progress
-from data.files import replacing, sha256
+from synthfm.data.console import Failed, InputError, Progress
+from synthfm.data.files import replacing, sha256
 
 BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 

@@ -5,8 +5,8 @@ to the ellipse between them, but does not keep to the sides, has its outline a l
 follows is not the one that was meant, as of a skull whose inner edge is the brighter one. Most that is round
 in a picture of the body is an ellipse to a few per cent, so the ellipse that touches the box, leaning as the
 mask does, is added to the mask's log-odds as a prior, before the image's grey values are asked
-(:mod:`trainer.model.grey_values`). A mask that keeps to the sides of its box stays as it is, whatever its
-shape, and so does one that is far from them: its box is a loose one.
+(:mod:`synthfm.trainer.model.grey_values`). A mask that keeps to the sides of its box stays as it is, whatever
+its shape, and so does one that is far from them: its box is a loose one.
 
 References
 ----------
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data.distance import bounds
+from synthfm.data.distance import bounds
 
 
 @dataclass(frozen=True)

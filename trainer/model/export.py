@@ -16,9 +16,9 @@ from segment_anything.utils.onnx import SamOnnxModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.console import InputError
-from data.files import replacing
-from trainer.model import models
+from synthfm.data.console import InputError
+from synthfm.data.files import replacing
+from synthfm.trainer.model import models
 
 OPSET = 17
 FORMATS = ("pth", "safetensors", "onnx")

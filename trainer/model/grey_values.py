@@ -30,7 +30,7 @@ from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.distance import bounds
+from synthfm.data.distance import bounds
 
 
 @dataclass(frozen=True)

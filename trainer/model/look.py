@@ -16,8 +16,8 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.model.decoder import decode
-from trainer.model.packing import PackedPrompts
+from synthfm.trainer.model.decoder import decode
+from synthfm.trainer.model.packing import PackedPrompts
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def predict(sam: Sam, encoding: Encoding, prompts: PackedPrompts, logits: Tensor
     Parameters
     ----------
     prompts
-        In pixels of the image, as :func:`trainer.model.packing.pack` packs them.
+        In pixels of the image, as :func:`synthfm.trainer.model.packing.pack` packs them.
     logits
         (B, 1, 4h, 4w), mask prompts such as the `low_res` of an earlier round.
 

@@ -16,9 +16,9 @@ import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
-from data.console import InputError
-from trainer.model.checkpoints import StateDict, read_weights, save
-from trainer.model.tiny import DEPTHS, STRIDE, ChannelNorm, Depths, TinyEncoder, depths_of, grow
+from synthfm.data.console import InputError
+from synthfm.trainer.model.checkpoints import StateDict, read_weights, save
+from synthfm.trainer.model.tiny import DEPTHS, STRIDE, ChannelNorm, Depths, TinyEncoder, depths_of, grow
 
 NAMES = ("tiny", "vit_b", "vit_l", "vit_h", "mobile_sam")
 
@@ -55,7 +55,7 @@ def build(
         have 1024.
     depths
         Blocks of `tiny`'s encoder at stride 4, 8 and 16; None for the checkpoint's, or
-        :data:`trainer.model.tiny.DEPTHS`. Those that a checkpoint lacks begin as the identity.
+        :data:`synthfm.trainer.model.tiny.DEPTHS`. Those that a checkpoint lacks begin as the identity.
     seed
         Seed of the drawn weights; the global random state is left alone.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.prompts import Prompt
+from synthfm.data.prompts import Prompt
 
 BOX_LABELS = (2, 3)
 """Kinds of a box's two corners, as in SAM's ONNX model."""

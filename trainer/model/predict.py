@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from data.prompts import Multimask, Prompt
-from trainer.model import click_middle, look, second_look
-from trainer.model.look import Encoding, Prediction, Segmentation
-from trainer.model.packing import pack
-from trainer.model.second_look import SecondLook, mask_prompt
+from synthfm.data.prompts import Multimask, Prompt
+from synthfm.trainer.model import click_middle, look, second_look
+from synthfm.trainer.model.look import Encoding, Prediction, Segmentation
+from synthfm.trainer.model.packing import pack
+from synthfm.trainer.model.second_look import SecondLook, mask_prompt
 
 __all__ = ["Encoding", "Prompt", "SecondLook", "Segmentation", "Segmenter"]
 
@@ -34,13 +34,13 @@ class Segmenter:
     Parameters
     ----------
     sam
-        As :func:`trainer.model.models.load` opens it; it is put into evaluation mode.
+        As :func:`synthfm.trainer.model.models.load` opens it; it is put into evaluation mode.
     second_look
         Its settings; None for the plain answers of ``SamPredictor``.
     multimask
-        See :data:`data.prompts.Multimask`.
+        See :data:`synthfm.data.prompts.Multimask`.
 
-    >>> from trainer.model import models
+    >>> from synthfm.trainer.model import models
     >>> segmenter = Segmenter(models.load("tiny")[0], SecondLook())
     >>> ys, xs = np.indices((120, 160))
     >>> image = np.where(np.hypot(ys - 60, xs - 70) < 20, 180, 90).astype(np.uint8)

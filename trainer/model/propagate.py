@@ -30,8 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data.distance import bounds
-from data.prompts import Prompt, centre_point
+from synthfm.data.distance import bounds
+from synthfm.data.prompts import Prompt, centre_point
 
 Mask = NDArray[np.bool_]
 Image = NDArray[np.uint8]

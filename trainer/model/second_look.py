@@ -4,8 +4,8 @@ A model of 256 pixels sees an image of 512 at half its resolution, and a small s
 Once a first mask says where the object is, the same model encodes the square around it as an image of its
 own, and answers the same prompt there with the first mask as mask prompt, unless it is surer of itself
 without; in a round that corrects a mask, with that one. Each look's mask is refined by the image's grey
-values, see :mod:`trainer.model.grey_values`, and by a box that it nearly keeps to, see
-:mod:`trainer.model.ellipse_prior`, and then put right where it leaves a click on the wrong side.
+values, see :mod:`synthfm.trainer.model.grey_values`, and by a box that it nearly keeps to, see
+:mod:`synthfm.trainer.model.ellipse_prior`, and then put right where it leaves a click on the wrong side.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.distance import bounds
-from data.prompts import Prompt
-from trainer.model import ellipse_prior, grey_values, look
-from trainer.model.ellipse_prior import EllipsePrior
-from trainer.model.grey_values import GreyValues, expected_iou, resized
-from trainer.model.look import Encoding, Prediction, Segmentation
-from trainer.model.packing import BOX_LABELS, PackedPrompts, pack
+from synthfm.data.distance import bounds
+from synthfm.data.prompts import Prompt
+from synthfm.trainer.model import ellipse_prior, grey_values, look
+from synthfm.trainer.model.ellipse_prior import EllipsePrior
+from synthfm.trainer.model.grey_values import GreyValues, expected_iou, resized
+from synthfm.trainer.model.look import Encoding, Prediction, Segmentation
+from synthfm.trainer.model.packing import BOX_LABELS, PackedPrompts, pack
 
 View = tuple[int, int, int, int]
 """Part of an image, XYXY, half-open, in whole pixels."""
@@ -45,15 +45,15 @@ class SecondLook:
     same
         Dice with the first mask below which an answer that lies in that mask is a part of it.
     sharpness
-        The power of :func:`trainer.model.grey_values.expected_iou` in the estimate of the IoU: refined
-        chances are surer than they are right, as pixels that say the same are counted one by one.
+        The power of :func:`synthfm.trainer.model.grey_values.expected_iou` in the estimate of the IoU:
+        refined chances are surer than they are right, as pixels that say the same are counted one by one.
     spot, click_logit
         Of what puts right a mask around a click on its wrong side: the standard deviation, over the square
         root of the mask's area, and the logit that the click's own pixel gets (its negative for the
         background).
     middle
         By how much surer the model must be of an answer to a click in the middle of what the click may mean,
-        see :mod:`trainer.model.click_middle`; None to ask the click alone.
+        see :mod:`synthfm.trainer.model.click_middle`; None to ask the click alone.
     grey_values, ellipse
         What refines each look's mask; None to leave it out.
     """
@@ -152,8 +152,8 @@ def refined(
     """A look's one mask, refined by the image, or the part of it, that it was drawn on, and by the prompt.
 
     Returns its logits (H, W), and an estimate of its IoU: the geometric mean of the model's own, made before
-    the mask was refined, and the `sharpness`-th power of :func:`trainer.model.grey_values.expected_iou`,
-    from what it became.
+    the mask was refined, and the `sharpness`-th power of
+    :func:`synthfm.trainer.model.grey_values.expected_iou`, from what it became.
     """
     drawn = found.logits()[0, 0]
 

@@ -9,7 +9,7 @@ from monai.losses import DiceLoss, FocalLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.config import Loss
+from synthfm.trainer.config import Loss
 
 FOCAL = 20.0
 """Weight of the focal loss beside Dice, as in SAM (Kirillov et al., 2023, appendix A)."""
@@ -120,8 +120,8 @@ def corrective_clicks(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The next click of each of N prompts: the deepest point of the error.
 
     For whole batches on any device: depth is the number of 3x3 erosions that a point survives (chessboard
-    distance, up to 32). Unlike :func:`data.prompts.corrective_point`, which the evaluation uses, it does not
-    look for the region of most pixels, which is a thin rim of many masks.
+    distance, up to 32). Unlike :func:`synthfm.data.prompts.corrective_point`, which the evaluation uses, it
+    does not look for the region of most pixels, which is a thin rim of many masks.
 
     Parameters
     ----------

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.config import Prompting
-from trainer.model.packing import PAD_LABEL
-from trainer.stream.stream import Batch
+from synthfm.trainer.config import Prompting
+from synthfm.trainer.model.packing import PAD_LABEL
+from synthfm.trainer.stream.stream import Batch
 
 DRAWN_CLICKS = ("point_person", "point_random")
 """Single clicks that are drawn from the mask, in the order of `Batch.clicks`."""

@@ -9,11 +9,11 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from trainer.config import TrainConfig
-from trainer.model import decoder, look, second_look
-from trainer.model.packing import IGNORE_LABEL, PackedPrompts, pack_alike
-from trainer.objective import losses
-from trainer.objective.prompting import (
+from synthfm.trainer.config import TrainConfig
+from synthfm.trainer.model import decoder, look, second_look
+from synthfm.trainer.model.packing import IGNORE_LABEL, PackedPrompts, pack_alike
+from synthfm.trainer.objective import losses
+from synthfm.trainer.objective.prompting import (
     SINGLE_CLICKS,
     Plan,
     coarse_mask,
@@ -22,8 +22,8 @@ from trainer.objective.prompting import (
     second_look_after,
     share_out,
 )
-from trainer.stream.embeddings import fit_to_input
-from trainer.stream.stream import Batch
+from synthfm.trainer.stream.embeddings import fit_to_input
+from synthfm.trainer.stream.stream import Batch
 
 
 @dataclass
@@ -202,7 +202,8 @@ class Step(nn.Module):
             group.labels = torch.cat([group.labels, sign[:, None]], 1)
 
     def second_look(self, batch: Batch, group: Group, shown: Tensor) -> Tensor:
-        """Loss of a second look at one object of each image, as :mod:`trainer.model.second_look` takes it.
+        """Loss of a second look at one object of each image, as :mod:`synthfm.trainer.model.second_look`
+        takes it.
 
         Shown (N, 4h, 4w) are the logits that the group's prompts gave.
         """

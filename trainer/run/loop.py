@@ -14,22 +14,22 @@ import torch
 from lightning_fabric import Fabric
 from segment_anything.modeling import Sam
 
-from data.console import Failed, InputError, Progress
-from data.files import locked
-from trainer.config import TrainConfig
-from trainer.model import models
-from trainer.model.precision import resolve
-from trainer.objective.step import Step
-from trainer.run import state
-from trainer.run.meter import Meter
-from trainer.run.optim import clip, make_optimizer, moving_average, set_learning_rate
-from trainer.run.passes import gradients, no_number, samples
-from trainer.run.record import Record
-from trainer.run.validate import validate
-from trainer.stream.embeddings import Cache, encoder_hash, out_of_memory
-from trainer.stream.stream import Batches, Source, check_apart, loader, validation_batches
-from trainer.system.interruption import Interruption, shielded
-from trainer.system.processes import (
+from synthfm.data.console import Failed, InputError, Progress
+from synthfm.data.files import locked
+from synthfm.trainer.config import TrainConfig
+from synthfm.trainer.model import models
+from synthfm.trainer.model.precision import resolve
+from synthfm.trainer.objective.step import Step
+from synthfm.trainer.run import state
+from synthfm.trainer.run.meter import Meter
+from synthfm.trainer.run.optim import clip, make_optimizer, moving_average, set_learning_rate
+from synthfm.trainer.run.passes import gradients, no_number, samples
+from synthfm.trainer.run.record import Record
+from synthfm.trainer.run.validate import validate
+from synthfm.trainer.stream.embeddings import Cache, encoder_hash, out_of_memory
+from synthfm.trainer.stream.stream import Batches, Source, check_apart, loader, validation_batches
+from synthfm.trainer.system.interruption import Interruption, shielded
+from synthfm.trainer.system.processes import (
     ended,
     gather,
     launched,

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from data.console import Progress
-from trainer.config import TrainConfig
-from trainer.stream.stream import Batch
+from synthfm.data.console import Progress
+from synthfm.trainer.config import TrainConfig
+from synthfm.trainer.stream.stream import Batch
 
 
 class Meter:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainer.config import TrainConfig
-from trainer.run.muon import Muon
+from synthfm.trainer.config import TrainConfig
+from synthfm.trainer.run.muon import Muon
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 

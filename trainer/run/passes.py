@@ -12,15 +12,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from data.console import Failed, InputError
-from trainer.config import TrainConfig
-from trainer.objective.prompting import draw_plans
-from trainer.objective.step import Step
-from trainer.run import state
-from trainer.run.meter import Meter
-from trainer.stream.stream import Batch, Source
-from trainer.system.interruption import Interruption
-from trainer.system.processes import together
+from synthfm.data.console import Failed, InputError
+from synthfm.trainer.config import TrainConfig
+from synthfm.trainer.objective.prompting import draw_plans
+from synthfm.trainer.objective.step import Step
+from synthfm.trainer.run import state
+from synthfm.trainer.run.meter import Meter
+from synthfm.trainer.stream.stream import Batch, Source
+from synthfm.trainer.system.interruption import Interruption
+from synthfm.trainer.system.processes import together
 
 log = logging.getLogger("synthfm.train")
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from data.console import InputError
-from data.files import naming, write_atomically
-from trainer.run import state
-from trainer.run.validate import Scores
+from synthfm.data.console import InputError
+from synthfm.data.files import naming, write_atomically
+from synthfm.trainer.run import state
+from synthfm.trainer.run.validate import Scores
 
 PACKAGES = ("synthfm", "torch", "segment-anything", "lightning-fabric", "monai", "numpy", "h5py")
 LOG_COLUMNS = ("step", "images", "loss", "single", "multi", "iou_error", "iou", "lr", "grad_norm",

@@ -17,11 +17,11 @@ from segment_anything.modeling import Sam
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from data.config import differences
-from data.console import InputError
-from data.files import sha256
-from data.folder import MANIFEST, read_manifest
-from trainer.model import checkpoints
+from synthfm.data.config import differences
+from synthfm.data.console import InputError
+from synthfm.data.files import sha256
+from synthfm.data.folder import MANIFEST, read_manifest
+from synthfm.trainer.model import checkpoints
 
 STATE = "state.pt"
 MODEL = "model.pth"

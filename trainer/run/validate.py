@@ -14,11 +14,11 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.model import decoder, look
-from trainer.model.packing import pack_alike
-from trainer.objective.prompting import Plan, first_prompts
-from trainer.stream.embeddings import fit_to_input
-from trainer.stream.stream import Batch
+from synthfm.trainer.model import decoder, look
+from synthfm.trainer.model.packing import pack_alike
+from synthfm.trainer.objective.prompting import Plan, first_prompts
+from synthfm.trainer.stream.embeddings import fit_to_input
+from synthfm.trainer.stream.stream import Batch
 
 
 class Setting(NamedTuple):

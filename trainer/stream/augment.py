@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trainer.config import Augment
+from synthfm.trainer.config import Augment
 
 Image = NDArray[np.uint8]
 

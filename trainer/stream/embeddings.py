@@ -24,11 +24,11 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional as F
 
-from data.console import Failed, InputError, Progress
-from data.files import locked, replacing
-from data.folder import read_manifest
-from data.shards import Shard, fixed_text, read_text
-from trainer.model import look
+from synthfm.data.console import Failed, InputError, Progress
+from synthfm.data.files import locked, replacing
+from synthfm.data.folder import read_manifest
+from synthfm.data.shards import Shard, fixed_text, read_text
+from synthfm.trainer.model import look
 
 FORMAT = "synthfm-embeddings"
 

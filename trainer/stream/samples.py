@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data.distance import extents
-from data.prompts import centre_point, loose_box, person_point, random_point
-from data.shards import Objects, Sample, membership
-from trainer.config import Stream
-from trainer.stream import augment
+from synthfm.data.distance import extents
+from synthfm.data.prompts import centre_point, loose_box, person_point, random_point
+from synthfm.data.shards import Objects, Sample, membership
+from synthfm.trainer.config import Stream
+from synthfm.trainer.stream import augment
 
 WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
@@ -25,7 +25,7 @@ def prepare(
     Returns
     -------
     dict
-        The fields of :class:`trainer.stream.stream.Batch` for one image, as arrays.
+        The fields of :class:`synthfm.trainer.stream.stream.Batch` for one image, as arrays.
     """
     drawn = augment.draw(change, sample.image.shape, rng)
     image = augment.apply_image(sample.image, drawn, rng)

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.console import InputError
-from data.folder import read_manifest, shard_paths
-from data.shards import Sample, Shard
-from trainer.config import TrainConfig
-from trainer.stream import augment
-from trainer.stream.embeddings import Cache
-from trainer.stream.samples import prepare
-from trainer.system.interruption import apart
+from synthfm.data.console import InputError
+from synthfm.data.folder import read_manifest, shard_paths
+from synthfm.data.shards import Sample, Shard
+from synthfm.trainer.config import TrainConfig
+from synthfm.trainer.stream import augment
+from synthfm.trainer.stream.embeddings import Cache
+from synthfm.trainer.stream.samples import prepare
+from synthfm.trainer.system.interruption import apart
 
 log = logging.getLogger("synthfm.train")
 _TRIES = 50

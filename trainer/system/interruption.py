@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
-from data.console import waiting_for
+from synthfm.data.console import waiting_for
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WAITS_FOR = (

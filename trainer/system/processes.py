@@ -13,8 +13,8 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 
-from data.console import Failed, InputError
-from trainer.config import TrainConfig
+from synthfm.data.console import Failed, InputError
+from synthfm.trainer.config import TrainConfig
 
 T = TypeVar("T")
 TORCHRUN = "TORCHELASTIC_RUN_ID"

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.console import InputError
-from data.prompts import Prompt
-from evaluation.cases.prompting import Setting
-from evaluation.methods.method import Ambiguous, Method, Predicted
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases.prompting import Setting
+from synthfm.evaluation.methods.method import Ambiguous, Method, Predicted
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Asked:
     choice: int | None = None
 
     def within(self, shape: tuple[int, ...]) -> Asked:
-        """As :meth:`data.prompts.Prompt.within`, with an :class:`InputError` for what is wrong."""
+        """As :meth:`synthfm.data.prompts.Prompt.within`, with an :class:`InputError` for what is wrong."""
         try:
             asked = replace(self, prompt=self.prompt.within(shape))
         except ValueError as error:

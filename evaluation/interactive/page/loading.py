@@ -7,12 +7,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.console import InputError
-from data.prompts import Prompt
-from evaluation.cases.prompting import Setting
-from evaluation.interactive.page.asking import Asked, Asker
-from evaluation.interactive.page.pictures import Dataset, Library, Place, samples
-from evaluation.methods.registry import SECOND_LOOK, parse
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.cases.prompting import Setting
+from synthfm.evaluation.interactive.page.asking import Asked, Asker
+from synthfm.evaluation.interactive.page.pictures import Dataset, Library, Place, samples
+from synthfm.evaluation.methods.registry import SECOND_LOOK, parse
 
 METHODS = ("second-look:tiny", "checkpoint:tiny", "ellipse", "grabcut", "random_walker", "region_growing")
 """Who is asked where no one is named."""
@@ -25,14 +25,15 @@ class Wanted:
     Attributes
     ----------
     specs
-        Methods, as :func:`evaluation.methods.registry.build` takes them.
+        Methods, as :func:`synthfm.evaluation.methods.registry.build` takes them.
     datasets, root, limit
-        Names as :func:`evaluation.cases.descriptor.load_descriptor` takes them, the folder under which they
-        lie, and how many cases of each are offered. The samples that come with the program are always there.
+        Names as :func:`synthfm.evaluation.cases.descriptor.load_descriptor` takes them, the folder under
+        which they lie, and how many cases of each are offered. The samples that come with the program are
+        always there.
     files
         Images to open at once.
     device
-        As for :func:`evaluation.session.build_methods`.
+        As for :func:`synthfm.evaluation.session.build_methods`.
     """
 
     specs: Sequence[str]
@@ -52,7 +53,7 @@ class Wanted:
 
     def library(self) -> Library:
         """What is shown."""
-        from evaluation.session import load_datasets
+        from synthfm.evaluation.session import load_datasets
 
         found = load_datasets(self.datasets, self.root) if self.datasets else []
         library = Library([*(Dataset(item, self.root, self.limit) for item in found), samples()])
@@ -62,7 +63,7 @@ class Wanted:
 
     def asker(self) -> Asker:
         """Who is asked: first, and so the one that answers, a method that looks twice where there is one."""
-        from evaluation.session import build_methods
+        from synthfm.evaluation.session import build_methods
 
         specs = sorted(self.specs, key=lambda spec: parse(spec)[1] not in SECOND_LOOK)
         methods = build_methods(specs, device=self.device, multimask="auto")

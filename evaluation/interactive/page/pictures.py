@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.console import InputError
-from evaluation.cases.cases import Case, Failure, Object, iter_cases
-from evaluation.cases.descriptor import load_descriptor
-from evaluation.cases.schema import Descriptor, Intensity, Modality
-from evaluation.cases.slicing import grey_levels, to_grey, view_of
-from evaluation.formats.readers import (
+from synthfm.data.console import InputError
+from synthfm.evaluation.cases.cases import Case, Failure, Object, iter_cases
+from synthfm.evaluation.cases.descriptor import load_descriptor
+from synthfm.evaluation.cases.schema import Descriptor, Intensity, Modality
+from synthfm.evaluation.cases.slicing import grey_levels, to_grey, view_of
+from synthfm.evaluation.formats.readers import (
     ARRAY_SUFFIXES,
     PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
@@ -25,7 +25,7 @@ from evaluation.formats.readers import (
     read_volume,
     suffix_of,
 )
-from evaluation.formats.volume import Unreadable, Volume, check_pixels
+from synthfm.evaluation.formats.volume import Unreadable, Volume, check_pixels
 
 SAMPLES = Path(__file__).parent / "samples"
 """Synthetic images that come with the program: the page opens with one where nothing else is given."""

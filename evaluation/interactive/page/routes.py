@@ -22,13 +22,13 @@ from PIL import Image
 from skimage.measure import find_contours
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from data.config import Config
-from data.console import InputError
-from data.prompts import Prompt
-from evaluation.interactive.page.asking import Asked, Asker
-from evaluation.interactive.page.pictures import Library, Picture, Place
-from evaluation.interactive.page.uploads import Uploads
-from evaluation.scoring.metrics import overlap
+from synthfm.data.config import Config
+from synthfm.data.console import InputError
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.interactive.page.asking import Asked, Asker
+from synthfm.evaluation.interactive.page.pictures import Library, Picture, Place
+from synthfm.evaluation.interactive.page.uploads import Uploads
+from synthfm.evaluation.scoring.metrics import overlap
 
 log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
@@ -157,7 +157,7 @@ class _Question(_Shown):
     choice: int | None = None
 
     def put(self, ask: Literal["ask", "choices"]) -> tuple[Picture, Any]:
-        """What is shown, and what :class:`evaluation.interactive.page.asking.Asker` says to it."""
+        """What is shown, and what :class:`synthfm.evaluation.interactive.page.asking.Asker` says to it."""
         picture = self.picture()
         points, labels = [click[:2] for click in self.clicks], [click[2] for click in self.clicks]
         asker, asked = _desk().asker.result(), Asked(Prompt(points, labels, self.box), self.choice)

@@ -19,11 +19,11 @@ from typing import Any
 
 from werkzeug.serving import make_server
 
-from data.console import InputError, waiting_for
-from evaluation.interactive.page.asking import Asker
-from evaluation.interactive.page.loading import Wanted, load
-from evaluation.interactive.page.pictures import Library
-from evaluation.interactive.page.routes import LOCAL, in_address, make_app
+from synthfm.data.console import InputError, waiting_for
+from synthfm.evaluation.interactive.page.asking import Asker
+from synthfm.evaluation.interactive.page.loading import Wanted, load
+from synthfm.evaluation.interactive.page.pictures import Library
+from synthfm.evaluation.interactive.page.routes import LOCAL, in_address, make_app
 
 
 def serve(wanted: Wanted, *, host: str, port: int, browser: bool, say: Callable[[str], Any]) -> None:

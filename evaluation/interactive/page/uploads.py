@@ -10,8 +10,8 @@ from pathlib import Path
 
 from werkzeug.datastructures import FileStorage
 
-from data.console import InputError
-from evaluation.interactive.page.pictures import Library, images_in
+from synthfm.data.console import InputError
+from synthfm.evaluation.interactive.page.pictures import Library, images_in
 
 
 class Uploads:
