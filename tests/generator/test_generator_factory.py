@@ -197,7 +197,7 @@ def test_a_killed_worker_is_one_line_and_the_whole_shards_stay(tmp_path):
 
 def test_a_worker_that_finds_no_scene_can_be_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(scene, "ATTEMPTS", 300_000)  # half a minute
-    monkeypatch.setattr(scene, "lay_out", lambda *_: (SimpleNamespace(objects=0), None))
+    monkeypatch.setattr(scene, "draw_scene", lambda *_: (None, SimpleNamespace(objects=0), None))
     (tmp_path / "progress").touch()
     task = Task(
         path=tmp_path / "shard-00000.h5", progress=tmp_path / "progress", root_seed=0,
@@ -367,7 +367,7 @@ def test_two_runs_do_not_fill_one_folder(tmp_path):
 @pytest.mark.parametrize(("size", "expected"), [(48, 64), (512, 64), (1024, 32), (2048, 8)])
 def test_a_shard_holds_as_many_samples_as_memory_allows(tmp_path, monkeypatch, size, expected):
     asked = []
-    monkeypatch.setattr(factory, "_fill", lambda folder, tasks, *_: asked.extend(tasks) or [])
+    monkeypatch.setattr(factory, "_fill", lambda folder, tasks, *_, **__: asked.extend(tasks) or [])
     generate(tmp_path / "data", load_config(size=size), num=100, jobs=1)
     assert [task.count for task in asked[:-1]] == [expected] * (100 // expected)
 
