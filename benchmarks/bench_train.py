@@ -28,7 +28,7 @@ from synthfm.trainer.model.decoder import decode
 from synthfm.trainer.model.packing import pack_alike
 from synthfm.trainer.objective.prompting import draw_plans
 from synthfm.trainer.objective.step import Step
-from synthfm.trainer.run import loop, optim
+from synthfm.trainer.run import inputs, optim
 from synthfm.trainer.stream import embeddings
 from synthfm.trainer.stream.stream import Batch, Batches, Source, loader
 
@@ -139,7 +139,7 @@ def streamed(config: TrainConfig, source: Source, steps: int) -> None:
     click.echo(f"{config.model:20} {what}, frozen: {', '.join(config.freeze) or 'nothing'}")
     report("one batch in memory", "from the stream", compare(
         config,
-        lambda: loop.prepare(copy.deepcopy(random), config),
+        lambda: inputs.prepare(copy.deepcopy(random), config),
         (itertools.repeat(batches[0]), loader(batches, 0, 3 + REPEATS * steps, torch.cuda.is_available())),
         steps,
     ))  # fmt: skip
@@ -150,7 +150,7 @@ def cached(config: TrainConfig, source: Source, shards: str, steps: int) -> None
     frozen = load_config("decoder_cpu", ["stream.val_share=0"]).model_copy(
         update={"image_size": config.image_size}
     )
-    sam = loop.prepare(models.build("tiny", image_size=config.image_size), frozen)
+    sam = inputs.prepare(models.build("tiny", image_size=config.image_size), frozen)
     with tempfile.TemporaryDirectory() as folder:
         embeddings.embed(sam, [shards], Path(folder), progress=False)
         cache = embeddings.Cache(folder, embeddings.encoder_hash(sam), [shards], frozen.stream.window)

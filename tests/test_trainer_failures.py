@@ -24,7 +24,7 @@ from synthfm.data.shards import Shard
 from synthfm.trainer.cli import main
 from synthfm.trainer.config import Stream
 from synthfm.trainer.model import checkpoints, models
-from synthfm.trainer.run import loop, state
+from synthfm.trainer.run import inputs, loop, state
 from synthfm.trainer.system import processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -187,7 +187,7 @@ def test_gradients_that_fp16_cannot_hold_are_skipped_for_a_while(shards, tmp_pat
     monkeypatch.setattr(
         loop, "make_fabric", lambda *_: Fabric(accelerator="cpu", devices=1, plugins=[plugin])
     )
-    prepare, calls = loop.prepare, []
+    prepare, calls = inputs.prepare, []
 
     def overflowing(sam, config):
         def scaled(grad):
@@ -197,7 +197,7 @@ def test_gradients_that_fp16_cannot_hold_are_skipped_for_a_while(shards, tmp_pat
         prepare(sam, config).mask_decoder.iou_token.weight.register_hook(scaled)
         return sam
 
-    monkeypatch.setattr(loop, "prepare", overflowing)
+    monkeypatch.setattr(inputs, "prepare", overflowing)
     monkeypatch.setattr(loop, "OVERFLOWS", 2)
     config = changed(
         CONFIG, precision="16", steps=3, batch=1, stream={"objects_per_image": 2, "val_images": 0}

@@ -20,7 +20,7 @@ from trainer_runs import CONFIG, assert_same_run, changed, rows, run
 from synthfm.data.console import Failed, InputError
 from synthfm.trainer.config import Optim
 from synthfm.trainer.model import models, precision
-from synthfm.trainer.run import loop, optim, passes, state
+from synthfm.trainer.run import loop, optim, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,14 +31,14 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("at", [1, 3])
 def test_a_killed_run_ends_with_the_same_bits(shards, finished, tmp_path, monkeypatch, at):
-    draw = passes.draw_plans
+    draw = loop.draw_plans
 
     def dies(config, seed, step):
         if step == at:
             raise Killed
         return draw(config, seed, step)
 
-    monkeypatch.setattr(passes, "draw_plans", dies)
+    monkeypatch.setattr(loop, "draw_plans", dies)
     with pytest.raises(Killed):
         run(CONFIG, shards, tmp_path)
     monkeypatch.undo()
@@ -48,7 +48,7 @@ def test_a_killed_run_ends_with_the_same_bits(shards, finished, tmp_path, monkey
 
 def test_a_run_killed_before_it_saved_a_state_begins_again(shards, finished, tmp_path, monkeypatch):
     """It has exported a model by then, after its first validation."""
-    monkeypatch.setattr(loop, "save", dying(loop.save, Killed, at=1))
+    monkeypatch.setattr(loop.Run, "save", dying(loop.Run.save, Killed, at=1))
     with pytest.raises(Killed):
         run(CONFIG, shards, tmp_path)
     monkeypatch.undo()
@@ -71,7 +71,7 @@ def test_what_a_run_reads_may_lie_elsewhere_when_it_goes_on(shards, finished, tm
 def test_a_run_goes_on_in_the_precision_of_another_machine(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "computes_in_bf16", lambda device: True)
     auto = changed(CONFIG, precision="auto")
-    monkeypatch.setattr(passes, "draw_plans", signalling(passes.draw_plans, signal.SIGTERM, at=2))
+    monkeypatch.setattr(loop, "draw_plans", signalling(loop.draw_plans, signal.SIGTERM, at=2))
     with pytest.raises(Failed, match="interrupted after step 2"):
         run(auto, shards, tmp_path)
     monkeypatch.undo()
@@ -89,7 +89,7 @@ def _run_of(out, precision):
 
 
 def test_a_run_begun_with_fresh_says_how_to_go_on(shards, tmp_path, monkeypatch):
-    monkeypatch.setattr(passes, "draw_plans", signalling(passes.draw_plans, signal.SIGTERM, at=2))
+    monkeypatch.setattr(loop, "draw_plans", signalling(loop.draw_plans, signal.SIGTERM, at=2))
     with pytest.raises(Failed, match="the same command, without --fresh, goes on from there"):
         run(CONFIG, shards, tmp_path, fresh=True)
 
@@ -126,7 +126,7 @@ def signalling(function, number, at=1):
     ("owner", "name", "at", "step"),
     [
         (torch.optim.AdamW, "step", 3, 3),
-        (passes, "draw_plans", 2, 2),
+        (loop, "draw_plans", 2, 2),
         (loop, "validate", 1, 2),
         (torch, "save", 2, 2),  # the first writes model.pth
     ],

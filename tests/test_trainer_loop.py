@@ -22,7 +22,7 @@ from synthfm.trainer.run import loop, record
 from synthfm.trainer.stream import embeddings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NONE_HELD = CONFIG.stream.model_dump() | {"val_images": 0}
+NO_VALIDATION = CONFIG.stream.model_dump() | {"val_images": 0}
 
 
 def test_a_run_leaves_what_it_promises(finished):
@@ -49,7 +49,7 @@ def test_what_a_part_of_a_run_is_made_with_is_kept(shards, tmp_path, monkeypatch
     """Begun with one version of PyTorch, gone on with another."""
     config = changed(CONFIG, steps=4)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "judge", dying(loop.judge, RuntimeError("killed"), at=2))
+        patch.setattr(loop.Run, "validate", dying(loop.Run.validate, RuntimeError("killed"), at=2))
         with pytest.raises(RuntimeError):
             run(config, shards, tmp_path)
     first = json.loads((tmp_path / "config.json").read_text())
@@ -117,7 +117,7 @@ def test_two_processes_give_the_log_of_one(tmp_path):
         augment={},
         prompts={"interactive": 0.0},
         optim={"warmup": 2, "lr": 1e-4},
-        stream=NONE_HELD,
+        stream=NO_VALIDATION,
     )
     script = tmp_path / "ddp.py"
     script.write_text(DDP, encoding="utf-8")
@@ -200,7 +200,7 @@ def test_the_average_is_validated_on_the_folder_given_and_exported(shards, tmp_p
 def test_a_cached_run_has_the_log_of_one_that_encodes(shards, finished, tmp_path):
     """But for the cache's float16."""
     augment = {"flip": 0.0, "rotate90": 0.0}
-    config = changed(CONFIG, freeze=("encoder",), augment=augment, steps=3, stream=NONE_HELD, log_every=1)
+    config = changed(CONFIG, freeze=("encoder",), augment=augment, steps=3, stream=NO_VALIDATION, log_every=1)
     checkpoint = str(finished / "model.pth")
     embeddings.embed(models.load(checkpoint)[0], [shards], tmp_path / "cache", progress=False)
     logs = []

@@ -20,10 +20,10 @@ from synthfm.trainer.objective.prompting import (
     DRAWN_CLICKS,
     KINDS,
     Plan,
+    assign_objects,
     draw_plans,
     first_prompts,
     second_look_after,
-    share_out,
 )
 from synthfm.trainer.objective.step import Step
 from synthfm.trainer.stream.samples import prepare
@@ -203,14 +203,14 @@ def test_one_click_anywhere_is_not_always_the_centre():
 )
 def test_every_object_belongs_to_one_group(kinds, count, largest_first):
     plans = [Plan(kind) for kind in kinds]
-    shares = [range(count)[part] for part in share_out(plans, count, largest_first=largest_first)]
+    shares = [range(count)[part] for part in assign_objects(plans, count, largest_first=largest_first)]
     assert all(len(share) for share in shares)
     assert sorted(k for share in shares for k in share) == list(range(count))
 
 
 def test_single_clicks_take_the_larger_objects():
     plans = [Plan("box"), Plan("point", 1), Plan("points", 3), Plan("point_any", 1)]
-    assert [(s.start, s.stop) for s in share_out(plans, 8, largest_first=1)] == [
+    assert [(s.start, s.stop) for s in assign_objects(plans, 8, largest_first=1)] == [
         (4, 6),
         (0, 2),
         (6, 8),
@@ -222,7 +222,8 @@ def test_single_clicks_take_the_larger_objects():
 def test_single_clicks_take_the_larger_objects_in_the_share_asked_for(share):
     config = Prompting(groups=3)
     blocks = [
-        share_out(draw_plans(config, 0, step), 6, largest_first=share)[0].step is None for step in range(1000)
+        assign_objects(draw_plans(config, 0, step), 6, largest_first=share)[0].step is None
+        for step in range(1000)
     ]
     assert np.mean(blocks) == pytest.approx(share, abs=0.05)
 

@@ -43,7 +43,7 @@ def test_where_the_object_ends_but_something_like_its_mask_goes_on_the_run_stops
     slices[12:] = np.where(cylinder, 130, 90) + np.random.default_rng(1).normal(0, 4, slices[12:].shape)
     steps = list(propagate(slices, {11: mask[11]}, RegionGrowing()))
     assert max(step.slice for step in steps) <= 12
-    careless = replace(SHIPPED, presence=-9, evidence=0, forecast=0)
+    careless = replace(SHIPPED, presence=-9, likelihood=0, forecast=0)
     assert max(step.slice for step in propagate(slices, {11: mask[11]}, RegionGrowing(), careless)) == 23
 
 

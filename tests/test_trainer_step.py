@@ -21,7 +21,7 @@ from synthfm.trainer.model.tiny import TinyEncoder
 from synthfm.trainer.objective import losses
 from synthfm.trainer.objective.prompting import Plan
 from synthfm.trainer.objective.step import Step
-from synthfm.trainer.run import loop
+from synthfm.trainer.run import inputs
 from synthfm.trainer.run.validate import validate
 from synthfm.trainer.stream.samples import prepare
 from synthfm.trainer.stream.stream import collate
@@ -52,7 +52,7 @@ def batch_of(count=3, size=32, objects=2):
 def test_a_frozen_encoder_keeps_its_statistics(frozen, monkeypatch):
     monkeypatch.setattr(models, "TinyEncoder", Normed)
     config = changed(CONFIG, freeze=("encoder",) if frozen else (), image_size=32)
-    sam = loop.prepare(models.build("tiny", image_size=32), config)
+    sam = inputs.prepare(models.build("tiny", image_size=32), config)
     batch = batch_of()
     step = Step(sam, config).train()
     norm = sam.image_encoder.norm_batch

@@ -69,7 +69,7 @@ class Prompting(Config):
     refine: Share = 0.0
     """Share of the further rounds that bring no click: the mask alone is fed back, to be improved."""
     second_look: Share = 0.0
-    """Share of the groups that look again, at a crop around the mask of one of their rounds."""
+    """Share of the groups that get a second look, at a crop around the mask of one of their rounds."""
 
 
 class Loss(Config):

@@ -291,7 +291,7 @@ class Session:
             anchors,
             self._nearby,
             self._settings,
-            apart=self._apart,
+            spacing=self._apart,
             span=item.span,
             changed=item.changed,
         )

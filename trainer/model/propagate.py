@@ -82,7 +82,7 @@ class Propagation:
         Log-likelihood ratio from which they do.
     persistence
         Weight of the neighbour's mask beside the model's answer.
-    evidence
+    likelihood
         Weight of what the grey values say of the model's answer.
     smooth
         Standard deviation of the Gaussian over what the grey values say, over the square root of the area.
@@ -108,7 +108,7 @@ class Propagation:
     persistence: float = 0.5
     spread: float = 0.2
     clear: float = 1.0
-    evidence: float = 1.0
+    likelihood: float = 1.0
     smooth: float = 0.05
     agreement: float = 0.4
     shrinkage: float = 0.25
@@ -146,7 +146,7 @@ def propagate(
     segmenter: Segmenter,
     settings: Propagation = SHIPPED,
     *,
-    apart: float = 1.0,
+    spacing: float = 1.0,
     span: tuple[int, int] | None = None,
     changed: Collection[int] | None = None,
 ) -> Iterator[Step]:
@@ -161,7 +161,7 @@ def propagate(
         not there: nothing runs past it.
     segmenter
         The model.
-    apart
+    spacing
         Distance between slices in pixels: their spacing over that of rows and columns; 1 in a cine.
     span
         First and last slice in which the object may be.
@@ -180,7 +180,7 @@ def propagate(
 
     def outward(start: int, order: Iterable[int]) -> Iterator[Step]:
         inside = [k for k in order if low <= k <= high]
-        return _run(slices, inside, anchors[start], segmenter, settings, taught, apart)
+        return _run(slices, inside, anchors[start], segmenter, settings, taught, spacing)
 
     there = {k for k, mask in anchors.items() if mask.any()}
     for left, right in gaps(anchors, len(slices), changed):
@@ -236,11 +236,11 @@ def _run(
     segmenter: Segmenter,
     settings: Propagation,
     taught: GreyValues,
-    apart: float,
+    spacing: float,
 ) -> Iterator[Step]:
     """From a mask on, slice by slice in this order, until the object has ended."""
     for k in order:
-        step = ask(slices[k], k, mask, segmenter, settings, taught, apart)
+        step = ask(slices[k], k, mask, segmenter, settings, taught, spacing)
         if has_ended(step, mask, slices[k], settings, taught):
             return
         yield step
@@ -255,25 +255,25 @@ def ask(
     segmenter: Segmenter,
     settings: Propagation,
     taught: GreyValues,
-    apart: float = 1.0,
+    spacing: float = 1.0,
 ) -> Step:
     """The object in one slice, from its mask (H, W), not empty, in the slice beside it.
 
-    `apart` is the distance between the two in pixels.
+    `spacing` is the distance between the two in pixels.
     """
     height, width = mask.shape
     x0, y0, x1, y1 = square_around(bounds(mask), (height, width), settings.factor)
     part, seen = np.ascontiguousarray(image[y0:y1, x0:x1]), mask[y0:y1, x0:x1]
     size = math.sqrt(np.count_nonzero(seen))
     said = ndimage.gaussian_filter(taught.ratio(part), max(settings.smooth * size, 0.6))
-    edge = signed_distance(seen) / max(settings.slope * apart, 0.7)
+    edge = signed_distance(seen) / max(settings.slope * spacing, 0.7)
     before = np.clip(edge, -settings.sureness, settings.sureness)
     expected = _joined(before + settings.forecast * said > 0, seen) if settings.forecast else seen
     if not expected.any():
         return Step(number, np.zeros_like(mask), 0.0)
     (answer,) = segmenter.predict(segmenter.encode(part), [as_prompt(expected)])
-    logits = _logits(answer) + settings.evidence * said + settings.persistence * before
-    most = np.pi * (size / math.sqrt(np.pi) + settings.spread * apart) ** 2
+    logits = _logits(answer) + settings.likelihood * said + settings.persistence * before
+    most = np.pi * (size / math.sqrt(np.pi) + settings.spread * spacing) ** 2
     drawn = (logits > _threshold(logits, int(most))) | ((logits > 0) & (said > settings.clear))
     found = np.zeros_like(mask)
     found[y0:y1, x0:x1] = _joined(drawn, expected)

@@ -52,15 +52,11 @@ def draw_plans(config: Prompting, seed: int, step: int) -> list[Plan]:
     plans = []
     for _ in range(config.groups):
         kind = KINDS[rng.choice(len(KINDS), p=weights / weights.sum())]
-        several, negatives = (
-            int(rng.integers(2, config.points_max + 1)),
-            int(rng.integers(config.negatives_max)),
-        )
+        several = int(rng.integers(2, config.points_max + 1))
+        negatives = int(rng.integers(config.negatives_max))
         positives = {"points": several, "points_negative": several - 1, "box": 0, "box_loose": 0, "mask": 0}
-        goes_on, rounds = (
-            rng.random() < config.interactive,
-            int(rng.integers(2, max(config.rounds_max, 2) + 1)),
-        )
+        goes_on = rng.random() < config.interactive
+        rounds = int(rng.integers(2, max(config.rounds_max, 2) + 1))
         plans.append(
             Plan(
                 kind=kind,
@@ -84,7 +80,7 @@ def second_look_after(plan: Plan, share: float) -> int | None:
     return int(rng.integers(plan.rounds)) if plan.kind != "mask" and rng.random() < share else None
 
 
-def share_out(plans: Sequence[Plan], count: int, *, largest_first: float) -> list[slice]:
+def assign_objects(plans: Sequence[Plan], count: int, *, largest_first: float) -> list[slice]:
     """Which of the `count` objects of each image belong to each plan's group.
 
     By turns; in a share `largest_first` of the steps in blocks, single clicks first (objects come by area).
@@ -132,23 +128,17 @@ def _clicks(plan: Plan, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
     points, labels = points.flatten(0, 1), labels.flatten(0, 1)
     # Clicks wanted come first by a stable sort of their rank; missing ones are padding.
     rank = torch.arange(labels.shape[1], device=labels.device).expand_as(labels).float()
-    if (
-        plan.kind == "point_any"
-    ):  # any of an object's clicks inside: its list is turned before the first is taken
+    if plan.kind == "point_any":  # of the clicks inside: their list is turned before the first is taken
         inside = labels == 1
         count = inside.sum(1, keepdim=True).clamp(min=1)
         rank = ((inside.cumsum(1) - 1 - plan.seed) % count).float()
-    picked = [
-        torch.argsort(torch.where(labels == sign, rank, torch.inf), dim=1)[:, :count]
-        for sign, count in ((1, plan.positives), (0, plan.negatives))
-        if count
-    ]
-    signs = [sign for sign, count in ((1, plan.positives), (0, plan.negatives)) if count]
     coords, marks = [points[:, :0]], [labels[:, :0]]
-    for order, sign in zip(picked, signs, strict=True):
-        mark = labels.gather(1, order)
-        coords.append(points.gather(1, order[..., None].expand(-1, -1, 2)))
-        marks.append(torch.where(mark == sign, mark, PAD_LABEL))
+    for sign, count in ((1, plan.positives), (0, plan.negatives)):
+        if count:
+            order = torch.argsort(torch.where(labels == sign, rank, torch.inf), dim=1)[:, :count]
+            mark = labels.gather(1, order)
+            coords.append(points.gather(1, order[..., None].expand(-1, -1, 2)))
+            marks.append(torch.where(mark == sign, mark, PAD_LABEL))
     return torch.cat(coords, 1), torch.cat(marks, 1)
 
 

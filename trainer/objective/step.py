@@ -16,11 +16,11 @@ from synthfm.trainer.objective import losses
 from synthfm.trainer.objective.prompting import (
     SINGLE_CLICKS,
     Plan,
+    assign_objects,
     coarse_mask,
     first_prompts,
     refines,
     second_look_after,
-    share_out,
 )
 from synthfm.trainer.stream.embeddings import fit_to_input
 from synthfm.trainer.stream.stream import Batch
@@ -139,7 +139,7 @@ class Step(nn.Module):
         """The groups with their first prompts; `side` of the decoder's masks in cells."""
         targets = self.targets(batch, side * self.config.loss.scale)
         scale = self.sam.image_encoder.img_size / max(batch.labels.shape[1:])
-        parts = share_out(plans, targets.shape[1], largest_first=self.config.stream.largest_first)
+        parts = assign_objects(plans, targets.shape[1], largest_first=self.config.stream.largest_first)
         groups = []
         for plan, slots in zip(plans, parts, strict=True):
             wanted = targets[:, slots].flatten(0, 1)
@@ -246,7 +246,7 @@ def _joined(parts: Sequence[Tensor], count: int) -> Tensor:
 
 
 def _parted(rows: Tensor, groups: Sequence[Group], count: int) -> list[Tensor]:
-    """Rows (N, ...) that lie as :func:`_joined` lays them, each group's apart."""
+    """Rows (N, ...) that lie as :func:`_joined` lays them, as one part for each group."""
     sizes = [len(group.wanted) // count for group in groups]
     return [part.flatten(0, 1) for part in rows.unflatten(0, (count, -1)).split(sizes, 1)]
 

@@ -5,66 +5,44 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from segment_anything.modeling import Sam
+from torch import Tensor
 
 from synthfm.data.console import Failed, InputError, Progress
 from synthfm.data.files import locked
 from synthfm.trainer.config import TrainConfig
 from synthfm.trainer.model import models
 from synthfm.trainer.model.precision import resolve
+from synthfm.trainer.objective.prompting import draw_plans
 from synthfm.trainer.objective.step import Step
 from synthfm.trainer.run import state
+from synthfm.trainer.run.failures import explained, listed, not_finite
+from synthfm.trainer.run.inputs import Inputs, build_model, open_cache
 from synthfm.trainer.run.meter import Meter
 from synthfm.trainer.run.optim import clip, make_optimizer, moving_average, set_learning_rate
-from synthfm.trainer.run.passes import gradients, no_number, samples
 from synthfm.trainer.run.record import Record
 from synthfm.trainer.run.validate import validate
-from synthfm.trainer.stream.embeddings import Cache, encoder_hash, out_of_memory
-from synthfm.trainer.stream.stream import Batches, Source, check_apart, loader, validation_batches
+from synthfm.trainer.stream.stream import Batch, Batches, Source, check_disjoint, loader, validation_batches
 from synthfm.trainer.system.interruption import Interruption, shielded
 from synthfm.trainer.system.processes import (
-    ended,
+    collective,
+    error_of_all,
     gather,
     launched,
-    lost_another,
     make_fabric,
     pick_accelerator,
-    together,
 )
 
 log = logging.getLogger("synthfm.train")
 OVERFLOWS = 20
 """Steps in a row whose gradient fp16 may skip: its scale, 65536 at first, is halved by each."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where a run reads from.
-
-    Attributes
-    ----------
-    shards, val
-        Dataset folders; without `val` a share of the samples is held out.
-    checkpoint
-        The model's pretrained weights, whose decoder may be drawn afresh.
-    init_from
-        Weights to go on from as they are, decoder included.
-    embeddings
-        Folder of an embedding cache.
-    """
-
-    shards: tuple[str, ...]
-    val: tuple[str, ...] = ()
-    checkpoint: str | None = None
-    init_from: str | None = None
-    embeddings: str | None = None
 
 
 def train(
@@ -89,281 +67,279 @@ def train(
     Failed
         If the loss or its gradient is no number, the memory does not suffice, or SIGINT or SIGTERM stops it.
     """
-    device, asked = pick_accelerator(accelerator), config.precision
-    config = config.model_copy(update={"precision": resolve(asked, device)})
-    fabric = make_fabric(config, devices, device)
-    with launched(fabric), ExitStack() as held:
-        with together(fabric):
-            ready = set_up(fabric, config, inputs, out, held, fresh, asked)
-        return run_steps(fabric, config, ready, out, strict=strict, progress=progress)
-
-
-def run_steps(
-    fabric: Fabric, config: TrainConfig, ready: Ready, out: Path, *, strict: bool, progress: bool
-) -> Path:
-    """The steps that are left, with all that is written on the way; as :func:`train`."""
-    sam, average, position, batches = ready.parts.sam, ready.parts.average, ready.position, ready.batches
-    step = Step(compiled(sam, config), config).train()
-    module, optimizer = fabric.setup(step, ready.parts.optimizer)
-    record = None
-    first, last = position.step * config.accumulate, config.steps * config.accumulate
-    meter = Meter(config, fabric.is_global_zero and progress, position.step)
-    overflows = 0
-    try:
-        with Interruption(fabric.is_global_zero) as interruption:
-            with shielded():
-                read = iter(loader(batches, first, last, pin=fabric.device.type == "cuda"))
-            with together(fabric):  # where no sample will do, all processes find that here
-                stream = itertools.chain(list(itertools.islice(read, 1)), read)
-                if fabric.is_global_zero:
-                    if ready.fresh:
-                        state.discard(out)
-                    record = Record(out, position.step, ready.run)
-            while position.step < config.steps and not exhausted(config, position):
-                lr = set_learning_rate(optimizer, config, position.step)
-                passed = gradients(fabric, module, config, meter, stream, position, strict, interruption)
-                if not math.isfinite(float(passed.loss)):
-                    suspects = gather(fabric, passed.suspects(fabric, step, config, position, batches.source))
-                    named = next(filter(None, suspects), "")
-                    raise ended(fabric, no_number("loss", passed.loss, named, position, out))
-                norm = clip(fabric, module, optimizer, config.optim.clip)
-                overflows = 0 if math.isfinite(float(norm)) else overflows + 1
-                # The scaler of fp16 skips such a step and lowers its scale; that must help in the end.
-                if overflows > (OVERFLOWS if config.precision == "16" else 0):
-                    numbers = [number for part in gather(fabric, passed.numbers()) for number in part]
-                    raise ended(fabric, no_number("gradient norm", norm, samples(numbers), position, out))
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                if average is not None:
-                    average.update_parameters(sam)
-                position.step += 1
-                row = meter.update(passed.loss, passed.logs, lr, norm, position.skipped)
-                if row is not None:
-                    with together(fabric):
-                        if record is not None:
-                            record.log(row)
-                if position.step % config.validate_every == 0 or position.step == config.steps:
-                    candidate = average.module if average is not None else sam
-                    with meter.aside():
-                        stop = judge(fabric, candidate, ready.held_out, config, position, record, out, strict)
-                    if stop:
-                        break
-                if position.step % config.save_every == 0:
-                    with meter.aside():
-                        save(fabric, out, ready)
-                stop = passed.asked if fabric.world_size > 1 else interruption.asked
-                if stop and position.step < config.steps:
-                    save(fabric, out, ready)
-                    again = "the same command, without --fresh," if ready.fresh else "the same command"
-                    text = f"interrupted after step {position.step}; {again} goes on from there"
-                    raise ended(fabric, Failed(text))
-            if exhausted(config, position):
-                text = "no better for %d validations: stopped at step %d"
-                log.info(text, config.patience, position.step)
-            save(fabric, out, ready)
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise Failed(memory_hint(config, fabric.world_size)) from error
-        if fabric.world_size > 1 and lost_another(error):
-            raise Failed("another process of this run has ended; its own line says why") from error
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"compile: PyTorch could not compile the encoder ({reason}); compile=false trains without"
-        ) from error
-    finally:
-        meter.close()
-        if record is not None:
-            record.close()
+    device = pick_accelerator(accelerator)
+    resolved = config.model_copy(update={"precision": resolve(config.precision, device)})
+    fabric = make_fabric(resolved, devices, device)
+    with launched(fabric):  # no name for the run here: the group of processes has to outlive it
+        run_steps(Run(fabric, resolved, config, out, strict, fresh), inputs, progress)
     return out / state.MODEL
 
 
-class Ready(NamedTuple):
-    """What a run trains, on what, and from where it goes on.
+def run_steps(run: Run, inputs: Inputs, progress: bool) -> None:
+    """The steps that are left, with all that is written on the way."""
+    config = run.config
+    with run.opened(inputs), explained(config, run.fabric.world_size), run.started(progress):
+        position = run.position
+        while position.step < config.steps and not run.exhausted:
+            passed = run.backward(run.next())
+            lr, norm = run.step(passed)
+            run.log(passed, lr, norm)
+            if position.step % config.validate_every == 0 or position.step == config.steps:
+                run.validate()
+                if run.exhausted:
+                    break
+            if position.step % config.save_every == 0:
+                run.save()
+            if run.interrupted(passed) and position.step < config.steps:
+                run.stop()
+        run.save()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One step's forward and backward passes.
 
     Attributes
     ----------
-    parts
-        The model, its optimiser and moving average, as the state in the run's folder has them.
-    batches
-        This process's share of the stream.
-    held_out
-        Whose held-out samples are validated on.
-    position
-        Where the run goes on.
-    run
-        Config and inputs, by which a run knows itself again.
+    loss, logs
+        Their means over all parts and processes.
+    asked
+        Whether any process has been asked to stop.
+    batches, losses
+        This process's parts, and the loss of each.
+    """
+
+    loss: Tensor
+    logs: dict[str, Tensor]
+    asked: bool
+    batches: list[Batch]
+    losses: list[Tensor]
+
+    def samples(self) -> list[int]:
+        """The numbers of this process's samples."""
+        return [number for batch in self.batches for number in batch.index.tolist()]
+
+
+@dataclass(eq=False)
+class Run:
+    """A training run on one of its processes: opened, started, then step by step.
+
+    Attributes
+    ----------
+    fabric
+        Its devices and processes.
+    config, asked
+        The config, and as it was given: ``auto`` may be another precision on another machine.
+    out
+        The run's folder.
+    strict
+        Whether a bad sample ends the run.
     fresh
         Whether a run that was there before is to be discarded.
+    parts, position
+        The model, its optimiser and moving average, and how far they have come, as the folder has them.
+    batches, validation
+        This process's share of the stream, and whose held-out samples are validated on.
+    description
+        Config and inputs, by which a run knows itself again.
+    record
+        What it writes, on the first process; None on the others.
     """
 
-    parts: state.Parts
-    batches: Batches
-    held_out: Source
-    position: state.Position
-    run: dict[str, Any]
+    fabric: Fabric
+    config: TrainConfig
+    asked: TrainConfig
+    out: Path
+    strict: bool
     fresh: bool
 
+    @contextmanager
+    def opened(self, inputs: Inputs) -> Iterator[None]:
+        """Open all inputs, lock `out` and read the state in it; no process waits for another."""
+        with ExitStack() as stack:
+            with collective(self.fabric):
+                self._set_up(inputs, stack)
+            yield
 
-def set_up(
-    fabric: Fabric,
-    config: TrainConfig,
-    inputs: Inputs,
-    out: Path,
-    held: ExitStack,
-    fresh: bool,
-    asked: str,
-) -> Ready:
-    """Open all inputs, hold `out` and open the state in it; no process waits for another.
-
-    `asked` is the precision as the config had it, by which the run is known: ``auto`` may be another one on
-    another machine.
-    """
-    sam = build_model(config, inputs)
-    check_apart((*inputs.shards, *inputs.val))
-    source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, config.stream.val_images)
-    held_out = Source(inputs.val, 1.0, config.stream.val_images) if inputs.val else source
-    if fabric.is_global_zero and not sum(map(len, held_out.held_out)):
-        log.warning("no samples are held out, so nothing is validated, and model.pth is of the last step")
-    cache = open_cache(config, inputs, sam)
-    batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
-    sam.to(fabric.device)  # before the state is loaded: the optimiser's goes where the weights are
-    optimizer = make_optimizer(sam, config)
-    average = moving_average(sam, config.optim.ema)
-    parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
-    run = {
-        "config": config.model_dump(mode="json") | {"precision": asked},
-        "inputs": state.describe(inputs),
-        "precision": config.precision,
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    if fabric.is_global_zero:
-        held.enter_context(locked(out, "synthfm-train"))
-    position = state.Position() if fresh else state.resume(out, run, parts)
-    return Ready(parts, batches, held_out, position, run, fresh)
-
-
-def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
-    """The model as training finds it: decoder drawn afresh if asked for, frozen parts without gradient."""
-    start = inputs.init_from or inputs.checkpoint
-    decoder = "pretrained" if inputs.init_from else config.decoder
-    if start is None and config.freeze:
-        raise InputError(
-            f"{config.model}: a frozen {config.freeze[0]} needs its weights: give --checkpoint "
-            "('synthfm-train weights' fetches SAM's), or train it too with --train-encoder"
-        )
-    if start is None and decoder == "pretrained":
-        raise InputError("decoder: there are no weights to keep; give --checkpoint, or --decoder scratch")
-    if decoder == "scratch" and "decoder" in config.freeze:
-        raise InputError(
-            "freeze: a decoder that is drawn afresh has to learn; --decoder pretrained keeps the checkpoint's"
-        )
-    sam = models.build(
-        config.model,
-        checkpoint=start,
-        decoder=decoder,
-        image_size=config.image_size,
-        depths=config.depths,
-        seed=config.seed,
-    )
-    return prepare(sam, config)
-
-
-def prepare(sam: Sam, config: TrainConfig) -> Sam:
-    """Freeze what the config freezes, and lay the weights out as training wants them; in place."""
-    parts = {"encoder": sam.image_encoder, "prompt_encoder": sam.prompt_encoder, "decoder": sam.mask_decoder}
-    for name, part in parts.items():
-        part.requires_grad_(name not in config.freeze)
-    for name in ("norm_head", "head"):  # MobileSAM's classifier, which nothing reads: DDP would wait for it
-        if hasattr(sam.image_encoder, name):
-            getattr(sam.image_encoder, name).requires_grad_(False)
-    if not any(p.requires_grad for p in sam.parameters()):
-        raise InputError("freeze: every part is frozen; leave at least one to be trained")
-    if config.model == "tiny":
-        sam.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return sam
-
-
-def compiled(sam: Sam, config: TrainConfig) -> Sam:
-    """Compile the encoder in place where the config says so; the state dict keeps its keys."""
-    if config.compile:
-        sam.image_encoder.compile()
-    return sam
-
-
-def open_cache(config: TrainConfig, inputs: Inputs, sam: Sam) -> Cache | None:
-    """The embedding cache, which must fit the frozen encoder; images cannot be augmented then."""
-    if inputs.embeddings is None:
-        return None
-    if "encoder" not in config.freeze:
-        raise InputError("--embeddings needs a frozen encoder; leave out --train-encoder")
-    changes = [
-        name for name, value in config.augment.model_dump().items() if isinstance(value, float) and value
-    ]
-    changes = [name for name in changes if name != "angle"]
-    if changes:
-        off = ", ".join(f"augment.{name}=0" for name in changes)
-        raise InputError(f"--embeddings: images are encoded as they are; set {off}")
-    return Cache(inputs.embeddings, encoder_hash(sam), inputs.shards, config.stream.window)
-
-
-def judge(
-    fabric: Fabric,
-    sam: Sam,
-    held_out: Source,
-    config: TrainConfig,
-    position: state.Position,
-    record: Record | None,
-    out: Path,
-    strict: bool,
-) -> bool:
-    """Validate, export the best model so far; returns whether to stop early."""
-    with together(fabric):
-        if record is not None:
-            scores, pictures = validate(sam, validation_batches(held_out, config, strict), fabric.device)
-            if scores.dice:
-                record.validation(position.step, scores, pictures)
-                settings: dict[str, list[tuple[float, int]]] = {}
-                for (setting, _), dice in scores.dice.items():
-                    settings.setdefault(setting, []).append((dice, scores.objects[setting, _]))
-                text = "  ".join(
-                    f"{name} {sum(d * n for d, n in values) / sum(n for _, n in values):.3f}"
-                    for name, values in settings.items()
-                )
-                Progress.write(f"step {position.step}: Dice {scores.mean:.4f}  ({text})")
-            if not scores.dice or scores.mean > position.best:
-                position.best, position.stale = (scores.mean if scores.dice else position.best), 0
-                models.export(sam, out / state.MODEL)
-            else:
-                position.stale += 1
-    return bool(fabric.broadcast(exhausted(config, position)))
-
-
-def exhausted(config: TrainConfig, position: state.Position) -> bool:
-    """Whether validation has not improved for so long that the run is over, when it goes on as well."""
-    return bool(config.patience and position.stale >= config.patience)
-
-
-def save(fabric: Fabric, out: Path, ready: Ready) -> None:
-    """Write the training state, on the first process."""
-    with together(fabric):
+    def _set_up(self, inputs: Inputs, stack: ExitStack) -> None:
+        fabric, config = self.fabric, self.config
+        sam = build_model(config, inputs)
+        check_disjoint((*inputs.shards, *inputs.val))
+        images = config.stream.val_images
+        source = Source(inputs.shards, 0 if inputs.val else config.stream.val_share, images)
+        self.validation = Source(inputs.val, 1.0, images) if inputs.val else source
+        if fabric.is_global_zero and not sum(map(len, self.validation.held_out)):
+            log.warning("no samples are held out, so nothing is validated, and model.pth is of the last step")
+        cache = open_cache(config, inputs, sam)
+        self.batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
+        sam.to(fabric.device)  # before the state is loaded: the optimiser's goes where the weights are
+        optimizer, average = make_optimizer(sam, config), moving_average(sam, config.optim.ema)
+        self.parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)
+        self.description: dict[str, Any] = {
+            "config": self.asked.model_dump(mode="json"),
+            "inputs": state.describe(inputs),
+            "precision": config.precision,
+        }
+        self.out.mkdir(parents=True, exist_ok=True)
         if fabric.is_global_zero:
-            state.write(out, ready.run, ready.parts, ready.position)
+            stack.enter_context(locked(self.out, "synthfm-train"))
+        new = state.Position()
+        self.position = new if self.fresh else state.resume(self.out, self.description, self.parts)
 
+    @contextmanager
+    def started(self, progress: bool) -> Iterator[None]:
+        """Start the stream and the record; signals are noted from here on."""
+        fabric, config, begun = self.fabric, self.config, self.position.step
+        if config.compile:
+            self.parts.sam.image_encoder.compile()  # in place: the state dict keeps its keys
+        self.objective = Step(self.parts.sam, config).train()
+        self.module, self.optimizer = fabric.setup(self.objective, self.parts.optimizer)
+        self.meter = Meter(config, fabric.is_global_zero and progress, begun)
+        self.record: Record | None = None
+        self.overflows = 0
+        try:
+            with Interruption(fabric.is_global_zero) as self.interruption:
+                first, last = begun * config.accumulate, config.steps * config.accumulate
+                with shielded():
+                    read = loader(self.batches, first, last, pin=fabric.device.type == "cuda")
+                with collective(fabric):  # where no sample will do, all processes find that here
+                    self.stream = itertools.chain(list(itertools.islice(read, 1)), read)
+                    if fabric.is_global_zero:
+                        if self.fresh:
+                            state.discard(self.out)
+                        self.record = Record(self.out, begun, self.description)
+                yield
+        finally:
+            self.meter.close()
+            if self.record is not None:
+                self.record.close()
 
-def memory_hint(config: TrainConfig, processes: int) -> str:
-    """Which setting to lower when memory runs out."""
-    if config.accumulate * processes < config.batch:
-        hint = (
-            f"raise accumulate (now {config.accumulate}) to send a step's {config.batch} images through in "
-            "more parts, or lower"
-        )
-    else:
-        hint = (
-            f"accumulate (now {config.accumulate}) takes a batch of {config.batch} one by one already: lower"
-        )
-    return (
-        f"out of memory: {hint} stream.objects_per_image (now {config.stream.objects_per_image}), "
-        f"loss.scale (now {config.loss.scale}) or prompts.rounds_max (now {config.prompts.rounds_max})"
-    )
+    def next(self) -> Iterator[Batch]:
+        """The batches of a step, each read when it is asked for."""
+        return (self.meter.wait(self.stream) for _ in range(self.config.accumulate))
+
+    def backward(self, batches: Iterable[Batch]) -> Pass:
+        """One step's forward and backward passes, with what all processes share of them in one reduction."""
+        fabric, parts = self.fabric, self.config.accumulate
+        plans = draw_plans(self.config.prompts, self.config.seed, self.position.step)
+        passed: list[Batch] = []
+        losses: list[Tensor] = []
+        rows: list[Tensor] = []
+        for batch in batches:
+            passed.append(batch)
+            with fabric.no_backward_sync(self.module, enabled=len(passed) < parts):
+                loss, logs = self.module(batch.to(fabric.device), plans)
+                fabric.backward(loss / parts)
+            losses.append(loss.detach())
+            rows.append(torch.stack([loss.detach().float(), *(value.float() for value in logs.values())]))
+        means = torch.stack(rows).mean(0)
+        problems = [problem for batch in passed for problem in batch.problems]
+        shared = torch.cat([means, means.new_tensor([len(problems), self.interruption.asked])])
+        if fabric.world_size > 1:  # a NaN, a skipped sample or a signal anywhere then counts everywhere
+            shared = fabric.all_reduce(shared, reduce_op="sum")  # type: ignore[assignment]
+        skipped, asked = (int(count) for count in shared[-2:].tolist())
+        if skipped:
+            with collective(fabric):
+                for problem in problems:
+                    if self.strict:
+                        raise InputError(f"{problem} (--strict)")
+                    log.warning("skipped: %s", problem)
+        self.position.skipped += skipped
+        loss, *values = (shared[:-2] / fabric.world_size).unbind()
+        return Pass(loss, dict(zip(logs, values, strict=True)), asked > 0, passed, losses)
+
+    def step(self, passed: Pass) -> tuple[float, Tensor]:
+        """Change the weights; returns the learning rate and the norm of the gradient.
+
+        Raises
+        ------
+        Failed
+            If the loss or the norm is no number; the weights are as before.
+        """
+        fabric, config = self.fabric, self.config
+        if not math.isfinite(float(passed.loss)):
+            suspects = gather(fabric, self._suspects(passed))
+            self._fail("loss", passed.loss, next(filter(None, suspects), ""))
+        lr = set_learning_rate(self.optimizer, config, self.position.step)
+        norm = clip(fabric, self.module, self.optimizer, config.optim.clip)
+        self.overflows = 0 if math.isfinite(float(norm)) else self.overflows + 1
+        # The scaler of fp16 skips such a step and lowers its scale; that must help in the end.
+        if self.overflows > (OVERFLOWS if config.precision == "16" else 0):
+            self._fail("gradient norm", norm, listed([*itertools.chain(*gather(fabric, passed.samples()))]))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.parts.average is not None:
+            self.parts.average.update_parameters(self.parts.sam)
+        self.position.step += 1
+        return lr, norm
+
+    def _fail(self, name: str, value: Tensor, samples: str) -> None:
+        raise error_of_all(self.fabric, not_finite(name, value, samples, self.position.step, self.out))
+
+    def _suspects(self, passed: Pass) -> str:
+        """Where this process's loss stopped being a number: the first sample that alone gives none, else all.
+
+        Without DDP around the step, since the other processes may have nothing to look for.
+        """
+        plans = draw_plans(self.config.prompts, self.config.seed, self.position.step)
+        broken = [not math.isfinite(float(loss)) for loss in passed.losses]
+        for batch in itertools.compress(passed.batches, broken):
+            for row, number in enumerate(batch.index.tolist()):
+                with torch.no_grad(), self.fabric.autocast():
+                    loss, _ = self.objective(batch.only(row).to(self.fabric.device), plans)
+                if not math.isfinite(float(loss)):
+                    return f" (sample {number} of {self.batches.source.holder(number)})"
+        return listed(passed.samples()) if any(broken) else ""
+
+    def log(self, passed: Pass, lr: float, norm: Tensor) -> None:
+        """Count a step; every `log_every` steps a row of the log."""
+        row = self.meter.update(passed.loss, passed.logs, lr, norm, self.position.skipped)
+        if row is not None:
+            with collective(self.fabric):
+                if self.record is not None:
+                    self.record.log(row)
+
+    def validate(self) -> None:
+        """Validate the weights, or their moving average, and export the best so far."""
+        average, position = self.parts.average, self.position
+        sam = self.parts.sam if average is None else average.module
+        with self.meter.aside():
+            with collective(self.fabric):
+                if self.record is not None:
+                    batches = validation_batches(self.validation, self.config, self.strict)
+                    scores, pictures = validate(sam, batches, self.fabric.device)
+                    if scores.dice:
+                        self.record.validation(position.step, scores, pictures)
+                        means = "  ".join(f"{name} {dice:.3f}" for name, dice in scores.by_setting().items())
+                        Progress.write(f"step {position.step}: Dice {scores.mean:.4f}  ({means})")
+                    if not scores.dice or scores.mean > position.best:
+                        position.best, position.stale = (scores.mean if scores.dice else position.best), 0
+                        models.export(sam, self.out / state.MODEL)
+                    else:
+                        position.stale += 1
+            position.stale = self.fabric.broadcast(position.stale)
+        if self.exhausted and self.fabric.is_global_zero:
+            text = "no better for %d validations: stopped at step %d"
+            log.info(text, self.config.patience, position.step)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether validation has not improved for so long that the run is over, when it goes on as well."""
+        return bool(self.config.patience and self.position.stale >= self.config.patience)
+
+    def save(self) -> None:
+        """Write the training state, on the first process."""
+        with self.meter.aside(), collective(self.fabric):
+            if self.fabric.is_global_zero:
+                state.write(self.out, self.description, self.parts, self.position)
+
+    def interrupted(self, passed: Pass) -> bool:
+        """Whether the run is asked to stop; of several processes, as all of them know since the backward."""
+        return passed.asked if self.fabric.world_size > 1 else self.interruption.asked
+
+    def stop(self) -> None:
+        """Save the state and raise :class:`Failed`, which says how to go on."""
+        self.save()
+        again = "the same command, without --fresh," if self.fresh else "the same command"
+        text = f"interrupted after step {self.position.step}; {again} goes on from there"
+        raise error_of_all(self.fabric, Failed(text))

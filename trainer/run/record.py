@@ -79,7 +79,7 @@ class Record:
         self.out = out
         tables = {"log.csv": LOG_COLUMNS, "val.csv": VAL_COLUMNS}
         kept = {name: _rows_until(step, out / name, columns) for name, columns in tables.items()}
-        _tell(out / state.CONFIG, step, run)
+        _write_config(out / state.CONFIG, step, run)
         for name, rows in kept.items():
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows([tables[name], *rows])
@@ -118,7 +118,7 @@ class Record:
         self._board.close()
 
 
-def _tell(path: Path, step: int, run: Mapping[str, Any]) -> None:
+def _write_config(path: Path, step: int, run: Mapping[str, Any]) -> None:
     """Write ``config.json``: the run, and with what it is made; later parts of it under ``resumed``.
 
     Raises

@@ -41,7 +41,7 @@ class Position:
 
 @dataclass
 class Parts:
-    """What training changes, apart from the position."""
+    """What training changes, but for the position."""
 
     sam: Sam
     optimizer: Optimizer

@@ -45,6 +45,15 @@ class Scores(NamedTuple):
     objects: dict[tuple[str, str], int]
     mean: float
 
+    def by_setting(self) -> dict[str, float]:
+        """Mean Dice of each setting, over the objects of all modalities."""
+        names = dict.fromkeys(setting for setting, _ in self.dice)
+        keys = {name: [key for key in self.dice if key[0] == name] for name in names}
+        return {
+            name: sum(self.dice[key] * self.objects[key] for key in of) / sum(self.objects[key] for key in of)
+            for name, of in keys.items()
+        }
+
 
 @torch.no_grad()
 def validate(sam: Sam, batches: Iterable[Batch], device: torch.device) -> tuple[Scores, list[NDArray]]:

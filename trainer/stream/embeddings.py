@@ -167,7 +167,7 @@ def _is_damaged(shard: Path) -> bool:
 class _Target(io.FileIO):
     """The file that HDF5 writes to. HDF5 crashes after a write that fails, as on a full disk.
 
-    So it is told that all went well, and :meth:`check` raises the first failure.
+    So a write never fails to it, and :meth:`check` raises the first failure.
     """
 
     failure: OSError | None = None

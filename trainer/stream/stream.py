@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from synthfm.data.console import InputError
 from synthfm.data.folder import read_manifest, shard_paths
@@ -28,7 +28,7 @@ from synthfm.trainer.config import TrainConfig
 from synthfm.trainer.stream import augment
 from synthfm.trainer.stream.embeddings import Cache
 from synthfm.trainer.stream.samples import prepare
-from synthfm.trainer.system.interruption import apart
+from synthfm.trainer.system.interruption import leave_group
 
 log = logging.getLogger("synthfm.train")
 _TRIES = 50
@@ -135,10 +135,10 @@ class Source:
         self.counts = np.array(counts)
         total = int(self.counts.sum())
         shuffled = np.random.default_rng(20250408).permutation(total)
-        held = np.zeros(total, bool)
-        held[shuffled[: min(round(val_share * total), val_most)]] = True
-        self.training = _split(~held, self.counts)
-        self.held_out = _split(held, self.counts)
+        validated = np.zeros(total, bool)
+        validated[shuffled[: min(round(val_share * total), val_most)]] = True
+        self.training = _split(~validated, self.counts)
+        self.held_out = _split(validated, self.counts)
 
     def __len__(self) -> int:
         return int(sum(len(rows) for rows in self.training))
@@ -170,7 +170,7 @@ class Source:
         return " or ".join(paths)
 
 
-def check_apart(folders: Sequence[str | Path]) -> None:
+def check_disjoint(folders: Sequence[str | Path]) -> None:
     """Raise :class:`InputError` where datasets share a shard: what one holds out, the other trains on."""
     known: dict[str, Path] = {}
     for folder in folders:
@@ -217,7 +217,7 @@ def epoch_order(
     return np.concatenate(shards), np.concatenate(positions)
 
 
-class Batches(Dataset):
+class Batches:
     """Batch n of a run, n = ``step * accumulate + part``, for one of `world` processes.
 
     Parameters
@@ -251,6 +251,13 @@ class Batches(Dataset):
         step, part = divmod(number, self.config.accumulate)
         first = step * self.config.batch + (part * self.world + self.rank) * self.size
         return collate([self._item(first + i) for i in range(self.size)])
+
+    def attempt(self, number: int) -> Batch | InputError | OSError:
+        """Batch `number`, or what is wrong: raised in a worker, an error would come with its traceback."""
+        try:
+            return self[number]
+        except (InputError, OSError) as error:
+            return error
 
     def _item(self, position: int) -> dict:
         """The sample at a position of the endless stream; one that cannot be used is replaced by another."""
@@ -305,46 +312,27 @@ class Batches(Dataset):
         return self.__dict__ | {"_open": OrderedDict()}
 
 
-class _Told(Dataset):
-    """Batches, or what is wrong: raised in a worker, an error would come with that one's traceback."""
-
-    def __init__(self, batches: Batches) -> None:
-        self.batches = batches
-
-    def __getitem__(self, number: int) -> Batch | InputError | OSError:
-        try:
-            return self.batches[number]
-        except (InputError, OSError) as error:
-            return error
-
-
-class _Loader(DataLoader):
-    """Raises what :class:`_Told` tells."""
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        return _delivered(super().__iter__())
-
-
-def _delivered(batches: Iterable[Batch | InputError | OSError]) -> Iterator[Batch]:
-    for batch in batches:
-        if not isinstance(batch, Batch):
-            raise batch
-        yield batch
-
-
-def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> DataLoader:
-    """A data loader over batches `start` to `stop`, in order, read ahead by the configured workers."""
+def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterator[Batch]:
+    """Batches `start` to `stop` in order, read ahead by the configured workers, which are started at once."""
     workers = batches.config.stream.workers
-    return _Loader(
-        _Told(batches),
-        sampler=range(start, stop),
+    read = DataLoader(
+        range(start, stop),  # type: ignore[arg-type]
         batch_size=None,
+        collate_fn=batches.attempt,
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="forkserver" if workers else None,  # forking a process with threads may hang
-        worker_init_fn=apart,
+        worker_init_fn=leave_group,
     )
+    return map(_checked, read)
+
+
+def _checked(batch: Batch | InputError | OSError) -> Batch:
+    """What :meth:`Batches.attempt` gives, its error raised."""
+    if not isinstance(batch, Batch):
+        raise batch
+    return batch
 
 
 def collate(items: Sequence[dict]) -> Batch:

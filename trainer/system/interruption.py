@@ -36,16 +36,16 @@ class Interruption:
     def __init__(self, shown: bool = True) -> None:
         self.asked = False
         self._before: dict[signal.Signals, Any] = {}
-        self._told = waiting_for(WAITS_FOR if shown else "")
+        self._notice = waiting_for(WAITS_FOR if shown else "")
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        self._told.__enter__()
+        self._notice.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._told.__exit__(None, None, None)
+        self._notice.__exit__(None, None, None)
         for number, handler in self._before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: one that Python cannot put back
 
@@ -57,7 +57,7 @@ class Interruption:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Processes started within never receive SIGINT, and SIGTERM only after they have called :func:`apart`.
+    """Processes started within never receive SIGINT, and SIGTERM only after :func:`leave_group`.
 
     A terminal's Ctrl-C goes to every process of a run, and so does the SIGTERM of ``timeout`` or of a
     cluster: to the data loader's workers too, whose batches the last step may still need. Their parent ends
@@ -76,7 +76,7 @@ def _outlive_no(parent: Any) -> None:
     os._exit(1)
 
 
-def apart(_: int) -> None:
+def leave_group(_: int) -> None:
     """Leave the run's process group, as a worker: what is sent to the group is not meant for it.
 
     SIGTERM to the process itself ends it again: so does Python end what is left at a parent's exit. And where

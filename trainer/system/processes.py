@@ -1,4 +1,4 @@
-"""The devices and processes of a run, and how they end together."""
+"""The devices and processes of a run, and how all of them end with one error."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _leave(fabric: Fabric) -> None:
 
 
 @contextmanager
-def together(fabric: Fabric) -> Iterator[None]:
+def collective(fabric: Fabric) -> Iterator[None]:
     """What goes wrong within on one process ends all of them, with one line of the first process.
 
     Else the others would wait for that one, and then fail in their own words. All processes must come here.
@@ -130,7 +130,7 @@ def together(fabric: Fabric) -> Iterator[None]:
             raise
         error = caught
     for first in filter(None, gather(fabric, error)):
-        raise ended(fabric, first)
+        raise error_of_all(fabric, first)
 
 
 def gather(fabric: Fabric, value: T) -> list[T]:
@@ -142,7 +142,7 @@ def gather(fabric: Fabric, value: T) -> list[T]:
     return values
 
 
-def ended(fabric: Fabric, error: Exception) -> BaseException:
+def error_of_all(fabric: Fabric, error: Exception) -> BaseException:
     """How a process ends where all of them do; the first one speaks for all.
 
     The others end without an error, for which Fabric would kill the first.
