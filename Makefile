@@ -26,7 +26,7 @@ comma := ,
 TWICE := $(if $(filter tiny,$(CHECKPOINT)),second-look:tiny$(comma))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-generate generate train eval demo app tiny ablation weights test test-quick test-minimum lint format \
+.PHONY: help setup setup-generate generate train eval predict demo app tiny ablation weights test test-quick test-minimum lint format \
   lock bench clean
 
 help: ## list the targets
@@ -79,6 +79,9 @@ demo: $(BIN)/.all ## all three, small: generate, train tiny's decoder, evaluate 
 	  --dataset $(DEMO)/held-out$(if $(REAL),$(comma)$(DATASETS) --data-root $(DATA)) --prompts box,box_loose,point1,point1_person --limit 60 \
 	  || [ $$? = 1 ]  # a set that is not there is reported, and no reason to end
 	@echo "Pictures: $(DEMO)/samples.png and $(DEMO)/eval; tables: $(DEMO)/eval/table.md"
+
+predict: $(BIN)/.all ## segment scans of your own: SCAN= BOX=x0,y0,x1,y1[,slice] OUT= CHECKPOINT=
+	$(BIN)/synthfm-eval predict $(SCAN) $(if $(BOX),--box $(BOX)) --checkpoint $(CHECKPOINT) --out $(or $(OUT),runs/predict) $(ARGS)
 
 # Samples that come with the program, the real sets where they are there, and files of one's own.
 app: $(BIN)/.all ## a page to try a checkpoint by hand, on sets or one's own images: CHECKPOINT= DATA= DATASETS=

@@ -207,6 +207,48 @@ def app(
     serve(wanted, host=host, port=port, browser=browser, say=click.echo)
 
 
+@main.command()
+@click.argument("scans", nargs=-1, required=True, type=NamedPath())
+@click.option("--out", type=NamedPath(), required=True,
+              help="File for the masks of one scan, or a folder, where they bear its name.")  # fmt: skip
+@click.option("--box", "boxes", multiple=True, metavar="[NAME:]x0,y0,x1,y1[,SLICE]",
+              help="Around an object, half-open, in pixels of a slice (from 0); repeatable.")  # fmt: skip
+@click.option("--point", "points", multiple=True, metavar="[NAME:]x,y[,SLICE][,-]",
+              help="A click on an object, with ,- on what is not it; repeatable.")  # fmt: skip
+@click.option("--mask", "masks", multiple=True, metavar="[NAME:]FILE",
+              help="A coarse mask on the scan's grid, to be refined.")  # fmt: skip
+@click.option("--prompts", type=NamedPath(),
+              help="Prompts of many scans and objects: JSON, CSV, 3D Slicer's .mrk.json.")  # fmt: skip
+@click.option("--world", is_flag=True, help="Prompts are in mm of the patient (LPS), x,y,z.")
+@click.option("--format", "kind", metavar="SUFFIX",
+              help="Of files in a folder: .nii.gz, .seg.nrrd, .mha, .dcm, .png; by default as the scan's.")  # fmt: skip
+@click.option("--separate", is_flag=True, help="A file an object.")
+@click.option(
+    "--overlap", is_flag=True, help="Objects may claim the same voxels; else they are the first one's."
+)
+@click.option("--two-d", is_flag=True, help="Answer in the prompted slices alone.")
+@click.option("--plane", type=click.Choice(("auto", "axial", "coronal", "sagittal")), default="auto",
+              show_default=True, help="Slices; auto is as they were acquired.")  # fmt: skip
+@click.option("--frame", type=click.IntRange(min=0), help="Time point or channel of a 4-D file.")
+@click.option(
+    "--window", type=(float, float), metavar="LOW HIGH", help="Values that are shown black and white."
+)
+@click.option(
+    "--checkpoint", default="tiny", show_default=True, help="A SAM-format file; 'tiny' is the embedded one."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+def predict(scans: tuple[Path, ...], out: Path, **settings: Any) -> None:
+    """Segment SCANS: from a box or clicks in one slice to the object in all, on the scan's own grid.
+
+    SCANS are NIfTI, NRRD, MetaImage, DICOM files or the folder of a series, PNG, TIFF, JPEG, folders of them
+    or patterns. Beside each mask lie a picture and a JSON file with its volume. Exit code 1 if some of
+    several scans failed, 2 if nothing could be done.
+    """
+    from synthfm.evaluation.interactive.predict import predict as segment_scans
+
+    _report_failures(segment_scans(scans, out, say=click.echo, **settings), 1)
+
+
 @main.command("methods")
 def list_methods() -> None:
     """List the methods and the prompt settings."""

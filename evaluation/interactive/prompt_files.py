@@ -96,6 +96,12 @@ def parse_point(text: str, *, world: bool = False) -> Mark:
     return Mark(where, name, "point", numbers[:2], _slice(where, numbers[2:]), label)
 
 
+def parse_mask(text: str) -> Mark:
+    """``[NAME:]FILE``, a mask on the scan's grid to begin with."""
+    name, _, file = ("", "", text) if Path(text).exists() else text.rpartition(":")
+    return Mark(f"--mask {text}:", name.strip() or OBJECT, "mask", file=Path(file))
+
+
 def read_prompts(path: Path, scans: Sequence[Path], *, world: bool = False) -> dict[Path, list[Mark]]:
     """The prompts of a file, by the scans that they belong to.
 
@@ -173,25 +179,37 @@ def _own(
         patient = world or asked.world
         for item in asked.objects:
             where = f"{path}: object {item.name}:"
-            labels = [1] * len(item.points) if item.labels is None else item.labels
-            if len(labels) != len(item.points):
-                raise InputError(f"{where} {len(labels)} labels of {len(item.points)} points; one for each")
-            texts = [(parse_box, box, "") for box in item.boxes]
-            texts += [
-                (parse_point, point, ("-", "+")[label])
-                for point, label in zip(item.points, labels, strict=True)
-            ]
-            for parse, numbers, sign in texts:
-                text = ",".join([*(f"{number!r}" for number in numbers), *([sign] if sign else [])])
-                try:
-                    mark = parse(text, world=patient)
-                except InputError as error:
-                    raise InputError(f"{where} {_without_option(str(error))}") from error
-                kind = "box" if parse is parse_box else "point"
-                marks.append(_renamed(mark, f"{where} {kind} [{text}]", item.name))
+            marks += listed(where, item.name, item.boxes, item.points, item.labels, world=patient)
             if item.mask is not None:
                 marks.append(Mark(f"{where} mask", item.name, "mask", file=path.parent / item.mask))
     return found
+
+
+def listed(
+    where: str,
+    name: str,
+    boxes: Sequence[Sequence[float]] = (),
+    points: Sequence[Sequence[float]] = (),
+    labels: Sequence[int] | None = None,
+    *,
+    world: bool = False,
+) -> list[Mark]:
+    """Marks of one object from lists of numbers, see :class:`AskedObject`; `where` begins their messages."""
+    labels = [1] * len(points) if labels is None else labels
+    if len(labels) != len(points):
+        raise InputError(f"{where} {len(labels)} labels of {len(points)} points; one for each")
+    texts = [(parse_box, box, "") for box in boxes]
+    texts += [(parse_point, point, "-+"[label]) for point, label in zip(points, labels, strict=True)]
+    marks = []
+    for parse, numbers, sign in texts:
+        text = ",".join([*(f"{number!r}" for number in numbers), *([sign] if sign else [])])
+        try:
+            mark = parse(text, world=world)
+        except InputError as error:
+            raise InputError(f"{where} {_without_option(str(error))}") from error
+        kind = "box" if parse is parse_box else "point"
+        marks.append(_renamed(mark, f"{where} {kind} [{text}]", name))
+    return marks
 
 
 def _read_csv(path: Path, scans: Sequence[Path], world: bool) -> dict[Path, list[Mark]]:

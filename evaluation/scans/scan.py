@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from synthfm.data.console import InputError
 from synthfm.evaluation.cases.schema import Intensity
 from synthfm.evaluation.cases.slicing import PLANES, View, grey_levels, not_hounsfield, to_grey, view_of
+from synthfm.evaluation.formats.colours import grey
 from synthfm.evaluation.formats.dicom import is_dicom
 from synthfm.evaluation.formats.itk import itk_reason
 from synthfm.evaluation.formats.readers import (
@@ -195,6 +196,50 @@ def read_scan(
         return _read(path, plane, frame, window, upright)
     except Unreadable as error:
         raise InputError(f"{path}: {_in_other_words(str(error))}") from error
+
+
+def scan_of(
+    array: NDArray,
+    spacing: Sequence[float] | None = None,
+    *,
+    plane: str = "auto",
+    window: tuple[float, float] | None = None,
+) -> Scan:
+    """An array as a scan: (H, W) or (slices, H, W) of numbers, or a picture in colour, uint8 (H, W, 3).
+
+    Parameters
+    ----------
+    spacing
+        mm along each axis of the array (without that of the colours).
+    plane, window
+        As for :func:`read_scan`; an array that does not say how it lies in the patient is taken for axial.
+
+    Raises
+    ------
+    InputError
+        If the array is of another kind.
+    """
+    name = Path("array")
+    colours = array[None] if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8 else None
+    flat = array.ndim == 2 or colours is not None
+    if array.ndim not in (2, 3) or array.dtype.kind not in "uif":
+        raise InputError(f"array {array.dtype} {array.shape}: expected numbers (H, W) or (slices, H, W)")
+    axes = 2 if flat else 3
+    if spacing is not None and (len(spacing) != axes or min(spacing) <= 0):
+        raise InputError(f"spacing {tuple(spacing)}: expected {axes} numbers above 0, mm along each axis")
+    steps = None if spacing is None else ((1.0, *spacing) if flat else tuple(spacing))
+    values = grey(colours, False) if colours is not None else array[None] if flat else array
+    volume = Volume(values, steps, flat=flat)  # type: ignore[arg-type]
+    try:
+        check_pixels(volume)
+        _check_finite(volume)
+        form: Form = "picture" if flat and array.dtype == np.uint8 else "nifti"
+        modality = _modality(name, form, volume)
+        levels = grey_levels(volume, modality, _intensity(form, modality, window))  # type: ignore[arg-type]
+        view = view_of(volume, "file", plane)
+    except Unreadable as error:
+        raise InputError(f"array: {_in_other_words(str(error))}") from error
+    return Scan(name, "array", volume, colours, grid_of(volume), view, levels, modality)
 
 
 def _read(

@@ -8,7 +8,7 @@ name until it is whole.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def write_masks(masks: Mapping[str, Mask], scan: Scan, path: Path, *, separate: 
     InputError
         If there is nothing to write, the suffix is of no such kind, or that kind cannot hold these masks.
     """
-    suffix, write = _writer(path)
+    suffix = mask_suffix(path)
     if not masks:
         raise InputError(f"{path}: no object to write")
     for name, mask in masks.items():
@@ -61,15 +61,20 @@ def write_masks(masks: Mapping[str, Mask], scan: Scan, path: Path, *, separate: 
             raise InputError(f"{path}: the mask of {name} is {mask.shape}, the scan {scan.values.shape}")
     placed = {name: scan.on_grid(np.asarray(mask, bool)) for name, mask in masks.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not separate:
-        _whole(path, placed, scan, write)
-        return [path]
+    _, write = FORMATS[suffix]
+    files = mask_files(list(masks), path, separate=separate)
+    for file, some in zip(
+        files, [{name: placed[name]} for name in masks] if separate else [placed], strict=True
+    ):
+        _whole(file, some, scan, write)
+    return files
+
+
+def mask_files(names: Sequence[str], path: Path, *, separate: bool = False) -> list[Path]:
+    """The files that :func:`write_masks` writes for objects of these names."""
+    suffix = mask_suffix(path)
     stem = path.name[: -len(suffix)]
-    written = []
-    for name, mask in placed.items():
-        written.append(path.with_name(f"{stem}_{slug(name)}{suffix}"))
-        _whole(written[-1], {name: mask}, scan, write)
-    return written
+    return [path.with_name(f"{stem}_{slug(name)}{suffix}") for name in names] if separate else [path]
 
 
 def default_suffix(scan: Scan) -> str:
@@ -312,8 +317,15 @@ FORMATS: dict[str, tuple[str, _Writer]] = {
 """Suffix to what it is and its writer."""
 
 
-def _writer(path: Path) -> tuple[str, _Writer]:
+def mask_suffix(path: Path) -> str:
+    """Which of :data:`FORMATS` a file's name ends in.
+
+    Raises
+    ------
+    InputError
+        If in none.
+    """
     for suffix in FORMATS:
         if path.name.lower().endswith(suffix):
-            return suffix, FORMATS[suffix][1]
+            return suffix
     raise InputError(f"{path}: no kind of mask file ends so; expected one of {', '.join(FORMATS)}")

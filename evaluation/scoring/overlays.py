@@ -121,17 +121,29 @@ def panel(
     picture = shown(image, Image.Resampling.BILINEAR).convert("RGB")
     layers = [(mask, REFERENCE)] + ([(answer.predicted.mask, PREDICTED)] if answer else [])
     for layer, colour in layers:
-        large = np.asarray(shown(layer.astype(np.uint8) * 255, Image.Resampling.BILINEAR)) > 127
-        outline = large & ~ndimage.binary_erosion(large, border_value=1)
-        picture.paste(colour, mask=Image.fromarray(outline.astype(np.uint8) * 255))
+        draw_outline(picture, layer, window, colour)
     if prompt is not None:
-        _draw_prompt(picture, prompt, window)
+        draw_prompt(picture, prompt, window)
     return picture
 
 
-def _draw_prompt(picture: Image.Image, prompt: Prompt, window: tuple[int, int, int, int]) -> None:
+Colour = str | tuple[int, int, int]
+
+
+def draw_outline(
+    picture: Image.Image, mask: NDArray[np.bool_], window: tuple[int, int, int, int], colour: Colour
+) -> None:
+    """Draw a mask's outline, (H, W) of the image, into a picture of a window of it, of whatever size."""
+    cut = Image.fromarray(mask.astype(np.uint8) * 255).crop(window)
+    large = np.asarray(cut.resize(picture.size, Image.Resampling.BILINEAR)) > 127
+    outline = large & ~ndimage.binary_erosion(large, border_value=1)
+    picture.paste(colour, mask=Image.fromarray(outline.astype(np.uint8) * 255))
+
+
+def draw_prompt(picture: Image.Image, prompt: Prompt, window: tuple[int, int, int, int]) -> None:
+    """Draw a prompt into a picture of a window of the image."""
     draw = ImageDraw.Draw(picture)
-    scale = PANEL / (window[2] - window[0])
+    scale = np.array(picture.size) / (window[2] - window[0], window[3] - window[1])
     if prompt.box is not None:
         corners = (prompt.box.reshape(2, 2) - window[:2]) * scale
         last = np.maximum(corners[1] - 1, corners[0])  # a thin box may be less than a pixel of the panel
