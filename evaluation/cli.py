@@ -221,7 +221,7 @@ def app(
               help="Prompts of many scans and objects: JSON, CSV, 3D Slicer's .mrk.json.")  # fmt: skip
 @click.option("--world", is_flag=True, help="Prompts are in mm of the patient (LPS), x,y,z.")
 @click.option("--format", "kind", metavar="SUFFIX",
-              help="Of files in a folder: .nii.gz, .seg.nrrd, .mha, .dcm, .png; by default as the scan's.")  # fmt: skip
+              help="In a folder: .nii.gz, .seg.nrrd, .mha, .dcm, .png; by default as the scan.")  # fmt: skip
 @click.option("--separate", is_flag=True, help="A file an object.")
 @click.option(
     "--overlap", is_flag=True, help="Objects may claim the same voxels; else they are the first one's."

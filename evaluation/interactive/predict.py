@@ -103,7 +103,7 @@ def predict(
                 files = mask_files([item.name for item in items], target, separate=separate)
                 sidecars = [target.with_name(f"{_base(target)}{end}") for end in ("_overlay.png", ".json")]
                 _spare(taken, [*files, *sidecars])
-                with Progress(unit="slice", leave=False) as bar:
+                with Progress(leave=False, bar_format="{desc}: {n_fmt} slices, {elapsed}") as bar:
 
                     def watch(name: str, bar: Progress = bar, title: str = f"{count}{path.name}") -> None:
                         bar.set_description(f"{title}: {name}", refresh=False)

@@ -68,7 +68,7 @@ def _chosen(union: NDArray[np.bool_], prompted: list[int]) -> list[int]:
 
 
 def _window(flat: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """What is shown of each slice, XYXY: the whole of it where the objects fill half of it, or there are none."""
+    """What is shown of each slice, XYXY: the whole of it where objects fill half of it, or there are none."""
     height, width = flat.shape
     if not flat.any():
         return 0, 0, width, height

@@ -70,15 +70,19 @@ def stem_of(path: Path) -> str:
 
 
 def names_of(scans: Sequence[Path]) -> list[str]:
-    """A name for each scan, all different: its stem, or with its suffix, or with the folders above it.
+    """A name for each scan, all different: its stem, with the folders above it where that is needed.
 
     >>> names_of([Path("/a/ct.nii"), Path("/b/ct.nii"), Path("/b/us.png")])
-    ['a_ct.nii', 'b_ct.nii', 'b_us.png']
+    ['a_ct', 'b_ct', 'b_us']
+    >>> names_of([Path("/a/ct.nii"), Path("/a/ct.png")])
+    ['ct.nii', 'ct.png']
     """
-    names = [stem_of(scan) for scan in scans]
-    paths = [scan.resolve().parts[1:] for scan in scans]
-    for depth in range(1, max(map(len, paths), default=0) + 1):
-        if len(set(names)) == len(names):
-            break
-        names = ["_".join(parts[-depth:]) for parts in paths]
+    names = [scan.name for scan in scans]
+    folders = [scan.resolve().parts[1:-1] for scan in scans]
+    for last in ([stem_of(scan) for scan in scans], [scan.resolve().name for scan in scans]):
+        for depth in range(max(map(len, folders), default=0) + 1):
+            above = (parts[len(parts) - min(depth, len(parts)) :] for parts in folders)
+            names = ["_".join([*parts, name]) for parts, name in zip(above, last, strict=True)]
+            if len(set(names)) == len(names):
+                return names
     return names
