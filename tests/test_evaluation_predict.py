@@ -383,3 +383,22 @@ def test_from_python_a_file_and_an_array_are_answered_alike(tmp_path: Path) -> N
 def test_from_python_a_wrong_argument_is_named(given: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         segment(VALUES, **given)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/segment.md"])
+def test_the_example_of_a_page_runs(tmp_path: Path, monkeypatch, page: str) -> None:
+    (example,) = re.findall(
+        r"^```python\n(from synthfm.evaluation.segment .*?)^```", (ROOT / page).read_text(), re.M | re.S
+    )
+    z, y, x = np.indices((8, 128, 128))
+    there = (np.hypot(y - 90, x - 65) < 26) & (z > 4)
+    volume = np.where(there, 160, 40).astype(np.int16)
+    scan_in(tmp_path, "ct.nii.gz", volume)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"volume": volume}
+    exec(example, names)
+    mask = names["mask"]
+    assert dice(mask if mask.ndim == 3 else mask[None], there if mask.ndim == 3 else there[6:7]) > 0.9
