@@ -169,34 +169,37 @@ class Canvas:
         if parent is None:
             return None
         shape = self._drawn(shape)
-        structure = Structure(
-            0, parent, shape.family, tissue, self.chance(labelled), 0, least, shape.connected
-        )
-        placement = Placement(structure, shape, at, _pair(size), angle)
-        placed = self._add(structure, self.section.patch_of(placement))
+        is_object = self.chance(labelled)
+        patch = self.section.patch(shape, at, _pair(size), angle)
+        placed = self._add(patch, parent, shape.family, tissue, is_object, least, shape.connected)
         if placed is None:
             return None
-        self.placements.append(replace(placement, structure=placed))
+        self.placements.append(Placement(placed, shape, at, _pair(size), angle))
         return placed.number
 
     def _drawn(self, shape: Shape | str) -> Shape:
         return shapes.draw(shape, self.rng) if isinstance(shape, str) else shape
 
-    def _add(self, structure: Structure, patch: Patch) -> Structure | None:
+    def _add(
+        self,
+        patch: Patch,
+        parent: int,
+        family: str,
+        tissue: str,
+        is_object: bool,
+        least: float = 0.2,
+        connected: bool = True,
+    ) -> Structure | None:
         """Number a structure, draw the gap that it keeps, and paint it; None if there is no room for it."""
-        number = len(self.regions) + 1
+        section, number = self.section, len(self.regions) + 1
         if patch.area < 4 or number >= OUTSIDE:
             return None
-        is_object = (
-            structure.is_object
-            and self.section.objects < self.max_objects
-            and self.depth(structure.parent) < MAX_DEPTH
-        )
+        is_object = is_object and section.objects < self.max_objects and self.depth(parent) < MAX_DEPTH
         gap = self.spacing if is_object else 0
         if is_object and self.chance(self.gap_share):
             gap = max(gap, int(self.rng.integers(1, 4)))
-        structure = replace(structure, number=number, is_object=is_object, gap=gap)
-        return structure if self.section.add(structure, patch) else None
+        structure = Structure(number, parent, family, tissue, is_object, gap, least, connected)
+        return structure if section.add(structure, patch) else None
 
     def extend(
         self,
@@ -259,7 +262,7 @@ class Canvas:
         cells: list[Structure | None] = [None] * len(seeds)
         for k, patch in self.section.cells(partition):
             tissue = self.pick(tissues)
-            cells[k] = self._add(Structure(0, parent, "cell", tissue, self.chance(object_share)), patch)
+            cells[k] = self._add(patch, parent, "cell", tissue, self.chance(object_share))
         self.placements.append(replace(partition, cells=tuple(cells)))
         return [cell.number for cell in cells if cell is not None]
 

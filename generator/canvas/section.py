@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -161,7 +162,7 @@ class Region:
     left: int
     mask: NDArray[np.uint8]
 
-    @property
+    @cached_property
     def area(self) -> int:
         """Pixels of the mask."""
         return int(np.count_nonzero(self.mask))
@@ -185,6 +186,8 @@ class Section:
         uint8 (H, W), innermost region, 0 background, :data:`OUTSIDE` beyond the field of view.
     regions
         The regions that show, by number, in the order of painting.
+    objects
+        How many of them are objects.
     density
         What overlays add, float32 (H, W); None where there are none.
     """
@@ -194,17 +197,13 @@ class Section:
     min_area: int = 16
     region: NDArray[np.uint8] = field(init=False)
     regions: dict[int, Region] = field(default_factory=dict)
+    objects: int = 0
     density: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         self.region = np.zeros((self.view.size, self.view.size), np.uint8)
         if self.seen is not None:
             self.region[~self.seen] = OUTSIDE
-
-    @property
-    def objects(self) -> int:
-        """How many regions are objects."""
-        return sum(region.is_object for region in self.regions.values())
 
     def box(self, number: int) -> tuple[int, int, int, int]:
         """Top, left, bottom and right of a region; the whole frame's of the background."""
@@ -253,6 +252,7 @@ class Section:
         self.regions[number] = Region(
             number, structure.parent, structure.family, structure.tissue, structure.is_object, top, left, mask
         )
+        self.objects += structure.is_object
         return True
 
     def add_piece(self, structure: Structure, patch: Patch) -> bool:
@@ -292,6 +292,7 @@ class Section:
         for number, region in self.regions.items():
             if region.is_object and region.area > LARGEST_SHARE * visible:
                 self.regions[number] = replace(region, is_object=False)
+                self.objects -= 1
 
 
 def paint(scene: Scene) -> Section:
