@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -26,6 +26,9 @@ from synthfm.data.files import PARTIAL
 
 FORMAT = "synthfm-shard"
 VERSION = 2  # 1: radiographs were "generic"
+
+Modality = Literal["CT", "MR", "US", "XR", "OCT", "generic"]
+"""The names of modalities, of samples as of real datasets; `generic` is any other. A shard may hold more."""
 
 _NAME = "S24"  # modality and family names: fixed-length ASCII, readable by any HDF5 tool
 

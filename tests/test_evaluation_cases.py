@@ -260,7 +260,7 @@ def test_a_ct_in_8_bits_has_been_windowed_already(tmp_path: Path) -> None:
     def grey(**keys: Any) -> NDArray:
         return split(iter_cases(source("{id:a}.png", masks, **keys), tmp_path))[0][0].image
 
-    for modality in ("CT", "US", "XR", "generic"):
+    for modality in ("CT", "US", "XR", "OCT", "generic"):
         np.testing.assert_array_equal(grey(modality=modality), ramp)
     assert grey(modality="CT", intensity={"window": [0, 100]})[0, 20] == 255
     assert grey(modality="MR")[0, 1] == 0  # percentiles: 8 bits say nothing of how an MR was scaled

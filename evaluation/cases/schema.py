@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import pydantic
 
 from synthfm.data.config import Config
+from synthfm.data.shards import Modality
 from synthfm.evaluation.cases.patterns import group_names, tokens
-
-Modality = Literal["CT", "MR", "US", "XR", "generic"]
 
 
 def _pattern(value: str) -> str:

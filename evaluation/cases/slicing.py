@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm.evaluation.cases.schema import Intensity, Modality, Slices
+from synthfm.data.shards import Modality
+from synthfm.evaluation.cases.schema import Intensity, Slices
 from synthfm.evaluation.formats.volume import Unreadable, Volume, radiological
 
 PLANES = ("axial", "coronal", "sagittal")

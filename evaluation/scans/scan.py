@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synthfm.data.console import InputError
+from synthfm.data.shards import Modality
 from synthfm.evaluation.cases.schema import Intensity
 from synthfm.evaluation.cases.slicing import PLANES, View, grey_levels, not_hounsfield, to_grey, view_of
 from synthfm.evaluation.formats.colours import grey
@@ -349,9 +350,8 @@ def _modality(path: Path, form: Form, volume: Volume) -> str:
             dicom_files(path, volume)[0], stop_before_pixels=True, specific_tags=["Modality"]
         )
         kind = str(found.get("Modality", ""))
-        return {"CR": "XR", "DX": "XR", "MG": "XR"}.get(
-            kind, kind if kind in ("CT", "MR", "US") else "generic"
-        )
+        kind = {"CR": "XR", "DX": "XR", "MG": "XR", "OPT": "OCT"}.get(kind, kind)
+        return kind if kind in get_args(Modality) else "generic"
     if form in ("picture", "array") or volume.array.dtype.kind == "u":
         return "generic"
     return "CT" if volume.array.min() < AIR and not not_hounsfield(volume) else "generic"

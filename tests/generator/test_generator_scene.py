@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,12 +20,13 @@ from skimage.measure import label as pieces
 from synthfm.data.config import preset_names
 from synthfm.data.console import InputError
 from synthfm.data.folder import check_sample
-from synthfm.data.shards import object_masks
+from synthfm.data.shards import Modality, object_masks
 from synthfm.generator import scene
 from synthfm.generator.canvas.section import OUTSIDE
 from synthfm.generator.canvas.shapes import FAMILIES
 from synthfm.generator.config import MIX, PRESETS, GeneratorConfig, load_config
 from synthfm.generator.look.appearance import touching
+from synthfm.generator.modalities import MODALITIES
 from synthfm.generator.objects import DETECTABLE, LEAST_CONTRAST
 from synthfm.generator.plans.tools import PLANS
 from synthfm.generator.scene import make_sample
@@ -121,6 +123,10 @@ def test_nobody_is_asked_for_what_cannot_be_seen(many):
     seen = rows >= np.maximum(LEAST_CONTRAST, DETECTABLE / np.sqrt(area)) - 1e-4
     assert seen.mean() > 0.8  # the others differ by their texture
     assert (rows < 0.6).mean() > 0.05, "no object of low contrast is left"
+
+
+def test_descriptors_of_real_datasets_may_name_every_modality():
+    assert set(MODALITIES) == set(get_args(Modality))
 
 
 def test_the_mix_is_wide(many):

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
+from synthfm.data.shards import Modality
 from synthfm.evaluation.cases.cases import Case, Failure, Object, iter_cases
 from synthfm.evaluation.cases.descriptor import load_descriptor
-from synthfm.evaluation.cases.schema import Descriptor, Intensity, Modality
+from synthfm.evaluation.cases.schema import Descriptor, Intensity
 from synthfm.evaluation.cases.slicing import grey_levels, to_grey, view_of
 from synthfm.evaluation.formats.readers import (
     ARRAY_SUFFIXES,
