@@ -25,7 +25,7 @@ MIX = {"generic": 0.25, "CT": 0.27, "MR": 0.26, "US": 0.22}
 """How often each modality is drawn unless a preset says otherwise; those not named are not."""
 
 
-def _model(name: str, base: type[Config], fields: Mapping[str, tuple[Any, Any]]) -> Any:
+def _model(name: str, base: type[Config], fields: Mapping[str, Any]) -> Any:
     """A config of these fields (type and default), under its name in this module: workers unpickle it."""
     model = pydantic.create_model(name, __base__=base, __module__=__name__, **dict(fields))
     globals()[name] = model
