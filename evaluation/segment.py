@@ -37,8 +37,8 @@ def segment(
     Parameters
     ----------
     scan
-        A file or the folder of a DICOM series, see :func:`synthfm.evaluation.scans.scan.read_scan`; or an array:
-        (slices, H, W), (H, W), or uint8 (H, W, 3).
+        A file or the folder of a DICOM series, see :func:`synthfm.evaluation.scans.scan.read_scan`; or an
+        array: (slices, H, W), (H, W), or uint8 (H, W, 3).
     spacing
         Of an array: mm along each of its axes. Without it voxels count as cubes.
     box

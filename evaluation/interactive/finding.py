@@ -1,6 +1,7 @@
 """From what is asked of a scan to the masks of its objects, with nobody there to correct them.
 
-Both the command, :mod:`synthfm.evaluation.interactive.predict`, and :func:`synthfm.evaluation.segment.segment` end here.
+Both the command, :mod:`synthfm.evaluation.interactive.predict`, and
+:func:`synthfm.evaluation.segment.segment` end here.
 """
 
 from __future__ import annotations
