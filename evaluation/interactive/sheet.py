@@ -32,7 +32,7 @@ def sheet(scan: Scan, asked: Sequence[Asked], found: Sequence[Found]) -> Image.I
     """The slices that were prompted and others spread over the objects, with one beyond their ends."""
     union: NDArray[np.bool_] = reduce(np.logical_or, (item.mask for item in found))
     numbers = _chosen(union, sorted({k for item in asked for k in item.prompts}))
-    window = _window(union.any(0))
+    window = _window(np.asarray(union.any(0)))
     width, height = _size(window, scan, SIDE if len(numbers) > 1 else SIDE_ALONE)
     panels = [(number, True) for number in numbers]
     if len(numbers) == 1:
@@ -49,8 +49,8 @@ def sheet(scan: Scan, asked: Sequence[Asked], found: Sequence[Found]) -> Image.I
         panel = part.resize((width, height), Image.Resampling.BILINEAR).convert("RGB")
         for k, item in reversed(list(enumerate(found if drawn else []))):
             draw_outline(panel, item.mask[number], window, COLOURS[k % len(COLOURS)])
-        for item in asked if drawn else []:
-            draw_prompt(panel, item.prompts.get(number, Prompt()), window)
+        for given in asked if drawn else []:
+            draw_prompt(panel, given.prompts.get(number, Prompt()), window)
         picture.paste(panel, (left, top + LINE))
     return picture
 

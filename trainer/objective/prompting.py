@@ -130,8 +130,8 @@ def _clicks(plan: Plan, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
     rank = torch.arange(labels.shape[1], device=labels.device).expand_as(labels).float()
     if plan.kind == "point_any":  # of the clicks inside: their list is turned before the first is taken
         inside = labels == 1
-        count = inside.sum(1, keepdim=True).clamp(min=1)
-        rank = ((inside.cumsum(1) - 1 - plan.seed) % count).float()
+        of_each = inside.sum(1, keepdim=True).clamp(min=1)
+        rank = ((inside.cumsum(1) - 1 - plan.seed) % of_each).float()
     coords, marks = [points[:, :0]], [labels[:, :0]]
     for sign, count in ((1, plan.positives), (0, plan.negatives)):
         if count:

@@ -315,10 +315,10 @@ class Batches:
 def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterator[Batch]:
     """Batches `start` to `stop` in order, read ahead by the configured workers, which are started at once."""
     workers = batches.config.stream.workers
-    read = DataLoader(
+    read: DataLoader[Batch] = DataLoader(
         range(start, stop),  # type: ignore[arg-type]
         batch_size=None,
-        collate_fn=batches.attempt,
+        collate_fn=batches.attempt,  # type: ignore[arg-type]  # of a number, as there is no batch size
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
