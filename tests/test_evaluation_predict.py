@@ -193,6 +193,8 @@ def test_a_coarse_mask_is_refined_and_says_where_the_object_ends(tmp_path: Path)
 def test_a_click_on_the_background_corrects_what_came_from_another_slice(tmp_path: Path) -> None:
     scan = read_scan(scan_in(tmp_path))
     asked = place([parse_box(BOX), parse_point("20,24,3,-")], scan)
+    (without,) = find(scan, place([parse_box(BOX)], scan), open_model())
+    assert without.mask[3, 24, 20]
     (found,) = find(scan, asked, open_model())
     assert found.mask[2, 24, 20]
     assert not found.mask[3, 24, 20]
