@@ -109,7 +109,7 @@ def test_a_users_own_descriptor_works_the_same(tmp_path: Path) -> None:
 
 
 def test_the_example_in_the_docs_is_a_descriptor(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text()
     (tmp_path / "cysts.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
     label = blocks((30, 40), [1, 2])
     folder = tmp_path / "kidney-cysts" / "7"
@@ -121,7 +121,7 @@ def test_the_example_in_the_docs_is_a_descriptor(tmp_path: Path) -> None:
 
 
 def test_the_example_of_colours_in_the_docs_is_a_descriptor(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text()
     (tmp_path / "colours.yaml").write_text(text.split("```yaml\n")[2].split("```")[0])
     label = blocks((30, 40), [1, 2, 3])
     folder = tmp_path / "laparoscopy"

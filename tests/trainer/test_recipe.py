@@ -19,7 +19,7 @@ from synthfm.trainer.cli import main
 from synthfm.trainer.config import load_config
 from synthfm.trainer.recipe import config_of, plan, read_recipe
 
-SHIPPED = Path(__file__).parents[1] / "data" / "weights"
+SHIPPED = Path(__file__).parents[2] / "data" / "weights"
 SMALL = """
 machine: {accelerator: cpu, devices: 1, threads: 1}
 stages:

@@ -387,7 +387,7 @@ def test_from_python_a_wrong_argument_is_named(given: dict, message: str) -> Non
         segment(VALUES, **given)
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/segment.md"])

@@ -330,7 +330,7 @@ def test_an_image_of_which_the_model_sees_one_row_is_answered(ask, turned):
 
 
 def test_the_readmes_example_runs(tmp_path, monkeypatch):
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
     parts = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
     code = "".join(part for part in parts if 'load("tiny")' in part or "Segmenter" in part)
     assert "previous=" in code

@@ -31,7 +31,7 @@ from synthfm.generator.objects import DETECTABLE, LEAST_CONTRAST
 from synthfm.generator.plans.tools import PLANS
 from synthfm.generator.scene import make_sample
 
-GOLDEN = Path(__file__).with_name("generator_golden.json")
+GOLDEN = Path(__file__).with_name("golden.json")
 ONE_PIECE = {*FAMILIES, "cell", "layer", "vertebra"} - {"pair"}
 
 
@@ -176,7 +176,7 @@ def test_another_process_with_other_threads_makes_the_same_bytes():
 def test_golden_samples(index):
     """Ten samples are what they were: a change of the generator's output must be meant.
 
-    When it is: ``python tests/test_generator_scene.py`` writes the file anew.
+    When it is: ``python tests/generator/test_scene.py`` writes the file anew.
     """
     known = json.loads(GOLDEN.read_text())[index]
     made = fingerprint(make_sample(load_config(size=64), 2025, index))
