@@ -68,7 +68,7 @@ def iter_cases(
     found = list(entries(descriptor, Path(root)))
     if not found:
         raise NothingFound(descriptor, root)
-    found, shares = share_out(found, limit)
+    found, shares = split_limit(found, limit)
     spare = 0
     for entry, share in zip(found, shares, strict=True):
         count = 0
@@ -84,7 +84,7 @@ def iter_cases(
         spare = 0 if share is None else max(0, share + spare - count)  # the next volume makes up for it
 
 
-def share_out(found: list, limit: int | None) -> tuple[list, list[int | None]]:
+def split_limit(found: list, limit: int | None) -> tuple[list, list[int | None]]:
     """Which of the entries to open and how many cases to take of each, None for all."""
     if limit is None:
         return found, [None] * len(found)
@@ -105,7 +105,7 @@ def _entry_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Ite
     except Unreadable as error:
         yield _failure(descriptor, entry, entry.image, str(error))
         return
-    chosen, shares = share_out(list(range(frames)), share)
+    chosen, shares = split_limit(list(range(frames)), share)
     for frame, part in zip(chosen, shares, strict=True):
         of_frame = dataclasses.replace(
             entry, id=f"{entry.id}/frame{frame + descriptor.image.first_frame:02d}", frame=frame

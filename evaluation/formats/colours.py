@@ -24,8 +24,8 @@ def grey(array: NDArray, mask: bool, colours: Colours = "any") -> NDArray:
     if all(np.array_equal(channels[0], other) for other in channels[1:]):
         return np.ascontiguousarray(channels[0])
     if mask and colours == "refuse":
-        held = np.unique(_colour_numbers(channels))
-        raise Unreadable(f'holds colours, {colour_names(held)}; give colours as labels: "#ff0000"')
+        found = np.unique(_colour_numbers(channels))
+        raise Unreadable(f'holds colours, {colour_names(found)}; give colours as labels: "#ff0000"')
     if mask:
         return np.maximum.reduce(channels)
     grey = sum(weight * channel for weight, channel in zip((0.299, 0.587, 0.114), channels, strict=True))

@@ -103,7 +103,7 @@ def find(
     """
     for item in asked:
         _check(item, two_d)
-    session = Session(scan.shown, model.whole, nearby=model.nearby, apart=_apart(scan))
+    session = Session(scan.shown, model.whole, nearby=model.nearby, spacing=_spacing(scan))
     found = []
     for item in asked:
         start = time.perf_counter()
@@ -127,7 +127,7 @@ def _check(item: Asked, two_d: bool) -> None:
     )
 
 
-def _apart(scan: Scan) -> float:
+def _spacing(scan: Scan) -> float:
     """Distance between slices in pixels."""
     slices, row, column = scan.spacing
     return slices / float(np.sqrt(row * column))

@@ -141,7 +141,7 @@ class Session:
     nearby
         Who answers in propagation, which shows squares around the object and no whole slices; by default the
         same.
-    settings, apart
+    settings, spacing
         Of the propagation; the distance between slices in pixels.
     memory
         Bytes that encodings may take.
@@ -159,14 +159,14 @@ class Session:
         *,
         nearby: propagate.Segmenter | None = None,
         settings: Propagation = propagate.SHIPPED,
-        apart: float = 1.0,
+        spacing: float = 1.0,
         memory: int = MEMORY,
     ) -> None:
         self.slices = slices
         self.shape = (len(slices), *np.shape(slices[0])[:2])
         self.encodings = Encodings(slices, segmenter, memory)
         self._segmenter, self._nearby = segmenter, nearby or segmenter
-        self._settings, self._apart = settings, apart
+        self._settings, self._spacing = settings, spacing
         self._objects: dict[str, Object] = {}
         self._before: list[dict[str, Object]] = []
         self._after: list[dict[str, Object]] = []
@@ -291,7 +291,7 @@ class Session:
             anchors,
             self._nearby,
             self._settings,
-            spacing=self._apart,
+            spacing=self._spacing,
             span=item.span,
             changed=item.changed,
         )

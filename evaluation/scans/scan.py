@@ -386,5 +386,5 @@ def _is_sheared(path: Path, volume: Volume) -> bool:
     last = pydicom.dcmread(files[-1], stop_before_pixels=True, specific_tags=["ImagePositionPatient"])
     grid = grid_of(volume)
     expected = grid.to_patient([[0, 0, len(files) - 1]])[0]
-    apart = np.abs(np.array(last.ImagePositionPatient, float) - expected)
-    return bool(apart.max() > 0.5 * min(grid.spacing))
+    offset = np.abs(np.array(last.ImagePositionPatient, float) - expected)
+    return bool(offset.max() > 0.5 * min(grid.spacing))

@@ -68,9 +68,9 @@ def run(
     failures = list(known)
     cases = 0
     pictures = overlays.Gallery(out / "overlays", sample=config.overlays)
-    told = waiting_for("what a method is computing now")
+    waiting = waiting_for("what a method is computing now")
     try:
-        with told, ScoresFile(out) as file, score_threads(jobs) as threads:
+        with waiting, ScoresFile(out) as file, score_threads(jobs) as threads:
             for item in read_cases(descriptors, root, limit=config.limit):
                 if isinstance(item, Failure):
                     failures.append(item)

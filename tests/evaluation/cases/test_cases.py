@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.evaluation.cases.case import spread
-from synthfm.evaluation.cases.cases import iter_cases, share_out
+from synthfm.evaluation.cases.cases import iter_cases, split_limit
 from synthfm.evaluation.cases.descriptor import Descriptor, load_descriptor
 from synthfm.evaluation.cases.schema import Slices
 from synthfm.evaluation.cases.slicing import choose, to_grey
@@ -181,7 +181,7 @@ def test_the_number_of_objects_can_be_limited_without_chance(tmp_path: Path) -> 
 
 @given(st.integers(1, 60), st.integers(1, 60))
 def test_a_limit_is_spread_evenly_and_met(count: int, limit: int) -> None:
-    chosen, shares = share_out(list(range(count)), limit)
+    chosen, shares = split_limit(list(range(count)), limit)
     assert sum(share or 0 for share in shares) == limit
     assert len(chosen) == min(count, limit)
     assert len(set(chosen)) == len(chosen)
