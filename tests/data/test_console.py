@@ -143,8 +143,8 @@ def quick():
 @program.command()
 def computes():
     import hashlib
-    print("begun", flush=True)
     with console.waiting_for("the step"):
+        print("begun", flush=True)
         hashlib.pbkdf2_hmac("sha256", b"", b"", 40_000_000)  # as long a call of C as there is
 program()
 """
