@@ -174,7 +174,7 @@ def test_half_precision_goes_on_with_its_gradient_scale(tmp_path):
         plugin.scaler.scale(torch.ones(1))  # the scale is set at its first use
         return state.Parts(sam, optim.make_optimizer(sam, CONFIG), None, plugin)
 
-    described = {"config": {}, "inputs": state.describe(loop.Inputs(()))}
+    described = {"config": {"steps": 4, "precision": "16"}, "inputs": state.describe(loop.Inputs(()))}
     state.write(tmp_path, described, parts(128.0), state.Position(step=3))
     resumed = parts(2.0)
     assert state.resume(tmp_path, described, resumed).step == 3
