@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 
 import click
 import h5py
@@ -192,6 +193,7 @@ def test_ctrl_c_is_acknowledged_while_a_library_computes():
     process = started("computes")
     try:
         assert process.stdout.readline() == "begun\n"
+        time.sleep(1)  # what has not begun is interrupted at once
         process.send_signal(signal.SIGINT)
         # Python itself notes a Ctrl-C when the library is done, in half a minute.
         assert process.stderr.readline() == "Ctrl-C: waiting for the step\n"
