@@ -7,6 +7,7 @@ name among the weights of ``modality``.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -32,7 +33,7 @@ class FieldOfView(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scan:
+class Scan(ABC):
     """A drawn acquisition; `seed` is that of its noise."""
 
     seed: int
@@ -41,10 +42,10 @@ class Scan:
         """The scanner's image of a clean one, and the same without noise, float32 (H, W): a pure function."""
         return self._acquire(clean, section, look, np.random.default_rng(self.seed))
 
+    @abstractmethod
     def _acquire(
         self, clean: Image, section: Section, look: Look, rng: np.random.Generator
-    ) -> tuple[Image, Image]:
-        raise NotImplementedError
+    ) -> tuple[Image, Image]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +102,9 @@ class GridScan(Scan):
             image, ideal = (upsample(part, size, sharp=not self.smooth) for part in (image, ideal))
         return image, ideal
 
+    @abstractmethod
     def _measure(self, ideal: Image, palette: Palette, rng: np.random.Generator) -> tuple[Image, Image]:
         """What the scanner measures of its voxels, and the same without noise and artefacts."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Display:
     patches: tuple[tuple[slice, slice], ...] = ()
 
 
-class Modality:
+class Modality(ABC):
     """What images of one modality have of their own.
 
     Attributes
@@ -156,15 +157,15 @@ class Modality:
         """Draw the field of view; None for the whole frame."""
         return None
 
+    @abstractmethod
     def draw_palette(self, rng: np.random.Generator, physical: bool) -> Palette:
         """Draw the grey values of all tissues; `physical` keeps them in the order that physics gives them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw_scan(
         self, rng: np.random.Generator, size: int, field: Any, resolution: ResolutionConfig, settings: Any
     ) -> Scan:
         """Draw the scanner's settings for a frame of `size` pixels."""
-        raise NotImplementedError
 
     def draw_display(
         self, rng: np.random.Generator, size: int, appearance: AppearanceConfig, settings: Any
