@@ -50,6 +50,11 @@ _data = [
         help="Prompt settings, e.g. box,point1,clicks:5.",
     ),
     click.option("--limit", type=click.IntRange(min=1), help="At most this many cases a dataset."),
+    click.option(
+        "--dims",
+        type=click.Choice(("2", "3")),
+        help="3 scores objects in whole volumes, from prompts in a slice or some; 2 (default) slices.",
+    ),
     click.option("--seed", type=click.IntRange(min=0), help="Root seed of the prompts."),
     click.option("--preset", default="default", show_default=True, help="Settings: a name or a YAML file."),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting."),
@@ -62,20 +67,25 @@ def _data_options(command: Any) -> Any:
     return command
 
 
-def _config(preset: str, overrides: tuple[str, ...], prompts: tuple[str, ...], **keys: Any) -> Any:
+def _config(
+    preset: str, overrides: tuple[str, ...], prompts: tuple[str, ...], dims: str | None, **keys: Any
+) -> Any:
     from synthfm.data.config import load_preset
     from synthfm.evaluation.config import PRESETS, EvalConfig
 
-    return load_preset(EvalConfig, PRESETS, preset, overrides, prompts=list(prompts) or None, **keys)
+    if dims == "3" and preset == "default":
+        preset = "volumes"
+    asked = {"dims": None if dims is None else int(dims), "prompts": list(prompts) or None}
+    return load_preset(EvalConfig, PRESETS, preset, overrides, **asked, **keys)
 
 
 @main.command()
 @click.option("--checkpoint", "checkpoints", multiple=True, metavar="[NAME=]FILE", callback=console.separated,
               help="A SAM-format checkpoint (or 'tiny', the embedded one); repeat for several.")  # fmt: skip
 @_data_options
-@click.option("--method", "methods", multiple=True, callback=console.separated, default=("ellipse",),
-              show_default=True,
-              help="As 'methods' lists them: second-look:FILE, say; 'none' for none.")  # fmt: skip
+@click.option("--method", "methods", multiple=True, callback=console.separated,
+              help="As 'methods' lists them: second-look:FILE, say; 'none' for none.  [default: ellipse, of "
+              "volumes ellipsoid]")  # fmt: skip
 @click.option("--out", type=NamedPath(), required=True, help="Folder of the run.")
 @click.option("--baseline", help="Method that the others are tested against.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
@@ -99,6 +109,7 @@ def run(
     from synthfm.evaluation.session import evaluate
 
     config = _config(**settings)
+    methods = methods or ("ellipse" if config.dims == 2 else "ellipsoid",)
     specs = [_checkpoint_spec(item) for item in checkpoints] + [item for item in methods if item != "none"]
     table, failures = evaluate(
         specs, list(datasets), data_root, config, out, device=device, jobs=jobs, baseline=baseline
@@ -252,8 +263,8 @@ def predict(scans: tuple[Path, ...], out: Path, **settings: Any) -> None:
 @main.command("methods")
 def list_methods() -> None:
     """List the methods and the prompt settings."""
-    from synthfm.evaluation.cases.prompting import SETTINGS
-    from synthfm.evaluation.methods.registry import CLASSICAL
+    from synthfm.evaluation.cases.prompting import SETTINGS, VOLUME_SETTINGS
+    from synthfm.evaluation.methods.registry import CLASSICAL, VOLUMES
 
     click.echo("methods (--method)")
     for name, text in CLASSICAL.items():
@@ -268,6 +279,18 @@ def list_methods() -> None:
     for name, setting in SETTINGS.items():
         click.echo(f"  {name:<18}{setting.text}")
     click.echo(f"  {'clicks:K':<18}K rounds, each next click in the middle of the largest error")
+    click.echo("methods for volumes (--dims 3), beside masks:DIR and models, which carry their mask on")
+    for name, text in VOLUMES.items():
+        click.echo(f"  {name:<18}{text}")
+    click.echo(
+        f"  {'copy[:METHOD]':<18}masks of the prompted slices copied to those between the object's ends"
+    )
+    click.echo(f"  {'interpolation':<18}the same interpolated between prompted slices ([:METHOD])")
+    click.echo("prompt settings for volumes")
+    for name, setting in VOLUME_SETTINGS.items():
+        click.echo(f"  {name:<22}{setting.text}")
+    click.echo(f"  {'clicks3d:K':<22}K rounds, each next click deepest in the largest error of the volume")
+    click.echo(f"  {'box_clicks3d:K':<22}slice_box, then K such clicks")
 
 
 @main.command()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthfm.data.config import Config
 from synthfm.data.console import InputError
@@ -19,8 +20,11 @@ class EvalConfig(Config):
 
     Attributes
     ----------
+    dims
+        2 scores single images, volumes slice by slice; 3 scores each object in a volume as a whole.
     prompts
-        Prompt settings, as :mod:`synthfm.evaluation.cases.prompting` names them.
+        Prompt settings, as :mod:`synthfm.evaluation.cases.prompting` names them, all of images or all of
+        volumes.
     seed
         Root of every prompt's seed.
     limit
@@ -35,6 +39,7 @@ class EvalConfig(Config):
         and the worst; 0 makes no pictures.
     """
 
+    dims: Literal[2, 3] = 2
     prompts: tuple[str, ...] = ("box", "point1")
     seed: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=1)
@@ -42,6 +47,14 @@ class EvalConfig(Config):
     tolerance_px: float = Field(2.0, gt=0)
     multimask: Multimask = "auto"
     overlays: int = Field(9, ge=0)
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> EvalConfig:
+        for setting in self.prompts:
+            if parse_setting(setting).dims != self.dims:
+                what = "volumes" if self.dims == 2 else "single images"
+                raise ValueError(f"prompts: {setting} is for {what}, dims is {self.dims}")
+        return self
 
     @field_validator("prompts")
     @classmethod

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synthfm.data.console import InputError, check_jobs
 from synthfm.data.files import fingerprint, locked, sha256
@@ -20,11 +21,12 @@ from synthfm.evaluation.cases.prompting import parse_setting
 from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.methods import masks as saved
 from synthfm.evaluation.methods import registry
-from synthfm.evaluation.methods.method import Method, Unavailable
+from synthfm.evaluation.methods.method import Method, Unavailable, VolumeMethod
 from synthfm.evaluation.scoring.run import run
 from synthfm.evaluation.scoring.scores import FAILURES, claim, read_scores
 
 log = logging.getLogger(__name__)
+AnyMethod = TypeVar("AnyMethod", Method, VolumeMethod)
 
 
 def evaluate(
@@ -67,10 +69,12 @@ def evaluate(
 
     check_jobs(jobs)
     descriptors = load_datasets(datasets, root)
-    methods = build_methods(specs, device=device, multimask=config.multimask)
+    methods: list[Method] | list[VolumeMethod] = (build_methods if config.dims == 2 else build_for_volumes)(
+        specs, device=device, multimask=config.multimask
+    )
     if baseline is not None and baseline not in [method.name for method in methods]:
-        names = ", ".join(method.name for method in methods)
-        raise InputError(f"--baseline {baseline!r} is no method of this run; choose among {names}")
+        known = ", ".join(method.name for method in methods)
+        raise InputError(f"--baseline {baseline!r} is no method of this run; choose among {known}")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "synthfm-eval"):
         claim(out, _settings(specs, methods, datasets, descriptors, root, config))
@@ -101,14 +105,24 @@ def build_methods(specs: Sequence[str], *, device: str, multimask: Multimask) ->
         If a method is unknown or given twice, or none is left.
     """
     names = [registry.parse(spec)[0] for spec in specs]
+    return _built(specs, names, partial(registry.build, device=pick_device(device), multimask=multimask))
+
+
+def build_for_volumes(specs: Sequence[str], *, device: str, multimask: Multimask) -> list[VolumeMethod]:
+    """As :func:`build_methods`, for volumes."""
+    names = [registry.parse(spec, dims=3)[0] for spec in specs]
+    build = partial(registry.build_for_volumes, device=pick_device(device), multimask=multimask)
+    return _built(specs, names, build)
+
+
+def _built(specs: Sequence[str], names: Sequence[str], build: Callable[[str], AnyMethod]) -> list[AnyMethod]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(f"two methods are called {twice!r}; give one another name: --checkpoint NAME=FILE")
-    device = pick_device(device)
-    built: list[Method] = []
+    built: list[AnyMethod] = []
     for spec in specs:
         try:
-            built.append(registry.build(spec, device=device, multimask=multimask))
+            built.append(build(spec))
         except Unavailable as error:
             log.warning("%s is left out: %s", spec, error)
     if not built:
@@ -116,16 +130,18 @@ def build_methods(specs: Sequence[str], *, device: str, multimask: Multimask) ->
     return built
 
 
-def _without_masks(methods: Sequence[Method], settings: Sequence[str]) -> list[Failure]:
+def _without_masks(
+    methods: Sequence[Method] | Sequence[VolumeMethod], settings: Sequence[str]
+) -> list[Failure]:
     """Warn of settings for which a folder of saved masks holds none; one without any mask has failed."""
     failures = []
     for method in methods:
-        if not isinstance(method, saved.SavedMasks):
+        if not isinstance(method, (saved.SavedMasks, saved.SavedVolumes)):
             continue
         missing = [setting for setting in map(parse_setting, settings) if not method.accepts(setting)]
         if len(missing) == len(settings):
             names = ", ".join(setting.name for setting in missing)
-            reason = f"no mask for {names}; expected SETTING/DATASET/CASE/OBJECT.png in it"
+            reason = f"no mask for {names}; expected SETTING/DATASET/CASE/OBJECT{method.suffix} in it"
             failures.append(Failure("", "", method.name, str(method.folder), reason))
             continue
         for setting in missing:
@@ -158,7 +174,7 @@ def pick_device(device: str) -> str:
 
 def _settings(
     specs: Sequence[str],
-    methods: Sequence[Method],
+    methods: Sequence[Method] | Sequence[VolumeMethod],
     datasets: Sequence[str],
     descriptors: Sequence[Descriptor],
     root: Path,
@@ -168,7 +184,7 @@ def _settings(
     ready = {method.name for method in methods}
     described = {}
     for spec in specs:
-        name, kind, argument = registry.parse(spec)
+        name, kind, argument = registry.parse(spec, config.dims)
         if name in ready:
             described[name] = _content(kind, argument, config.prompts)
     return {
@@ -202,4 +218,7 @@ def _content(kind: str, argument: str, settings: Sequence[str]) -> str:
         return digest if kind == "checkpoint" else f"{kind}:{digest}"
     if kind == "masks":
         return saved.digest(Path(argument), settings)
+    if kind in registry.BY_SLICE:
+        _, inner, of = registry.parse(argument or registry.BY_SLICE_MODEL)
+        return f"{kind}:{_content(inner, of, settings)}"
     return f"{kind}:{argument}"

@@ -1,4 +1,4 @@
-"""A case: one image with the objects to score in it; and what could not become one."""
+"""A case: one image or volume with the objects to score in it; and what could not become one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Object:
     structure
         Its name, e.g. ``liver``.
     mask
-        bool (H, W), not empty.
+        bool (H, W), in a volume (slices, H, W); not empty.
     instance
         Number among the objects of the same structure in the case, 0 where there is one.
     volume_voxels
@@ -32,10 +32,15 @@ class Object:
     instance: int = 0
     volume_voxels: int | None = None
 
+    @property
+    def key(self) -> str:
+        """Its name in its case: the structure, with its number where there are several."""
+        return f"{self.structure}#{self.instance}" if self.instance else self.structure
+
 
 @dataclass(frozen=True)
 class Case:
-    """One image with the objects to score.
+    """One image, or one volume, with the objects to score.
 
     Attributes
     ----------
@@ -43,17 +48,18 @@ class Case:
         Name of the descriptor; CT, MR, US, XR or generic.
     case
         Readable and unique in the dataset: the volume, ``/``, a letter for the plane's normal (z axial,
-        y coronal, x sagittal) and the slice; for a 2-D image its own name.
+        y coronal, x sagittal) and the slice; for a 2-D image its own name; for an object in a volume the
+        volume, ``/`` and the object.
     volume
         The volume (or image) it was cut from.
     patient
         Whose it is; images of one patient are not independent. The volume, where the dataset does not say.
     slice
-        Position along the slice axis of the volume as shown, from 0.
+        Position along the slice axis of the volume as shown, from 0; 0 of a volume as a whole.
     image
-        uint8 (H, W), after windowing.
+        uint8 (H, W), in a volume (slices, H, W), after windowing.
     spacing
-        mm per pixel (row, column), None where unknown.
+        mm per pixel (row, column), in a volume (slice, row, column); None where unknown.
     objects
         At least one.
     """
@@ -65,7 +71,7 @@ class Case:
     patient: str
     slice: int
     image: NDArray[np.uint8]
-    spacing: tuple[float, float] | None
+    spacing: tuple[float, ...] | None
     objects: tuple[Object, ...]
 
 

@@ -1,4 +1,4 @@
-"""Datasets to 2-D cases: one image with the objects to be segmented in it."""
+"""Datasets to cases: one image, or one volume, with the objects to be segmented in it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 def iter_cases(
-    descriptor: Descriptor, root: str | Path, *, limit: int | None = None
+    descriptor: Descriptor, root: str | Path, *, limit: int | None = None, dims: int = 2
 ) -> Iterator[Case | Failure]:
     """All cases of a dataset, in a fixed order; no more than one volume is in memory.
 
@@ -49,6 +49,9 @@ def iter_cases(
         The data root under which it lies (not used for shards).
     limit
         At most so many cases, spread evenly over the volumes and over the slices of each.
+    dims
+        2 cuts volumes into slices; 3 makes a case of each object in a volume, whole, and single images are
+        failures.
 
     Yields
     ------
@@ -63,6 +66,8 @@ def iter_cases(
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give a number above 0")
     if descriptor.shards is not None:
+        if dims == 3:
+            raise InputError(f"{descriptor.name}: shards of single images; volumes are wanted (dims 3)")
         yield from shard_cases(descriptor, limit)
         return
     found = list(entries(descriptor, Path(root)))
@@ -73,7 +78,7 @@ def iter_cases(
     for entry, share in zip(found, shares, strict=True):
         count = 0
         try:
-            for case in _entry_cases(descriptor, entry, None if share is None else share + spare):
+            for case in _entry_cases(descriptor, entry, None if share is None else share + spare, dims):
                 count += isinstance(case, Case)
                 yield case
         except InputError:
@@ -95,10 +100,12 @@ def split_limit(found: list, limit: int | None) -> tuple[list, list[int | None]]
     return found, [base + (k in more) for k in range(len(found))]
 
 
-def _entry_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Iterator[Case | Failure]:
+def _entry_cases(
+    descriptor: Descriptor, entry: Entry, share: int | None, dims: int
+) -> Iterator[Case | Failure]:
     """Cases of one image, volume or 4-D file."""
     if entry.frame != "each":
-        yield from _volume_cases(descriptor, entry, share)
+        yield from _volume_cases(descriptor, entry, share, dims)
         return
     try:
         frames = count_frames(entry.image, key=descriptor.image.key, axes=descriptor.image.axes)
@@ -110,7 +117,7 @@ def _entry_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Ite
         of_frame = dataclasses.replace(
             entry, id=f"{entry.id}/frame{frame + descriptor.image.first_frame:02d}", frame=frame
         )
-        yield from _volume_cases(descriptor, of_frame, part)
+        yield from _volume_cases(descriptor, of_frame, part, dims)
 
 
 def one_line(error: Exception) -> str:
@@ -122,7 +129,9 @@ def _failure(descriptor: Descriptor, entry: Entry, file: Path, reason: str) -> F
     return Failure(descriptor.name, entry.id, "", printable(str(file)), printable(reason))
 
 
-def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> Iterator[Case | Failure]:
+def _volume_cases(
+    descriptor: Descriptor, entry: Entry, share: int | None, dims: int
+) -> Iterator[Case | Failure]:
     options = descriptor.image
     if not entry.masks:
         for kind in entry.wanted:
@@ -133,7 +142,7 @@ def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> It
     try:
         frame = entry.frame if isinstance(entry.frame, int) else None
         volume = read_volume(entry.image, key=options.key, axes=options.axes, frame=frame)
-        _check_image(volume, options.dimensions)
+        _check_image(volume, dims if dims == 3 else options.dimensions)
     except Unreadable as error:
         yield _failure(descriptor, entry, entry.image, str(error))
         return
@@ -151,11 +160,63 @@ def _volume_cases(descriptor: Descriptor, entry: Entry, share: int | None) -> It
     except Unreadable as error:
         yield _failure(descriptor, entry, entry.image, str(error))
         return
-    yield from _slice_cases(descriptor, entry, view, structures, share)
+    levels = grey_levels(volume, descriptor.modality, descriptor.intensity)
+    if levels == CT_WINDOW and not_hounsfield(volume):
+        _warn_of_window(descriptor.name)
+    if dims == 3:
+        yield from _whole_cases(descriptor, entry, view, structures, levels, share)
+    else:
+        yield from _slice_cases(descriptor, entry, view, structures, levels, share)
+
+
+def _whole_cases(
+    descriptor: Descriptor,
+    entry: Entry,
+    view: View,
+    structures: Structures,
+    levels: tuple[float, float],
+    share: int | None,
+) -> Iterator[Case | Failure]:
+    """A case of each object in a volume that is large enough in one slice at least, one at a time."""
+    image = view.slices(view.volume.array)
+    layers = [view.slices(layer) for layer in structures.layers()]
+    shown = np.empty(image.shape, np.uint8)
+    for k in range(len(image)):  # not at once: the values in between take four bytes a voxel
+        shown[k] = to_grey(np.nan_to_num(image[k], nan=levels[0]), levels)
+    problem = blank(shown, view.volume.array, levels)
+    if problem is not None:
+        yield _failure(descriptor, entry, entry.image, problem)
+        return
+    areas = slice_areas(layers, [bit for bit, _, _ in structures.bits()])
+    objects = [
+        (bit, structure, instance, int(areas[:, row].sum()))
+        for row, (bit, structure, instance) in enumerate(structures.bits())
+        if areas[:, row].max() >= descriptor.slices.min_area
+    ]
+    if share is not None:
+        objects = [objects[k] for k in spread(len(objects), share)]
+    for bit, structure, instance, voxels in objects:
+        item = Object(structure, bit_mask(layers, bit), instance, voxels)
+        yield Case(
+            dataset=descriptor.name,
+            modality=descriptor.modality,
+            case=f"{entry.id}/{item.key}",
+            volume=entry.id,
+            patient=entry.patient,
+            slice=0,
+            image=shown,
+            spacing=view.spacing_3d,
+            objects=(item,),
+        )
 
 
 def _slice_cases(
-    descriptor: Descriptor, entry: Entry, view: View, structures: Structures, share: int | None
+    descriptor: Descriptor,
+    entry: Entry,
+    view: View,
+    structures: Structures,
+    levels: tuple[float, float],
+    share: int | None,
 ) -> Iterator[Case | Failure]:
     """Cut a volume into slices and keep those, and the objects in them, that the descriptor asks for."""
     volume = view.volume
@@ -164,9 +225,6 @@ def _slice_cases(
     kept = structures.bits()
     areas = slice_areas(layers, [bit for bit, _, _ in kept])
     chosen = choose(areas, descriptor.slices, whole=volume.flat)
-    levels = grey_levels(volume, descriptor.modality, descriptor.intensity)
-    if levels == CT_WINDOW and not_hounsfield(volume):
-        _warn_of_window(descriptor.name)
     positions = np.flatnonzero(chosen.any(1))
     if share is not None and len(positions):
         positions = positions[spread(len(positions), share)]
@@ -182,7 +240,7 @@ def _slice_cases(
         objects = [
             Object(
                 structure,
-                bit_mask(layers, bit, k),
+                bit_mask([layer[k] for layer in layers], bit),
                 instance,
                 None if volume.flat else int(areas[:, row].sum()),
             )

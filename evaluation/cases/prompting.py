@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from synthfm.data import prompts as draw
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt, SomePrompt
+from synthfm.evaluation.cases import volume_prompts
+from synthfm.evaluation.cases.volume_prompts import BySlice, Draw, Spacing
 
 Mask = NDArray[np.bool_]
 
@@ -36,23 +39,35 @@ class Setting:
     text
         What it is.
     draw
-        How its (first) prompt is drawn from a mask.
+        How its (first) prompt is drawn from a mask (H, W).
+    in_volume
+        Of a setting of volumes, how its (first) prompts are drawn from a mask (slices, H, W).
     clicks, negatives, box
         Whether there are clicks, clicks on the background among them, and a box.
     rounds
         How often the method is asked, each time with one more click.
     interactive
         Whether later prompts depend on the method's own masks.
+    slices
+        Of a setting of volumes: how many slices are prompted at first, None for every one that holds the
+        object, whose ends are known then.
     """
 
     name: str
     text: str = ""
-    draw: Callable[[Mask, np.random.Generator], Prompt] | None = field(default=None, compare=False)
+    draw: Draw | None = field(default=None, compare=False)
+    in_volume: Callable[[Mask, np.random.Generator], BySlice] | None = field(default=None, compare=False)
     clicks: bool = False
     negatives: bool = False
     box: bool = False
     rounds: int = 1
     interactive: bool = False
+    slices: int | None = 1
+
+    @property
+    def dims(self) -> int:
+        """2 where single images are prompted, 3 where volumes are."""
+        return 2 if self.in_volume is None else 3
 
     @classmethod
     def of(cls, prompt: Prompt) -> Setting:
@@ -87,6 +102,50 @@ class DrawnPrompt(Prompt):
     setting: Setting
     key: Key
     seed: int
+
+    @property
+    def clicks(self) -> int:
+        """How many there are."""
+        return len(self.points)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DrawnVolumePrompt:
+    """Prompts drawn from a reference mask of a volume.
+
+    Attributes
+    ----------
+    prompts
+        Slice to prompt, one at least.
+    ends
+        First and last slice of the object, for methods that are told.
+    last
+        Slice in which the last click of a correction lies; None at first.
+    setting, key, seed
+        As of a :class:`DrawnPrompt`.
+    """
+
+    prompts: BySlice
+    ends: tuple[int, int]
+    last: int | None = None
+    setting: Setting
+    key: Key
+    seed: int
+
+    @property
+    def clicks(self) -> int:
+        """How many there are in all slices."""
+        return sum(len(prompt.points) for prompt in self.prompts.values())
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """First and last slice in which the object may be, where the prompts say so."""
+        return self.ends if self.setting.slices is None else None
+
+    def with_click(self, number: int, point: NDArray, label: int) -> DrawnVolumePrompt:
+        """The same and one more click, (x, y), in a slice."""
+        prompt = self.prompts.get(number, Prompt()).with_click(point, label)
+        return replace(self, prompts={**self.prompts, number: prompt}, last=number)
 
 
 def _clicks(name: str, text: str, positive: int, negative: int = 0) -> Setting:
@@ -149,11 +208,34 @@ _ALL = (
 SETTINGS = {setting.name: setting for setting in _ALL}
 """By name. ``clicks:k`` is made round by round, see :func:`parse_setting` and :func:`correct`."""
 
-_ROUNDS = re.compile(r"clicks:([1-9][0-9]?)")
+
+def _volume(
+    name: str, text: str, base: str, place: Callable[..., BySlice], slices: int | None = 1
+) -> Setting:
+    """A setting of volumes: the prompt of one of single images, in some slices."""
+    of_slice = SETTINGS[base]
+    in_volume = partial(place, draw=of_slice.draw)
+    return replace(of_slice, name=name, text=text, in_volume=in_volume, slices=slices)
+
+
+_LARGEST, _EVERY = volume_prompts.in_largest, volume_prompts.in_every
+_THREE = partial(volume_prompts.in_spread, count=3)
+_VOLUMES = (
+    _volume("slice_box", "the tight box in the slice of the largest area", "box", _LARGEST),
+    _volume("slice_box_loose", "a box as a person would draw it there", "box_loose", _LARGEST),
+    _volume("slice_point1", "one click there, deepest inside", "point1", _LARGEST),
+    _volume("slice_point1_person", "one click there as people place it", "point1_person", _LARGEST),
+    _volume("slices3_box", "tight boxes in three slices spread over the object", "box", _THREE, 3),
+    _volume("every_slice_box", "the tight box in every slice: nothing to carry on", "box", _EVERY, None),
+)
+VOLUME_SETTINGS = {setting.name: setting for setting in _VOLUMES}
+"""Settings of volumes by name; beside them ``clicks3d:k`` and ``box_clicks3d:k``, round by round."""
+
+_ROUNDS = re.compile(r"(clicks|clicks3d|box_clicks3d):([1-9][0-9]?)")
 
 
 def parse_setting(name: str) -> Setting:
-    """The setting of a name: one of :data:`SETTINGS`, or ``clicks:k``.
+    """The setting of a name: one of :data:`SETTINGS` or :data:`VOLUME_SETTINGS`, ``clicks:k`` and its like.
 
     Raises
     ------
@@ -163,16 +245,19 @@ def parse_setting(name: str) -> Setting:
     >>> parse_setting("clicks:7").rounds, parse_setting("box").rounds
     (7, 1)
     """
-    if name in SETTINGS:
-        return SETTINGS[name]
+    known = SETTINGS | VOLUME_SETTINGS
+    if name in known:
+        return known[name]
     match = _ROUNDS.fullmatch(name)
     if match is None:
         raise InputError(
-            f"unknown prompt setting {name!r}; choose among {', '.join(SETTINGS)} "
-            "and clicks:K (K from 1 to 99)"
+            f"unknown prompt setting {name!r}; choose among {', '.join(SETTINGS)} and clicks:K (K from 1 to "
+            f"99); for volumes {', '.join(VOLUME_SETTINGS)}, clicks3d:K and box_clicks3d:K"
         )
+    first = known[{"clicks": "point1", "clicks3d": "slice_point1", "box_clicks3d": "slice_box"}[match[1]]]
+    rounds = int(match[2]) + first.box  # the box is a round of its own
     # A later click may be on the background.
-    return replace(SETTINGS["point1"], name=name, negatives=True, rounds=int(match[1]), interactive=True)
+    return replace(first, name=name, clicks=True, negatives=True, rounds=rounds, interactive=True)
 
 
 def prompt_seed(root: int, key: tuple[str, str, str, str]) -> int:
@@ -202,6 +287,22 @@ def make_prompt(mask: Mask, key: tuple[str, str, str, str], root: int) -> DrawnP
     assert setting.draw is not None  # only Setting.of leaves it out
     drawn = setting.draw(mask, np.random.default_rng(seed))
     return DrawnPrompt(drawn.points, drawn.labels, drawn.box, setting=setting, key=Key(*key), seed=seed)
+
+
+def make_volume_prompt(mask: Mask, key: tuple[str, str, str, str], root: int) -> DrawnVolumePrompt:
+    """As :func:`make_prompt`, of a mask (slices, H, W) and a setting of volumes."""
+    setting, seed = parse_setting(key[3]), prompt_seed(root, key)
+    assert setting.in_volume is not None
+    drawn = setting.in_volume(mask, np.random.default_rng(seed))
+    ends = volume_prompts.ends_of(mask)
+    return DrawnVolumePrompt(prompts=drawn, ends=ends, setting=setting, key=Key(*key), seed=seed)
+
+
+def correct_volume(
+    prompt: DrawnVolumePrompt, predicted: Mask, mask: Mask, spacing: Spacing
+) -> DrawnVolumePrompt:
+    """The next round's prompts: the same and one more click, deepest in the largest error."""
+    return prompt.with_click(*volume_prompts.corrective_voxel(predicted, mask, spacing))
 
 
 def correct(prompt: SomePrompt, predicted: Mask, mask: Mask) -> SomePrompt:

@@ -44,6 +44,15 @@ class View:
     spacing: tuple[float, float] | None
 
     @property
+    def spacing_3d(self) -> tuple[float, float, float] | None:
+        """mm from slice to slice, row to row and column to column; None where one of them is unknown."""
+        if self.spacing is None or self.volume.spacing is None:
+            return None
+        order = radiological(self.volume, self.volume.array)[1] if self.turn else (0, 1, 2)
+        between = float(self.volume.spacing[order[self.axis]])
+        return None if np.isnan(between) else (between, *self.spacing)
+
+    @property
     def letter(self) -> str:
         """The axis as it stands in the names of cases: z across axial slices, y coronal, x sagittal."""
         return "zyx"[self.plane]
@@ -113,9 +122,9 @@ def view_of(volume: Volume, orientation: str, plane: str) -> View:
     return View(volume, turn, axis, anatomical.index(across), (row, column))
 
 
-def bit_mask(layers: list[NDArray[np.uint8]], bit: int, k: int) -> NDArray[np.bool_]:
-    """One structure's mask in slice k, bool (H, W)."""
-    return (layers[bit // 8][k] & np.uint8(1 << (bit % 8))) > 0
+def bit_mask(layers: list[NDArray[np.uint8]], bit: int) -> NDArray[np.bool_]:
+    """One structure's mask, bool of the layers' shape."""
+    return (layers[bit // 8] & np.uint8(1 << (bit % 8))) > 0
 
 
 def slice_areas(layers: list[NDArray[np.uint8]], bits: list[int]) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Masks saved by any other system: scored beside the methods that run here.
 
-``synthfm-eval prompts`` exports what every method is given; the masks come back as images (above 0 is the
-object) of the case's size, each under the path that the export names for it.
+``synthfm-eval prompts`` exports what every method is given; the masks come back as images, of volumes as
+NIfTI (above 0 is the object), of the case's size, each under the path that the export names for it.
 """
 
 from __future__ import annotations
@@ -16,37 +16,41 @@ from numpy.typing import NDArray
 from synthfm.data.console import InputError
 from synthfm.data.files import fingerprint, slug
 from synthfm.data.prompts import Prompt
-from synthfm.evaluation.cases.prompting import SETTINGS, DrawnPrompt, Setting
+from synthfm.evaluation.cases.prompting import (
+    SETTINGS,
+    VOLUME_SETTINGS,
+    DrawnPrompt,
+    DrawnVolumePrompt,
+    Setting,
+)
+from synthfm.evaluation.cases.volume_prompts import Spacing
 from synthfm.evaluation.formats.readers import read_volume
 from synthfm.evaluation.formats.volume import Unreadable
-from synthfm.evaluation.methods.method import Method, Predicted
+from synthfm.evaluation.methods.method import Method, Predicted, VolumeMethod
 
 PROMPTS = "prompts.json"
 
 
-class SavedMasks:
-    """See the module. Settings for which the folder holds no masks are not for it."""
+PICTURE, VOLUME = ".png", ".nii.gz"
+"""Suffixes of the masks of images, and of volumes."""
+
+
+class _Folder:
+    """A folder of saved masks. Settings for which it holds none are not for it."""
+
+    suffix = PICTURE
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.folder = folder
-        self._settings = {setting for setting in SETTINGS if any(_pictures(folder, setting))}
+        known = SETTINGS if self.suffix == PICTURE else VOLUME_SETTINGS
+        self._settings = {setting for setting in known if any(_files(folder, setting))}
         self._seeds = exported_seeds(folder)
 
     def accepts(self, setting: Setting) -> bool:
         return setting.name in self._settings
 
-    def encode(self, image: NDArray[np.uint8]) -> tuple[int, int]:
-        return image.shape[0], image.shape[1]
-
-    def predict(
-        self, encoded: tuple[int, int], prompts: Sequence[Prompt], previous: Sequence[Predicted] = ()
-    ) -> list[Predicted]:
-        return [Predicted(self._read(prompt, encoded)) for prompt in prompts]
-
-    def _read(self, prompt: Prompt, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        if not isinstance(prompt, DrawnPrompt):
-            raise InputError(f"{self.folder}: saved masks answer the prompts of an evaluation alone")
+    def _read(self, prompt: DrawnPrompt | DrawnVolumePrompt, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         name = mask_file(prompt)
         path = self.folder / name
         if self._seeds.get(name, prompt.seed) != prompt.seed:
@@ -60,25 +64,61 @@ class SavedMasks:
             volume = read_volume(path, mask=True)
         except Unreadable as error:
             raise InputError(f"{path}: {error}") from error
-        values = volume.array[0] if volume.flat else volume.array
+        values = volume.array[0] if len(shape) == 2 and volume.flat else volume.array
         if values.shape != shape:
-            raise InputError(f"{path}: {values.shape} pixels, the image has {shape}")
+            what = "pixels, the image" if len(shape) == 2 else "voxels, the volume"
+            raise InputError(f"{path}: {values.shape} {what} has {shape}")
         return np.asarray(values > 0)
 
 
-def mask_file(prompt: DrawnPrompt) -> str:
-    """Where the mask of a prompt is expected under the folder: ``SETTING/DATASET/CASE/OBJECT.png``."""
-    key = prompt.key
-    return "/".join([slug(key.setting), slug(key.dataset), slug(key.case), f"{slug(key.object)}.png"])
+class SavedMasks(_Folder):
+    """Of single images, see the module."""
+
+    def encode(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        return image.shape[0], image.shape[1]
+
+    def predict(
+        self, encoded: tuple[int, int], prompts: Sequence[Prompt], previous: Sequence[Predicted] = ()
+    ) -> list[Predicted]:
+        found = []
+        for prompt in prompts:
+            if not isinstance(prompt, DrawnPrompt):
+                raise InputError(f"{self.folder}: saved masks answer the prompts of an evaluation alone")
+            found.append(Predicted(self._read(prompt, encoded)))
+        return found
 
 
-def _pictures(folder: Path, setting: str) -> Iterator[Path]:
-    return (folder / slug(setting)).rglob("*.png")
+class SavedVolumes(_Folder):
+    """Of volumes, see the module."""
+
+    suffix = VOLUME
+
+    def encode(self, volume: NDArray[np.uint8], spacing: Spacing) -> tuple[int, ...]:
+        return volume.shape
+
+    def predict(
+        self, encoded: tuple[int, ...], prompt: DrawnVolumePrompt, previous: Predicted | None = None
+    ) -> Predicted:
+        return Predicted(self._read(prompt, encoded))
+
+
+def mask_file(prompt: DrawnPrompt | DrawnVolumePrompt) -> str:
+    """Where the mask of a prompt is expected under the folder: ``SETTING/DATASET/CASE/OBJECT.png``, of a
+    volume ``.nii.gz``.
+    """
+    key, suffix = prompt.key, PICTURE if prompt.setting.dims == 2 else VOLUME
+    return "/".join([slug(key.setting), slug(key.dataset), slug(key.case), f"{slug(key.object)}{suffix}"])
+
+
+def _files(folder: Path, setting: str) -> Iterator[Path]:
+    """The masks of a setting; a setting is of images or of volumes."""
+    suffix = VOLUME if setting in VOLUME_SETTINGS else PICTURE
+    return (folder / slug(setting)).rglob(f"*{suffix}")
 
 
 def digest(folder: Path, settings: Sequence[str]) -> str:
     """What the masks in a folder that belong to the settings are, without reading them."""
-    return fingerprint(sorted(path for setting in settings for path in _pictures(folder, setting)), folder)
+    return fingerprint(sorted(path for setting in settings for path in _files(folder, setting)), folder)
 
 
 def exported_seeds(folder: Path) -> dict[str, int]:
@@ -94,6 +134,14 @@ def exported_seeds(folder: Path) -> dict[str, int]:
 
 
 def build(name: str, folder: str) -> Method:
+    return SavedMasks(name, _existing(folder))
+
+
+def build_for_volumes(name: str, folder: str) -> VolumeMethod:
+    return SavedVolumes(name, _existing(folder))
+
+
+def _existing(folder: str) -> Path:
     if not Path(folder).is_dir():
         raise InputError(f"masks:{folder}: no such folder")
-    return SavedMasks(name, Path(folder))
+    return Path(folder)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.prompts import Prompt
-from synthfm.evaluation.cases.prompting import Setting
+from synthfm.evaluation.cases.prompting import DrawnVolumePrompt, Setting
+from synthfm.evaluation.cases.volume_prompts import Spacing
 
 
 class Unavailable(Exception):
@@ -24,7 +25,7 @@ class Predicted:
     Attributes
     ----------
     mask
-        bool (H, W), the image's size.
+        bool (H, W), the image's size; of a volume (slices, H, W).
     iou
         The method's own estimate of the mask's IoU; None where it gives none.
     state
@@ -54,6 +55,27 @@ class Method(Protocol):
         """A mask for each prompt, in order; the prompts belong to different objects and settings.
 
         Where they correct masks by one more click each, `previous` are those.
+        """
+
+
+class VolumeMethod(Protocol):
+    """What the evaluation asks of a method for volumes."""
+
+    name: str
+
+    def accepts(self, setting: Setting) -> bool:
+        """Whether the method can use prompts of this setting; where not, its rows are absent."""
+
+    def encode(self, volume: NDArray[np.uint8], spacing: Spacing) -> Any:
+        """Prepare one volume, uint8 (slices, H, W)."""
+
+    def predict(
+        self, encoded: Any, prompt: DrawnVolumePrompt, previous: Predicted | None = None
+    ) -> Predicted:
+        """The mask of one object, bool (slices, H, W).
+
+        Where the prompt has one click more than the one before (in its slice `last`), `previous` is the
+        answer that it corrects.
         """
 
 

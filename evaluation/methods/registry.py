@@ -11,7 +11,7 @@ from pathlib import Path
 
 from synthfm.data.console import InputError, did_you_mean
 from synthfm.data.prompts import Multimask
-from synthfm.evaluation.methods.method import Method
+from synthfm.evaluation.methods.method import Method, VolumeMethod
 
 CLASSICAL = {
     "ellipse": "filled ellipse inscribed in the box: the image is not looked at",
@@ -21,6 +21,17 @@ CLASSICAL = {
     "chan_vese": "morphological Chan-Vese (scikit-image); no negative clicks",
 }
 """Method name (and module in this folder) to what it does."""
+
+VOLUMES = {
+    "ellipsoid": "ellipsoid whose middle section fills the box: the image is not looked at",
+    "random_walker": "random walker (scikit-image) in the volume",
+    "region_growing": "confidence-connected region growing in the volume; no negative clicks",
+}
+"""Method for volumes (and module in ``volumes/``) to what it does."""
+BY_SLICE = ("copy", "interpolation")
+"""Kinds for volumes that ask a method of single images in the prompted slices."""
+BY_SLICE_MODEL = "second-look:tiny"
+"""That method, where none is given."""
 
 SECOND_LOOK = ("second-look", "zoom")
 """Names of the kind that takes a second look; the latter is an older one."""
@@ -68,7 +79,45 @@ def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> M
     return method
 
 
-def parse(spec: str) -> tuple[str, str, str]:
+def build_for_volumes(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> VolumeMethod:
+    """Build a method for volumes from ``[NAME=]SPEC``.
+
+    Parameters
+    ----------
+    spec
+        A name of :data:`VOLUMES`; ``checkpoint:FILE`` or ``second-look:FILE`` for a SAM one that carries its
+        mask from slice to slice, or SAM 2's with its own video predictor; ``copy`` or ``interpolation``,
+        after a colon the method that answers the prompted slices; ``masks:DIR``.
+    device, multimask
+        As for :func:`build`.
+
+    Raises
+    ------
+    InputError, Unavailable
+        As by :func:`build`.
+    """
+    name, kind, argument = parse(spec, dims=3)
+    if kind in MODELS:
+        from synthfm.evaluation.methods import sam
+
+        return sam.open_for_volumes(
+            name, argument, device=device, multimask=multimask, second_look=kind in SECOND_LOOK
+        )
+    if kind in BY_SLICE:
+        from synthfm.evaluation.methods.volumes import by_slice
+
+        method = build(argument or BY_SLICE_MODEL, device=device, multimask=multimask)
+        fill, fewest = {"copy": (by_slice.copied, 1), "interpolation": (by_slice.interpolated, 2)}[kind]
+        return by_slice.BySlice(name, method, fill, fewest)
+    if kind == "masks":
+        from synthfm.evaluation.methods import masks
+
+        return masks.build_for_volumes(name, argument)
+    built: VolumeMethod = importlib.import_module(f"synthfm.evaluation.methods.volumes.{kind}").build(name)
+    return built
+
+
+def parse(spec: str, dims: int = 2) -> tuple[str, str, str]:
     """Split ``[NAME=]SPEC`` into name, kind and argument.
 
     >>> parse("SAM=checkpoint:sam_vit_b.pth"), parse("ellipse")
@@ -76,16 +125,19 @@ def parse(spec: str) -> tuple[str, str, str]:
     >>> parse("second-look:tiny"), parse("zoom:tiny")
     (('tiny-second-look', 'second-look', 'tiny'), ('tiny-zoom', 'zoom', 'tiny'))
     """
+    models = MODELS if dims == 2 else tuple(kind for kind in MODELS if kind != "medsam")
+    plain = CLASSICAL if dims == 2 else {**VOLUMES, **dict.fromkeys(BY_SLICE, "")}
     given, equals, rest = spec.partition("=")
-    if not equals or spec.partition(":")[0] in (*MODELS, "masks"):  # a file's name may hold one
+    if not equals or spec.partition(":")[0] in (*MODELS, *BY_SLICE, "masks"):  # a file's name may hold one
         given, rest = "", spec
     kind, _, argument = rest.partition(":")
-    if kind in (*MODELS, "masks") and argument:
+    if kind in (*models, "masks") and argument:
         stem = Path(argument).stem
         return given or (f"{stem}-{kind}" if kind in SECOND_LOOK else stem), kind, argument
-    if kind in CLASSICAL and not argument:
-        return given or kind, kind, ""
+    if kind in plain and (not argument or kind in BY_SLICE):
+        return given or rest, kind, argument
+    among = [*plain, "second-look:FILE", *(["medsam:FILE"] if dims == 2 else []), "masks:DIR"]
     raise InputError(
-        f"unknown method {spec!r}; {did_you_mean(kind, CLASSICAL)}choose among {', '.join(CLASSICAL)}, "
-        "second-look:FILE, medsam:FILE and masks:DIR; models are given with --checkpoint [NAME=]FILE"
+        f"unknown method {spec!r}{' for volumes' if dims == 3 else ''}; {did_you_mean(kind, plain)}choose "
+        f"among {', '.join(among)}; models are given with --checkpoint [NAME=]FILE"
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Multimask, Prompt
 from synthfm.evaluation.cases.prompting import Setting
-from synthfm.evaluation.methods.method import Method, Predicted, Unavailable
+from synthfm.evaluation.methods.method import Method, Predicted, Unavailable, VolumeMethod
 from synthfm.trainer.model import checkpoints, models
 from synthfm.trainer.model.predict import Encoding, SecondLook, Segmentation, Segmenter
 
@@ -63,13 +64,42 @@ def open_checkpoint(
     """
     from synthfm.evaluation.methods import sam2
 
+    weights = _read(checkpoint, second_look)
+    if sam2.is_sam2(weights):
+        return sam2.from_weights(name, weights, device=device, multimask=multimask)
+    sam, _ = models.load(checkpoint)
+    looks = SecondLook() if second_look else None
+    return SamMethod(name, Segmenter(sam.to(device), looks, multimask=multimask))
+
+
+def open_for_volumes(
+    name: str, checkpoint: str, *, device: str, multimask: Multimask, second_look: bool = False
+) -> VolumeMethod:
+    """As :func:`open_checkpoint`, for volumes; a second look is taken in the prompted slices alone, as
+    propagation shows a model the square around the object anyway.
+    """
+    from synthfm.evaluation.methods import sam2
+    from synthfm.evaluation.methods.volumes import propagation
+
+    weights = _read(checkpoint, second_look)
+    if sam2.is_sam2(weights):
+        from synthfm.evaluation.methods.volumes import sam2 as video
+
+        return video.from_weights(name, weights, device=device)
+    sam, _ = models.load(checkpoint)
+    nearby = Segmenter(sam.to(device), multimask=multimask)
+    whole = Segmenter(sam, SecondLook(), multimask=multimask) if second_look else nearby
+    return propagation.Propagated(name, whole, nearby)
+
+
+def _read(checkpoint: str, second_look: bool) -> Mapping[str, torch.Tensor]:
+    """The weights of a checkpoint for which all that it needs is there."""
+    from synthfm.evaluation.methods import sam2
+
     weights = checkpoints.read_weights(checkpoint)
     if sam2.is_sam2(weights):
         if second_look:
             raise InputError(f"{checkpoint}: a SAM 2 checkpoint; a second look takes those of SAM's format")
-        return sam2.from_weights(name, weights, device=device, multimask=multimask)
-    if models.identify(weights) == "mobile_sam" and not all(map(find_spec, ("mobile_sam", "timm"))):
+    elif models.identify(weights) == "mobile_sam" and not all(map(find_spec, ("mobile_sam", "timm"))):
         raise Unavailable("a MobileSAM checkpoint needs its package: pip install 'synthfm[mobile]'")
-    sam, _ = models.load(checkpoint)
-    looks = SecondLook() if second_look else None
-    return SamMethod(name, Segmenter(sam.to(device), looks, multimask=multimask))
+    return weights

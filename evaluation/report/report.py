@@ -139,6 +139,15 @@ def _extras(scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, str]]:
             f"Number of clicks to a DSC of {' and '.join(map(str, tables.TARGETS))}; "
             "never reached counts as k",
         ),
+        "areas": (
+            tables.click_areas(scores),
+            "Area under the curve of DSC and surface Dice over the rounds of clicks; last: DSC after all",
+        ),
+        "ends": (
+            tables.ends(scores),
+            "Ends of objects in volumes: median slices beyond them and missed; right: share of objects with "
+            f"both ends within {tables.CLOSE} slices",
+        ),
         "calibration": (
             tables.calibration(scores),
             "Spearman correlation of the method's own IoU estimate with the DSC",

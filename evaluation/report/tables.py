@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.integrate import trapezoid
 
 from synthfm.data.console import InputError
 from synthfm.evaluation.cases.prompting import parse_setting
@@ -184,7 +185,9 @@ def stacked(scores: pd.DataFrame) -> pd.DataFrame:
         :data:`ROW`, ``volume``, ``method``, ``slices``, ``dsc``, ``coverage``: one line per volume.
     """
     rows, _ = common(last_round(scores))
-    rows = rows[rows["volume_voxels"].notna()]
+    rows = rows[
+        rows["volume_voxels"].notna() & rows["end_error"].isna()
+    ]  # of volumes, the DSC is one already
     if rows.empty:
         return pd.DataFrame(columns=[*ROW, "volume", "instance", "method", "slices", "dsc", "coverage"])
     pixels = ["reference_pixels", "predicted_pixels", "shared_pixels"]
@@ -194,6 +197,54 @@ def stacked(scores: pd.DataFrame) -> pd.DataFrame:
     table["coverage"] = table["reference_pixels"] / grouped["volume_voxels"].first()
     table["dsc"] = [overlap(*map(int, line))[0] for line in table[pixels].to_numpy()]
     return table.drop(columns=pixels).reset_index()
+
+
+CLOSE = 2
+"""Slices by which an end may lie off and still count as right."""
+
+
+def ends(scores: pd.DataFrame) -> pd.DataFrame:
+    """Where objects in volumes were found to begin and end.
+
+    Returns
+    -------
+    pandas.DataFrame
+        :data:`ROW`, ``method``, ``n``; medians of the slices filled ``beyond`` the object's ends and of those
+        ``missed``; ``right``, the share of objects of which neither end lies more than :data:`CLOSE` off.
+    """
+    rows, _ = common(last_round(scores))
+    rows = rows[rows["end_error"].notna()]
+    grouped = rows.assign(right=rows["end_error"] <= CLOSE).groupby([*ROW, "method"], sort=False)
+    return grouped.agg(
+        n=("right", "size"),
+        beyond=("slices_beyond", "median"),
+        missed=("slices_missed", "median"),
+        right=("right", "mean"),
+    ).reset_index()
+
+
+def click_areas(scores: pd.DataFrame) -> pd.DataFrame:
+    """Area under the curve of DSC and surface Dice over the rounds of clicks, as a mean (trapezoids).
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``prompt``, ``dataset``, ``structure``, ``method``, ``n``, ``dsc``, ``surface_dice`` and the DSC of
+        the ``last`` round; settings of one round have none.
+    """
+    rows, _ = common(scores[scores["prompt"].map(lambda name: parse_setting(name).interactive)])
+    lines = []
+    for key, group in rows.groupby(["prompt", "dataset", "structure", "method"], sort=False):
+        line: dict[str, Any] = dict(zip(["prompt", "dataset", "structure", "method"], key, strict=True))
+        curves = {
+            metric: group.pivot_table(index=["case", "instance"], columns="round", values=metric).to_numpy()
+            for metric in ("dsc", "surface_dice")
+        }
+        count, rounds = curves["dsc"].shape
+        if rounds > 1:
+            areas = {name: trapezoid(curve).mean() / (rounds - 1) for name, curve in curves.items()}
+            lines.append(line | {"n": count} | areas | {"last": curves["dsc"][:, -1].mean()})
+    return pd.DataFrame(lines)
 
 
 def clicks_to_reach(scores: pd.DataFrame) -> pd.DataFrame:

@@ -98,7 +98,7 @@ class Object:
 class Encodings:
     """Encodings of slices, at most `memory` bytes of them: those not asked for the longest go first."""
 
-    def __init__(self, slices: Sequence[Image], segmenter: Segmenter, memory: int) -> None:
+    def __init__(self, slices: Sequence[Image], segmenter: Segmenter, memory: int = MEMORY) -> None:
         self._slices, self._segmenter, self._memory = slices, segmenter, memory
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self.bytes = 0
@@ -145,6 +145,8 @@ class Session:
         Of the propagation; the distance between slices in pixels.
     memory
         Bytes that encodings may take.
+    encodings
+        Of another session with the same slices and segmenter, to be shared.
 
     Raises
     ------
@@ -161,10 +163,11 @@ class Session:
         settings: Propagation = propagate.SHIPPED,
         spacing: float = 1.0,
         memory: int = MEMORY,
+        encodings: Encodings | None = None,
     ) -> None:
         self.slices = slices
         self.shape = (len(slices), *np.shape(slices[0])[:2])
-        self.encodings = Encodings(slices, segmenter, memory)
+        self.encodings = Encodings(slices, segmenter, memory) if encodings is None else encodings
         self._segmenter, self._nearby = segmenter, nearby or segmenter
         self._settings, self._spacing = settings, spacing
         self._objects: dict[str, Object] = {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from synthfm.evaluation.cases import prompting
 from synthfm.evaluation.cases.case import Case, Object
-from synthfm.evaluation.cases.prompting import DrawnPrompt
-from synthfm.evaluation.methods.method import Method, Predicted
+from synthfm.evaluation.cases.prompting import DrawnPrompt, DrawnVolumePrompt
+from synthfm.evaluation.methods.method import Method, Predicted, VolumeMethod
 
 
 @dataclass(frozen=True)
@@ -18,29 +18,36 @@ class Answer:
     """One mask that a method gave, and what it was asked."""
 
     object: Object
-    prompt: DrawnPrompt
+    prompt: DrawnPrompt | DrawnVolumePrompt
     round: int
     predicted: Predicted
     seconds: float
 
 
-def object_key(item: Object) -> str:
-    """An object's name in its case: the structure, with its number where there are several."""
-    return f"{item.structure}#{item.instance}" if item.instance else item.structure
+Asked = Sequence[tuple[Object, DrawnPrompt]]
+AskedOfVolume = Sequence[tuple[Object, DrawnVolumePrompt]]
+"""Objects, and what is asked of each."""
 
 
 def case_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, DrawnPrompt]]:
     """The (first) prompt of every object and setting of a case."""
     return [
-        (item, prompting.make_prompt(item.mask, (case.dataset, case.case, object_key(item), setting), seed))
+        (item, prompting.make_prompt(item.mask, (case.dataset, case.case, item.key, setting), seed))
         for setting in settings
         for item in case.objects
     ]
 
 
-def ask(
-    method: Method, case: Case, prompts: Sequence[tuple[Object, DrawnPrompt]]
-) -> tuple[float, list[Answer]]:
+def volume_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, DrawnVolumePrompt]]:
+    """As :func:`case_prompts`, of a volume."""
+    return [
+        (item, prompting.make_volume_prompt(item.mask, (case.dataset, case.case, item.key, setting), seed))
+        for setting in settings
+        for item in case.objects
+    ]
+
+
+def ask(method: Method, case: Case, prompts: Asked) -> tuple[float, list[Answer]]:
     """Everything one method says to one case: the image is encoded once.
 
     First rounds of all settings go to the method in one call, then each further round of all objects that
@@ -74,10 +81,39 @@ def ask(
             for answer in answered
         ]
         turn += 1
-        goes_on = [answer for answer in answered if answer.prompt.setting.rounds >= turn]
-        previous = [answer.predicted for answer in goes_on]
+        goes_on = [
+            (item, prompt, answer.predicted)
+            for (item, prompt), answer in zip(asked, answered, strict=True)
+            if prompt.setting.rounds >= turn
+        ]
+        previous = [mask for _, _, mask in goes_on]
         asked = [
-            (answer.object, prompting.correct(answer.prompt, answer.predicted.mask, answer.object.mask))
-            for answer in goes_on
+            (item, prompting.correct(prompt, answer.mask, item.mask)) for item, prompt, answer in goes_on
         ]
     return encode_seconds, answers
+
+
+def ask_volume(method: VolumeMethod, case: Case, prompts: AskedOfVolume) -> Iterator[tuple[float, Answer]]:
+    """Everything one method says to one case of a volume, one mask at a time: they are large.
+
+    Yields
+    ------
+    encode_seconds, answer
+        Seconds to prepare the volume; the rounds of one prompt in their order, before the next one's.
+    """
+    asked = [(item, prompt) for item, prompt in prompts if method.accepts(prompt.setting)]
+    if not asked:
+        return
+    started = time.perf_counter()
+    encoded = method.encode(case.image, case.spacing)
+    encode_seconds = time.perf_counter() - started
+    for item, prompt in asked:
+        predicted = None
+        for turn in range(1, prompt.setting.rounds + 1):
+            if predicted is not None:
+                prompt = prompting.correct_volume(prompt, predicted.mask, item.mask, case.spacing)
+            started = time.perf_counter()
+            predicted = method.predict(encoded, prompt, predicted)
+            seconds = time.perf_counter() - started
+            shown = dataclasses.replace(predicted, state=None)
+            yield encode_seconds, Answer(item, prompt, turn, shown, seconds)

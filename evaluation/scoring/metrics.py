@@ -19,19 +19,25 @@ the box around both masks. The numbers are those of ``compute_hausdorff_distance
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm.data.prompts import tight_box
+from synthfm.evaluation.cases.volume_prompts import around
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one mask. The pixel counts let the DSC of a stack of slices be made from rows alone."""
+    """Scores of one mask. The pixel counts let the DSC of a stack of slices be made from rows alone.
+
+    The last three are of volumes, None for an image: slices that hold something beyond the object's ends,
+    those of the object in which nothing was found, and how far the farther-off of the two ends lies from the
+    object's, in slices (of an empty mask, its whole length).
+    """
 
     dsc: float
     iou: float
@@ -40,17 +46,21 @@ class Scores:
     reference_pixels: int
     predicted_pixels: int
     shared_pixels: int
+    slices_beyond: int | None = None
+    slices_missed: int | None = None
+    end_error: int | None = None
 
 
-def score(predicted: Mask, reference: Mask, spacing: tuple[float, float] | None, tolerance: float) -> Scores:
+def score(predicted: Mask, reference: Mask, spacing: tuple[float, ...] | None, tolerance: float) -> Scores:
     """Score a mask.
 
     Parameters
     ----------
     predicted, reference
-        bool (H, W).
+        bool (H, W), or (slices, H, W).
     spacing
-        Distance between rows and between columns in mm; None counts in pixels.
+        Distance between rows and between columns in mm, before them that between slices; None counts in
+        pixels.
     tolerance
         Of the surface Dice, in the same unit.
 
@@ -63,15 +73,36 @@ def score(predicted: Mask, reference: Mask, spacing: tuple[float, float] | None,
         raise ValueError(f"the predicted mask is {predicted.shape}, the reference {reference.shape}")
     areas = int(reference.sum()), int(predicted.sum()), int((predicted & reference).sum())
     dsc, iou = overlap(*areas)
-    step = spacing or (1.0, 1.0)
+    step = spacing or (1.0,) * reference.ndim
+    by_slice = slices(predicted, reference) if reference.ndim == 3 else (None, None, None)
     if areas[0] == 0 or areas[1] == 0:
         both = areas[0] == areas[1]
-        diagonal = float(np.hypot(*(size * unit for size, unit in zip(reference.shape, step, strict=True))))
-        return Scores(dsc, iou, 0.0 if both else diagonal, float(both), *areas)
+        diagonal = math.hypot(*(size * unit for size, unit in zip(reference.shape, step, strict=True)))
+        return Scores(dsc, iou, 0.0 if both else diagonal, float(both), *areas, *by_slice)
     distances = surface_distances(predicted, reference, step)
     hd95 = max(float(np.percentile(part, 95)) for part in distances)
     near = np.concatenate(distances) <= tolerance
-    return Scores(dsc, iou, hd95, float(near.mean()), *areas)
+    return Scores(dsc, iou, hd95, float(near.mean()), *areas, *by_slice)
+
+
+def slices(predicted: Mask, reference: Mask) -> tuple[int, int, int]:
+    """Slices filled beyond the object's ends, slices of the object in which nothing is, error of the ends.
+
+    >>> rows = np.array([[0, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]], bool)[..., None, None]
+    >>> slices(rows[1], rows[0]), slices(rows[0] & False, rows[0])
+    ((2, 1, 2), (0, 3, 3))
+    """
+    found, there = np.asarray(predicted.any((1, 2))), np.asarray(reference.any((1, 2)))
+    ends = np.flatnonzero(there)
+    if not len(ends):
+        return int(found.sum()), 0, int(found.sum())
+    low, high = ends[0], ends[-1]
+    beyond = int(found[:low].sum() + found[high + 1 :].sum())
+    missed = int((there & ~found).sum())
+    if not found.any():
+        return beyond, missed, int(high - low + 1)
+    first, last = np.flatnonzero(found)[[0, -1]]
+    return beyond, missed, int(max(abs(first - low), abs(last - high)))
 
 
 def overlap(reference: int, predicted: int, shared: int) -> tuple[float, float]:
@@ -86,13 +117,13 @@ def overlap(reference: int, predicted: int, shared: int) -> tuple[float, float]:
 
 
 def surface_distances(
-    predicted: Mask, reference: Mask, spacing: tuple[float, float]
+    predicted: Mask, reference: Mask, spacing: tuple[float, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Distances of each outline's pixels to the other outline: (predicted to reference, and back)."""
     from monai.metrics.utils import get_mask_edges, get_surface_distance
 
-    x0, y0, x1, y1 = tight_box(predicted | reference)
-    pair = [np.pad(mask[y0:y1, x0:x1], 1) for mask in (predicted, reference)]
+    window = around(np.asarray(predicted | reference))
+    pair = [np.pad(mask[window], 1) for mask in (predicted, reference)]
     edges = get_mask_edges(*pair, crop=False)
     return (
         np.asarray(get_surface_distance(edges[0], edges[1], spacing=spacing)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import zlib
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from scipy import ndimage
 
 from synthfm.data.files import replacing, slug
 from synthfm.data.prompts import Prompt, tight_box
-from synthfm.evaluation.cases.case import Case
+from synthfm.evaluation.cases.case import Case, Object
+from synthfm.evaluation.cases.prompting import DrawnPrompt, DrawnVolumePrompt
+from synthfm.evaluation.methods.method import Predicted
 from synthfm.evaluation.scoring.ask import Answer
 
 PANEL = 224
@@ -44,6 +47,9 @@ class Gallery:
             key = (answer.object.structure, answer.object.instance, answer.prompt.setting.name)
             groups.setdefault(key, {})[method] = (answer, dsc)  # a later round replaces the earlier
         for (structure, _, setting), by_method in groups.items():
+            if case.image.ndim == 3:
+                number = shown_slice(case.objects[0])
+                case = dataclasses.replace(case, image=case.image[number])
             folder = self._folder / slug(case.dataset) / slug(structure) / slug(setting)
             self._keep(folder, case, by_method)
 
@@ -67,6 +73,27 @@ class Gallery:
         return {ranked[0], ranked[-1], *by_chance[: self._sample]}
 
 
+def shown_slice(item: Object) -> int:
+    """The slice of an object in a volume that is shown: three quarters of the way through it, away from where
+    it was prompted but not yet at its end.
+    """
+    filled = np.flatnonzero(item.mask.any((1, 2)))
+    return int(filled[3 * len(filled) // 4])
+
+
+def in_slice(answer: Answer) -> Answer:
+    """What is shown of an answer to a volume: the object, its mask and the prompt in one slice."""
+    number, prompt = shown_slice(answer.object), answer.prompt
+    assert isinstance(prompt, DrawnVolumePrompt)
+    asked = prompt.prompts.get(number, Prompt())
+    drawn = DrawnPrompt(
+        asked.points, asked.labels, asked.box, setting=prompt.setting, key=prompt.key, seed=prompt.seed
+    )
+    item = dataclasses.replace(answer.object, mask=answer.object.mask[number])
+    predicted = Predicted(answer.predicted.mask[number].copy(), answer.predicted.iou)
+    return dataclasses.replace(answer, object=item, prompt=drawn, predicted=predicted)
+
+
 def panels(case: Case, by_method: dict[str, tuple[Answer, float]]) -> Image.Image:
     """The image, then the same with the reference (green) and each method's mask (red) as outlines."""
     answers = [answer for answer, _ in by_method.values()]
@@ -81,7 +108,7 @@ def panels(case: Case, by_method: dict[str, tuple[Answer, float]]) -> Image.Imag
     for column, title in enumerate(titles):
         answer = answers[column - 1] if column else None
         left = column * (PANEL + 4)
-        asked = prompt if column == 0 else None
+        asked = prompt if column == 0 and isinstance(prompt, DrawnPrompt) else None
         sheet.paste(panel(case.image, window, answers[0].object.mask, answer, asked), (left, 18))
         draw.text((left + 2, 3), _fit(title), fill="black")
     return sheet

@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import joblib
 
@@ -19,10 +20,10 @@ from synthfm.evaluation.cases.cases import NothingFound, iter_cases
 from synthfm.evaluation.cases.descriptor import Descriptor
 from synthfm.evaluation.cases.layout import find
 from synthfm.evaluation.config import EvalConfig
-from synthfm.evaluation.methods.method import Method
+from synthfm.evaluation.methods.method import Method, VolumeMethod
 from synthfm.evaluation.scoring import metrics, overlays
-from synthfm.evaluation.scoring.ask import Answer, ask, case_prompts
-from synthfm.evaluation.scoring.scores import FAILURES, Done, Row, ScoresFile, to_csv
+from synthfm.evaluation.scoring.ask import Answer, ask, ask_volume, case_prompts, volume_prompts
+from synthfm.evaluation.scoring.scores import FAILURES, Row, ScoresFile, to_csv
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 def run(
     descriptors: Sequence[Descriptor],
     root: Path,
-    methods: Sequence[Method],
+    methods: Sequence[Method] | Sequence[VolumeMethod],
     config: EvalConfig,
     out: Path,
     *,
@@ -50,7 +51,8 @@ def run(
     root
         Folder under which they lie.
     methods
-        With distinct names; the pictures are chosen by the first one's scores.
+        With distinct names, of images or of volumes as `config.dims` says; the pictures are chosen by the
+        first one's scores.
     config
         See :class:`EvalConfig`.
     out
@@ -71,7 +73,7 @@ def run(
     waiting = waiting_for("what a method is computing now")
     try:
         with waiting, ScoresFile(out) as file, score_threads(jobs) as threads:
-            for item in read_cases(descriptors, root, limit=config.limit):
+            for item in read_cases(descriptors, root, limit=config.limit, dims=config.dims):
                 if isinstance(item, Failure):
                     failures.append(item)
                     continue
@@ -85,7 +87,7 @@ def run(
 
 
 def read_cases(
-    descriptors: Sequence[Descriptor], root: Path, *, limit: int | None
+    descriptors: Sequence[Descriptor], root: Path, *, limit: int | None, dims: int = 2
 ) -> Iterator[Case | Failure]:
     """The datasets' cases, and what of them cannot be read: all of one, where nothing is under the root.
 
@@ -100,7 +102,7 @@ def read_cases(
             volumes = min(find(descriptor, root).images, limit or sys.maxsize)
             seen: set[str] = set()
             try:
-                for item in iter_cases(descriptor, root, limit=limit):
+                for item in iter_cases(descriptor, root, limit=limit, dims=dims):
                     if isinstance(item, Case) and item.volume not in seen:
                         if seen:
                             bar.total = round(bar.n * volumes / len(seen))
@@ -113,30 +115,60 @@ def read_cases(
 
 def _one_case(
     case: Case,
-    methods: Sequence[Method],
+    methods: Sequence[Method] | Sequence[VolumeMethod],
     config: EvalConfig,
     file: ScoresFile,
     pictures: overlays.Gallery,
     failures: list[Failure],
     threads: Executor,
 ) -> None:
-    todo = [method for method in methods if not _is_done(file.done, case, method)]
+    todo = [method for method in methods if (case.dataset, case.case, method.name) not in file.done]
     if not todo:
         return
     rows: list[Row] = []
     shown: list[tuple[Answer, str, float]] = []
     with _guarded(failures, case, step="prompts"):
-        prompts = case_prompts(case, config.prompts, config.seed)
+        scored_by = (_of_volume if config.dims == 3 else _of_image)(case, config, threads)
         for method in todo:
             with _guarded(failures, case, method=method.name):
-                encode_seconds, answers = ask(method, case, prompts)
-                scored = score_answers(case, answers, config, method.name, encode_seconds, threads)
-                rows += scored
-                shown += [(answer, row.method, row.dsc) for answer, row in zip(answers, scored, strict=True)]
+                for answer, row in scored_by(method):
+                    rows.append(row)
+                    shown.append((answer, row.method, row.dsc))
     file.append(rows)
     if len(todo) == len(methods):
         with _guarded(failures, case, step="picture"):
             pictures.offer(case, shown)
+
+
+Scored = list[tuple[Answer, Row]]
+
+
+def _of_image(case: Case, config: EvalConfig, threads: Executor) -> Callable[[Any], Scored]:
+    """The prompts of a case; what is returned asks a method and scores its answers."""
+    prompts = case_prompts(case, config.prompts, config.seed)
+
+    def scored_by(method: Method) -> Scored:
+        encode_seconds, answers = ask(method, case, prompts)
+        rows = score_answers(case, answers, config, method.name, encode_seconds, threads)
+        return list(zip(answers, rows, strict=True))
+
+    return scored_by
+
+
+def _of_volume(case: Case, config: EvalConfig, threads: Executor) -> Callable[[Any], Scored]:
+    """The same of a volume. Masks come one at a time, as they are large: what a picture shows of each is
+    kept.
+    """
+    prompts = volume_prompts(case, config.prompts, config.seed)
+
+    def scored_by(method: VolumeMethod) -> Scored:
+        scored = []
+        for encode_seconds, answer in ask_volume(method, case, prompts):
+            (row,) = score_answers(case, [answer], config, method.name, encode_seconds, threads)
+            scored.append((overlays.in_slice(answer), row))
+        return scored
+
+    return scored_by
 
 
 @contextlib.contextmanager
@@ -148,10 +180,6 @@ def _guarded(failures: list[Failure], case: Case, *, method: str = "", step: str
         reason = ": ".join(filter(None, (step, type(error).__name__, str(error))))
         log.debug("%s: %s on %s", method or "case", reason, case.case, exc_info=True)
         failures.append(Failure(case.dataset, case.case, method, "", reason))
-
-
-def _is_done(done: Done, case: Case, method: Method) -> bool:
-    return (case.dataset, case.case, method.name) in done
 
 
 def score_threads(jobs: int) -> Executor:
@@ -190,7 +218,7 @@ def score_answers(
             instance=answer.object.instance,
             prompt=answer.prompt.setting.name,
             round=answer.round,
-            clicks=len(answer.prompt.points),
+            clicks=answer.prompt.clicks,
             method=method,
             **dataclasses.asdict(score),
             unit="px" if case.spacing is None else "mm",

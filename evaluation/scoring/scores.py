@@ -51,6 +51,8 @@ class Row:
         Areas of the two masks and of what they share: what the DSC of stacked slices is made from.
     volume_voxels
         Reference voxels of the structure in the whole volume; None for a 2-D image.
+    slices_beyond, slices_missed, end_error
+        Of volumes, see :class:`synthfm.evaluation.scoring.metrics.Scores`; None for an image.
     prompt_seed
         What the prompt was drawn from.
     encode_seconds, predict_seconds
@@ -83,9 +85,14 @@ class Row:
     prompt_seed: int
     encode_seconds: float
     predict_seconds: float
+    slices_beyond: int | None = None
+    slices_missed: int | None = None
+    end_error: int | None = None
 
 
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
+NEWER = ["slices_beyond", "slices_missed", "end_error"]
+"""Columns that a file of version 0.3 and before does not have."""
 
 
 def _cell(value: Any) -> Any:
@@ -214,6 +221,7 @@ def read_scores(folder: str | Path) -> pd.DataFrame:
         table = pd.read_csv(io.StringIO(whole), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError(f"{path}: not a CSV table ({error})") from error
+    table = table.reindex(columns=[*table.columns, *(name for name in NEWER if name not in table.columns)])
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         raise InputError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(COLUMNS)}")

@@ -80,7 +80,7 @@ class Picture:
     frames: int = 1
     slices: int = 1
     span: tuple[float, float] = (0.0, 255.0)
-    spacing: tuple[float, float] | None = None
+    spacing: tuple[float, ...] | None = None
     references: tuple[Object, ...] = ()
 
 

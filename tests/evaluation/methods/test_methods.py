@@ -19,7 +19,7 @@ from synthfm.evaluation.methods.ellipse import inscribed
 from synthfm.evaluation.methods.masks import mask_file
 from synthfm.evaluation.methods.method import Unavailable
 from synthfm.evaluation.methods.registry import CLASSICAL
-from synthfm.evaluation.scoring.ask import ask, case_prompts, object_key
+from synthfm.evaluation.scoring.ask import ask, case_prompts
 from synthfm.evaluation.scoring.metrics import score
 
 
@@ -325,7 +325,7 @@ def test_saved_masks_come_back_for_the_settings_that_are_there(tmp_path):
     ]
     answers = predict(method, case, "box")
     assert [dice(case, answer) for answer in answers] == [1.0, 1.0]
-    assert {object_key(answer.object) for answer in answers} == {"disc", "bar"}
+    assert {answer.object.key for answer in answers} == {"disc", "bar"}
 
 
 def test_a_missing_or_misshapen_saved_mask_is_named(tmp_path):

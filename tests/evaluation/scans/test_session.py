@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from region_growing import RegionGrowing, ellipsoid
 
-from synthfm.evaluation.interactive.session import MEMORY, Session
+from synthfm.evaluation.scans.session import MEMORY, Session
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
