@@ -73,7 +73,8 @@ def predict(
     Returns
     -------
     list
-        The scans that could not be segmented, where there are several.
+        The scans that could not be segmented, where there are several, and what the file of prompts asks of
+        others.
 
     Raises
     ------
@@ -83,10 +84,10 @@ def predict(
         On Ctrl-C. Whatever is there then is whole.
     """
     scans = list_scans(paths)
-    asked = _marks(scans, boxes, points, masks, prompts, world)
+    asked, strays = _marks(scans, boxes, points, masks, prompts, world)
     targets = _targets(paths, scans, out, kind)
     model = open_model(checkpoint, device)
-    failures: list[Failure] = []
+    failures = [Failure("", "", "", str(prompts), reason) for reason in strays]
     done = 0
     try:
         for number, (path, target) in enumerate(zip(scans, targets, strict=True), 1):
@@ -143,15 +144,15 @@ def _marks(
     masks: Sequence[str],
     prompts: Path | None,
     world: bool,
-) -> dict[Path, list[Mark]]:
-    """What is asked of each scan."""
+) -> tuple[dict[Path, list[Mark]], list[str]]:
+    """What is asked of each scan, and what is asked of none of them."""
     for_all = [parse_box(text, world=world) for text in boxes]
     for_all += [parse_point(text, world=world) for text in points]
     for_all += [parse_mask(text) for text in masks]
-    read = read_prompts(prompts, scans, world=world) if prompts is not None else {}
+    read, strays = read_prompts(prompts, scans, world=world) if prompts is not None else ({}, [])
     if not for_all and prompts is None:
         raise InputError("nothing is asked: give --box, --point, --mask or --prompts")
-    return {scan: [*for_all, *read.get(scan, [])] for scan in scans}
+    return {scan: [*for_all, *read.get(scan, [])] for scan in scans}, strays
 
 
 def _targets(paths: Sequence[Path], scans: Sequence[Path], out: Path, kind: str | None) -> list[Path | None]:

@@ -102,7 +102,11 @@ def parse_mask(text: str) -> Mark:
     return Mark(f"--mask {text}:", name.strip() or OBJECT, "mask", file=Path(file))
 
 
-def read_prompts(path: Path, scans: Sequence[Path], *, world: bool = False) -> dict[Path, list[Mark]]:
+Placed = tuple[dict[Path, list[Mark]], list[str]]
+"""Scan to its prompts; why others in the file belong to none of the scans, a line each."""
+
+
+def read_prompts(path: Path, scans: Sequence[Path], *, world: bool = False) -> Placed:
     """The prompts of a file, by the scans that they belong to.
 
     Parameters
@@ -120,8 +124,15 @@ def read_prompts(path: Path, scans: Sequence[Path], *, world: bool = False) -> d
     Raises
     ------
     InputError
-        If the file cannot be read, or is none of these, or names a scan that is not among those given.
+        If the file cannot be read, or is none of these, or names none of the scans given.
     """
+    found, strays = _read(path, scans, world)
+    if strays and not found:
+        raise InputError(f"{path}: {strays[0]}")
+    return found, list(dict.fromkeys(strays))
+
+
+def _read(path: Path, scans: Sequence[Path], world: bool) -> Placed:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.suffix.lower() == ".csv":
@@ -133,9 +144,9 @@ def read_prompts(path: Path, scans: Sequence[Path], *, world: bool = False) -> d
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object with scans, or 3D Slicer's markups")
     if "markups" in content:
-        return {_only(path, scans): _markups(path, content)}
+        return {_only(path, scans): _markups(path, content)}, []
     if "cases" in content:
-        return _exported(path, content, scans)
+        return _exported(path, content, scans), []
     return _own(path, content, scans, world)
 
 
@@ -169,12 +180,13 @@ class PromptFile(Config):
     scans: list[AskedScan]
 
 
-def _own(
-    path: Path, content: Mapping[str, Any], scans: Sequence[Path], world: bool
-) -> dict[Path, list[Mark]]:
+def _own(path: Path, content: Mapping[str, Any], scans: Sequence[Path], world: bool) -> Placed:
     found: dict[Path, list[Mark]] = {}
+    strays: list[str] = []
     for asked in validate(PromptFile, content, str(path)).scans:
-        scan = _only(path, scans) if asked.scan is None else _named(path, asked.scan, scans)
+        scan = _only(path, scans) if asked.scan is None else _named(path, asked.scan, scans, strays)
+        if scan is None:
+            continue
         marks = found.setdefault(scan, [])
         patient = world or asked.world
         for item in asked.objects:
@@ -182,7 +194,7 @@ def _own(
             marks += listed(where, item.name, item.boxes, item.points, item.labels, world=patient)
             if item.mask is not None:
                 marks.append(Mark(f"{where} mask", item.name, "mask", file=path.parent / item.mask))
-    return found
+    return found, strays
 
 
 def listed(
@@ -212,8 +224,9 @@ def listed(
     return marks
 
 
-def _read_csv(path: Path, scans: Sequence[Path], world: bool) -> dict[Path, list[Mark]]:
+def _read_csv(path: Path, scans: Sequence[Path], world: bool) -> Placed:
     found: dict[Path, list[Mark]] = {}
+    strays: list[str] = []
     try:
         with open(path, newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle))
@@ -257,10 +270,11 @@ def _read_csv(path: Path, scans: Sequence[Path], world: bool) -> dict[Path, list
             mark = (parse_box if kind == "box" else parse_point)(",".join(values), world=world)
         except InputError as error:
             raise InputError(f"{where} {_without_option(str(error))}") from error
-        scan = _named(path, given["scan"], scans) if "scan" in given else _only(path, scans)
+        scan = _named(path, given["scan"], scans, strays) if "scan" in given else _only(path, scans)
         name = given.get("object", OBJECT)
-        found.setdefault(scan, []).append(_renamed(mark, f"{where} {kind} {','.join(values)}", name))
-    return found
+        if scan is not None:
+            found.setdefault(scan, []).append(_renamed(mark, f"{where} {kind} {','.join(values)}", name))
+    return found, strays
 
 
 def _exported(path: Path, content: Mapping[str, Any], scans: Sequence[Path]) -> dict[Path, list[Mark]]:
@@ -385,8 +399,10 @@ def _only(path: Path, scans: Sequence[Path]) -> Path:
     return scans[0]
 
 
-def _named(path: Path, name: str, scans: Sequence[Path]) -> Path:
-    """The scan that a file names: by its path, or by the end of its path."""
+def _named(path: Path, name: str, scans: Sequence[Path], strays: list[str]) -> Path | None:
+    """The scan that a file names: by its path, or by the end of its path; where there is none such, the
+    reason is added to `strays`.
+    """
     exact = (path.parent / name).resolve()
     parts = Path(name).parts
     found = [scan for scan in scans if scan.resolve() == exact] or [
@@ -394,7 +410,8 @@ def _named(path: Path, name: str, scans: Sequence[Path]) -> Path:
     ]
     if len(found) != 1:
         several = f"{len(found)} of the scans given end so" if found else "not among the scans given"
-        raise InputError(f"{path}: scan {name!r}: {several}: {_list(found or scans)}")
+        strays.append(f"scan {name!r}: {several}: {_list(found or scans)}")
+        return None
     return found[0]
 
 

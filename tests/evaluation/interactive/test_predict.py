@@ -340,6 +340,23 @@ def test_after_ctrl_c_what_is_there_is_whole(tmp_path: Path, monkeypatch) -> Non
     ]
 
 
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_a_prompts_file_that_also_names_an_unknown_scan_costs_that_one(tmp_path: Path, kind: str) -> None:
+    scan = scan_in(tmp_path)
+    prompts = tmp_path / f"p.{kind}"
+    asked = {"objects": [{"points": [[20, 24, 2]]}]}
+    prompts.write_text(
+        f"scan,x,y,slice\nother.nii.gz,20,24,2\n{scan.name},20,24,2\nother.nii.gz,3,4,2\n"
+        if kind == "csv"
+        else json.dumps({"scans": [{"scan": "other.nii.gz", **asked}, {"scan": scan.name, **asked}]})
+    )
+    result = predict(scan, "--prompts", prompts, "--two-d", "--out", tmp_path / "o")
+    assert result.exit_code == 1, result.stderr
+    assert "scan 'other.nii.gz': not among the scans given" in result.stderr
+    assert "1 failed" in result.stderr
+    assert (tmp_path / "o" / "scan_mask.nii.gz").is_file()
+
+
 def test_scans_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
     scans = [scan_in(tmp_path / "x"), scan_in(tmp_path / "y")]
     done(*scans, "--box", BOX, "--two-d", "--out", tmp_path / "o", "--format", ".mha")

@@ -88,7 +88,7 @@ def test_slicers_markups_are_clicks_and_boxes_of_one_object(tmp_path: Path, syst
         {"type": "Fiducial", "coordinateSystem": system, "controlPoints": points},
         region,
     )
-    marks = read_prompts(path, [scan.path])[scan.path]
+    marks = read_prompts(path, [scan.path])[0][scan.path]
     (found,) = place(marks, scan)
     assert found.name == "left kidney"
     assert sorted(found.prompts) == [2]
@@ -118,7 +118,7 @@ def test_a_json_file_for_several_scans_and_objects(tmp_path: Path) -> None:
         ]
     }
     (tmp_path / "p.json").write_text(json.dumps(asked))
-    found = read_prompts(tmp_path / "p.json", [first.path, second.path])
+    found, _ = read_prompts(tmp_path / "p.json", [first.path, second.path])
     assert place(found[first.path], first)[0].prompts[2].box.tolist() == [3, 4, 12, 9]
     spleen, cyst = place(found[second.path], second)
     assert {k: prompt.labels.tolist() for k, prompt in spleen.prompts.items()} == {2: [1], 3: [0]}
@@ -131,7 +131,7 @@ def test_a_csv_file_has_a_box_or_a_click_a_line(tmp_path: Path) -> None:
     path.write_text(
         "scan,object,x0,y0,x1,y1,x,y,slice,label\nscan.mha,liver,3,4,12,9,,,2,\n,liver,,,,,5,6,3,0\n"
     )
-    (found,) = place(read_prompts(path, [scan.path])[scan.path], scan)
+    (found,) = place(read_prompts(path, [scan.path])[0][scan.path], scan)
     assert found.prompts[2].box.tolist() == [3, 4, 12, 9]
     assert found.prompts[3].labels.tolist() == [0]
 
@@ -148,7 +148,7 @@ def test_what_the_evaluation_exports_is_read_for_the_pictures_given(tmp_path: Pa
     case = {"dataset": "d", "case": "c", "image": "images/d/c.png", "size": [20, 10], "prompts": prompts}
     other = case | {"case": "e", "image": "images/d/e.png"}
     (tmp_path / "prompts.json").write_text(json.dumps({"seed": 0, "cases": [case, other]}))
-    found = place(read_prompts(tmp_path / "prompts.json", [picture])[picture], read_scan(picture))
+    found = place(read_prompts(tmp_path / "prompts.json", [picture])[0][picture], read_scan(picture))
     assert [asked.name for asked in found] == ["liver, box", "liver, point1"]
     assert found[0].prompts[0].box.tolist() == [3, 4, 12, 9]
 
