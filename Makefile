@@ -106,8 +106,9 @@ bench: $(BIN)/.all ## measure speed: generator, trainer, evaluation
 weights: $(BIN)/.all ## download SAM's own weights and check their SHA-256: MODEL=vit_b|vit_l|vit_h
 	$(BIN)/synthfm-train weights --model $(patsubst tiny,vit_b,$(MODEL)) --out $(or $(OUT),$(WEIGHTS))
 
+# As many processes as cores, at most four; PyTorch computes in one thread in each.
 test: $(BIN)/.all ## run the tests (the same set-up first)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-quick: $(BIN)/.all ## under two minutes: the tests that were fastest so far, as many as fit
 	$(BIN)/python -m pytest --quick $(ARGS)

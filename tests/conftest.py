@@ -22,6 +22,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.began = time.monotonic()
     config.durations = {}
+    if config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(Several)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -55,9 +57,19 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_sessionfinish(session):
     """What each test took is kept in pytest's own cache, beside what it took before."""
-    cache = getattr(session.config, "cache", None)
-    if cache is not None and session.config.durations:
-        cache.set(DURATIONS, {**cache.get(DURATIONS, {}), **session.config.durations})
+    config = session.config
+    if hasattr(config, "workeroutput"):  # one of several processes: the one that started them keeps it
+        config.workeroutput[DURATIONS] = config.durations
+    elif config.durations and getattr(config, "cache", None) is not None:
+        config.cache.set(DURATIONS, {**config.cache.get(DURATIONS, {}), **config.durations})
+
+
+class Several:
+    """Of pytest-xdist, which is not there in every environment."""
+
+    @staticmethod
+    def pytest_testnodedown(node, error):
+        node.config.durations.update(getattr(node, "workeroutput", {}).get(DURATIONS, {}))
 
 
 @pytest.fixture(scope="module")
