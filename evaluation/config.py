@@ -34,6 +34,9 @@ class EvalConfig(Config):
         known, and where it is not.
     multimask
         Of SAM's models, see :data:`synthfm.data.prompts.Multimask`.
+    precision
+        In which format models encode images: ``32``, by default, so that scores are the same on every
+        machine; ``bf16``; or ``auto``, the one that this machine computes fastest in.
     overlays
         How many random cases keep a picture for each dataset, structure and prompt setting, beside the best
         and the worst; 0 makes no pictures.
@@ -46,6 +49,7 @@ class EvalConfig(Config):
     tolerance_mm: float = Field(2.0, gt=0)
     tolerance_px: float = Field(2.0, gt=0)
     multimask: Multimask = "auto"
+    precision: Literal["32", "bf16", "auto"] = "32"
     overlays: int = Field(9, ge=0)
 
     @model_validator(mode="after")

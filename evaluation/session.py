@@ -66,11 +66,15 @@ def evaluate(
         If an argument is wrong, or nothing could be scored.
     """
     from synthfm.evaluation.report.report import write_tables
+    from synthfm.trainer.model.precision import resolve
 
     check_jobs(jobs)
     descriptors = load_datasets(datasets, root)
-    methods: list[Method] | list[VolumeMethod] = (build_methods if config.dims == 2 else build_for_volumes)(
-        specs, device=device, multimask=config.multimask
+    device = pick_device(device)
+    config = config.model_copy(update={"precision": resolve(config.precision, device.partition(":")[0])})
+    build = build_methods if config.dims == 2 else build_for_volumes
+    methods: list[Method] | list[VolumeMethod] = build(
+        specs, device=device, multimask=config.multimask, precision=config.precision
     )
     if baseline is not None and baseline not in [method.name for method in methods]:
         known = ", ".join(method.name for method in methods)
@@ -96,7 +100,9 @@ def evaluate(
         return write_tables(table, out, baseline=baseline), failures
 
 
-def build_methods(specs: Sequence[str], *, device: str, multimask: Multimask) -> list[Method]:
+def build_methods(
+    specs: Sequence[str], *, device: str, multimask: Multimask, precision: str = "32"
+) -> list[Method]:
     """Build the methods; one whose optional package is missing is left out with a warning.
 
     Raises
@@ -105,13 +111,18 @@ def build_methods(specs: Sequence[str], *, device: str, multimask: Multimask) ->
         If a method is unknown or given twice, or none is left.
     """
     names = [registry.parse(spec)[0] for spec in specs]
-    return _built(specs, names, partial(registry.build, device=pick_device(device), multimask=multimask))
+    build = partial(registry.build, device=pick_device(device), multimask=multimask, precision=precision)
+    return _built(specs, names, build)
 
 
-def build_for_volumes(specs: Sequence[str], *, device: str, multimask: Multimask) -> list[VolumeMethod]:
+def build_for_volumes(
+    specs: Sequence[str], *, device: str, multimask: Multimask, precision: str = "32"
+) -> list[VolumeMethod]:
     """As :func:`build_methods`, for volumes."""
     names = [registry.parse(spec, dims=3)[0] for spec in specs]
-    build = partial(registry.build_for_volumes, device=pick_device(device), multimask=multimask)
+    build = partial(
+        registry.build_for_volumes, device=pick_device(device), multimask=multimask, precision=precision
+    )
     return _built(specs, names, build)
 
 

@@ -29,6 +29,7 @@ from synthfm.evaluation.methods.method import Method, Predicted
 from synthfm.trainer.model import models
 from synthfm.trainer.model.decoder import decode
 from synthfm.trainer.model.packing import pack
+from synthfm.trainer.model.precision import encode_in
 from synthfm.trainer.model.predict import BATCH, batches
 
 Encoded = tuple[tuple[int, int], Tensor]
@@ -69,7 +70,7 @@ class MedSamMethod:
         return found
 
 
-def open_checkpoint(name: str, checkpoint: str, *, device: str) -> Method:
+def open_checkpoint(name: str, checkpoint: str, *, device: str, precision: str = "32") -> Method:
     """A method from MedSAM's file, or another of its kind.
 
     Raises
@@ -77,4 +78,4 @@ def open_checkpoint(name: str, checkpoint: str, *, device: str) -> Method:
     InputError
         If the file is no SAM checkpoint.
     """
-    return MedSamMethod(name, models.load(checkpoint)[0], device=device)
+    return MedSamMethod(name, encode_in(models.load(checkpoint)[0], precision), device=device)

@@ -39,7 +39,7 @@ MODELS = ("checkpoint", *SECOND_LOOK, "medsam")
 """Kinds of method that are opened from a checkpoint."""
 
 
-def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> Method:
+def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto", precision: str = "32") -> Method:
     """Build a method from ``[NAME=]SPEC``.
 
     Parameters
@@ -50,8 +50,8 @@ def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> M
         masks saved by another system. ``NAME=`` before it gives the name of its column.
     device
         Where models run.
-    multimask
-        As in :class:`synthfm.evaluation.config.EvalConfig`.
+    multimask, precision
+        As in :class:`synthfm.evaluation.config.EvalConfig`; not ``auto``.
 
     Raises
     ------
@@ -64,12 +64,17 @@ def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> M
     if kind == "medsam":
         from synthfm.evaluation.methods import medsam
 
-        return medsam.open_checkpoint(name, argument, device=device)
+        return medsam.open_checkpoint(name, argument, device=device, precision=precision)
     if kind in MODELS:
         from synthfm.evaluation.methods import sam
 
         return sam.open_checkpoint(
-            name, argument, device=device, multimask=multimask, second_look=kind in SECOND_LOOK
+            name,
+            argument,
+            device=device,
+            multimask=multimask,
+            precision=precision,
+            second_look=kind in SECOND_LOOK,
         )
     if kind == "masks":
         from synthfm.evaluation.methods import masks
@@ -79,7 +84,9 @@ def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> M
     return method
 
 
-def build_for_volumes(spec: str, *, device: str = "cpu", multimask: Multimask = "auto") -> VolumeMethod:
+def build_for_volumes(
+    spec: str, *, device: str = "cpu", multimask: Multimask = "auto", precision: str = "32"
+) -> VolumeMethod:
     """Build a method for volumes from ``[NAME=]SPEC``.
 
     Parameters
@@ -88,7 +95,7 @@ def build_for_volumes(spec: str, *, device: str = "cpu", multimask: Multimask = 
         A name of :data:`VOLUMES`; ``checkpoint:FILE`` or ``second-look:FILE`` for a SAM one that carries its
         mask from slice to slice, or SAM 2's with its own video predictor; ``copy`` or ``interpolation``,
         after a colon the method that answers the prompted slices; ``masks:DIR``.
-    device, multimask
+    device, multimask, precision
         As for :func:`build`.
 
     Raises
@@ -101,12 +108,17 @@ def build_for_volumes(spec: str, *, device: str = "cpu", multimask: Multimask = 
         from synthfm.evaluation.methods import sam
 
         return sam.open_for_volumes(
-            name, argument, device=device, multimask=multimask, second_look=kind in SECOND_LOOK
+            name,
+            argument,
+            device=device,
+            multimask=multimask,
+            precision=precision,
+            second_look=kind in SECOND_LOOK,
         )
     if kind in BY_SLICE:
         from synthfm.evaluation.methods.volumes import by_slice
 
-        method = build(argument or BY_SLICE_MODEL, device=device, multimask=multimask)
+        method = build(argument or BY_SLICE_MODEL, device=device, multimask=multimask, precision=precision)
         fill, fewest = {"copy": (by_slice.copied, 1), "interpolation": (by_slice.interpolated, 2)}[kind]
         return by_slice.BySlice(name, method, fill, fewest)
     if kind == "masks":

@@ -14,6 +14,7 @@ from synthfm.data.prompts import Multimask, Prompt
 from synthfm.evaluation.cases.prompting import Setting
 from synthfm.evaluation.methods.method import Method, Predicted, Unavailable, VolumeMethod
 from synthfm.trainer.model import checkpoints, models
+from synthfm.trainer.model.precision import encode_in
 from synthfm.trainer.model.predict import Encoding, SecondLook, Segmentation, Segmenter
 
 
@@ -46,7 +47,13 @@ def _predicted(found: Segmentation) -> Predicted:
 
 
 def open_checkpoint(
-    name: str, checkpoint: str, *, device: str, multimask: Multimask, second_look: bool = False
+    name: str,
+    checkpoint: str,
+    *,
+    device: str,
+    multimask: Multimask,
+    precision: str = "32",
+    second_look: bool = False,
 ) -> Method:
     """A method from a checkpoint of SAM or SAM 2, or from the word ``tiny`` for the embedded one.
 
@@ -67,13 +74,19 @@ def open_checkpoint(
     weights = _read(checkpoint, second_look)
     if sam2.is_sam2(weights):
         return sam2.from_weights(name, weights, device=device, multimask=multimask)
-    sam, _ = models.load(checkpoint)
+    sam = encode_in(models.load(checkpoint)[0], precision)
     looks = SecondLook() if second_look else None
     return SamMethod(name, Segmenter(sam.to(device), looks, multimask=multimask))
 
 
 def open_for_volumes(
-    name: str, checkpoint: str, *, device: str, multimask: Multimask, second_look: bool = False
+    name: str,
+    checkpoint: str,
+    *,
+    device: str,
+    multimask: Multimask,
+    precision: str = "32",
+    second_look: bool = False,
 ) -> VolumeMethod:
     """As :func:`open_checkpoint`, for volumes; a second look is taken in the prompted slices alone, as
     propagation shows a model the square around the object anyway.
@@ -86,7 +99,7 @@ def open_for_volumes(
         from synthfm.evaluation.methods.volumes import sam2 as video
 
         return video.from_weights(name, weights, device=device)
-    sam, _ = models.load(checkpoint)
+    sam = encode_in(models.load(checkpoint)[0], precision)
     nearby = Segmenter(sam.to(device), multimask=multimask)
     whole = Segmenter(sam, SecondLook(), multimask=multimask) if second_look else nearby
     return propagation.Propagated(name, whole, nearby)

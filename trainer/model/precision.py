@@ -9,6 +9,8 @@ import time
 import torch
 from lightning_fabric.utilities import rank_zero_only
 from llvmlite.binding import get_host_cpu_features
+from segment_anything.modeling import Sam
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,22 @@ def resolve(precision: str, device: str) -> str:
             _cost_of_bf16(device),
         )
     return precision
+
+
+def encode_in(sam: Sam, precision: str) -> Sam:
+    """Have a model's encoder, which is nearly all of what an image costs, compute in ``32`` or ``bf16``.
+
+    Its embeddings, and all that is made of them, are float32 in any case. Returns the model.
+    """
+    if precision == "bf16":
+        forward = sam.image_encoder.forward
+
+        def lower(images: Tensor) -> Tensor:
+            with torch.autocast(images.device.type, torch.bfloat16):
+                return forward(images).float()
+
+        sam.image_encoder.forward = lower
+    return sam
 
 
 def computes_in_bf16(device: str) -> bool:

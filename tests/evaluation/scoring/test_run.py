@@ -353,3 +353,20 @@ def test_a_missing_package_costs_its_own_method(monkeypatch, caplog):
 def test_settings_json_is_readable(discs):
     go(discs, Oracle("m"))
     assert json.loads((discs[2] / "settings.json").read_text())["prompts"] == list(CONFIG.prompts)
+
+
+def test_models_compute_in_what_was_asked_for(tmp_path, monkeypatch):
+    """bf16 changes the numbers by little, and stands in the settings; auto becomes what the machine has."""
+    root, descriptor = disc_folder(tmp_path, 2)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    found = {}
+    for precision in ("32", "bf16", "auto"):
+        config = EvalConfig(prompts=("box",), overlays=0, precision=precision)
+        out = tmp_path / precision
+        evaluate(["m=checkpoint:tiny"], [str(descriptor)], root, config, out)
+        found[precision] = read_scores(out)["predicted_iou"].to_numpy()
+        said = json.loads((out / "settings.json").read_text())["precision"]
+        assert said == {"auto": "32"}.get(precision, precision)
+    assert (found["bf16"] != found["32"]).any()
+    np.testing.assert_allclose(found["bf16"], found["32"], atol=0.03)
+    np.testing.assert_array_equal(found["auto"], found["32"])
