@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from synthfm.data.prompts import Prompt
 from synthfm.trainer.model import propagate
-from synthfm.trainer.model.propagate import Answer, Propagation, Step
+from synthfm.trainer.model.propagate import Answer, Bits, Propagation, Run, Step
 
 Mask = NDArray[np.bool_]
 Image = NDArray[np.uint8]
@@ -35,23 +35,6 @@ class Segmenter(Protocol):
 
     def predict(self, encoding: Any, prompts: Sequence[Prompt], previous: Any = None) -> Sequence[Answer]:
         """One answer a prompt; `previous` has the answers that clicks correct, None where there is none."""
-
-
-@dataclass(frozen=True)
-class Bits:
-    """A mask, bool (H, W), in an eighth of its memory."""
-
-    shape: tuple[int, int]
-    packed: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, mask: Mask) -> Bits:
-        return cls((mask.shape[0], mask.shape[1]), np.packbits(mask))
-
-    @property
-    def mask(self) -> Mask:
-        count = self.shape[0] * self.shape[1]
-        return np.unpackbits(self.packed, count=count).view(bool).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -74,6 +57,8 @@ class Object:
         Slice to the model's own estimate of its mask's IoU.
     changed
         Anchors since the last propagation.
+    runs
+        Of the last propagation, see :func:`synthfm.trainer.model.propagate.propagate`.
     span
         First and last slice in which the object may be, None where nobody has said.
     finished
@@ -87,6 +72,7 @@ class Object:
     found: Mapping[int, Bits] = field(default_factory=dict)
     iou: Mapping[int, float] = field(default_factory=dict)
     changed: frozenset[int] = frozenset()
+    runs: Mapping[tuple[int, int], Run] = field(default_factory=dict)
     span: tuple[int, int] | None = None
     finished: bool = False
 
@@ -289,6 +275,9 @@ class Session:
         for k in propagate.affected(anchors, len(self.slices), item.changed):
             found.pop(k, None)
             iou.pop(k, None)
+        runs = {
+            key: run for key, run in item.runs.items() if key[0] in anchors and key[0] not in item.changed
+        }
         steps = propagate.propagate(
             self.slices,
             anchors,
@@ -297,14 +286,14 @@ class Session:
             spacing=self._spacing,
             span=item.span,
             changed=item.changed,
+            runs=runs,
         )
         for step in steps:
             yield step
-            if step.mask.any():
-                found[step.slice], iou[step.slice] = Bits.of(step.mask), step.iou
+            found[step.slice], iou[step.slice] = step.bits, step.iou
         if self[name] is not item:
             raise ValueError(f"{name} was changed while it was propagated; propagate it again")
-        self._put(replace(item, found=found, iou=iou, changed=frozenset()))
+        self._put(replace(item, found=found, iou=iou, changed=frozenset(), runs=runs))
 
     def refine(self, name: str) -> Iterator[int]:
         """Ask the model, in each slice of the mask that an object began with, for what that is a sketch of.

@@ -21,7 +21,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -99,6 +99,8 @@ class Propagation:
         Pixels; what is smaller has ended.
     learning
         Share that each new slice has in what the grey values teach.
+    meeting
+        Dice in two slices running from which two runs count as one from there on.
     """
 
     factor: float = 1.6
@@ -116,9 +118,27 @@ class Propagation:
     presence: float = 0.2
     smallest: int = 8
     learning: float = 0.1
+    meeting: float = 0.98
 
 
 SHIPPED = Propagation()
+
+
+@dataclass(frozen=True)
+class Bits:
+    """A mask, bool (H, W), in an eighth of its memory."""
+
+    shape: tuple[int, int]
+    packed: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, mask: Mask) -> Bits:
+        return cls((mask.shape[0], mask.shape[1]), np.packbits(mask))
+
+    @property
+    def mask(self) -> Mask:
+        count = self.shape[0] * self.shape[1]
+        return np.unpackbits(self.packed, count=count).view(bool).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -129,15 +149,86 @@ class Step:
     ----------
     slice
         Its number.
-    mask
-        bool (H, W).
+    bits
+        Its mask.
     iou
         The model's own estimate of the mask's IoU; of a mixture of two, as they are mixed.
     """
 
     slice: int
-    mask: Mask
+    bits: Bits
     iou: float
+
+    @classmethod
+    def of(cls, number: int, mask: Mask, iou: float) -> Step:
+        return cls(number, Bits.of(mask), iou)
+
+    @property
+    def mask(self) -> Mask:
+        """bool (H, W)."""
+        return self.bits.mask
+
+
+class Run:
+    """An anchor's mask carried one way, as far as somebody has asked for it.
+
+    It depends on nothing but its own anchor, so that it stays as it is while others come and go.
+
+    Parameters
+    ----------
+    start, direction
+        The anchor's slice; 1 towards the last slice, -1 towards the first.
+    mask
+        The anchor's, not empty.
+    """
+
+    def __init__(
+        self, slices: Sequence[Image], start: int, direction: int, mask: Mask, asking: Asking
+    ) -> None:
+        self.start, self.direction = start, direction
+        self.steps: list[Step] = []
+        self.ended = False
+        self._slices, self._asking = slices, asking
+        self._mask = Bits.of(mask)
+        self._taught = GreyValues.of(slices[start], mask)
+
+    def knows(self, number: int) -> bool:
+        """Whether a slice that lies in its way has been asked, or lies beyond its end."""
+        return self.ended or (number - self.start) * self.direction <= len(self.steps)
+
+    def at(self, number: int) -> Step | None:
+        """The object in a slice that lies in its way; None beyond its end."""
+        away = (number - self.start) * self.direction
+        while not self.ended and len(self.steps) < away:
+            self._go_on()
+        return self.steps[away - 1] if away <= len(self.steps) else None
+
+    def _go_on(self) -> None:
+        k = self.start + (len(self.steps) + 1) * self.direction
+        if not 0 <= k < len(self._slices):
+            self.ended = True
+            return
+        image, mask, asking = self._slices[k], self._mask.mask, self._asking
+        step = ask(image, k, mask, asking.segmenter, asking.settings, self._taught, asking.spacing)
+        if has_ended(step, mask, image, asking.settings, self._taught):
+            self.ended = True
+            return
+        self.steps.append(step)
+        self._mask = step.bits
+        self._taught = self._taught.and_of(image, step.mask, asking.settings.learning)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who is asked in a propagation, how, and the distance between slices in pixels."""
+
+    segmenter: Segmenter
+    settings: Propagation
+    spacing: float
+
+
+Runs = dict[tuple[int, int], Run]
+"""(anchor, direction) to its run."""
 
 
 def propagate(
@@ -149,6 +240,7 @@ def propagate(
     spacing: float = 1.0,
     span: tuple[int, int] | None = None,
     changed: Collection[int] | None = None,
+    runs: Runs | None = None,
 ) -> Iterator[Step]:
     """The object in the slices without a prompt of their own, as they are found.
 
@@ -168,32 +260,94 @@ def propagate(
     changed
         Anchors that are new, have been corrected or taken out: only slices that lie between one of them and
         the next anchors on both sides (or the ends) are asked. All where it is None.
+    runs
+        Of an earlier propagation of this object, of anchors that have not changed; new ones are added. What
+        they know is not asked again.
 
     Yields
     ------
     Step
-        One for each slice that is asked; slices of a range that get none are empty now. What is not in
-        :func:`affected` stays as it was.
+        Of the slices that are asked; where one comes twice, the later step counts. Slices of a range that get
+        none are empty now. What is not in :func:`affected` stays as it was.
     """
+    runs = {} if runs is None else runs
+    asking = Asking(segmenter, settings, spacing)
+    for start, mask in anchors.items():
+        for direction in (-1, 1):
+            if mask.any():
+                runs.setdefault((start, direction), Run(slices, start, direction, mask, asking))
     low, high = (0, len(slices) - 1) if span is None else span
-    taught = GreyValues.of(slices, anchors)
-
-    def outward(start: int, order: Iterable[int]) -> Iterator[Step]:
-        inside = [k for k in order if low <= k <= high]
-        return _run(slices, inside, anchors[start], segmenter, settings, taught, spacing)
-
-    there = {k for k, mask in anchors.items() if mask.any()}
     for left, right in gaps(anchors, len(slices), changed):
-        forward = range(0 if left is None else left + 1, len(slices) if right is None else right)
-        if left in there and right in there:
-            before, behind = ({step.slice: step for step in outward(*run)} for run in (
-                (left, forward), (right, reversed(forward))))  # fmt: skip
-            for k in sorted({*before, *behind}):
-                yield _mixed(before.get(k), behind.get(k), (k - left) / (right - left))
-        elif left in there:
-            yield from outward(left, forward)
-        elif right in there:
-            yield from outward(right, reversed(forward))
+        first, last = 0 if left is None else left + 1, len(slices) - 1 if right is None else right - 1
+        way = range(max(first, low), min(last, high) + 1)
+        forward, backward = runs.get((left, 1)), runs.get((right, -1))  # type: ignore[arg-type]
+        if forward and backward:
+            yield from _between(forward, backward, way, settings)
+        elif forward:
+            yield from _outward(forward, _behind(runs, forward), way, settings)
+        elif backward:
+            yield from _outward(backward, _behind(runs, backward), way[::-1], settings)
+
+
+def _between(forward: Run, backward: Run, way: range, settings: Propagation) -> Iterator[Step]:
+    """Between two anchors: each slice a mixture of both runs, nearer to that of the nearer anchor.
+
+    One run is made whole; where the other has met it, the rest of the way is known.
+    """
+    whole, other = sorted((forward, backward), key=lambda run: -len(run.steps))
+    for k in way if whole is forward else way[::-1]:
+        fresh = not whole.knows(k)
+        step = whole.at(k)
+        if step is not None and fresh:
+            yield step
+    length = backward.start - forward.start
+    near = 0
+    for k in way if other is forward else way[::-1]:
+        one = whole.at(k)
+        second = None if near >= MEETING else other.at(k)
+        near = near + 1 if near >= MEETING or _alike(one, second, settings) else 0
+        if second is None:
+            if one is not None:
+                yield one
+            continue
+        share = (k - forward.start) / length
+        yield _mixed(one, second, share) if whole is forward else _mixed(second, one, share)
+
+
+def _outward(run: Run, before: Run | None, way: Sequence[int], settings: Propagation) -> Iterator[Step]:
+    """From the outermost anchor on; where the run has met the one from the anchor behind it, as that goes."""
+    near = 0
+    for k in way:
+        if near >= MEETING and before is not None:
+            run, before = before, None
+        step = run.at(k)
+        if step is None:
+            return
+        yield step
+        if before is not None:
+            near = near + 1 if before.knows(k) and _alike(step, before.at(k), settings) else 0
+
+
+MEETING = 2
+"""In so many slices one after the other two runs are alike, where they have met."""
+
+
+def _alike(one: Step | None, other: Step | None, settings: Propagation) -> bool:
+    if one is None or other is None:
+        return one is other
+    first, second = one.mask, other.mask
+    areas = np.count_nonzero(first) + np.count_nonzero(second)
+    return 2 * np.count_nonzero(first & second) >= settings.meeting * areas
+
+
+def _behind(runs: Runs, run: Run) -> Run | None:
+    """The run in the same direction from the nearest anchor behind."""
+    others = [
+        other
+        for (start, way), other in runs.items()
+        if way == run.direction and (run.start - start) * run.direction > 0
+    ]
+    return min(others, key=lambda other: abs(run.start - other.start), default=None)
 
 
 def gaps(
@@ -229,25 +383,6 @@ def affected(anchors: Collection[int], count: int, changed: Collection[int] | No
     ]
 
 
-def _run(
-    slices: Sequence[Image],
-    order: Iterable[int],
-    mask: Mask,
-    segmenter: Segmenter,
-    settings: Propagation,
-    taught: GreyValues,
-    spacing: float,
-) -> Iterator[Step]:
-    """From a mask on, slice by slice in this order, until the object has ended."""
-    for k in order:
-        step = ask(slices[k], k, mask, segmenter, settings, taught, spacing)
-        if has_ended(step, mask, slices[k], settings, taught):
-            return
-        yield step
-        mask = step.mask
-        taught = taught.and_of(slices[k], mask, settings.learning)
-
-
 def ask(
     image: Image,
     number: int,
@@ -270,14 +405,14 @@ def ask(
     before = np.clip(edge, -settings.sureness, settings.sureness)
     expected = _joined(before + settings.forecast * said > 0, seen) if settings.forecast else seen
     if not expected.any():
-        return Step(number, np.zeros_like(mask), 0.0)
+        return Step.of(number, np.zeros_like(mask), 0.0)
     (answer,) = segmenter.predict(segmenter.encode(part), [as_prompt(expected)])
     logits = _logits(answer) + settings.likelihood * said + settings.persistence * before
     most = np.pi * (size / math.sqrt(np.pi) + settings.spread * spacing) ** 2
     drawn = (logits > _threshold(logits, int(most))) | ((logits > 0) & (said > settings.clear))
     found = np.zeros_like(mask)
     found[y0:y1, x0:x1] = _joined(drawn, expected)
-    return Step(number, found, float(answer.iou))
+    return Step.of(number, found, float(answer.iou))
 
 
 def _threshold(logits: NDArray, most: int) -> float:
@@ -322,14 +457,15 @@ def square_around(box: NDArray, shape: tuple[int, int], factor: float) -> tuple[
 
 def has_ended(step: Step, before: Mask, image: Image, settings: Propagation, taught: GreyValues) -> bool:
     """Whether what was found in a slice is no longer the object of the slice before."""
-    area, size = np.count_nonzero(step.mask), np.count_nonzero(before)
+    mask = step.mask
+    area, size = np.count_nonzero(mask), np.count_nonzero(before)
     if area < settings.smallest or step.iou < settings.iou:
         return True
     if area < settings.shrinkage * size:
         return True
-    if 2 * np.count_nonzero(step.mask & before) < settings.agreement * (area + size):
+    if 2 * np.count_nonzero(mask & before) < settings.agreement * (area + size):
         return True
-    return taught.presence(image, step.mask) < settings.presence
+    return taught.presence(image, mask) < settings.presence
 
 
 @dataclass(frozen=True)
@@ -341,7 +477,7 @@ class GreyValues:
     inside, outside
         Histograms (FEATURES, BINS), each with sum 1, of the grey values and of the smoothed ones.
     size
-        Square root of the object's area in the anchors, pixels: the scale of what is smoothed.
+        Square root of the object's area in the anchor, pixels: the scale of what is smoothed.
     """
 
     inside: NDArray[np.float64]
@@ -349,16 +485,10 @@ class GreyValues:
     size: float
 
     @classmethod
-    def of(cls, slices: Sequence[Image], anchors: Mapping[int, Mask]) -> GreyValues:
-        """What anchors teach."""
-        masks = {k: mask for k, mask in anchors.items() if mask.any()}
-        if not masks:
-            flat = np.full((2, BINS), 1 / BINS)
-            return cls(flat, flat, 1.0)
-        size = math.sqrt(np.mean([np.count_nonzero(mask) for mask in masks.values()]))
-        pairs = [_histograms(slices[k], mask, size) for k, mask in masks.items()]
-        inside, outside = (np.mean(side, axis=0) for side in zip(*pairs, strict=True))
-        return cls(inside, outside, size)
+    def of(cls, image: Image, mask: Mask) -> GreyValues:
+        """What a mask, not empty, teaches in its slice."""
+        size = math.sqrt(np.count_nonzero(mask))
+        return cls(*_histograms(image, mask, size), size)
 
     def and_of(self, image: Image, mask: Mask, share: float) -> GreyValues:
         """The same, and of one more slice with a share."""
@@ -432,8 +562,13 @@ def _mixed(first: Step | None, second: Step | None, share: float) -> Step:
     if first is None or second is None:
         (step,) = [one for one in (first, second) if one is not None]
         return step
-    depth = (1 - share) * signed_distance(first.mask) + share * signed_distance(second.mask)
-    return Step(first.slice, depth > 0, (1 - share) * first.iou + share * second.iou)
+    masks = first.mask, second.mask
+    x0, y0, x1, y1 = bounds(masks[0] | masks[1]).tolist()
+    part = np.s_[max(y0 - 1, 0) : y1 + 1, max(x0 - 1, 0) : x1 + 1]
+    depth = (1 - share) * signed_distance(masks[0][part]) + share * signed_distance(masks[1][part])
+    mixed = np.zeros_like(masks[0])
+    mixed[part] = depth > 0
+    return Step.of(first.slice, mixed, (1 - share) * first.iou + share * second.iou)
 
 
 def signed_distance(mask: Mask) -> NDArray[np.float32]:
