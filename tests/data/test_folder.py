@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shard_data import random_samples, write_shard
 
 from synthfm.data.console import InputError
 from synthfm.data.files import replacing, write_atomically
@@ -29,6 +28,7 @@ from synthfm.data.folder import (
     verify,
     write_manifest,
 )
+from tests.support.shards import random_samples, write_shard
 
 
 def shard_of(path: Path, number: int) -> Path:

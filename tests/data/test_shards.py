@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from shard_data import POINTS, assert_same_sample, random_samples, write_shard
 
 from synthfm.data.chunks import deflated, fletcher32
 from synthfm.data.console import InputError
 from synthfm.data.shards import VERSION, Shard, ShardWriter, membership
+from tests.support.shards import POINTS, assert_same_sample, random_samples, write_shard
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

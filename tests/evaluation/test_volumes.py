@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from click.testing import CliRunner
-from evaluation_cases import descriptor, random_tiny, source, split
-from evaluation_files import write_pair, write_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -31,6 +29,8 @@ from synthfm.evaluation.methods import registry
 from synthfm.evaluation.report import tables
 from synthfm.evaluation.scoring.metrics import score
 from synthfm.evaluation.scoring.scores import read_scores
+from tests.support.cases import descriptor, random_tiny, source, split
+from tests.support.files import write_pair, write_picture
 
 KEY = ("test", "a/ball", "ball")
 

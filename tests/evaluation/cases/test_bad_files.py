@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_cases import descriptor, source, split
-from evaluation_files import (
+from numpy.typing import NDArray
+
+from synthfm.data.console import InputError
+from synthfm.evaluation.cases.case import Case
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import Descriptor, load_descriptor
+from tests.support.cases import descriptor, source, split
+from tests.support.files import (
     LABEL,
     blocks,
     cut_short,
@@ -18,13 +24,7 @@ from evaluation_files import (
     write_pair,
     write_picture,
 )
-from evaluation_trees import amos
-from numpy.typing import NDArray
-
-from synthfm.data.console import InputError
-from synthfm.evaluation.cases.case import Case
-from synthfm.evaluation.cases.cases import iter_cases
-from synthfm.evaluation.cases.descriptor import Descriptor, load_descriptor
+from tests.support.trees import amos
 
 RNG = np.random.default_rng(0)
 

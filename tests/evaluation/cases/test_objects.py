@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_cases import descriptor, source, split
-from evaluation_files import (
+from PIL import Image
+
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import load_descriptor
+from tests.support.cases import descriptor, source, split
+from tests.support.files import (
     LABEL,
     blocks,
     picture_of,
@@ -18,11 +22,7 @@ from evaluation_files import (
     write_pair,
     write_picture,
 )
-from evaluation_trees import busi
-from PIL import Image
-
-from synthfm.evaluation.cases.cases import iter_cases
-from synthfm.evaluation.cases.descriptor import load_descriptor
+from tests.support.trees import busi
 
 RNG = np.random.default_rng(0)
 

@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from evaluation_files import (
+from pydicom import DataElement
+
+from synthfm.evaluation.formats.dicom import read_segments
+from synthfm.evaluation.formats.readers import count_frames, read_volume
+from synthfm.evaluation.formats.volume import Unreadable, same_grid
+from tests.support.files import (
     blocks,
     cut_short,
     edit_dicom,
@@ -17,11 +22,6 @@ from evaluation_files import (
     write_enhanced,
     write_picture,
 )
-from pydicom import DataElement
-
-from synthfm.evaluation.formats.dicom import read_segments
-from synthfm.evaluation.formats.readers import count_frames, read_volume
-from synthfm.evaluation.formats.volume import Unreadable, same_grid
 
 ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 

@@ -7,12 +7,12 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from evaluation_files import blocks, picture_of, write_dicom_series, write_itk, write_picture
 from PIL import Image
 from werkzeug.serving import make_server
 
 from synthfm.evaluation.interactive.page.asking import Asker
 from synthfm.evaluation.interactive.page.routes import make_app
+from tests.support.files import blocks, picture_of, write_dicom_series, write_itk, write_picture
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_cases import disc_case, random_tiny
 from PIL import Image
 from scipy import ndimage
 
@@ -21,6 +20,7 @@ from synthfm.evaluation.methods.method import Unavailable
 from synthfm.evaluation.methods.registry import CLASSICAL
 from synthfm.evaluation.scoring.ask import ask, case_prompts
 from synthfm.evaluation.scoring.metrics import score
+from tests.support.cases import disc_case, random_tiny
 
 
 def predict(method, case, setting):

@@ -7,11 +7,11 @@ import sys
 
 import pandas as pd
 import pytest
-from evaluation_scores import clicks, two
 
 from synthfm.evaluation.report import figures
 from synthfm.evaluation.report.report import PAGE, write_report, write_tables
 from synthfm.evaluation.scoring.scores import read_scores
+from tests.support.scores import clicks, two
 
 
 def test_every_method_stands_in_the_legend_by_its_name(tmp_path):

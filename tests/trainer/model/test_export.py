@@ -18,7 +18,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from lightning_fabric.utilities import rank_zero_only
-from trainer_data import write_dataset
 
 from synthfm.data.console import Failed, InputError
 from synthfm.data.files import locked
@@ -31,6 +30,7 @@ from synthfm.trainer.model.export import export
 from synthfm.trainer.model.packing import pack
 from synthfm.trainer.run import loop, state
 from synthfm.trainer.stream import embeddings
+from tests.support.ellipses import write_dataset
 
 
 @pytest.fixture(scope="module")

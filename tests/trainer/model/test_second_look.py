@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_cases import disc_case
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
@@ -23,6 +22,7 @@ from synthfm.trainer.model.grey_values import expected_iou
 from synthfm.trainer.model.packing import pack
 from synthfm.trainer.model.predict import SecondLook, Segmenter
 from synthfm.trainer.model.second_look import SHIPPED, keep_clicks
+from tests.support.cases import disc_case
 
 RADIUS = 11
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainer_data import ellipse_sample, write_dataset
 
 from synthfm.data.console import InputError
 from synthfm.data.shards import membership, object_masks
@@ -19,6 +18,7 @@ from synthfm.trainer.config import Augment, Stream, TrainConfig
 from synthfm.trainer.stream import augment, stream
 from synthfm.trainer.stream.samples import clear_parts, prepare
 from synthfm.trainer.stream.stream import Batches, Source, collate, epoch_order, loader, validation_batches
+from tests.support.ellipses import ellipse_sample, write_dataset
 
 CONFIG = TrainConfig(
     batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5)
