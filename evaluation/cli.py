@@ -297,9 +297,8 @@ def list_methods() -> None:
 def presets() -> None:
     """List the presets: prompt settings under one name."""
     from synthfm.data.config import list_presets
-    from synthfm.evaluation.config import PRESETS
 
-    click.echo("\n".join(list_presets(PRESETS)))
+    click.echo("\n".join(list_presets(Path(__file__).parent / "presets")))
 
 
 @main.command("datasets")

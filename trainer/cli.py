@@ -217,9 +217,8 @@ def weights(model: str, out: Path, base_url: str | None) -> None:
 def presets() -> None:
     """List the presets."""
     from synthfm.data.config import list_presets
-    from synthfm.trainer.config import PRESETS
 
-    click.echo("\n".join(list_presets(PRESETS)))
+    click.echo("\n".join(list_presets(Path(__file__).parent / "presets")))
 
 
 if __name__ == "__main__":
