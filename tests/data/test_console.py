@@ -38,10 +38,10 @@ def show():
 @pytest.mark.parametrize(("error", "code"), [(InputError, 2), (Failed, 1), (Interrupted, 130)])
 def test_the_exit_code_says_how_it_ended(error, code):
     @click.command()
-    def ended():
+    def fail():
         raise error("two\nlines")
 
-    result = CliRunner().invoke(Group(commands={"ended": ended}), ["ended"])
+    result = CliRunner().invoke(Group(commands={"fail": fail}), ["fail"])
     assert (result.exit_code, result.output) == (code, "Error: two; lines\n")
 
 

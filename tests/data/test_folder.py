@@ -181,8 +181,8 @@ def test_a_manifest_that_counts_wrongly_is_told(folder, key):
     manifest = read_manifest(folder)
     line = dataclasses.replace(manifest.shards[1], **{key: 999})
     write_manifest(folder, dataclasses.replace(manifest, shards=(manifest.shards[0], line)))
-    told = problems(folder)["shard-00001.h5"]
-    assert re.search(r"holds \d+ objects in \d+ bytes; manifest.json differs", told)
+    problem = problems(folder)["shard-00001.h5"]
+    assert re.search(r"holds \d+ objects in \d+ bytes; manifest.json differs", problem)
 
 
 def test_a_write_that_fails_names_the_file_that_was_asked_for(tmp_path):

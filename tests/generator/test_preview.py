@@ -79,5 +79,5 @@ def test_the_colours_of_a_dozen_labels_can_be_told_apart():
     colours = palette().astype(int)
     for first in range(1, 60):
         some = colours[first : first + 12]
-        apart = np.abs(some[:, None] - some[None]).sum(-1)
-        assert apart[~np.eye(12, dtype=bool)].min() > 40
+        distances = np.abs(some[:, None] - some[None]).sum(-1)
+        assert distances[~np.eye(12, dtype=bool)].min() > 40

@@ -213,8 +213,8 @@ def test_a_series_without_one_of_its_slices_is_refused(
     pair = [paths[missing[0] - 1].name, paths[missing[-1] + 1].name][:: -1 if descending else 1]
     with pytest.raises(Unreadable) as error:
         read_volume(tmp_path / "s")
-    apart = 5 * (len(missing) + 1)
-    assert f"{pair[0]} and {pair[1]} lie {apart} mm apart, the other slices 5 mm" in str(error.value)
+    gap = 5 * (len(missing) + 1)
+    assert f"{pair[0]} and {pair[1]} lie {gap} mm apart, the other slices 5 mm" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -374,7 +374,7 @@ def test_who_looks_twice_answers_and_everyone_has_a_title(tmp_path):
     library, asker = Future(), Future()
     load(Wanted(["ellipse", f"checkpoint:{weights}", f"zoom:{weights}", "region_growing"]), library, asker)
     assert list(asker.result().titles.items()) == [
-        ("mine-zoom", "mine, two looks"),
+        ("mine-zoom", "mine, second look"),
         ("ellipse", "ellipse"),
         ("mine", "mine"),
         ("region_growing", "region growing"),

@@ -154,9 +154,9 @@ def test_a_slicer_segmentation_has_names_colours_and_layers_where_objects_overla
     scan = read_scan(
         write_itk(tmp_path / "scan.nrrd", np.zeros((4, 5, 6), np.int16) + np.arange(6, dtype=np.int16))
     )
-    apart = _drawn(scan)
-    both = apart | {"tumour": apart["liver"] | apart["left kidney"]}
-    for masks in (apart, both):
+    drawn = _drawn(scan)
+    both = drawn | {"tumour": drawn["liver"] | drawn["left kidney"]}
+    for masks in (drawn, both):
         (path,) = write_masks(masks, scan, tmp_path / "out.seg.nrrd")
         found = slicerio.read_segmentation(str(path))
         assert [segment["name"] for segment in found["segments"]] == list(masks)

@@ -72,8 +72,8 @@ def test_held_out_samples_are_not_trained_on(folder):
     source = Source([folder], val_share=0.25, val_most=100)
     assert sum(map(len, source.held_out)) == 6
     assert len(source) == 18
-    for train, held in zip(source.training, source.held_out, strict=True):
-        assert not set(train) & set(held)
+    for train, validation in zip(source.training, source.held_out, strict=True):
+        assert not set(train) & set(validation)
 
 
 def test_a_shard_that_goes_bad_moves_no_held_out_sample(tmp_path):
@@ -382,14 +382,14 @@ def test_a_validation_asks_for_each_object_once_whatever_training_is_asked(tmp_p
     folder = write_dataset(tmp_path / "a", num=24, size=64)
     plain = CONFIG.model_copy(update={"stream": CONFIG.stream.model_copy(update={"objects_per_image": 6})})
     wild = plain.stream.model_copy(update={"wide_boxes": 1.0, "clear_clicks": 0.9})
-    told = [
+    batches = [
         list(validation_batches(Source([folder], 1.0, 24), plain.model_copy(update={"stream": stream}), True))
         for stream in (plain.stream, wild)
     ]
-    for ours, theirs in zip(*told, strict=True):
+    for ours, theirs in zip(*batches, strict=True):
         objects = ours.members[0].tolist()
         assert len(objects) == len(set(map(tuple, objects)))
         assert torch.equal(ours.boxes_loose, theirs.boxes_loose)
         assert torch.equal(ours.points, theirs.points)
-    counts = {len(batch.members[0]) for batch in told[0]}
+    counts = {len(batch.members[0]) for batch in batches[0]}
     assert min(counts) < max(counts) <= 4
