@@ -110,7 +110,7 @@ def build_methods(
     InputError
         If a method is unknown or given twice, or none is left.
     """
-    names = [registry.parse(spec)[0] for spec in specs]
+    names = [registry.parse(spec).name for spec in specs]
     build = partial(registry.build, device=pick_device(device), multimask=multimask, precision=precision)
     return _built(specs, names, build)
 
@@ -119,7 +119,7 @@ def build_for_volumes(
     specs: Sequence[str], *, device: str, multimask: Multimask, precision: str = "32"
 ) -> list[VolumeMethod]:
     """As :func:`build_methods`, for volumes."""
-    names = [registry.parse(spec, dims=3)[0] for spec in specs]
+    names = [registry.parse(spec, dims=3).name for spec in specs]
     build = partial(
         registry.build_for_volumes, device=pick_device(device), multimask=multimask, precision=precision
     )

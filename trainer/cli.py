@@ -98,6 +98,8 @@ def run(
     if checkpoint is not None and init_from is not None:
         raise InputError("give --checkpoint or --init-from, not both: either holds the whole model")
     config = load_config(preset, overrides, freeze=_frozen(freeze, train_encoder), **keys)
+    from segment_anything import sam_model_registry
+
     from synthfm.trainer.run.loop import Inputs, train
     from synthfm.trainer.run.state import STATE
 
@@ -110,9 +112,8 @@ def run(
     inputs = Inputs(shards, val, checkpoint, init_from, embeddings)
     count = int(devices) if devices.isdecimal() else devices
     path = train(config, inputs, out, devices=count, accelerator=accelerator, strict=strict, fresh=fresh)
-    its_own = config.model.startswith("vit")
-    text = f"{path}: opens in segment_anything ({config.model})" if its_own else str(path)
-    rank_zero_only(click.echo)(text)
+    opens = f": opens in segment_anything ({config.model})" if config.model in sam_model_registry else ""
+    rank_zero_only(click.echo)(f"{path}{opens}")
 
 
 def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:

@@ -19,6 +19,7 @@ from synthfm.evaluation.cases.cases import iter_cases
 from synthfm.evaluation.cases.prompting import (
     VOLUME_SETTINGS,
     DrawnVolumePrompt,
+    Key,
     correct_volume,
     make_volume_prompt,
     parse_setting,
@@ -51,7 +52,7 @@ def picture(mask: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def asked(mask: np.ndarray, setting: str, seed: int = 0) -> DrawnVolumePrompt:
-    return make_volume_prompt(mask, (*KEY, setting), seed)
+    return make_volume_prompt(mask, Key(*KEY, setting), seed)
 
 
 def test_each_object_of_a_volume_is_a_case(tmp_path):

@@ -65,9 +65,9 @@ class Wanted:
         """Who is asked: first, and so the one that answers, a method with a second look, if there is one."""
         from synthfm.evaluation.session import build_methods
 
-        specs = sorted(self.specs, key=lambda spec: parse(spec)[1] not in SECOND_LOOK)
+        specs = sorted(self.specs, key=lambda spec: parse(spec).kind not in SECOND_LOOK)
         methods = build_methods(specs, device=self.device, multimask="auto")
-        return Asker(methods, {parse(spec)[0]: title(spec) for spec in specs})
+        return Asker(methods, {parse(spec).name: title(spec) for spec in specs})
 
 
 def title(spec: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases import prompting
-from synthfm.evaluation.cases.prompting import SETTINGS, Setting, correct, make_prompt, parse_setting
+from synthfm.evaluation.cases.prompting import SETTINGS, Key, Setting, correct, make_prompt, parse_setting
 
 
 def disc(radius: int = 12, size: int = 64) -> np.ndarray:
@@ -14,8 +14,8 @@ def disc(radius: int = 12, size: int = 64) -> np.ndarray:
     return (x - 30) ** 2 + (y - 28) ** 2 <= radius**2
 
 
-def key(setting: str, case: str = "a") -> tuple[str, str, str, str]:
-    return ("set", case, "liver", setting)
+def key(setting: str, case: str = "a") -> Key:
+    return Key("set", case, "liver", setting)
 
 
 COUNTS = {
@@ -64,7 +64,7 @@ def test_a_prompt_depends_on_its_key_and_seed_alone():
 def test_seed_case_and_setting_each_change_what_is_drawn():
     mask = disc()
     points = {
-        tuple(make_prompt(mask, ("set", case, "liver", "point1_random"), root).points[0])
+        tuple(make_prompt(mask, key("point1_random", case), root).points[0])
         for case in "abcdef"
         for root in (0, 1)
     }
@@ -75,7 +75,7 @@ def test_seed_case_and_setting_each_change_what_is_drawn():
 
 def test_the_seed_formula_is_stable_across_versions():
     # Published scores name prompt seeds: they must stay what they were.
-    assert prompting.prompt_seed(0, ("hc18", "010_HC", "fetal head", "box")) == 6685962473314192245
+    assert prompting.prompt_seed(0, Key("hc18", "010_HC", "fetal head", "box")) == 6685962473314192245
 
 
 def test_the_tight_box_is_tight_and_the_loose_one_is_not():
