@@ -45,7 +45,7 @@ def evaluate(
     Parameters
     ----------
     specs
-        Methods as :func:`synthfm.evaluation.methods.build` takes them.
+        Methods as :func:`synthfm.evaluation.methods.registry.build` takes them.
     datasets
         As :func:`synthfm.evaluation.cases.descriptor.load_descriptor` takes them.
     root, config, out, jobs
