@@ -20,14 +20,17 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
-@main.command()
-@click.option(
+_shards = click.option(
     "--shards",
     multiple=True,
     required=True,
     callback=separated,
     help="Dataset folder(s); repeat, or separate by commas.",
 )
+
+
+@main.command()
+@_shards
 @click.option(
     "--val",
     multiple=True,
@@ -133,13 +136,7 @@ def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:
 
 
 @main.command()
-@click.option(
-    "--shards",
-    multiple=True,
-    required=True,
-    callback=separated,
-    help="Dataset folder(s); repeat, or separate by commas.",
-)
+@_shards
 @click.option("--checkpoint", default="tiny", show_default=True, help="Whose encoder.")
 @click.option("--out", type=NamedPath(file_okay=False), required=True, help="The cache's folder.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images at a time.")

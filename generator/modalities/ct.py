@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from synthfm.data.compiled import compiled
-from synthfm.data.config import Config
+from synthfm.data.config import Config, Share
 from synthfm.generator.canvas.section import OUTSIDE, Section
 from synthfm.generator.look.appearance import Look
 from synthfm.generator.look.textures import filtered, frequencies, standardise
@@ -18,7 +18,7 @@ from synthfm.generator.look.tissues import NAMES, Palette, any_values
 from synthfm.generator.modalities.base import GridScan, Modality, Scan, log_uniform, modality
 from synthfm.generator.plans.tools import Plan
 from synthfm.generator.raster.filters import Image, gaussian_blur, shrink, upsample
-from synthfm.generator.settings import Positive, ResolutionConfig, Share
+from synthfm.generator.settings import Positive, ResolutionConfig
 
 # Hounsfield units.
 _UNITS = {

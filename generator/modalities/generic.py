@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synthfm.data.config import Config
+from synthfm.data.config import Config, Share
 from synthfm.generator.look.textures import spectral
 from synthfm.generator.look.tissues import Palette, any_spread, any_values
 from synthfm.generator.modalities.base import GridScan, Modality, Scan, log_uniform, modality
 from synthfm.generator.raster.filters import Image, gaussian_blur, upsample
-from synthfm.generator.settings import Bias, Positive, ResolutionConfig, Share
+from synthfm.generator.settings import Bias, Positive, ResolutionConfig
 
 
 class GenericSettings(Config):

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import fft
 
-from synthfm.data.config import Config
+from synthfm.data.config import Config, Share
 from synthfm.generator.look.textures import even_power
 from synthfm.generator.look.tissues import NAMES, Palette, any_spread, any_values
 from synthfm.generator.modalities.base import GridScan, Modality, Scan, log_uniform, modality
 from synthfm.generator.raster.filters import Image, bilinear, gaussian_blur, upsample
-from synthfm.generator.settings import Bias, Positive, ResolutionConfig, Share
+from synthfm.generator.settings import Bias, Positive, ResolutionConfig
 
 # Relative signal under T1, T2 and proton-density weighting.
 _SIGNAL = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from synthfm.trainer.model import models
 from tests.support.ellipses import write_dataset
 from tests.support.runs import CONFIG, run
 
@@ -30,3 +31,17 @@ def finished(shards, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "a"
     run(CONFIG, shards, out)
     return out
+
+
+@pytest.fixture(scope="module")
+def sam():
+    """The smallest model there is."""
+    return models.build("tiny", image_size=64)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(sam, tmp_path_factory):
+    """A file of `sam`."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    models.export(sam, path)
+    return path

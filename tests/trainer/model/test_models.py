@@ -306,3 +306,9 @@ def test_padding_of_batches_equals_sams(sam):
     with torch.no_grad():
         ours = look.encode(sam, padded, torch.tensor([[40, 64]]))
     torch.testing.assert_close(ours, look.encode_image(sam, image).features, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0, -32, 16, 40])
+def test_sizes_that_tiny_cannot_have_are_refused(size):
+    with pytest.raises(InputError, match=f"multiple of 16 from 32, got {size}"):
+        models.build("tiny", image_size=size)
