@@ -231,15 +231,10 @@ def _measured(scan: Scan, item: Found) -> dict[str, Any]:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    parts = []
-    for item in report["objects"]:
-        size = next(
-            (
-                f"{item[key]:.4g} {unit}"
-                for key, unit in (("volume_ml", "ml"), ("area_mm2", "mm2"))
-                if item[key]
-            ),
-            f"{item['voxels']} pixels",
-        )
-        parts.append(f"{item['name']} {size if item['voxels'] else 'not found'}")
-    return ", ".join(parts)
+    def size(item: Mapping[str, Any]) -> str:
+        for key, unit in (("volume_ml", "ml"), ("area_mm2", "mm2")):
+            if item[key]:
+                return f"{item[key]:.4g} {unit}"
+        return f"{item['voxels']} pixels" if item["voxels"] else "not found"
+
+    return ", ".join(f"{item['name']} {size(item)}" for item in report["objects"])
