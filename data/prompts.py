@@ -16,6 +16,7 @@ import skimage
 from numpy.typing import ArrayLike, NDArray
 
 from synthfm.data import distance
+from synthfm.data.compiled import compiling
 from synthfm.data.distance import bounds, farthest, squared_distance
 
 Mask = NDArray[np.bool_]
@@ -364,3 +365,18 @@ def scribble(mask: Mask, count: int, rng: np.random.Generator) -> NDArray[np.int
     path, _ = skimage.graph.route_through_array(cost, places[start], places[end], fully_connected=True)
     stroke = np.array(path)[np.linspace(0, len(path) - 1, count).round().astype(int)]
     return (stroke[:, ::-1] + np.array([x0, y0])).astype(np.int16)
+
+
+def compile_kernels(shown: bool) -> None:
+    """Have numba compile what drawing prompts needs, which other processes then find in its cache.
+
+    With `shown` it is said on standard error that something is compiled, and how long it took.
+    """
+    label = np.pad(np.ones((9, 9), np.uint8), 6)
+    mask, rng = label > 0, np.random.default_rng(0)
+    with compiling(shown):
+        distance.extents(label)
+        centre_point(mask)
+        positive_points(mask, 2, rng)
+        negative_points(mask, 2, rng, label)
+        negative_points(mask, 2, rng, usable=mask)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from synthfm.data.console import InputError, check_jobs
 from synthfm.data.files import fingerprint, locked, sha256
 from synthfm.data.folder import MANIFEST
-from synthfm.data.prompts import Multimask
+from synthfm.data.prompts import Multimask, compile_kernels
 from synthfm.evaluation.cases.case import Failure
 from synthfm.evaluation.cases.descriptor import Descriptor, load_datasets
 from synthfm.evaluation.cases.layout import files
@@ -83,6 +83,7 @@ def evaluate(
     with locked(out, "synthfm-eval"):
         claim(out, _settings(specs, methods, datasets, descriptors, root, config))
         without = _without_masks(methods, config.prompts)
+        compile_kernels(shown=True)
         failures = run(descriptors, root, methods, config, out, jobs=jobs, known=without)
         try:
             table = read_scores(out)

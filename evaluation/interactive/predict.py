@@ -13,6 +13,7 @@ import numpy as np
 
 from synthfm.data.console import InputError, Interrupted, Progress, waiting_for
 from synthfm.data.files import replacing, write_atomically
+from synthfm.data.prompts import compile_kernels
 from synthfm.evaluation.cases.case import Failure
 from synthfm.evaluation.cases.slicing import PLANES
 from synthfm.evaluation.formats.readers import suffix_of
@@ -87,6 +88,7 @@ def predict(
     asked, strays = _marks(scans, boxes, points, masks, prompts, world)
     targets = _targets(paths, scans, out, kind)
     model = open_model(checkpoint, device)
+    compile_kernels(shown=True)
     failures = [Failure("", "", "", str(prompts), reason) for reason in strays]
     done = 0
     try:

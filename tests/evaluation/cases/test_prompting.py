@@ -1,5 +1,9 @@
 """Prompt settings: the same for every method, whatever the order."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -144,3 +148,23 @@ def test_a_mask_of_one_pixel_has_every_prompt():
     for setting in COUNTS:
         prompt = make_prompt(mask, key(setting), 0)
         assert all(mask[y, x] for x, y in prompt.positives)
+
+
+def test_a_new_machine_compiles_first_and_says_so(tmp_path):
+    program = """
+import numpy as np
+from synthfm.data.compiled import compiling
+from synthfm.data.prompts import compile_kernels
+from synthfm.evaluation.cases.prompting import SETTINGS, Key, correct, make_prompt
+compile_kernels(shown=True)
+mask = np.zeros((64, 64), bool)
+mask[10:40, 12:30] = True
+with compiling(shown=False) as seen:
+    for name in SETTINGS:
+        correct(make_prompt(mask, Key("set", "a", "x", name), 0), mask[::-1], mask)
+print(seen.count)
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert "compiling, once for this version on this machine\n" in done.stderr
+    assert done.stdout == "0\n"
