@@ -83,6 +83,18 @@ class Circle:
 class CTScan(GridScan):
     """A scanner whose grey values are those of the palette's window; beyond the field of view is black."""
 
+    @staticmethod
+    def draw_parameters(rng: np.random.Generator, settings: CTSettings) -> dict[str, float]:
+        streaks, cupping = rng.random() < settings.streak_share, rng.random() < settings.cupping_share
+        return {
+            "noise": log_uniform(rng, settings.noise),
+            "cutoff": rng.uniform(0.15, 0.45),
+            "psf": rng.uniform(0.3, 0.9),
+            "hardening": rng.uniform(0.01, 0.06) * streaks,
+            "starvation": rng.uniform(0.0, 0.04) * streaks,
+            "cupping": rng.uniform(0.002, 0.012) * cupping,
+        }
+
     def _acquire(
         self, clean: Image, section: Section, look: Look, rng: np.random.Generator
     ) -> tuple[Image, Image]:
@@ -149,19 +161,7 @@ class CT(Modality):
     def draw_scan(
         self, rng: np.random.Generator, size: int, field: Any, resolution: ResolutionConfig, settings: Any
     ) -> Scan:
-        return CTScan.draw(rng, size, resolution, lambda: _draw_parameters(rng, settings))
-
-
-def _draw_parameters(rng: np.random.Generator, settings: CTSettings) -> dict[str, float]:
-    streaks, cupping = rng.random() < settings.streak_share, rng.random() < settings.cupping_share
-    return {
-        "noise": log_uniform(rng, settings.noise),
-        "cutoff": rng.uniform(0.15, 0.45),
-        "psf": rng.uniform(0.3, 0.9),
-        "hardening": rng.uniform(0.01, 0.06) * streaks,
-        "starvation": rng.uniform(0.0, 0.04) * streaks,
-        "cupping": rng.uniform(0.002, 0.012) * cupping,
-    }
+        return CTScan.draw(rng, size, resolution, settings)
 
 
 def ct_noise(rng: np.random.Generator, shape: tuple[int, int], cutoff: float) -> Image:

@@ -30,6 +30,20 @@ class GenericSettings(Config):
 class GenericScan(GridScan):
     """Any scanner."""
 
+    @staticmethod
+    def draw_parameters(rng: np.random.Generator, settings: GenericSettings) -> dict[str, float]:
+        return {
+            "noise": log_uniform(rng, settings.noise),
+            "slope": rng.uniform(-1.0, 1.5),
+            "coloured": float(rng.random() < 0.5),
+            "speckle": rng.uniform(0.05, 0.35) * (rng.random() < 0.25),
+            "bias": rng.uniform(*settings.bias),
+            "psf": rng.uniform(0.0, 1.4),
+            "curve": float(rng.random() < settings.curve_share),
+            "bend": rng.uniform(-1, 1),
+            "wave": rng.uniform(-1, 1),
+        }
+
     def _measure(self, ideal: Image, palette: Palette, rng: np.random.Generator) -> tuple[Image, Image]:
         p = self.parameters
         if p["curve"]:  # a smooth curve of grey levels that need not be monotonic
@@ -70,19 +84,4 @@ class Generic(Modality):
     def draw_scan(
         self, rng: np.random.Generator, size: int, field: Any, resolution: ResolutionConfig, settings: Any
     ) -> Scan:
-        return GenericScan.draw(rng, size, resolution, lambda: draw_parameters(rng, settings))
-
-
-def draw_parameters(rng: np.random.Generator, settings: GenericSettings) -> dict[str, float]:
-    """Draw what :class:`GenericScan` takes."""
-    return {
-        "noise": log_uniform(rng, settings.noise),
-        "slope": rng.uniform(-1.0, 1.5),
-        "coloured": float(rng.random() < 0.5),
-        "speckle": rng.uniform(0.05, 0.35) * (rng.random() < 0.25),
-        "bias": rng.uniform(*settings.bias),
-        "psf": rng.uniform(0.0, 1.4),
-        "curve": float(rng.random() < settings.curve_share),
-        "bend": rng.uniform(-1, 1),
-        "wave": rng.uniform(-1, 1),
-    }
+        return GenericScan.draw(rng, size, resolution, settings)
