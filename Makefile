@@ -22,8 +22,8 @@ DATA ?= ../shared/realdata
 DATASETS ?= chaos-ct,msd-hippocampus,hc18
 PROMPTS ?= box,point1
 comma := ,
-# The embedded model looks twice, too; for another checkpoint that is one more encoding by its encoder for each prompt.
-TWICE := $(if $(filter tiny,$(CHECKPOINT)),second-look:tiny$(comma))
+# The embedded model takes a second look, too; for another checkpoint that is one more encoding by its encoder for each prompt.
+SECOND_LOOK := $(if $(filter tiny,$(CHECKPOINT)),second-look:tiny$(comma))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-generate generate train eval predict demo app tiny ablation weights test test-quick test-minimum lint format \
@@ -63,7 +63,7 @@ train: $(BIN)/.all ## train on shards: SHARDS= MODEL= OUT= ARGS='--set ...'
 
 eval: $(BIN)/.all ## score checkpoints on real datasets: CHECKPOINT= DATA= DATASETS= PROMPTS= OUT=
 	$(BIN)/synthfm-eval run --checkpoint $(CHECKPOINT) --data-root $(DATA) --dataset $(DATASETS) --prompts $(PROMPTS) \
-	  --method $(TWICE)ellipse --out $(or $(OUT),runs/eval) $(ARGS)
+	  --method $(SECOND_LOOK)ellipse --out $(or $(OUT),runs/eval) $(ARGS)
 
 # Small but whole. A second run finds what is done, scores the last case again and prints the table.
 DEMO := $(or $(OUT),runs/demo)
@@ -86,7 +86,7 @@ predict: $(BIN)/.all ## segment scans of your own: SCAN= BOX=x0,y0,x1,y1[,slice]
 # Samples that come with the program, the real sets where they are there, and files of one's own.
 app: $(BIN)/.all ## a page to try a checkpoint by hand, on sets or one's own images: CHECKPOINT= DATA= DATASETS=
 	$(BIN)/synthfm-eval app --checkpoint $(CHECKPOINT) \
-	  --method $(TWICE)ellipse,grabcut,random_walker,region_growing \
+	  --method $(SECOND_LOOK)ellipse,grabcut,random_walker,region_growing \
 	  $(if $(REAL),--dataset $(DATASETS) --data-root $(DATA)) $(ARGS)
 
 # From nothing; stopped and started again, it goes on. With a GPU in one stage, which has never run to its end.

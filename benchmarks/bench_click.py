@@ -1,6 +1,6 @@
 """How long `tiny` takes for a click, alone and beside other work: ``python benchmarks/bench_click.py``.
 
-A synthetic image of 512 pixels; ``SamPredictor``'s two steps, and both looks of a ``Segmenter``.
+A synthetic image of 512 pixels; ``SamPredictor``'s two steps, and a ``Segmenter`` with a second look.
 Each cell is the median of a process of its own, whose threads wait as the column says, beside so many
 processes that keep a core busy.
 """
@@ -53,7 +53,7 @@ def measure(times: int) -> dict[str, float]:
     steps = {
         "SamPredictor.set_image": lambda: predictor.set_image(colour),
         "SamPredictor.predict": lambda: predictor.predict(np.array([[x, y]]), np.array([1])),
-        "a click, both looks": lambda: segmenter.predict(segmenter.encode(sample.image), [prompt]),
+        "a click, second look": lambda: segmenter.predict(segmenter.encode(sample.image), [prompt]),
     }
     return {name: milliseconds(call, times) for name, call in steps.items()}
 
@@ -76,7 +76,7 @@ def busy(count: int) -> Iterator[None]:
             other.kill()
 
 
-def apart(settings: dict[str, str | None], times: int) -> dict[str, float]:
+def separately(settings: dict[str, str | None], times: int) -> dict[str, float]:
     """:func:`measure` in a process of its own with these variables."""
     environment = {name: value for name, value in os.environ.items() if name not in settings}
     environment |= {name: value for name, value in settings.items() if value is not None}
@@ -99,7 +99,7 @@ def main(times: int, others: int, here: bool) -> None:
     click.echo("| --- | ---: |" + " ---: |" * len(WAITING))
     for count in range(others + 1):
         with busy(count):
-            columns = [apart(settings, times) for settings in WAITING.values()]
+            columns = [separately(settings, times) for settings in WAITING.values()]
         for name in columns[0]:
             cells = " | ".join(f"{column[name]:.0f}" for column in columns)
             click.echo(f"| {name} | {count} | {cells} |")

@@ -89,10 +89,10 @@ def compare(
     for _ in range(REPEATS):
         for run in runs:
             run.run(config, steps)
-    held, read = runs
+    memory, stream = runs
     rates = [steps * config.batch / statistics.median(run.seconds) for run in runs]
-    ratio = statistics.median(a / b for a, b in zip(held.seconds, read.seconds, strict=True))
-    return rates, ratio, read.waited / sum(read.seconds)
+    ratio = statistics.median(a / b for a, b in zip(memory.seconds, stream.seconds, strict=True))
+    return rates, ratio, stream.waited / sum(stream.seconds)
 
 
 def synchronise(device: torch.device) -> None:
@@ -165,9 +165,9 @@ def cached(config: TrainConfig, source: Source, shards: str, steps: int) -> None
 
 def report(first: str, second: str, result: tuple[list[float], float, float]) -> None:
     """Two lines: the speed of either source."""
-    (held, read), ratio, wait = result
-    click.echo(f"{first:20} {held:8.1f} images/s")
-    click.echo(f"{second:20} {read:8.1f} images/s, {ratio:.2f} of it, {100 * wait:.1f} % waiting")
+    (memory, stream), ratio, wait = result
+    click.echo(f"{first:20} {memory:8.1f} images/s")
+    click.echo(f"{second:20} {stream:8.1f} images/s, {ratio:.2f} of it, {100 * wait:.1f} % waiting")
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -197,11 +197,11 @@ def decoding(sam: Sam, images: int = 16, prompts: int = 1) -> None:
             masks.append(sam.mask_decoder.predict_masks(features[k : k + 1], pe, sparse, dense)[0])
         return torch.cat(masks)
 
-    def together() -> torch.Tensor:
+    def batched() -> torch.Tensor:
         return decode(sam, features, pack_alike(points.flatten(0, 1), labels.flatten(0, 1), None), None)[0]
 
-    difference = float((one_by_one() - together()).abs().max())
-    ratio = statistics.median(seconds(one_by_one) / seconds(together) for _ in range(3 * REPEATS))
+    difference = float((one_by_one() - batched()).abs().max())
+    ratio = statistics.median(seconds(one_by_one) / seconds(batched) for _ in range(3 * REPEATS))
     click.echo(f"batched decoding     {ratio:8.2f} times SAM's loop ({images} images x {prompts} prompts), "
                f"logits differ by {difference:.1e}")  # fmt: skip
 

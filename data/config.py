@@ -32,14 +32,35 @@ class Config(pydantic.BaseModel):
 _NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 """What PyYAML raises: the last three on a date that does not exist, odd tags and deep nesting."""
 
-Number = TypeVar("Number", int, float)
+Number = TypeVar("Number", bound=float)
 
 
-def rising(span: tuple[Number, Number]) -> tuple[Number, Number]:
-    """A span as it is; an error for pydantic to report where its end lies below its start."""
+def _rising(span: tuple[Number, Number]) -> tuple[Number, Number]:
     if span[0] > span[1]:
         raise ValueError(f"a range rises from low to high, not from {span[0]} to {span[1]}")
     return span
+
+
+Rising = typing.Annotated[tuple[Number, Number], pydantic.AfterValidator(_rising)]
+"""The ends of a range, the lower one first."""
+Share = typing.Annotated[float, pydantic.Field(ge=0, le=1)]
+Weight = typing.Annotated[float, pydantic.Field(ge=0)]
+
+
+class Weights(Config):
+    """Weights of alternatives, of which one is drawn: none negative, one above 0."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_above_zero(self) -> Weights:
+        if not 0 < sum(self.model_dump().values()) < float("inf"):
+            raise ValueError("one of the weights must be above 0, and their sum a finite number")
+        return self
+
+    def items(self) -> tuple[list[str], list[float]]:
+        """Names and probabilities."""
+        values = self.model_dump()
+        total = sum(values.values())
+        return list(values), [value / total for value in values.values()]
 
 
 def _repeated(text: str) -> yaml.Node | None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
+import scipy
+import skimage
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
-from skimage.graph import route_through_array
 
 from synthfm.data import distance
+from synthfm.data.compiled import compiling
 from synthfm.data.distance import bounds, farthest, squared_distance
 
 Mask = NDArray[np.bool_]
@@ -336,7 +337,7 @@ def corrective_point(predicted: Mask, mask: Mask) -> tuple[NDArray[np.int16], in
     for error, kind in ((mask & ~predicted, 1), (predicted & ~mask, 0)):
         if not error.any():
             continue
-        numbered, _ = ndimage.label(error)
+        numbered, _ = scipy.ndimage.label(error)
         sizes = np.bincount(numbered.ravel())
         sizes[0] = 0
         if sizes.max() > best:
@@ -350,7 +351,7 @@ def scribble(mask: Mask, count: int, rng: np.random.Generator) -> NDArray[np.int
     The stroke runs between two drawn pixels that lie far apart, along the path that keeps deepest inside
     the mask; where the mask is in pieces, it stays in the largest.
     """
-    numbered, pieces = ndimage.label(mask, structure=np.ones((3, 3)))
+    numbered, pieces = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
     if pieces > 1:
         mask = numbered == np.bincount(numbered.ravel())[1:].argmax() + 1
     x0, y0, x1, y1 = tight_box(mask)
@@ -361,6 +362,21 @@ def scribble(mask: Mask, count: int, rng: np.random.Generator) -> NDArray[np.int
     squared = ((places[:, None] - places[None]) ** 2).sum(-1)
     start, end = np.unravel_index(squared.argmax(), squared.shape)
     cost = np.where(inner > 0, 1.0 / np.maximum(inner, 0.5) ** 2, 1e6)  # 1e6: never leaves the mask
-    path, _ = route_through_array(cost, places[start], places[end], fully_connected=True)
+    path, _ = skimage.graph.route_through_array(cost, places[start], places[end], fully_connected=True)
     stroke = np.array(path)[np.linspace(0, len(path) - 1, count).round().astype(int)]
     return (stroke[:, ::-1] + np.array([x0, y0])).astype(np.int16)
+
+
+def compile_kernels(shown: bool) -> None:
+    """Have numba compile what drawing prompts needs, which other processes then find in its cache.
+
+    With `shown` it is said on standard error that something is compiled, and how long it took.
+    """
+    label = np.pad(np.ones((9, 9), np.uint8), 6)
+    mask, rng = label > 0, np.random.default_rng(0)
+    with compiling(shown):
+        distance.extents(label)
+        centre_point(mask)
+        positive_points(mask, 2, rng)
+        negative_points(mask, 2, rng, label)
+        negative_points(mask, 2, rng, usable=mask)

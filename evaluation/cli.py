@@ -270,7 +270,9 @@ def list_methods() -> None:
     for name, text in CLASSICAL.items():
         click.echo(f"  {name:<18}{text}")
     click.echo(f"  {'masks:DIR':<18}masks saved by another system, see 'synthfm-eval prompts'")
-    click.echo(f"  {'second-look:FILE':<18}a SAM-format one that looks again, at the square around its mask")
+    click.echo(
+        f"  {'second-look:FILE':<18}a SAM-format one with a second look, at the square around its mask"
+    )
     click.echo(f"  {'medsam:FILE':<18}MedSAM's checkpoint, prepared as its own program does; boxes alone")
     click.echo("models (--checkpoint [NAME=]FILE)")
     click.echo(f"  {'SAM format':<18}SynthFM, SAM, MobileSAM; 'tiny' is the embedded one")
@@ -297,9 +299,8 @@ def list_methods() -> None:
 def presets() -> None:
     """List the presets: prompt settings under one name."""
     from synthfm.data.config import list_presets
-    from synthfm.evaluation.config import PRESETS
 
-    click.echo("\n".join(list_presets(PRESETS)))
+    click.echo("\n".join(list_presets(Path(__file__).parent / "presets")))
 
 
 @main.command("datasets")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from synthfm.data.console import InputError
 from synthfm.data.files import replacing, slug, write_atomically
-from synthfm.data.prompts import Prompt
+from synthfm.data.prompts import Prompt, compile_kernels
 from synthfm.evaluation.cases.case import Case, Failure, Object
 from synthfm.evaluation.cases.descriptor import Descriptor
 from synthfm.evaluation.cases.prompting import DrawnPrompt, DrawnVolumePrompt, parse_setting
@@ -48,6 +48,7 @@ def export_prompts(
     cases: list[dict[str, Any]] = []
     failures: list[Failure] = []
     out.mkdir(parents=True, exist_ok=True)
+    compile_kernels(shown=True)
     for item in read_cases(descriptors, root, limit=config.limit, dims=config.dims):
         if isinstance(item, Failure):
             failures.append(item)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from synthfm.data.console import InputError, check_jobs
 from synthfm.data.files import fingerprint, locked, sha256
 from synthfm.data.folder import MANIFEST
-from synthfm.data.prompts import Multimask
+from synthfm.data.prompts import Multimask, compile_kernels
 from synthfm.evaluation.cases.case import Failure
 from synthfm.evaluation.cases.descriptor import Descriptor, load_datasets
 from synthfm.evaluation.cases.layout import files
@@ -45,7 +45,7 @@ def evaluate(
     Parameters
     ----------
     specs
-        Methods as :func:`synthfm.evaluation.methods.build` takes them.
+        Methods as :func:`synthfm.evaluation.methods.registry.build` takes them.
     datasets
         As :func:`synthfm.evaluation.cases.descriptor.load_descriptor` takes them.
     root, config, out, jobs
@@ -83,6 +83,7 @@ def evaluate(
     with locked(out, "synthfm-eval"):
         claim(out, _settings(specs, methods, datasets, descriptors, root, config))
         without = _without_masks(methods, config.prompts)
+        compile_kernels(shown=True)
         failures = run(descriptors, root, methods, config, out, jobs=jobs, known=without)
         try:
             table = read_scores(out)
@@ -110,7 +111,7 @@ def build_methods(
     InputError
         If a method is unknown or given twice, or none is left.
     """
-    names = [registry.parse(spec)[0] for spec in specs]
+    names = [registry.parse(spec).name for spec in specs]
     build = partial(registry.build, device=pick_device(device), multimask=multimask, precision=precision)
     return _built(specs, names, build)
 
@@ -119,7 +120,7 @@ def build_for_volumes(
     specs: Sequence[str], *, device: str, multimask: Multimask, precision: str = "32"
 ) -> list[VolumeMethod]:
     """As :func:`build_methods`, for volumes."""
-    names = [registry.parse(spec, dims=3)[0] for spec in specs]
+    names = [registry.parse(spec, dims=3).name for spec in specs]
     build = partial(
         registry.build_for_volumes, device=pick_device(device), multimask=multimask, precision=precision
     )

@@ -88,9 +88,8 @@ def run(
 def presets() -> None:
     """List the presets."""
     from synthfm.data.config import list_presets
-    from synthfm.generator.config import PRESETS
 
-    click.echo("\n".join(list_presets(PRESETS)))
+    click.echo("\n".join(list_presets(Path(__file__).parent / "presets")))
 
 
 @main.command()

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from synthfm.data.config import Config, load_preset
+from synthfm.data.config import Config, Weight, Weights, load_preset
 from synthfm.generator.canvas.section import LARGEST_SHARE
 from synthfm.generator.modalities import MODALITIES
 from synthfm.generator.plans.tools import PLANS
-from synthfm.generator.settings import ResolutionConfig, SceneConfig, ShapesConfig, Weight, Weights
+from synthfm.generator.settings import ResolutionConfig, SceneConfig, ShapesConfig
 
 PRESETS = Path(__file__).parent / "presets"
 

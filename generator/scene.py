@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm.data.config import Weights
 from synthfm.data.console import InputError
 from synthfm.data.shards import Sample
 from synthfm.generator.canvas.annotation import move_outlines
@@ -20,7 +21,7 @@ from synthfm.generator.modalities.base import Display, FieldOfView, Modality
 from synthfm.generator.objects import tabulate
 from synthfm.generator.plans.tools import PLANS, Plan
 from synthfm.generator.raster.filters import Image
-from synthfm.generator.settings import ShapesConfig, Weights
+from synthfm.generator.settings import ShapesConfig
 
 ATTEMPTS = 1000
 """Scenes drawn for one sample before its config is told to show nothing."""

@@ -10,43 +10,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import pydantic
 from pydantic import Field
 
-from synthfm.data.config import Config, rising
+from synthfm.data.config import Config, Rising, Share, Weight, Weights
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
 # Nothing is drawn beyond a thousand: far below it images show nothing any more, far above it is overflow.
 _Real = Annotated[float, Field(ge=-1000, le=1000)]
-Span = Annotated[tuple[_Real, _Real], pydantic.AfterValidator(rising)]
+Span = Rising[_Real]
 _Positive = Annotated[float, Field(gt=0, le=1000)]
-Positive = Annotated[tuple[_Positive, _Positive], pydantic.AfterValidator(rising)]
+Positive = Rising[_Positive]
 _NotNegative = Annotated[float, Field(ge=0, le=1000)]
-NotNegative = Annotated[tuple[_NotNegative, _NotNegative], pydantic.AfterValidator(rising)]
+NotNegative = Rising[_NotNegative]
 
 # Beyond it the exponential of a bias field leaves what float32 can tell apart.
 _Bias = Annotated[float, Field(ge=0, le=3)]
-Bias = Annotated[tuple[_Bias, _Bias], pydantic.AfterValidator(rising)]
+Bias = Rising[_Bias]
 # A grid finer than the frame shows nothing more, and takes as long as it is fine.
 _Coarse = Annotated[float, Field(ge=1)]
-Coarseness = Annotated[tuple[_Coarse, _Coarse], pydantic.AfterValidator(rising)]
-
-
-class Weights(Config):
-    """Weights of alternatives, of which one is drawn: none negative, one above 0."""
-
-    @pydantic.model_validator(mode="after")
-    def _one_above_zero(self) -> Weights:
-        if not 0 < sum(self.model_dump().values()) < float("inf"):
-            raise ValueError("one of the weights must be above 0, and their sum a finite number")
-        return self
-
-    def items(self) -> tuple[list[str], list[float]]:
-        """Names and probabilities."""
-        values = self.model_dump()
-        total = sum(values.values())
-        return list(values), [value / total for value in values.values()]
+Coarseness = Rising[_Coarse]
 
 
 class PromptsConfig(Config):

@@ -81,6 +81,13 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page):
+    folders = "data|generator|trainer|evaluation|tests|benchmarks|docs"
+    for path in re.findall(rf"\b(?:{folders})/[\w/-]+\.(?:py|yaml|md|csv)\b", page.read_text()):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_have_the_options_that_the_programs_know(page):
     makefile = (ROOT / "Makefile").read_text()
     for words in commands(page):

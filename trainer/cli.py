@@ -20,14 +20,17 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
-@main.command()
-@click.option(
+_shards = click.option(
     "--shards",
     multiple=True,
     required=True,
     callback=separated,
     help="Dataset folder(s); repeat, or separate by commas.",
 )
+
+
+@main.command()
+@_shards
 @click.option(
     "--val",
     multiple=True,
@@ -98,6 +101,8 @@ def run(
     if checkpoint is not None and init_from is not None:
         raise InputError("give --checkpoint or --init-from, not both: either holds the whole model")
     config = load_config(preset, overrides, freeze=_frozen(freeze, train_encoder), **keys)
+    from segment_anything import sam_model_registry
+
     from synthfm.trainer.run.loop import Inputs, train
     from synthfm.trainer.run.state import STATE
 
@@ -110,9 +115,8 @@ def run(
     inputs = Inputs(shards, val, checkpoint, init_from, embeddings)
     count = int(devices) if devices.isdecimal() else devices
     path = train(config, inputs, out, devices=count, accelerator=accelerator, strict=strict, fresh=fresh)
-    its_own = config.model.startswith("vit")
-    text = f"{path}: opens in segment_anything ({config.model})" if its_own else str(path)
-    rank_zero_only(click.echo)(text)
+    opens = f": opens in segment_anything ({config.model})" if config.model in sam_model_registry else ""
+    rank_zero_only(click.echo)(f"{path}{opens}")
 
 
 def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:
@@ -132,13 +136,7 @@ def _frozen(freeze: str | None, train_encoder: bool) -> list[str] | None:
 
 
 @main.command()
-@click.option(
-    "--shards",
-    multiple=True,
-    required=True,
-    callback=separated,
-    help="Dataset folder(s); repeat, or separate by commas.",
-)
+@_shards
 @click.option("--checkpoint", default="tiny", show_default=True, help="Whose encoder.")
 @click.option("--out", type=NamedPath(file_okay=False), required=True, help="The cache's folder.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images at a time.")
@@ -217,9 +215,8 @@ def weights(model: str, out: Path, base_url: str | None) -> None:
 def presets() -> None:
     """List the presets."""
     from synthfm.data.config import list_presets
-    from synthfm.trainer.config import PRESETS
 
-    click.echo("\n".join(list_presets(PRESETS)))
+    click.echo("\n".join(list_presets(Path(__file__).parent / "presets")))
 
 
 if __name__ == "__main__":

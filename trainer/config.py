@@ -9,19 +9,17 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from synthfm.data.config import Config, load_preset, rising
+from synthfm.data.config import Config, Rising, Share, Weight, Weights, load_preset
 
 PRESETS = Path(__file__).parent / "presets"
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(gt=0)]
 Coarse = Annotated[float, Field(ge=1)]
 Part = Literal["encoder", "prompt_encoder", "decoder"]
 Depth = Annotated[int, Field(ge=1, le=16)]
 
 
-class PromptMix(Config):
+class PromptMix(Weights):
     """How often each kind of first prompt is drawn (weights)."""
 
     point: Weight = 2.0
@@ -44,12 +42,6 @@ class PromptMix(Config):
     """Loose box and one click inside."""
     mask: Weight = 0.25
     """A coarse mask alone."""
-
-    @pydantic.model_validator(mode="after")
-    def _one_above_zero(self) -> PromptMix:
-        if not sum(self.model_dump().values()) > 0:
-            raise ValueError("one of the weights must be above 0")
-        return self
 
 
 class Prompting(Config):
@@ -93,7 +85,7 @@ class Augment(Config):
     flip: Share = 0.5
     rotate90: Share = 0.5
     affine: Share = 0.0
-    zoom: Annotated[tuple[Factor, Factor], pydantic.AfterValidator(rising)] = (0.7, 1.5)
+    zoom: Rising[Factor] = (0.7, 1.5)
     """Magnification under `affine`."""
     angle: float = Field(default=25.0, ge=0)
     """Largest rotation under `affine`, degrees."""
@@ -106,7 +98,7 @@ class Augment(Config):
     blur: Share = 0.0
     low_resolution: Share = 0.0
     """Sampled down and up again."""
-    coarseness: Annotated[tuple[Coarse, Coarse], pydantic.AfterValidator(rising)] = (1.3, 3.0)
+    coarseness: Rising[Coarse] = (1.3, 3.0)
     """Factor of `low_resolution`."""
     shade: Share = 0.0
     """A smooth field of gain, factors up to 3.3 or 1/3.3."""

@@ -18,7 +18,6 @@ from synthfm.evaluation.cases.layout import Entry, MaskFile
 from synthfm.evaluation.cases.patterns import fill, group_names
 from synthfm.evaluation.cases.schema import COLOUR, Masks
 from synthfm.evaluation.formats.colours import Colours, colour_names
-from synthfm.evaluation.formats.dicom import is_segmentation, read_segments
 from synthfm.evaluation.formats.readers import (
     ARRAY_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -26,6 +25,7 @@ from synthfm.evaluation.formats.readers import (
     read_volume,
     suffix_of,
 )
+from synthfm.evaluation.formats.segmentation import is_segmentation, read_segments
 from synthfm.evaluation.formats.volume import Unreadable, Volume, same_grid
 
 

@@ -260,13 +260,13 @@ def parse_setting(name: str) -> Setting:
     return replace(first, name=name, clicks=True, negatives=True, rounds=rounds, interactive=True)
 
 
-def prompt_seed(root: int, key: tuple[str, str, str, str]) -> int:
+def prompt_seed(root: int, key: Key) -> int:
     """The seed of one prompt, 0 to 2^63 - 1, from the root seed and its key alone."""
     text = "\0".join([str(root), *key])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def make_prompt(mask: Mask, key: tuple[str, str, str, str], root: int) -> DrawnPrompt:
+def make_prompt(mask: Mask, key: Key, root: int) -> DrawnPrompt:
     """Draw the prompt (the first round's, if there are several) of one object.
 
     Parameters
@@ -274,7 +274,7 @@ def make_prompt(mask: Mask, key: tuple[str, str, str, str], root: int) -> DrawnP
     mask
         The reference, bool (H, W), not empty.
     key
-        (dataset, case, object, setting).
+        What it is drawn for.
     root
         The evaluation's seed.
 
@@ -283,19 +283,19 @@ def make_prompt(mask: Mask, key: tuple[str, str, str, str], root: int) -> DrawnP
     ValueError
         If the mask is empty.
     """
-    setting, seed = parse_setting(key[3]), prompt_seed(root, key)
+    setting, seed = parse_setting(key.setting), prompt_seed(root, key)
     assert setting.draw is not None  # only Setting.of leaves it out
     drawn = setting.draw(mask, np.random.default_rng(seed))
-    return DrawnPrompt(drawn.points, drawn.labels, drawn.box, setting=setting, key=Key(*key), seed=seed)
+    return DrawnPrompt(drawn.points, drawn.labels, drawn.box, setting=setting, key=key, seed=seed)
 
 
-def make_volume_prompt(mask: Mask, key: tuple[str, str, str, str], root: int) -> DrawnVolumePrompt:
+def make_volume_prompt(mask: Mask, key: Key, root: int) -> DrawnVolumePrompt:
     """As :func:`make_prompt`, of a mask (slices, H, W) and a setting of volumes."""
-    setting, seed = parse_setting(key[3]), prompt_seed(root, key)
+    setting, seed = parse_setting(key.setting), prompt_seed(root, key)
     assert setting.in_volume is not None
     drawn = setting.in_volume(mask, np.random.default_rng(seed))
     ends = volume_prompts.ends_of(mask)
-    return DrawnVolumePrompt(prompts=drawn, ends=ends, setting=setting, key=Key(*key), seed=seed)
+    return DrawnVolumePrompt(prompts=drawn, ends=ends, setting=setting, key=key, seed=seed)
 
 
 def correct_volume(

@@ -1,4 +1,4 @@
-"""DICOM series and DICOM segmentation objects (DICOM-SEG)."""
+"""DICOM: series, single images and multi-frame files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_series(folder: Path, *, mask: bool = False) -> Volume:
         for path in sorted(folder.iterdir(), key=lambda p: natural(p.name))
         if path.is_file() and path.name[0] != "."
     ]
-    headers = [(path, _header(path)) for path in paths if path.suffix.lower() == ".dcm" or is_dicom(path)]
+    headers = [(path, read_header(path)) for path in paths if path.suffix.lower() == ".dcm" or is_dicom(path)]
     headers = [(path, header) for path, header in headers if not _is_directory(header)]
     if not headers:
         raise Unreadable("no DICOM file in this folder")
@@ -83,7 +83,7 @@ def read_file(path: Path, *, mask: bool = False) -> Volume:
     Frames that have a position in the patient become slices in the order of their positions; others (a cine)
     stay in the file's order. Colours become grey, in a mask as those of a picture do (`mask`).
     """
-    header = _header(path)
+    header = read_header(path)
     _check_pixels(header)
     frames = _frames(path, header)
     volume = _read_itk(path, mask)
@@ -196,7 +196,8 @@ def _is_directory(header: Any) -> bool:
     return header.file_meta.get("MediaStorageSOPClassUID") == "1.2.840.10008.1.3.10"
 
 
-def _header(path: Path) -> Any:
+def read_header(path: Path) -> Any:
+    """The elements :data:`TAGS` of a file."""
     import pydicom
 
     try:
@@ -370,79 +371,6 @@ def _rescaled(path: Path, frames: list[_Frame]) -> NDArray:
         stored = ~stored if file.PixelRepresentation else 2**file.BitsStored - 1 - stored
     slopes, intercepts = np.array([frame.rescale for frame in frames], np.float32).T[..., None, None]
     return slopes * stored + intercepts
-
-
-def is_segmentation(path: Path) -> bool:
-    """Whether a file is a DICOM-SEG object."""
-    return is_dicom(path) and str(_header(path).get("SOPClassUID", "")).startswith(
-        "1.2.840.10008.5.1.4.1.1.66."
-    )
-
-
-def read_segments(path: Path, image: Volume) -> dict[int | str, NDArray[np.bool_]]:
-    """Read a DICOM-SEG object on the grid of its image.
-
-    Parameters
-    ----------
-    path
-        The object; it may cover some of the image's slices only.
-    image
-        The volume it was drawn on.
-
-    Returns
-    -------
-    dict
-        Segment number to mask, bool (Z, Y, X); and by segment label, of all segments that bear it.
-
-    Raises
-    ------
-    Unreadable
-        If the object cannot be read or does not lie on the image's grid.
-    """
-    import highdicom
-
-    try:
-        segmentation = highdicom.seg.segread(path)
-        volume = segmentation.get_volume(combine_segments=False, rescale_fractional=True)
-    except Exception as error:  # highdicom and pydicom raise many kinds
-        raise Unreadable(f"cannot be read as DICOM-SEG: {' '.join(str(error).split())}") from error
-    pixels = volume.array > 0.5  # (slices, rows, columns, segments)
-    place = _placement(image, volume)
-    masks: dict[int | str, NDArray[np.bool_]] = {}
-    for k, number in enumerate(segmentation.segment_numbers):
-        mask = np.zeros(image.array.shape, bool)
-        mask[place[0]] = np.transpose(pixels[..., k], place[1])[place[2]]
-        masks[int(number)] = mask
-        label = str(segmentation.get_segment_description(number).segment_label)
-        masks[label] = masks[label] | mask if label in masks else mask  # several may bear one label
-    return masks
-
-
-def _placement(image: Volume, volume: Any) -> tuple[tuple[slice, ...], list[int], tuple[slice, ...]]:
-    """Where in the image's array the segmentation's array belongs, and its axes' order and flips."""
-    if image.direction is None or image.origin is None or image.spacing is None:
-        raise Unreadable("the image has no geometry to place a DICOM-SEG in")
-    step = image.direction * np.array(image.spacing[::-1])  # columns: one voxel along x, y, z
-    to_index = np.linalg.inv(step[:, ::-1])  # mm to (z, y, x)
-    axes = to_index @ volume.affine[:3, :3]  # column k: the image's index step of the array's axis k
-    start = to_index @ (volume.affine[:3, 3] - image.origin)
-    steps = np.rint(axes).astype(int)
-    if not np.allclose(axes, steps, atol=0.02) or not (np.abs(steps).sum(0) == 1).all():
-        raise Unreadable("spacing or orientation differs from the image's")
-    corners = start, start + axes @ (np.array(volume.array.shape[:3]) - 1)  # a step a little off adds up
-    if not all(np.allclose(corner, np.rint(corner), atol=0.25) for corner in corners):
-        raise Unreadable("its voxels lie between those of the image")
-    order = [int(np.flatnonzero(steps[axis])[0]) for axis in range(3)]
-    target, flips = [], []
-    for axis in range(3):
-        size = volume.array.shape[order[axis]]
-        sign = steps[axis, order[axis]]
-        first = int(np.rint(start[axis])) - (size - 1 if sign < 0 else 0)
-        if first < 0 or first + size > image.array.shape[axis]:
-            raise Unreadable("it reaches beyond the image")
-        target.append(slice(first, first + size))
-        flips.append(slice(None, None, int(sign)))
-    return tuple(target), order, tuple(flips)
 
 
 def is_dicom(path: Path) -> bool:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
-from synthfm.evaluation.formats.dicom import is_segmentation, read_segments
 from synthfm.evaluation.formats.readers import read_volume
+from synthfm.evaluation.formats.segmentation import is_segmentation, read_segments
 from synthfm.evaluation.formats.volume import Unreadable, same_grid
 from synthfm.evaluation.interactive.prompt_files import Mark
 from synthfm.evaluation.scans.scan import Scan

@@ -13,6 +13,7 @@ import numpy as np
 
 from synthfm.data.console import InputError, Interrupted, Progress, waiting_for
 from synthfm.data.files import replacing, write_atomically
+from synthfm.data.prompts import compile_kernels
 from synthfm.evaluation.cases.case import Failure
 from synthfm.evaluation.cases.slicing import PLANES
 from synthfm.evaluation.formats.readers import suffix_of
@@ -87,6 +88,7 @@ def predict(
     asked, strays = _marks(scans, boxes, points, masks, prompts, world)
     targets = _targets(paths, scans, out, kind)
     model = open_model(checkpoint, device)
+    compile_kernels(shown=True)
     failures = [Failure("", "", "", str(prompts), reason) for reason in strays]
     done = 0
     try:
@@ -231,15 +233,10 @@ def _measured(scan: Scan, item: Found) -> dict[str, Any]:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    parts = []
-    for item in report["objects"]:
-        size = next(
-            (
-                f"{item[key]:.4g} {unit}"
-                for key, unit in (("volume_ml", "ml"), ("area_mm2", "mm2"))
-                if item[key]
-            ),
-            f"{item['voxels']} pixels",
-        )
-        parts.append(f"{item['name']} {size if item['voxels'] else 'not found'}")
-    return ", ".join(parts)
+    def size(item: Mapping[str, Any]) -> str:
+        for key, unit in (("volume_ml", "ml"), ("area_mm2", "mm2")):
+            if item[key]:
+                return f"{item[key]:.4g} {unit}"
+        return f"{item['voxels']} pixels" if item["voxels"] else "not found"
+
+    return ", ".join(f"{item['name']} {size(item)}" for item in report["objects"])

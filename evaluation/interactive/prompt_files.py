@@ -10,7 +10,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -220,7 +220,7 @@ def listed(
         except InputError as error:
             raise InputError(f"{where} {_without_option(str(error))}") from error
         kind = "box" if parse is parse_box else "point"
-        marks.append(_renamed(mark, f"{where} {kind} [{text}]", name))
+        marks.append(replace(mark, where=f"{where} {kind} [{text}]", object=name))
     return marks
 
 
@@ -232,17 +232,7 @@ def _read_csv(path: Path, scans: Sequence[Path], world: bool) -> Placed:
             rows = list(csv.DictReader(handle))
     except (ValueError, OSError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
-    columns = {
-        *PIXEL_COLUMNS["box"],
-        *PIXEL_COLUMNS["point"],
-        "scan",
-        "object",
-        "slice",
-        "label",
-        "z",
-        "z0",
-        "z1",
-    }
+    columns = {"scan", "object", "slice", "label", "z", "z0", "z1"}.union(*PIXEL_COLUMNS.values())
     unknown = sorted({str(key) for row in rows for key in row} - columns)
     if unknown or not rows:
         what = f"column {unknown[0]!r}" if unknown else "no rows"
@@ -271,9 +261,9 @@ def _read_csv(path: Path, scans: Sequence[Path], world: bool) -> Placed:
         except InputError as error:
             raise InputError(f"{where} {_without_option(str(error))}") from error
         scan = _named(path, given["scan"], scans, strays) if "scan" in given else _only(path, scans)
-        name = given.get("object", OBJECT)
+        mark = replace(mark, where=f"{where} {kind} {','.join(values)}", object=given.get("object", OBJECT))
         if scan is not None:
-            found.setdefault(scan, []).append(_renamed(mark, f"{where} {kind} {','.join(values)}", name))
+            found.setdefault(scan, []).append(mark)
     return found, strays
 
 
@@ -387,10 +377,6 @@ def _slice(where: str, numbers: Sequence[float]) -> int | None:
     if numbers[0] != int(numbers[0]):
         raise InputError(f"{where} slice {numbers[0]:g}; expected a whole number, counted from 0")
     return int(numbers[0])
-
-
-def _renamed(mark: Mark, where: str, name: str) -> Mark:
-    return Mark(where, name, mark.kind, mark.numbers, mark.slice, mark.label, mark.place, mark.file)
 
 
 def _only(path: Path, scans: Sequence[Path]) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import NamedTuple
 
 from synthfm.data.console import InputError, did_you_mean
 from synthfm.data.prompts import Multimask
@@ -129,13 +130,21 @@ def build_for_volumes(
     return built
 
 
-def parse(spec: str, dims: int = 2) -> tuple[str, str, str]:
-    """Split ``[NAME=]SPEC`` into name, kind and argument.
+class Spec(NamedTuple):
+    """What ``[NAME=]SPEC`` says: the name of the column, the kind of method, and what it is opened from."""
 
-    >>> parse("SAM=checkpoint:sam_vit_b.pth"), parse("ellipse")
-    (('SAM', 'checkpoint', 'sam_vit_b.pth'), ('ellipse', 'ellipse', ''))
-    >>> parse("second-look:tiny"), parse("zoom:tiny")
-    (('tiny-second-look', 'second-look', 'tiny'), ('tiny-zoom', 'zoom', 'tiny'))
+    name: str
+    kind: str
+    argument: str
+
+
+def parse(spec: str, dims: int = 2) -> Spec:
+    """Split ``[NAME=]SPEC``.
+
+    >>> parse("SAM=checkpoint:sam_vit_b.pth")
+    Spec(name='SAM', kind='checkpoint', argument='sam_vit_b.pth')
+    >>> parse("second-look:tiny").name, parse("zoom:tiny").name
+    ('tiny-second-look', 'tiny-zoom')
     """
     models = MODELS if dims == 2 else tuple(kind for kind in MODELS if kind != "medsam")
     plain = CLASSICAL if dims == 2 else {**VOLUMES, **dict.fromkeys(BY_SLICE, "")}
@@ -145,9 +154,9 @@ def parse(spec: str, dims: int = 2) -> tuple[str, str, str]:
     kind, _, argument = rest.partition(":")
     if kind in (*models, "masks") and argument:
         stem = Path(argument).stem
-        return given or (f"{stem}-{kind}" if kind in SECOND_LOOK else stem), kind, argument
+        return Spec(given or (f"{stem}-{kind}" if kind in SECOND_LOOK else stem), kind, argument)
     if kind in plain and (not argument or kind in BY_SLICE):
-        return given or rest, kind, argument
+        return Spec(given or rest, kind, argument)
     among = [*plain, "second-look:FILE", *(["medsam:FILE"] if dims == 2 else []), "masks:DIR"]
     raise InputError(
         f"unknown method {spec!r}{' for volumes' if dims == 3 else ''}; {did_you_mean(kind, plain)}choose "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Multimask, Prompt
 from synthfm.evaluation.cases.prompting import Setting
+from synthfm.evaluation.methods import sam2
 from synthfm.evaluation.methods.method import Method, Predicted, Unavailable, VolumeMethod
 from synthfm.trainer.model import checkpoints, models
 from synthfm.trainer.model.precision import encode_in
@@ -69,14 +70,12 @@ def open_checkpoint(
     InputError
         If the file is not such a checkpoint, or one of SAM 2 is to take a second look.
     """
-    from synthfm.evaluation.methods import sam2
-
     weights = _read(checkpoint, second_look)
     if sam2.is_sam2(weights):
         return sam2.from_weights(name, weights, device=device, multimask=multimask)
     sam = encode_in(models.load(checkpoint)[0], precision)
-    looks = SecondLook() if second_look else None
-    return SamMethod(name, Segmenter(sam.to(device), looks, multimask=multimask))
+    settings = SecondLook() if second_look else None
+    return SamMethod(name, Segmenter(sam.to(device), settings, multimask=multimask))
 
 
 def open_for_volumes(
@@ -91,7 +90,6 @@ def open_for_volumes(
     """As :func:`open_checkpoint`, for volumes; a second look is taken in the prompted slices alone, as
     propagation shows a model the square around the object anyway.
     """
-    from synthfm.evaluation.methods import sam2
     from synthfm.evaluation.methods.volumes import propagation
 
     weights = _read(checkpoint, second_look)
@@ -107,8 +105,6 @@ def open_for_volumes(
 
 def _read(checkpoint: str, second_look: bool) -> Mapping[str, torch.Tensor]:
     """The weights of a checkpoint for which all that it needs is there."""
-    from synthfm.evaluation.methods import sam2
-
     weights = checkpoints.read_weights(checkpoint)
     if sam2.is_sam2(weights):
         if second_look:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +231,7 @@ def _write_dicom(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
             channels={"SegmentNumber": list(range(1, len(masks) + 1))},
         )
     algorithm = hd.AlgorithmIdentificationSequence(
-        name="SynthFM", version=_version(), family=codes.DCM.ArtificialIntelligence
+        name="SynthFM", version=version("synthfm"), family=codes.DCM.ArtificialIntelligence
     )
     described = [
         hd.seg.SegmentDescription(
@@ -256,7 +257,7 @@ def _write_dicom(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
             instance_number=1,
             manufacturer="SynthFM",
             manufacturer_model_name="SynthFM",
-            software_versions=_version(),
+            software_versions=version("synthfm"),
             device_serial_number="1",
             content_label="SEGMENTATION",
         )
@@ -265,15 +266,6 @@ def _write_dicom(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
             f"a DICOM-SEG cannot refer to these images: {' '.join(str(error).split())}; give another suffix"
         ) from error
     segmentation.save_as(path)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("synthfm")
-    except PackageNotFoundError:  # run from a folder that is not installed
-        return "0"
 
 
 def _write_png(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from synthfm.evaluation.cases import prompting
 from synthfm.evaluation.cases.case import Case, Object
-from synthfm.evaluation.cases.prompting import DrawnPrompt, DrawnVolumePrompt
+from synthfm.evaluation.cases.prompting import DrawnPrompt, DrawnVolumePrompt, Key
 from synthfm.evaluation.methods.method import Method, Predicted, VolumeMethod
 
 
@@ -32,7 +32,7 @@ AskedOfVolume = Sequence[tuple[Object, DrawnVolumePrompt]]
 def case_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, DrawnPrompt]]:
     """The (first) prompt of every object and setting of a case."""
     return [
-        (item, prompting.make_prompt(item.mask, (case.dataset, case.case, item.key, setting), seed))
+        (item, prompting.make_prompt(item.mask, Key(case.dataset, case.case, item.key, setting), seed))
         for setting in settings
         for item in case.objects
     ]
@@ -41,7 +41,7 @@ def case_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[O
 def volume_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, DrawnVolumePrompt]]:
     """As :func:`case_prompts`, of a volume."""
     return [
-        (item, prompting.make_volume_prompt(item.mask, (case.dataset, case.case, item.key, setting), seed))
+        (item, prompting.make_volume_prompt(item.mask, Key(case.dataset, case.case, item.key, setting), seed))
         for setting in settings
         for item in case.objects
     ]

@@ -8,7 +8,6 @@ name among the weights of ``modality``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -70,14 +69,8 @@ class GridScan(Scan):
     coarse: Image
 
     @classmethod
-    def draw(
-        cls,
-        rng: np.random.Generator,
-        size: int,
-        config: ResolutionConfig,
-        parameters: Callable[[], dict[str, float]],
-    ) -> GridScan:
-        """Draw a scan for a frame of `size` pixels; `parameters` draws those of the model."""
+    def draw(cls, rng: np.random.Generator, size: int, config: ResolutionConfig, settings: Any) -> GridScan:
+        """Draw a scan for a frame of `size` pixels, with the modality's `settings`."""
         grid = (size, size)
         if rng.random() < config.low_resolution_share:
             coarse = min(np.exp(rng.uniform(*np.log(config.coarseness))), size / 24)
@@ -87,10 +80,15 @@ class GridScan(Scan):
         return cls(
             grid=grid,
             smooth=bool(rng.random() < 0.6),
-            parameters=parameters(),
+            parameters=cls.draw_parameters(rng, settings),
             coarse=rng.standard_normal((4, 4), np.float32),
             seed=int(rng.integers(2**63)),
         )
+
+    @staticmethod
+    @abstractmethod
+    def draw_parameters(rng: np.random.Generator, settings: Any) -> dict[str, float]:
+        """Draw what the model takes."""
 
     def _acquire(
         self, clean: Image, section: Section, look: Look, rng: np.random.Generator

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from synthfm.data.compiled import compiled
-from synthfm.data.config import Config
+from synthfm.data.config import Config, Share
 from synthfm.generator.canvas.section import OUTSIDE, Section
 from synthfm.generator.look.appearance import Look
 from synthfm.generator.look.textures import filtered, frequencies, standardise
@@ -18,7 +18,7 @@ from synthfm.generator.look.tissues import NAMES, Palette, any_values
 from synthfm.generator.modalities.base import GridScan, Modality, Scan, log_uniform, modality
 from synthfm.generator.plans.tools import Plan
 from synthfm.generator.raster.filters import Image, gaussian_blur, shrink, upsample
-from synthfm.generator.settings import Positive, ResolutionConfig, Share
+from synthfm.generator.settings import Positive, ResolutionConfig
 
 # Hounsfield units.
 _UNITS = {
@@ -82,6 +82,18 @@ class Circle:
 @dataclass(frozen=True, kw_only=True)
 class CTScan(GridScan):
     """A scanner whose grey values are those of the palette's window; beyond the field of view is black."""
+
+    @staticmethod
+    def draw_parameters(rng: np.random.Generator, settings: CTSettings) -> dict[str, float]:
+        streaks, cupping = rng.random() < settings.streak_share, rng.random() < settings.cupping_share
+        return {
+            "noise": log_uniform(rng, settings.noise),
+            "cutoff": rng.uniform(0.15, 0.45),
+            "psf": rng.uniform(0.3, 0.9),
+            "hardening": rng.uniform(0.01, 0.06) * streaks,
+            "starvation": rng.uniform(0.0, 0.04) * streaks,
+            "cupping": rng.uniform(0.002, 0.012) * cupping,
+        }
 
     def _acquire(
         self, clean: Image, section: Section, look: Look, rng: np.random.Generator
@@ -149,19 +161,7 @@ class CT(Modality):
     def draw_scan(
         self, rng: np.random.Generator, size: int, field: Any, resolution: ResolutionConfig, settings: Any
     ) -> Scan:
-        return CTScan.draw(rng, size, resolution, lambda: _draw_parameters(rng, settings))
-
-
-def _draw_parameters(rng: np.random.Generator, settings: CTSettings) -> dict[str, float]:
-    streaks, cupping = rng.random() < settings.streak_share, rng.random() < settings.cupping_share
-    return {
-        "noise": log_uniform(rng, settings.noise),
-        "cutoff": rng.uniform(0.15, 0.45),
-        "psf": rng.uniform(0.3, 0.9),
-        "hardening": rng.uniform(0.01, 0.06) * streaks,
-        "starvation": rng.uniform(0.0, 0.04) * streaks,
-        "cupping": rng.uniform(0.002, 0.012) * cupping,
-    }
+        return CTScan.draw(rng, size, resolution, settings)
 
 
 def ct_noise(rng: np.random.Generator, shape: tuple[int, int], cutoff: float) -> Image:

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synthfm.data.config import Config
+from synthfm.data.config import Config, Share
 from synthfm.generator.look.textures import spectral
 from synthfm.generator.look.tissues import Palette, any_spread, any_values
 from synthfm.generator.modalities.base import GridScan, Modality, Scan, log_uniform, modality
 from synthfm.generator.raster.filters import Image, gaussian_blur, upsample
-from synthfm.generator.settings import Bias, Positive, ResolutionConfig, Share
+from synthfm.generator.settings import Bias, Positive, ResolutionConfig
 
 
 class GenericSettings(Config):
@@ -29,6 +29,20 @@ class GenericSettings(Config):
 @dataclass(frozen=True, kw_only=True)
 class GenericScan(GridScan):
     """Any scanner."""
+
+    @staticmethod
+    def draw_parameters(rng: np.random.Generator, settings: GenericSettings) -> dict[str, float]:
+        return {
+            "noise": log_uniform(rng, settings.noise),
+            "slope": rng.uniform(-1.0, 1.5),
+            "coloured": float(rng.random() < 0.5),
+            "speckle": rng.uniform(0.05, 0.35) * (rng.random() < 0.25),
+            "bias": rng.uniform(*settings.bias),
+            "psf": rng.uniform(0.0, 1.4),
+            "curve": float(rng.random() < settings.curve_share),
+            "bend": rng.uniform(-1, 1),
+            "wave": rng.uniform(-1, 1),
+        }
 
     def _measure(self, ideal: Image, palette: Palette, rng: np.random.Generator) -> tuple[Image, Image]:
         p = self.parameters
@@ -70,19 +84,4 @@ class Generic(Modality):
     def draw_scan(
         self, rng: np.random.Generator, size: int, field: Any, resolution: ResolutionConfig, settings: Any
     ) -> Scan:
-        return GenericScan.draw(rng, size, resolution, lambda: draw_parameters(rng, settings))
-
-
-def draw_parameters(rng: np.random.Generator, settings: GenericSettings) -> dict[str, float]:
-    """Draw what :class:`GenericScan` takes."""
-    return {
-        "noise": log_uniform(rng, settings.noise),
-        "slope": rng.uniform(-1.0, 1.5),
-        "coloured": float(rng.random() < 0.5),
-        "speckle": rng.uniform(0.05, 0.35) * (rng.random() < 0.25),
-        "bias": rng.uniform(*settings.bias),
-        "psf": rng.uniform(0.0, 1.4),
-        "curve": float(rng.random() < settings.curve_share),
-        "bend": rng.uniform(-1, 1),
-        "wave": rng.uniform(-1, 1),
-    }
+        return GenericScan.draw(rng, size, resolution, settings)

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import fft
 
-from synthfm.data.config import Config
+from synthfm.data.config import Config, Share
 from synthfm.generator.look.textures import even_power
 from synthfm.generator.look.tissues import NAMES, Palette, any_spread, any_values
 from synthfm.generator.modalities.base import GridScan, Modality, Scan, log_uniform, modality
 from synthfm.generator.raster.filters import Image, bilinear, gaussian_blur, upsample
-from synthfm.generator.settings import Bias, Positive, ResolutionConfig, Share
+from synthfm.generator.settings import Bias, Positive, ResolutionConfig
 
 # Relative signal under T1, T2 and proton-density weighting.
 _SIGNAL = {
@@ -60,6 +60,20 @@ class MRSettings(Config):
 class MRScan(GridScan):
     """A scanner that measures magnitudes of a complex signal."""
 
+    @staticmethod
+    def draw_parameters(rng: np.random.Generator, settings: MRSettings) -> dict[str, float]:
+        return {
+            "noise": log_uniform(rng, settings.noise),
+            "bias": rng.uniform(*settings.bias),
+            "kept_x": rng.uniform(0.35, 0.9),
+            "kept_y": rng.uniform(0.35, 0.9),
+            "truncated": float(rng.random() < settings.truncation_share),
+            "ghost": rng.uniform(0.05, 0.25) * (rng.random() < settings.ghost_share),
+            "ghosts": float(rng.integers(2, 6)),
+            "slice": rng.uniform(0.01, 0.05) * (rng.random() < settings.thick_slice_share),
+            "psf": rng.uniform(0.0, 0.8),
+        }
+
     def _measure(self, ideal: Image, palette: Palette, rng: np.random.Generator) -> tuple[Image, Image]:
         p = self.parameters
         if p["slice"]:
@@ -105,21 +119,7 @@ class MR(Modality):
     def draw_scan(
         self, rng: np.random.Generator, size: int, field: Any, resolution: ResolutionConfig, settings: Any
     ) -> Scan:
-        return MRScan.draw(rng, size, resolution, lambda: _draw_parameters(rng, settings))
-
-
-def _draw_parameters(rng: np.random.Generator, settings: MRSettings) -> dict[str, float]:
-    return {
-        "noise": log_uniform(rng, settings.noise),
-        "bias": rng.uniform(*settings.bias),
-        "kept_x": rng.uniform(0.35, 0.9),
-        "kept_y": rng.uniform(0.35, 0.9),
-        "truncated": float(rng.random() < settings.truncation_share),
-        "ghost": rng.uniform(0.05, 0.25) * (rng.random() < settings.ghost_share),
-        "ghosts": float(rng.integers(2, 6)),
-        "slice": rng.uniform(0.01, 0.05) * (rng.random() < settings.thick_slice_share),
-        "psf": rng.uniform(0.0, 0.8),
-    }
+        return MRScan.draw(rng, size, resolution, settings)
 
 
 def rician(signal: Image, sigma: float, rng: np.random.Generator) -> Image:

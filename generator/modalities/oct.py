@@ -24,9 +24,9 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from synthfm.data.config import Config, rising
+from synthfm.data.config import Config, Rising
 from synthfm.generator.canvas import outlines
 from synthfm.generator.canvas.layout import Canvas
 from synthfm.generator.canvas.section import Section
@@ -81,7 +81,7 @@ class OCTSettings(Config):
     """
 
     dynamic_range: Positive = (28.0, 45.0)
-    looks: Annotated[tuple[_Looks, _Looks], AfterValidator(rising)] = (2, 6)
+    looks: Rising[_Looks] = (2, 6)
     axial: Positive = (0.55, 1.0)
     lateral: Positive = (0.6, 1.6)
     attenuation: NotNegative = (0.5, 1.2)

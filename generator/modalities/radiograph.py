@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from synthfm.generator.look.tissues import Palette, any_spread, any_values
-from synthfm.generator.modalities.base import Modality, Scan, modality
-from synthfm.generator.modalities.generic import GenericScan, GenericSettings, draw_parameters
-from synthfm.generator.settings import ResolutionConfig
+from synthfm.generator.modalities.base import modality
+from synthfm.generator.modalities.generic import Generic, GenericSettings
 
 # Brightness of a projection: what absorbs X-rays is bright.
 _BRIGHTNESS = {
@@ -29,7 +28,7 @@ class XRSettings(GenericSettings):
 
 
 @modality
-class XR(Modality):
+class XR(Generic):
     """Chests and limbs; plans add the densities of what lies before and behind."""
 
     name = "XR"
@@ -41,8 +40,3 @@ class XR(Modality):
         if not physical:
             return Palette(values, any_spread(rng))
         return Palette(values | {name: rng.uniform(*span) for name, span in _BRIGHTNESS.items()}, 0.03)
-
-    def draw_scan(
-        self, rng: np.random.Generator, size: int, field: Any, resolution: ResolutionConfig, settings: Any
-    ) -> Scan:
-        return GenericScan.draw(rng, size, resolution, lambda: draw_parameters(rng, settings))

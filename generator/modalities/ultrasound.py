@@ -13,17 +13,17 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from synthfm.data.compiled import compiled
-from synthfm.data.config import Config, rising
+from synthfm.data.config import Config, Rising, Share
 from synthfm.generator.canvas.section import Section
 from synthfm.generator.look.appearance import Look
 from synthfm.generator.look.tissues import NAMES, Palette, any_spread, any_values
 from synthfm.generator.modalities.base import Display, Modality, Scan, modality
 from synthfm.generator.plans.tools import Plan
 from synthfm.generator.raster.filters import Image, bilinear, convolve, gaussian_blur
-from synthfm.generator.settings import AppearanceConfig, NotNegative, Positive, ResolutionConfig, Share
+from synthfm.generator.settings import AppearanceConfig, NotNegative, Positive, ResolutionConfig
 
 # Log-compressed echo level.
 _ECHO = {
@@ -63,9 +63,9 @@ class USSettings(Config):
     images black patches cover what was burned in (text, callipers, icons).
     """
 
-    dynamic_range: Annotated[tuple[_Decibel, _Decibel], AfterValidator(rising)] = (40.0, 75.0)
+    dynamic_range: Rising[_Decibel] = (40.0, 75.0)
     speckle: Positive = (0.9, 2.6)
-    looks: Annotated[tuple[_Looks, _Looks], AfterValidator(rising)] = (1, 3)
+    looks: Rising[_Looks] = (1, 3)
     shadow: NotNegative = (0.0, 1.0)
     covered_share: Share = 0.0
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shard_data import random_samples, write_shard
 
 from synthfm.data.console import InputError
 from synthfm.data.files import replacing, write_atomically
@@ -29,6 +28,7 @@ from synthfm.data.folder import (
     verify,
     write_manifest,
 )
+from tests.support.shards import random_samples, write_shard
 
 
 def shard_of(path: Path, number: int) -> Path:
@@ -181,8 +181,8 @@ def test_a_manifest_that_counts_wrongly_is_told(folder, key):
     manifest = read_manifest(folder)
     line = dataclasses.replace(manifest.shards[1], **{key: 999})
     write_manifest(folder, dataclasses.replace(manifest, shards=(manifest.shards[0], line)))
-    told = problems(folder)["shard-00001.h5"]
-    assert re.search(r"holds \d+ objects in \d+ bytes; manifest.json differs", told)
+    problem = problems(folder)["shard-00001.h5"]
+    assert re.search(r"holds \d+ objects in \d+ bytes; manifest.json differs", problem)
 
 
 def test_a_write_that_fails_names_the_file_that_was_asked_for(tmp_path):

@@ -127,8 +127,8 @@ def test_negative_clicks_are_spread_around_an_object_over_a_ring_that_grows_with
     clicks = np.array([prompts.negative_points(mask, 4, rng) for _ in range(100)])
     away = neighbourhood(mask)[clicks[..., 1], clicks[..., 0]]
     assert 0.8 * far < away.max() <= far
-    apart = np.linalg.norm(clicks[:, :, None] - clicks[:, None], axis=-1)
-    assert apart[:, ~np.eye(4, dtype=bool)].min() > side / 2
+    distances = np.linalg.norm(clicks[:, :, None] - clicks[:, None], axis=-1)
+    assert distances[:, ~np.eye(4, dtype=bool)].min() > side / 2
 
 
 @quick

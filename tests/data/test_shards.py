@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from shard_data import POINTS, assert_same_sample, random_samples, write_shard
 
 from synthfm.data.chunks import deflated, fletcher32
 from synthfm.data.console import InputError
 from synthfm.data.shards import VERSION, Shard, ShardWriter, membership
+from tests.support.shards import POINTS, assert_same_sample, random_samples, write_shard
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -41,17 +41,17 @@ def test_the_bytes_do_not_depend_on_when_handles_are_freed(tmp_path, monkeypatch
     """A profiler, a debugger or another thread may hold on to a frame and what is in it."""
     samples = random_samples(8, 6)
     plain = write_shard(tmp_path / "a.h5", samples).read_bytes()
-    held = []
+    handles = []
     for method in ("__getitem__", "create_dataset"):
         original = getattr(h5py.Group, method)
 
         def holding(self, *arguments, original=original, **options):
-            held.append(original(self, *arguments, **options))
-            return held[-1]
+            handles.append(original(self, *arguments, **options))
+            return handles[-1]
 
         monkeypatch.setattr(h5py.Group, method, holding)
     assert write_shard(tmp_path / "b.h5", samples).read_bytes() == plain
-    assert held
+    assert handles
 
 
 def test_a_shard_without_any_object_is_read_back(tmp_path):

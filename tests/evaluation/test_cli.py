@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
-from evaluation_cases import disc_folder, random_tiny
 from PIL import Image
 
 from synthfm.data.files import locked
 from synthfm.evaluation.cli import main
+from tests.support.cases import disc_folder, random_tiny
 
 
 def call(*arguments, code=0):

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from click.testing import CliRunner
-from evaluation_cases import descriptor, random_tiny, source, split
-from evaluation_files import write_pair, write_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -21,6 +19,7 @@ from synthfm.evaluation.cases.cases import iter_cases
 from synthfm.evaluation.cases.prompting import (
     VOLUME_SETTINGS,
     DrawnVolumePrompt,
+    Key,
     correct_volume,
     make_volume_prompt,
     parse_setting,
@@ -31,6 +30,8 @@ from synthfm.evaluation.methods import registry
 from synthfm.evaluation.report import tables
 from synthfm.evaluation.scoring.metrics import score
 from synthfm.evaluation.scoring.scores import read_scores
+from tests.support.cases import descriptor, random_tiny, source, split
+from tests.support.files import write_pair, write_picture
 
 KEY = ("test", "a/ball", "ball")
 
@@ -51,7 +52,7 @@ def picture(mask: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def asked(mask: np.ndarray, setting: str, seed: int = 0) -> DrawnVolumePrompt:
-    return make_volume_prompt(mask, (*KEY, setting), seed)
+    return make_volume_prompt(mask, Key(*KEY, setting), seed)
 
 
 def test_each_object_of_a_volume_is_a_case(tmp_path):

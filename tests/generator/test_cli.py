@@ -19,7 +19,7 @@ def invoke(*arguments: object) -> Result:
     return result
 
 
-def told(result: Result) -> str:
+def message_of(result: Result) -> str:
     """The one line of an error."""
     lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1, result.stderr
@@ -41,7 +41,7 @@ def test_a_second_run_says_the_same_and_other_settings_are_refused(dataset):
     assert invoke(*command, "--num", 8).exit_code == 0
     refused = invoke(*command, "--num", 9, "--set", "texture.enabled=false")
     assert refused.exit_code == 2
-    assert "texture.enabled: True there, False now; num: 8 there, 9 now" in told(refused)
+    assert "texture.enabled: True there, False now; num: 8 there, 9 now" in message_of(refused)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_second_run_says_the_same_and_other_settings_are_refused(dataset):
 def test_wrong_arguments_are_one_line_and_leave_nothing(tmp_path, arguments, message):
     result = invoke("run", "--out", tmp_path / "data", *arguments)
     assert result.exit_code == 2
-    assert message in told(result)
+    assert message in message_of(result)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,7 +80,7 @@ def test_an_address_that_is_none_is_one_line_to_the_end_of_the_program(tmp_path)
 def test_an_unwritable_place_is_one_line():
     result = invoke("run", "--out", "/proc/data", "--num", 1)
     assert result.exit_code == 2
-    assert "/proc/data" in told(result)
+    assert "/proc/data" in message_of(result)
 
 
 def test_presets_are_listed_with_a_line_each():
@@ -116,7 +116,7 @@ def test_preview_writes_a_sheet_of_what_was_asked(dataset, tmp_path):
 def test_preview_tells_what_is_wrong(dataset, tmp_path, arguments, message):
     result = invoke("preview", dataset, "--out", tmp_path / "a.png", *arguments)
     assert result.exit_code == 2
-    assert message in told(result)
+    assert message in message_of(result)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,7 +131,7 @@ def test_verify_is_silent_on_a_good_folder_and_fails_on_a_damaged_one(dataset, t
     bad = invoke("verify", tmp_path)
     assert bad.exit_code == 1
     assert "shard-00001.h5: truncated" in bad.stdout
-    assert "1 problem in 2 shards and their manifest" in told(bad)
+    assert "1 problem in 2 shards and their manifest" in message_of(bad)
     shard.unlink()
     assert invoke("verify", tmp_path).exit_code == 1
 
@@ -141,7 +141,7 @@ def test_a_folder_without_a_dataset_is_told_by_name(tmp_path, command):
     for folder, message in ((tmp_path / "nix", "no such folder"), (tmp_path, "no manifest.json here")):
         result = invoke(command[0], folder, *command[1:])
         assert result.exit_code == 2
-        assert f"{folder}: {message}" in told(result)
+        assert f"{folder}: {message}" in message_of(result)
 
 
 def test_stats_prints_a_page_and_draws_it(dataset, tmp_path):

@@ -83,7 +83,7 @@ def predict(
     several: bool = False,
     previous: Segmentation | None = None,
 ) -> Segmentation:
-    """Look again at one prompt's object.
+    """Take a second look at one prompt's object.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def refined(
 def keep_clicks(logits: Tensor, prompt: Prompt, settings: SecondLook = SHIPPED) -> Tensor:
     """A mask's logits with every click on its own side.
 
-    To the model a click is strong evidence, which what it has learned and the grey values may outvote; but
+    To the model a click weighs much, yet what it has learned and the grey values may outvote it; but
     whoever clicks there has looked. A Gaussian of `spot` is added around a click on the wrong side, cut
     before it reaches a click of the other kind.
 

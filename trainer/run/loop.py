@@ -17,6 +17,7 @@ from torch import Tensor
 
 from synthfm.data.console import Failed, InputError, Progress
 from synthfm.data.files import locked
+from synthfm.data.prompts import compile_kernels
 from synthfm.trainer.config import TrainConfig
 from synthfm.trainer.model import models
 from synthfm.trainer.model.precision import resolve
@@ -200,6 +201,9 @@ class Run:
         try:
             with Interruption(fabric.is_global_zero) as self.interruption:
                 first, last = begun * config.accumulate, config.steps * config.accumulate
+                with collective(fabric):
+                    if fabric.local_rank == 0:  # the readers of all processes find them in numba's cache
+                        compile_kernels(fabric.is_global_zero and progress)
                 with shielded():
                     read = loader(self.batches, first, last, pin=fabric.device.type == "cuda")
                 with collective(fabric):  # where no sample will do, all processes find that here

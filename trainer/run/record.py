@@ -99,12 +99,12 @@ class Record:
         rows = [
             {
                 "step": step,
-                "setting": key[0],
-                "modality": key[1],
+                "setting": setting,
+                "modality": modality,
                 "dice": f"{dice:.5f}",
-                "objects": scores.objects[key],
+                "objects": scores.objects[setting, modality],
             }
-            for key, dice in scores.dice.items()
+            for (setting, modality), dice in scores.dice.items()
         ]
         _append(self._val, VAL_COLUMNS, rows)
         self._board.add_scalar("val/dice", scores.mean, step)

@@ -62,28 +62,28 @@ class Wanted:
         return library
 
     def asker(self) -> Asker:
-        """Who is asked: first, and so the one that answers, a method that looks twice where there is one."""
+        """Who is asked: first, and so the one that answers, a method with a second look, if there is one."""
         from synthfm.evaluation.session import build_methods
 
-        specs = sorted(self.specs, key=lambda spec: parse(spec)[1] not in SECOND_LOOK)
+        specs = sorted(self.specs, key=lambda spec: parse(spec).kind not in SECOND_LOOK)
         methods = build_methods(specs, device=self.device, multimask="auto")
-        return Asker(methods, {parse(spec)[0]: title(spec) for spec in specs})
+        return Asker(methods, {parse(spec).name: title(spec) for spec in specs})
 
 
 def title(spec: str) -> str:
     """What people call a method.
 
     >>> [title(spec) for spec in ("second-look:tiny", "checkpoint:tiny", "mine=checkpoint:a.pth", "grabcut")]
-    ['two looks', 'one look', 'mine', 'GrabCut']
+    ['second look', 'first look', 'mine', 'GrabCut']
     >>> title("second-look:runs/a/model.pth"), title("region_growing")
-    ('model, two looks', 'region growing')
+    ('model, second look', 'region growing')
     """
     name, kind, argument = parse(spec)
     second, own = kind in SECOND_LOOK, name.removesuffix(f"-{kind}")
     if argument == own == "tiny":
-        return "two looks" if second else "one look"
+        return "second look" if second else "first look"
     if second:
-        return f"{own}, two looks"
+        return f"{own}, second look"
     if kind == name:
         return {"grabcut": "GrabCut", "chan_vese": "Chan-Vese"}.get(kind, kind.replace("_", " "))
     return name

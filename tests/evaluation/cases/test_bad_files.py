@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_cases import descriptor, source, split
-from evaluation_files import (
+from numpy.typing import NDArray
+
+from synthfm.data.console import InputError
+from synthfm.evaluation.cases.case import Case
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import Descriptor, load_descriptor
+from tests.support.cases import descriptor, source, split
+from tests.support.files import (
     LABEL,
     blocks,
     cut_short,
@@ -18,13 +24,7 @@ from evaluation_files import (
     write_pair,
     write_picture,
 )
-from evaluation_trees import amos
-from numpy.typing import NDArray
-
-from synthfm.data.console import InputError
-from synthfm.evaluation.cases.case import Case
-from synthfm.evaluation.cases.cases import iter_cases
-from synthfm.evaluation.cases.descriptor import Descriptor, load_descriptor
+from tests.support.trees import amos
 
 RNG = np.random.default_rng(0)
 
@@ -406,7 +406,7 @@ def test_a_ct_that_is_not_in_hounsfield_units_is_told(
     body[:, 4:-4, 4:-4] = 40
     body = np.rint(body + 60 * LABEL + RNG.normal(0, 10, LABEL.shape)).astype(np.int16)
 
-    def told(name: str, values: NDArray, **keys: Any) -> bool:
+    def warns(name: str, values: NDArray, **keys: Any) -> bool:
         folder = tmp_path / name
         folder.mkdir()
         write_pair(folder, "a", LABEL, values)
@@ -415,12 +415,12 @@ def test_a_ct_that_is_not_in_hounsfield_units_is_told(
         assert cases
         return "Hounsfield units? If not, set intensity" in caplog.text
 
-    assert not told("units", body)
-    assert told("offset", body - body.min())
-    assert not told("said", body - body.min(), intensity={"window": [800, 1200]})
-    assert told("scaled", (body / 200).astype(np.float32))
-    assert not told("bone", np.where(body > -500, body + 300, body))
-    assert not told("mr", body - body.min(), modality="MR")
+    assert not warns("units", body)
+    assert warns("offset", body - body.min())
+    assert not warns("said", body - body.min(), intensity={"window": [800, 1200]})
+    assert warns("scaled", (body / 200).astype(np.float32))
+    assert not warns("bone", np.where(body > -500, body + 300, body))
+    assert not warns("mr", body - body.min(), modality="MR")
 
 
 @pytest.mark.parametrize("plane", ["auto", "coronal"])

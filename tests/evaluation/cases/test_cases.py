@@ -10,18 +10,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
-from evaluation_cases import descriptor, source, split
-from evaluation_files import (
-    LABEL,
-    blocks,
-    picture_of,
-    write_dicom_seg,
-    write_dicom_series,
-    write_itk,
-    write_pair,
-    write_picture,
-)
-from evaluation_trees import acdc
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -32,6 +20,18 @@ from synthfm.evaluation.cases.cases import iter_cases, split_limit
 from synthfm.evaluation.cases.descriptor import Descriptor, load_descriptor
 from synthfm.evaluation.cases.schema import Slices
 from synthfm.evaluation.cases.slicing import choose, to_grey
+from tests.support.cases import descriptor, source, split
+from tests.support.files import (
+    LABEL,
+    blocks,
+    picture_of,
+    write_dicom_seg,
+    write_dicom_series,
+    write_itk,
+    write_pair,
+    write_picture,
+)
+from tests.support.trees import acdc
 
 RNG = np.random.default_rng(0)
 

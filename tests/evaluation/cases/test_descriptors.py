@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from evaluation_cases import OWN, cases_of, write_own
-from evaluation_files import REALDATA, blocks, needs_realdata, picture_of, write_itk, write_picture
-from evaluation_trees import TREES, acdc, camus, ddti
 
 from synthfm.data.console import InputError
 from synthfm.evaluation.cases.case import Case, Failure
 from synthfm.evaluation.cases.cases import iter_cases
 from synthfm.evaluation.cases.descriptor import describe, descriptor_names, find, load_descriptor
+from tests.support.cases import OWN, cases_of, write_own
+from tests.support.files import REALDATA, blocks, needs_realdata, picture_of, write_itk, write_picture
+from tests.support.trees import TREES, acdc, camus, ddti
 
 
 def test_every_shipped_descriptor_has_a_tree() -> None:

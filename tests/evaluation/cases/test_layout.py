@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from evaluation_cases import OWN, cases_of, write_own
-from evaluation_files import blocks, picture_of, write_picture
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +23,8 @@ from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.export import export_prompts
 from synthfm.evaluation.scoring.scores import read_scores
 from synthfm.evaluation.session import evaluate
+from tests.support.cases import OWN, cases_of, write_own
+from tests.support.files import blocks, picture_of, write_picture
 
 
 def test_a_pattern_that_gives_all_images_the_same_masks_is_named(tmp_path: Path) -> None:

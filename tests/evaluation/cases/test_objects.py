@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_cases import descriptor, source, split
-from evaluation_files import (
+from PIL import Image
+
+from synthfm.evaluation.cases.cases import iter_cases
+from synthfm.evaluation.cases.descriptor import load_descriptor
+from tests.support.cases import descriptor, source, split
+from tests.support.files import (
     LABEL,
     blocks,
     picture_of,
@@ -18,11 +22,7 @@ from evaluation_files import (
     write_pair,
     write_picture,
 )
-from evaluation_trees import busi
-from PIL import Image
-
-from synthfm.evaluation.cases.cases import iter_cases
-from synthfm.evaluation.cases.descriptor import load_descriptor
+from tests.support.trees import busi
 
 RNG = np.random.default_rng(0)
 
@@ -31,9 +31,11 @@ def test_several_masks_of_an_image_are_united_or_kept_apart(tmp_path: Path) -> N
     busi(tmp_path)
     united = load_descriptor("busi")
     masks = united.sources[0].masks[0].model_copy(update={"instances": "files"})
-    apart = united.model_copy(update={"sources": (united.sources[0].model_copy(update={"masks": [masks]}),)})
+    separate = united.model_copy(
+        update={"sources": (united.sources[0].model_copy(update={"masks": [masks]}),)}
+    )
     (one,) = [c for c in split(iter_cases(united, tmp_path))[0] if c.case == "benign (10)"]
-    (two,) = [c for c in split(iter_cases(apart, tmp_path))[0] if c.case == "benign (10)"]
+    (two,) = [c for c in split(iter_cases(separate, tmp_path))[0] if c.case == "benign (10)"]
     assert [thing.mask.sum() for thing in one.objects] == [162]
     assert [(thing.structure, thing.instance, thing.mask.sum()) for thing in two.objects] == [
         ("breast lesion", 0, 81),

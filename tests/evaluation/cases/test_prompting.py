@@ -1,12 +1,16 @@
 """Prompt settings: the same for every method, whatever the order."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases import prompting
-from synthfm.evaluation.cases.prompting import SETTINGS, Setting, correct, make_prompt, parse_setting
+from synthfm.evaluation.cases.prompting import SETTINGS, Key, Setting, correct, make_prompt, parse_setting
 
 
 def disc(radius: int = 12, size: int = 64) -> np.ndarray:
@@ -14,8 +18,8 @@ def disc(radius: int = 12, size: int = 64) -> np.ndarray:
     return (x - 30) ** 2 + (y - 28) ** 2 <= radius**2
 
 
-def key(setting: str, case: str = "a") -> tuple[str, str, str, str]:
-    return ("set", case, "liver", setting)
+def key(setting: str, case: str = "a") -> Key:
+    return Key("set", case, "liver", setting)
 
 
 COUNTS = {
@@ -64,7 +68,7 @@ def test_a_prompt_depends_on_its_key_and_seed_alone():
 def test_seed_case_and_setting_each_change_what_is_drawn():
     mask = disc()
     points = {
-        tuple(make_prompt(mask, ("set", case, "liver", "point1_random"), root).points[0])
+        tuple(make_prompt(mask, key("point1_random", case), root).points[0])
         for case in "abcdef"
         for root in (0, 1)
     }
@@ -75,7 +79,7 @@ def test_seed_case_and_setting_each_change_what_is_drawn():
 
 def test_the_seed_formula_is_stable_across_versions():
     # Published scores name prompt seeds: they must stay what they were.
-    assert prompting.prompt_seed(0, ("hc18", "010_HC", "fetal head", "box")) == 6685962473314192245
+    assert prompting.prompt_seed(0, Key("hc18", "010_HC", "fetal head", "box")) == 6685962473314192245
 
 
 def test_the_tight_box_is_tight_and_the_loose_one_is_not():
@@ -144,3 +148,23 @@ def test_a_mask_of_one_pixel_has_every_prompt():
     for setting in COUNTS:
         prompt = make_prompt(mask, key(setting), 0)
         assert all(mask[y, x] for x, y in prompt.positives)
+
+
+def test_a_new_machine_compiles_first_and_says_so(tmp_path):
+    program = """
+import numpy as np
+from synthfm.data.compiled import compiling
+from synthfm.data.prompts import compile_kernels
+from synthfm.evaluation.cases.prompting import SETTINGS, Key, correct, make_prompt
+compile_kernels(shown=True)
+mask = np.zeros((64, 64), bool)
+mask[10:40, 12:30] = True
+with compiling(shown=False) as seen:
+    for name in SETTINGS:
+        correct(make_prompt(mask, Key("set", "a", "x", name), 0), mask[::-1], mask)
+print(seen.count)
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert "compiling, once for this version on this machine\n" in done.stderr
+    assert done.stdout == "0\n"

@@ -9,11 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_cases import split
-from evaluation_files import (
-    cut_short,
-    picture_of,
-)
 
 from synthfm.data.console import InputError
 from synthfm.data.folder import Manifest, describe_shard, write_manifest
@@ -24,6 +19,11 @@ from synthfm.evaluation.cases.descriptor import load_descriptor
 from synthfm.evaluation.cases.schema import Slices
 from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.session import evaluate
+from tests.support.cases import split
+from tests.support.files import (
+    cut_short,
+    picture_of,
+)
 
 
 def write_shards(folder: Path, samples: int = 6, per_shard: int = 4) -> Path:

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
-from evaluation_files import (
-    cut_short,
-    write_itk,
-    write_picture,
-)
 from PIL import Image
 
 from synthfm.evaluation.cases.masks import fill_outline
 from synthfm.evaluation.formats.readers import count_frames, read_volume
 from synthfm.evaluation.formats.volume import Unreadable, Volume, radiological, same_grid
+from tests.support.files import (
+    cut_short,
+    write_itk,
+    write_picture,
+)
 
 ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 

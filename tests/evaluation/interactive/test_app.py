@@ -14,8 +14,6 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from evaluation_cases import disc_case, random_tiny
-from evaluation_files import blocks, cut_short, picture_of, write_dicom_series, write_itk, write_picture
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -29,6 +27,8 @@ from synthfm.evaluation.interactive.page.loading import Wanted, load
 from synthfm.evaluation.interactive.page.pictures import Place, samples
 from synthfm.evaluation.interactive.page.routes import LOCAL, make_app, outline
 from synthfm.evaluation.scoring.ask import ask, case_prompts
+from tests.support.cases import disc_case, random_tiny
+from tests.support.files import blocks, cut_short, picture_of, write_dicom_series, write_itk, write_picture
 
 
 def made(value):
@@ -374,7 +374,7 @@ def test_who_looks_twice_answers_and_everyone_has_a_title(tmp_path):
     library, asker = Future(), Future()
     load(Wanted(["ellipse", f"checkpoint:{weights}", f"zoom:{weights}", "region_growing"]), library, asker)
     assert list(asker.result().titles.items()) == [
-        ("mine-zoom", "mine, two looks"),
+        ("mine-zoom", "mine, second look"),
         ("ellipse", "ellipse"),
         ("mine", "mine"),
         ("region_growing", "region growing"),

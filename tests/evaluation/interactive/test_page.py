@@ -7,12 +7,12 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from evaluation_files import blocks, picture_of, write_dicom_series, write_itk, write_picture
 from PIL import Image
 from werkzeug.serving import make_server
 
 from synthfm.evaluation.interactive.page.asking import Asker
 from synthfm.evaluation.interactive.page.routes import make_app
+from tests.support.files import blocks, picture_of, write_dicom_series, write_itk, write_picture
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def page(library, methods, sent, held):
 
     shown, asked = Future(), Future()
     shown.set_result(library)
-    asked.set_result(Asker(methods, {"rand": "one look"}))
+    asked.set_result(Asker(methods, {"rand": "first look"}))
     app = make_app(shown, asked, sent)
 
     def slow(environ, start_response):
@@ -115,8 +115,8 @@ def test_the_page_in_a_browser(page, library, methods, tmp_path):
     drag(page, x0, y0, x1, y1)
     first, second = results(page)
     assert prompt(page)["box"] == [x0, y0, x1 + 1, y1 + 1]
-    assert [first[0].strip(), second[0].strip()] == ["one look", "ellipse"]
-    assert page.locator("#result .method").inner_text() == "one look"
+    assert [first[0].strip(), second[0].strip()] == ["first look", "ellipse"]
+    assert page.locator("#result .method").inner_text() == "first look"
     assert second[1].endswith("(disc)")
     assert float(second[1].split()[0]) > 0.95
     # The mask is drawn where it is: inside of the ellipse the canvas is not the image's grey any more.
@@ -344,7 +344,7 @@ def test_a_wrong_window_leaves_the_answer_that_is_awaited(page, held, tmp_path):
     page.wait_for_function("document.getElementById('status').classList.contains('bad')")
     held.clear()
     settled(page)
-    assert [row[0].strip() for row in results(page)] == ["one look", "ellipse"]
+    assert [row[0].strip() for row in results(page)] == ["first look", "ellipse"]
     assert "black must be below" in page.inner_text("#status")
 
 

@@ -14,7 +14,6 @@ import pytest
 import SimpleITK as sitk
 import slicerio
 from click.testing import CliRunner, Result
-from evaluation_files import write_dicom_series, write_itk, write_picture
 from PIL import Image
 
 from synthfm.data.console import InputError
@@ -25,6 +24,7 @@ from synthfm.evaluation.interactive.prompt_files import parse_box, parse_point
 from synthfm.evaluation.scans.listing import list_scans
 from synthfm.evaluation.scans.scan import read_scan
 from synthfm.evaluation.segment import segment
+from tests.support.files import write_dicom_series, write_itk, write_picture
 
 SHAPE = (6, 48, 48)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_files import write_itk, write_picture
 
 from synthfm.data.console import InputError
 from synthfm.evaluation.interactive.placing import place
 from synthfm.evaluation.interactive.prompt_files import Mark, parse_box, parse_point, read_prompts
 from synthfm.evaluation.scans.scan import Scan, read_scan
+from tests.support.files import write_itk, write_picture
 
 SHAPE = (6, 20, 30)
 

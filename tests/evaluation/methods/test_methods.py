@@ -5,14 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_cases import disc_case, random_tiny
 from PIL import Image
 from scipy import ndimage
 
 from synthfm.data.console import InputError
 from synthfm.data.distance import bounds
 from synthfm.data.prompts import Prompt
-from synthfm.evaluation.cases.prompting import SETTINGS, correct, make_prompt, parse_setting
+from synthfm.evaluation.cases.prompting import SETTINGS, Key, correct, make_prompt, parse_setting
 from synthfm.evaluation.methods import grabcut, registry
 from synthfm.evaluation.methods.classical import Classical
 from synthfm.evaluation.methods.ellipse import inscribed
@@ -21,6 +20,7 @@ from synthfm.evaluation.methods.method import Unavailable
 from synthfm.evaluation.methods.registry import CLASSICAL
 from synthfm.evaluation.scoring.ask import ask, case_prompts
 from synthfm.evaluation.scoring.metrics import score
+from tests.support.cases import disc_case, random_tiny
 
 
 def predict(method, case, setting):
@@ -70,7 +70,7 @@ def test_a_classical_method_survives_odd_images_and_prompts(name):
     pixel[0, 30] = True
     for mask in (whole, pixel, ~pixel):
         for setting in filter(method.accepts, SETTINGS.values()):
-            prompt = make_prompt(mask, ("set", "a", "x", setting.name), 0)
+            prompt = make_prompt(mask, Key("set", "a", "x", setting.name), 0)
             (found,) = method.predict(method.encode(flat), [prompt])
             assert found.mask.shape == flat.shape
 
@@ -78,7 +78,7 @@ def test_a_classical_method_survives_odd_images_and_prompts(name):
 @pytest.mark.parametrize("name", ["grabcut", "random_walker", "region_growing"])
 def test_negative_clicks_are_kept_out_and_positive_ones_in(name):
     method, case = registry.build(name), disc_case(1)
-    prompt = make_prompt(case.objects[0].mask, ("set", "a", "disc", "point3_neg2"), 0)
+    prompt = make_prompt(case.objects[0].mask, Key("set", "a", "disc", "point3_neg2"), 0)
     (found,) = method.predict(method.encode(case.image), [prompt])
     assert not any(found.mask[y, x] for x, y in prompt.negatives)
     assert all(found.mask[y, x] for x, y in prompt.positives)
@@ -92,7 +92,7 @@ def test_a_disc_that_stands_out_is_found(name, setting):
     mask = (ys - 60) ** 2 + (xs - 70) ** 2 < 30**2
     noise = np.random.default_rng(0).normal(0, 5, mask.shape)
     image = np.clip(60 + 110 * mask + noise, 0, 255).astype(np.uint8)
-    prompt = make_prompt(mask, ("set", "a", "disc", setting), 0)
+    prompt = make_prompt(mask, Key("set", "a", "disc", setting), 0)
     method = registry.build(name)
     if not method.accepts(parse_setting(setting)):
         pytest.skip("not for this setting")
@@ -131,7 +131,7 @@ def test_a_click_that_corrects_the_grown_region_loses_nothing(side):
     grey = 80 + 50 * mask + np.random.default_rng(0).normal(0, 12, mask.shape)
     image = np.clip(grey, 0, 255).astype(np.uint8)
     method = registry.build("region_growing")
-    prompt = make_prompt(mask, ("set", "a", "x", "clicks:5"), 0)
+    prompt = make_prompt(mask, Key("set", "a", "x", "clicks:5"), 0)
     dsc = []
     for _ in range(5):
         (found,) = method.predict(image, [prompt])
@@ -159,7 +159,7 @@ def test_grabcut_does_better_on_small_objects_in_an_enlarged_window():
         noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(0, 28, mask.shape), 0.8)
         grey = 110 + 24 * ndimage.gaussian_filter(mask.astype(float), 1) + noise
         image = np.clip(grey, 0, 255).astype(np.uint8)
-        prompt = make_prompt(mask, ("set", "a", "x", "box_loose"), seed)
+        prompt = make_prompt(mask, Key("set", "a", "x", "box_loose"), seed)
         found = [method.predict(method.encode(image), [prompt])[0].mask for method in (large, small)]
         dsc.append([score(one, mask, None, 1).dsc for one in found])
     assert np.mean(dsc, 0)[0] > np.mean(dsc, 0)[1] + 0.03
@@ -170,7 +170,7 @@ def test_a_large_image_is_worked_on_small_and_brought_back_in_place():
     image = np.kron(case.image, np.ones((9, 9), np.uint8))  # 540 x 648
     mask = np.kron(case.objects[0].mask, np.ones((9, 9), bool))
     method = registry.build("region_growing")
-    prompt = make_prompt(mask, ("set", "a", "disc", "box_point"), 0)
+    prompt = make_prompt(mask, Key("set", "a", "disc", "box_point"), 0)
     (found,) = method.predict(method.encode(image), [prompt])
     assert score(found.mask, mask, None, 1).dsc > 0.95
 

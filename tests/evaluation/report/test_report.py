@@ -7,11 +7,11 @@ import sys
 
 import pandas as pd
 import pytest
-from evaluation_scores import clicks, two
 
 from synthfm.evaluation.report import figures
 from synthfm.evaluation.report.report import PAGE, write_report, write_tables
 from synthfm.evaluation.scoring.scores import read_scores
+from tests.support.scores import clicks, two
 
 
 def test_every_method_stands_in_the_legend_by_its_name(tmp_path):
@@ -36,8 +36,8 @@ def test_a_method_of_the_second_dataset_alone_stands_in_the_legend():
 def test_methods_that_share_no_object_are_reported_without_figures_of_both(tmp_path):
     curves = clicks([[0.5, 0.86], [0.9, 0.7]])
     one, other = curves[curves["case"] == "c0"], curves[curves["case"] == "c1"].assign(method="b")
-    apart = pd.concat([two(prompt="point1", volumes=2), one, other])
-    files = figures.write_figures(apart, tmp_path)
+    scores = pd.concat([two(prompt="point1", volumes=2), one, other])
+    files = figures.write_figures(scores, tmp_path)
     assert [path.name for path in files if "clicks" in path.name] == []
     assert any("scatter" in path.name for path in files)
     sets = pd.concat([two().query("method == 'a'"), two(dataset="us").query("method == 'b'")])

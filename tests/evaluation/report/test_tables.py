@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation_scores import clicks, rows, two
 
 from synthfm.data.console import InputError
 from synthfm.evaluation.report import statistics, tables, typeset
 from synthfm.evaluation.report.report import write_tables
 from synthfm.evaluation.scoring.scores import read_scores
+from tests.support.scores import clicks, rows, two
 
 
 def write_tables_of(scores, **options):

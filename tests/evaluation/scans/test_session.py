@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from region_growing import RegionGrowing, ellipsoid
 
 from synthfm.evaluation.scans.session import MEMORY, Session
+from tests.support.region_growing import RegionGrowing, ellipsoid
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:

@@ -12,7 +12,6 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from evaluation_files import write_dicom_series, write_enhanced, write_itk, write_picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -20,6 +19,7 @@ from scipy.spatial.transform import Rotation
 from synthfm.data.console import InputError
 from synthfm.evaluation.scans.scan import Scan, read_scan
 from synthfm.evaluation.scans.writers import COLOURS, default_suffix, write_masks
+from tests.support.files import write_dicom_series, write_enhanced, write_itk, write_picture
 
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -154,9 +154,9 @@ def test_a_slicer_segmentation_has_names_colours_and_layers_where_objects_overla
     scan = read_scan(
         write_itk(tmp_path / "scan.nrrd", np.zeros((4, 5, 6), np.int16) + np.arange(6, dtype=np.int16))
     )
-    apart = _drawn(scan)
-    both = apart | {"tumour": apart["liver"] | apart["left kidney"]}
-    for masks in (apart, both):
+    drawn = _drawn(scan)
+    both = drawn | {"tumour": drawn["liver"] | drawn["left kidney"]}
+    for masks in (drawn, both):
         (path,) = write_masks(masks, scan, tmp_path / "out.seg.nrrd")
         found = slicerio.read_segmentation(str(path))
         assert [segment["name"] for segment in found["segments"]] == list(masks)
@@ -217,7 +217,7 @@ def test_a_dicom_seg_refers_to_the_series_own_instances(tmp_path: Path, enhanced
 
 
 def test_a_tilted_gantry_is_written_as_dicom_seg_alone(tmp_path: Path) -> None:
-    from evaluation_files import edit_dicom
+    from tests.support.files import edit_dicom
 
     files = write_dicom_series(tmp_path / "s", np.random.default_rng(0).integers(0, 900, (5, 8, 9)))
     for k, file in enumerate(files):

@@ -4,13 +4,13 @@ import os
 
 import numpy as np
 import pytest
-from evaluation_cases import disc_folder, random_tiny
-from evaluation_files import blocks, picture_of, write_dicom_series, write_itk
 from PIL import Image
 
 from synthfm.data.console import InputError
 from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.session import evaluate
+from tests.support.cases import disc_folder, random_tiny
+from tests.support.files import blocks, picture_of, write_dicom_series, write_itk
 
 
 def test_another_checkpoint_under_the_same_name_is_refused(tmp_path):

@@ -7,9 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation_cases import descriptor as described
-from evaluation_cases import disc_case, disc_folder
-from evaluation_files import write_pair
 from PIL import Image
 
 from synthfm.data.console import InputError, Interrupted
@@ -23,6 +20,9 @@ from synthfm.evaluation.scoring.ask import ask, case_prompts
 from synthfm.evaluation.scoring.run import run, score_answers, score_threads
 from synthfm.evaluation.scoring.scores import COLUMNS, ScoresFile, claim, read_scores
 from synthfm.evaluation.session import build_methods, evaluate
+from tests.support.cases import descriptor as described
+from tests.support.cases import disc_case, disc_folder
+from tests.support.files import write_pair
 
 
 class Oracle:

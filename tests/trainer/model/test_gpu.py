@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import trainer_runs
-from trainer_data import dying, write_dataset
-from trainer_runs import changed, rows, run
 
 from synthfm.trainer.config import Prompting, Stream, TrainConfig
 from synthfm.trainer.model import models
 from synthfm.trainer.model.predict import Prompt, SecondLook, Segmenter
 from synthfm.trainer.objective import losses
 from synthfm.trainer.run import loop
+from tests.support import runs
+from tests.support.ellipses import dying, write_dataset
+from tests.support.runs import changed, rows, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 CONFIG = changed(
-    trainer_runs.CONFIG,
+    runs.CONFIG,
     image_size=64,
     batch=8,
     validate_every=4,

@@ -287,7 +287,7 @@ def test_prompts_of_several_images_in_one_call(sam):
         kinds = torch.ones(4, 1, dtype=torch.long)
         memory = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         for logits in (None, memory):
-            together, _ = decoder.decode(sam, features, PackedPrompts(coords, kinds), logits)
+            batched, _ = decoder.decode(sam, features, PackedPrompts(coords, kinds), logits)
             for row in range(4):
                 own = slice(row, row + 1)
                 alone, _ = decoder.decode(
@@ -296,7 +296,7 @@ def test_prompts_of_several_images_in_one_call(sam):
                     PackedPrompts(coords[own], kinds[own]),
                     None if logits is None else logits[own],
                 )
-                torch.testing.assert_close(together[own], alone, atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(batched[own], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_padding_of_batches_equals_sams(sam):
@@ -306,3 +306,9 @@ def test_padding_of_batches_equals_sams(sam):
     with torch.no_grad():
         ours = look.encode(sam, padded, torch.tensor([[40, 64]]))
     torch.testing.assert_close(ours, look.encode_image(sam, image).features, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0, -32, 16, 40])
+def test_sizes_that_tiny_cannot_have_are_refused(size):
+    with pytest.raises(InputError, match=f"multiple of 16 from 32, got {size}"):
+        models.build("tiny", image_size=size)

@@ -20,7 +20,7 @@ def sam():
     return models.load("tiny")[0]
 
 
-@pytest.fixture(scope="module", params=[None, SecondLook()], ids=["one look", "two"])
+@pytest.fixture(scope="module", params=[None, SecondLook()], ids=["first look", "second look"])
 def segmenter(sam, request):
     return Segmenter(sam, request.param)
 

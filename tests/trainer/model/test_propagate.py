@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from region_growing import RegionGrowing, ellipsoid
 
 from synthfm.trainer.model.propagate import SHIPPED, GreyValues, Step, propagate
+from tests.support.region_growing import RegionGrowing, ellipsoid
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_cases import disc_case
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
@@ -23,6 +22,7 @@ from synthfm.trainer.model.grey_values import expected_iou
 from synthfm.trainer.model.packing import pack
 from synthfm.trainer.model.predict import SecondLook, Segmenter
 from synthfm.trainer.model.second_look import SHIPPED, keep_clicks
+from tests.support.cases import disc_case
 
 RADIUS = 11
 
@@ -52,7 +52,7 @@ def ask(sam):
     return ask
 
 
-def both_looks(sam, image, mask, kind, settings=SHIPPED):
+def first_and_second(sam, image, mask, kind, settings=SHIPPED):
     """The first look's prediction and what the second makes of it."""
     ys, xs = np.nonzero(mask)
     box = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
@@ -93,7 +93,7 @@ def dice(a, b):
 )
 def test_a_small_object_is_drawn_better_and_in_its_place(sam, kind, shape, centre):
     image, mask = disc(shape, centre)
-    first, second = both_looks(sam, image, mask, kind)
+    first, second = first_and_second(sam, image, mask, kind)
     assert second.mask.shape == shape
     assert dice(second.mask, mask) > max(0.93, dice(first.masks()[0, 0], mask))
 
@@ -153,7 +153,7 @@ def test_the_image_is_what_is_wrong_where_it_is(ask, image):
 def test_the_first_mask_lies_in_the_square_as_in_the_image(sam, monkeypatch):
     calls = recorded(monkeypatch)
     image, mask = disc((400, 240), (300, 120))
-    first, found = both_looks(sam, image, mask, "box", SecondLook(sharpness=0))
+    first, found = first_and_second(sam, image, mask, "box", SecondLook(sharpness=0))
     (_, nothing, _), (part, memory, second), (again, neither, afresh) = calls
     assert found.iou**2 == pytest.approx(float(second.iou[0, 0]))
     assert found.iou**2 != pytest.approx(float(afresh.iou[0, 0]))
@@ -175,7 +175,7 @@ def test_both_masks_are_refined_by_what_they_were_drawn_on(sam, monkeypatch):
 
     monkeypatch.setattr(grey_values, "refine", refine)
     image, mask = disc((300, 400), (200, 150))
-    first, found = both_looks(sam, image, mask, "box")
+    first, found = first_and_second(sam, image, mask, "box")
     (logits, whole, _), *_, (_, part, refined) = calls
     assert (logits == first.logits()[0, 0]).all()
     assert (whole == image).all()
@@ -187,9 +187,9 @@ def test_both_masks_are_refined_by_what_they_were_drawn_on(sam, monkeypatch):
 def test_the_estimate_falls_where_the_image_leaves_the_outline_open(sam):
     image, mask = disc((300, 400), (200, 150))
     pictures = [np.clip(image - 78.0 * mask, 0, 255).astype(np.uint8), image]  # hardly seen, and clear
-    ious = [both_looks(sam, picture, mask, "box")[1].iou for picture in pictures]
+    ious = [first_and_second(sam, picture, mask, "box")[1].iou for picture in pictures]
     blunt = SecondLook(sharpness=0)
-    models_own = [both_looks(sam, picture, mask, "box", blunt)[1].iou for picture in pictures]
+    models_own = [first_and_second(sam, picture, mask, "box", blunt)[1].iou for picture in pictures]
     assert ious[1] / ious[0] > 1.05 * models_own[1] / models_own[0]
 
 
@@ -264,7 +264,7 @@ def test_a_click_that_model_and_grey_values_would_overrule_is_kept(ask, monkeypa
 @pytest.mark.parametrize("kind", ["box", "click"])
 def test_a_first_mask_that_is_wrong_does_not_mislead(sam, monkeypatch, kind):
     image, mask = disc((400, 400), (200, 200))
-    first, _ = both_looks(sam, image, mask, kind)
+    first, _ = first_and_second(sam, image, mask, kind)
     around = np.zeros(mask.shape, bool)
     around[disk((200, 200), 27, shape=mask.shape)] = True
     wrong = shown_as(around & ~mask, first)
@@ -300,7 +300,7 @@ def test_the_evaluation_gets_what_the_segmenter_gives(ask):
     ("multimask", "setting", "several"),
     [("auto", "point1", True), ("auto", "box", False), ("never", "point1", False), ("always", "box", True)],
 )
-def test_both_looks_follow_the_evaluations_choice_of_masks(monkeypatch, multimask, setting, several):
+def test_first_and_second_follow_the_evaluations_choice_of_masks(monkeypatch, multimask, setting, several):
     calls, plain = [], second_look.predict
 
     def predict(sam, encoding, prompt, first, *settings, **options):
@@ -349,14 +349,14 @@ def test_an_image_without_pixels_is_an_error(sam):
 
 def test_an_object_as_large_as_the_image_gets_no_second_look(sam):
     image = disc((RADIUS * 2 + 4,) * 2, (RADIUS + 2,) * 2)[0]
-    first, second = both_looks(sam, image, image > 125, "box")
+    first, second = first_and_second(sam, image, image > 125, "box")
     refined = grey_values.refine(first.logits()[0, 0], image)
     torch.testing.assert_close(second.logits, refined, rtol=0, atol=0)
 
 
 def test_an_empty_first_mask_is_left(sam):
     image, mask = disc((200, 200), (100, 100))
-    first, _ = both_looks(sam, image, mask, "click")
+    first, _ = first_and_second(sam, image, mask, "click")
     empty = replace(first, low_res=torch.full_like(first.low_res, -1))
     encoding = look.encode_image(sam, image)
     found = second_look.predict(sam, encoding, Prompt([[100, 100]], [1]), empty)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainer_data import ellipse_sample
 
 from synthfm.data.prompts import corrective_point
 from synthfm.trainer.config import Augment, Loss, Prompting, PromptMix, Stream, TrainConfig
@@ -28,6 +27,7 @@ from synthfm.trainer.objective.prompting import (
 from synthfm.trainer.objective.step import Step
 from synthfm.trainer.stream.samples import prepare
 from synthfm.trainer.stream.stream import collate
+from tests.support.ellipses import ellipse_sample
 
 
 def square(size: int = 16, box: tuple[int, int, int, int] = (4, 4, 12, 12)) -> torch.Tensor:

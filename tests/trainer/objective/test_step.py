@@ -10,8 +10,6 @@ import torch
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import nn
 from torch.nn import functional as F
-from trainer_data import ellipse_sample
-from trainer_runs import CONFIG, changed
 
 from synthfm.data.prompts import tight_box
 from synthfm.data.shards import Sample, object_masks
@@ -25,6 +23,8 @@ from synthfm.trainer.run import inputs
 from synthfm.trainer.run.validate import validate
 from synthfm.trainer.stream.samples import prepare
 from synthfm.trainer.stream.stream import collate
+from tests.support.ellipses import ellipse_sample
+from tests.support.runs import CONFIG, changed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = Augment(flip=0, rotate90=0)

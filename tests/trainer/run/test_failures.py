@@ -15,8 +15,6 @@ import torch
 from click.testing import CliRunner
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
-from trainer_data import write_dataset
-from trainer_runs import CONFIG, changed, rows, run
 
 from synthfm.data.console import Failed, InputError
 from synthfm.data.files import locked
@@ -26,6 +24,8 @@ from synthfm.trainer.config import Stream
 from synthfm.trainer.model import checkpoints, models
 from synthfm.trainer.run import inputs, loop, state
 from synthfm.trainer.system import processes
+from tests.support.ellipses import write_dataset
+from tests.support.runs import CONFIG, changed, rows, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,13 +14,13 @@ import psutil
 import pytest
 import torch
 from lightning_fabric.plugins import MixedPrecision
-from trainer_data import dying
-from trainer_runs import CONFIG, assert_same_run, changed, rows, run
 
 from synthfm.data.console import Failed, InputError
 from synthfm.trainer.config import Optim
 from synthfm.trainer.model import models, precision
 from synthfm.trainer.run import loop, optim, state
+from tests.support.ellipses import dying
+from tests.support.runs import CONFIG, assert_same_run, changed, rows, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,8 +10,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from trainer_data import dying, write_dataset
-from trainer_runs import CONFIG, assert_equal, changed, numbers, rows, run
 
 from synthfm.data.console import InputError
 from synthfm.data.shards import Shard
@@ -20,6 +18,8 @@ from synthfm.trainer.model import checkpoints, models
 from synthfm.trainer.model.tiny import TinyEncoder
 from synthfm.trainer.run import loop, record
 from synthfm.trainer.stream import embeddings
+from tests.support.ellipses import dying, write_dataset
+from tests.support.runs import CONFIG, assert_equal, changed, numbers, rows, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NO_VALIDATION = CONFIG.stream.model_dump() | {"val_images": 0}

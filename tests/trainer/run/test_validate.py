@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from trainer_data import ellipse_sample
 
 from synthfm.trainer.config import Augment, Stream
 from synthfm.trainer.model import decoder, look, models
 from synthfm.trainer.run.validate import validate
 from synthfm.trainer.stream.samples import prepare
 from synthfm.trainer.stream.stream import collate
+from tests.support.ellipses import ellipse_sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, INPUT = 32, 128  # so that a mask of the decoder has the image's own pixels

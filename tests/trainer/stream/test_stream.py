@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainer_data import ellipse_sample, write_dataset
 
 from synthfm.data.console import InputError
 from synthfm.data.shards import membership, object_masks
@@ -19,6 +18,7 @@ from synthfm.trainer.config import Augment, Stream, TrainConfig
 from synthfm.trainer.stream import augment, stream
 from synthfm.trainer.stream.samples import clear_parts, prepare
 from synthfm.trainer.stream.stream import Batches, Source, collate, epoch_order, loader, validation_batches
+from tests.support.ellipses import ellipse_sample, write_dataset
 
 CONFIG = TrainConfig(
     batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5)
@@ -72,8 +72,8 @@ def test_held_out_samples_are_not_trained_on(folder):
     source = Source([folder], val_share=0.25, val_most=100)
     assert sum(map(len, source.held_out)) == 6
     assert len(source) == 18
-    for train, held in zip(source.training, source.held_out, strict=True):
-        assert not set(train) & set(held)
+    for train, validation in zip(source.training, source.held_out, strict=True):
+        assert not set(train) & set(validation)
 
 
 def test_a_shard_that_goes_bad_moves_no_held_out_sample(tmp_path):
@@ -382,14 +382,14 @@ def test_a_validation_asks_for_each_object_once_whatever_training_is_asked(tmp_p
     folder = write_dataset(tmp_path / "a", num=24, size=64)
     plain = CONFIG.model_copy(update={"stream": CONFIG.stream.model_copy(update={"objects_per_image": 6})})
     wild = plain.stream.model_copy(update={"wide_boxes": 1.0, "clear_clicks": 0.9})
-    told = [
+    batches = [
         list(validation_batches(Source([folder], 1.0, 24), plain.model_copy(update={"stream": stream}), True))
         for stream in (plain.stream, wild)
     ]
-    for ours, theirs in zip(*told, strict=True):
+    for ours, theirs in zip(*batches, strict=True):
         objects = ours.members[0].tolist()
         assert len(objects) == len(set(map(tuple, objects)))
         assert torch.equal(ours.boxes_loose, theirs.boxes_loose)
         assert torch.equal(ours.points, theirs.points)
-    counts = {len(batch.members[0]) for batch in told[0]}
+    counts = {len(batch.members[0]) for batch in batches[0]}
     assert min(counts) < max(counts) <= 4

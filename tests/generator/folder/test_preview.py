@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shard_data import random_sample, random_samples, write_shard
 
 from synthfm.data.console import InputError
 from synthfm.data.folder import Manifest, describe_shard, read_manifest, write_manifest
@@ -14,6 +13,7 @@ from synthfm.data.prompts import tight_box
 from synthfm.data.shards import object_masks
 from synthfm.generator.folder import preview
 from synthfm.generator.folder.drawing import NEGATIVE, POSITIVE, TIGHT, palette
+from tests.support.shards import random_sample, random_samples, write_shard
 
 
 @pytest.fixture(scope="module")
@@ -79,5 +79,5 @@ def test_the_colours_of_a_dozen_labels_can_be_told_apart():
     colours = palette().astype(int)
     for first in range(1, 60):
         some = colours[first : first + 12]
-        apart = np.abs(some[:, None] - some[None]).sum(-1)
-        assert apart[~np.eye(12, dtype=bool)].min() > 40
+        distances = np.abs(some[:, None] - some[None]).sum(-1)
+        assert distances[~np.eye(12, dtype=bool)].min() > 40

@@ -14,7 +14,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from skimage import io
 
-REALDATA = Path(__file__).parents[2] / "shared" / "realdata"
+REALDATA = Path(__file__).parents[3] / "shared" / "realdata"
 needs_realdata = pytest.mark.skipif(
     not REALDATA.is_dir(), reason="../shared/realdata is absent: the excerpts of public datasets are not here"
 )
@@ -213,7 +213,7 @@ LABEL = blocks((8, 30, 40), [1, 2])
 
 
 def write_pair(folder: Path, name: str, label: NDArray, image: NDArray | None = None, **grid: Any) -> NDArray:
-    """A volume and its label map side by side, as `evaluation_cases.descriptor` expects them; the volume."""
+    """A volume and its label map side by side, as `cases.descriptor` expects them; the volume."""
     image = picture_of(label, np.random.default_rng(0)) if image is None else image
     write_itk(folder / f"{name}.nii.gz", image, **grid)
     write_itk(folder / f"{name}_label.nii.gz", label, **grid)

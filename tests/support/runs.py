@@ -6,7 +6,9 @@ import csv
 from pathlib import Path
 
 import torch
+from click.testing import CliRunner
 
+from synthfm.trainer.cli import main
 from synthfm.trainer.config import Augment, Loss, Optim, Prompting, Stream, TrainConfig
 from synthfm.trainer.model import checkpoints
 from synthfm.trainer.run import loop
@@ -27,6 +29,11 @@ CONFIG = TrainConfig(
     optim=Optim(warmup=2, ema=0.9),
     loss=Loss(kind="dice_ce", scale=2),
 )
+
+
+def command(*arguments: object):
+    """What `synthfm-train` does with these words."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
 
 from synthfm.data import prompts
 from synthfm.data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter, object_masks_from_table
 
 POINTS = 4
+
+
+def objects_in(
+    label: NDArray[np.uint8],
+    parents: Mapping[int, int],
+    rng: np.random.Generator,
+    positives: int,
+    negatives: int,
+) -> Objects:
+    """The table of the objects of a label map, whose parents are given by their numbers in it."""
+    labels, count = np.array(list(parents), np.uint8), len(parents)
+    above = np.array(list(parents.values()), np.uint8)
+    masks = object_masks_from_table(label, labels, above)
+    points = np.zeros((count, positives + negatives, 2), np.int16)
+    kinds = np.full((count, positives + negatives), -1, np.int8)
+    for k, mask in enumerate(masks):
+        points[k, :positives], kinds[k, :positives] = prompts.positive_points(mask, positives, rng), 1
+        away = prompts.negative_points(mask, negatives, rng, label)
+        points[k, positives : positives + len(away)] = away
+        kinds[k, positives : positives + len(away)] = 0
+    boxes = np.array([prompts.tight_box(mask) for mask in masks], np.int32).reshape(count, 4)
+    loose = [prompts.loose_box(box, rng, label.shape) for box in boxes]
+    return Objects(
+        label=labels,
+        parent=above,
+        family=np.array([f"family{k}" for k in range(count)], str),
+        area=masks.sum((1, 2)).astype(np.int32),
+        box=boxes,
+        contrast=rng.random(count).astype(np.float32),
+        blur=rng.random(count).astype(np.float32),
+        points=points,
+        point_labels=kinds,
+        box_loose=np.array(loose, np.float32).reshape(count, 4),
+    )
 
 
 def random_sample(rng: np.random.Generator, index: int, shape: tuple[int, int] = (20, 24)) -> Sample:
@@ -27,33 +63,13 @@ def random_sample(rng: np.random.Generator, index: int, shape: tuple[int, int] =
     while gone := [own for own in parents if own not in visible]:  # covered whole: its children move up
         removed = parents.pop(gone[0])
         parents = {own: removed if parent == gone[0] else parent for own, parent in parents.items()}
-    labels = np.array(list(parents), np.uint8)
-    masks = object_masks_from_table(label, labels, np.array(list(parents.values()), np.uint8))
-    count = len(labels)
-    points, kinds = np.zeros((count, POINTS, 2), np.int16), np.full((count, POINTS), -1, np.int8)
-    for k, mask in enumerate(masks):
-        points[k, :2], kinds[k, :2] = prompts.positive_points(mask, 2, rng), 1
-        away = prompts.negative_points(mask, 2, rng, label)
-        points[k, 2 : 2 + len(away)], kinds[k, 2 : 2 + len(away)] = away, 0
-    boxes = np.array([prompts.tight_box(mask) for mask in masks], np.int32).reshape(count, 4)
     return Sample(
         image=rng.integers(0, 256, shape).astype(np.uint8),
         label=label,
         index=index,
         seed=int(rng.integers(0, 2**64, dtype=np.uint64)),
         modality=str(rng.choice(["generic", "CT", "MR", "US"])),
-        objects=Objects(
-            label=labels,
-            parent=np.array(list(parents.values()), np.uint8),
-            family=np.array([f"family{k}" for k in range(count)], str),
-            area=masks.sum((1, 2)).astype(np.int32),
-            box=boxes,
-            contrast=rng.random(count).astype(np.float32),
-            blur=rng.random(count).astype(np.float32),
-            points=points,
-            point_labels=kinds,
-            box_loose=rng.random((count, 4)).astype(np.float32),
-        ),
+        objects=objects_in(label, parents, rng, 2, POINTS - 2),
     )
 
 
@@ -62,15 +78,17 @@ def random_samples(seed: int, count: int) -> list[Sample]:
     return [random_sample(rng, index) for index in range(count)]
 
 
-def write_shard(path: Path, samples: list[Sample], config: str = "{}", first_index: int = 0) -> Path:
+def write_shard(
+    path: Path, samples: Sequence[Sample], config: str = "{}", first_index: int = 0, root_seed: int = 7
+) -> Path:
     with ShardWriter(
         path,
         count=len(samples),
-        shape=(20, 24),
-        points=POINTS,
+        shape=samples[0].image.shape,
+        points=samples[0].objects.points.shape[1],
         config=config,
         package_version="1.2",
-        root_seed=7,
+        root_seed=root_seed,
         first_index=first_index,
     ) as writer:
         for sample in samples:

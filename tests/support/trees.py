@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from evaluation_files import blocks, picture_of, write_dicom_series, write_itk, write_picture
 from numpy.typing import NDArray
+
+from tests.support.files import blocks, picture_of, write_dicom_series, write_itk, write_picture
 
 SHAPE = (6, 50, 60)
 RNG = np.random.default_rng(0)

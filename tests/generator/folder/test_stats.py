@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from shard_data import random_samples, write_shard
 
 from synthfm.data.folder import Manifest, describe_shard, write_manifest
 from synthfm.generator.config import load_config, modality_shares
@@ -23,6 +22,7 @@ from synthfm.generator.folder.stats import (
     warnings,
 )
 from synthfm.generator.objects import reach
+from tests.support.shards import random_samples, write_shard
 
 
 def measured(samples: int = 1000, **changes: object) -> Measured:

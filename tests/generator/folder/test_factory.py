@@ -324,10 +324,10 @@ from synthfm.data.console import InputError
 from synthfm.data.shards import Shard
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-held = []
+files = []
 try:
     while True:
-        held.append(os.open(os.devnull, os.O_RDONLY))
+        files.append(os.open(os.devnull, os.O_RDONLY))
 except OSError:
     pass
 try:
