@@ -164,9 +164,9 @@ def test_tiny_carries_its_mask_through_a_ball(setting):
 
 
 def test_a_correction_goes_on_from_the_answer_before():
-    """The click's own slice takes its side; what was found is kept where nothing is nearer to it."""
+    """A part that the first click does not mean is added by the second, and the rest stays."""
     mask = ball()
-    mask[5:, 4:12, 4:12] = True  # a part that the first click does not mean
+    mask[5:, 4:12, 4:12] = True
     method = registry.build_for_volumes("second-look:tiny")
     encoded = method.encode(picture(mask), (3.0, 1.0, 1.0))
     first = asked(mask, "clicks3d:2")
@@ -174,8 +174,8 @@ def test_a_correction_goes_on_from_the_answer_before():
     second = correct_volume(first, before.mask, mask, (3.0, 1.0, 1.0))
     after = method.predict(encoded, second, before)
     x, y = second.prompts[second.last].points[-1]
-    assert after.mask[second.last, y, x] == (second.prompts[second.last].labels[-1] == 1)
-    assert score(after.mask, mask, None, 2.0).dsc >= score(before.mask, mask, None, 2.0).dsc - 0.02
+    assert after.mask[second.last, y, x]
+    assert score(after.mask, mask, None, 2.0).dsc > score(before.mask, mask, None, 2.0).dsc
 
 
 def test_no_mask_leaves_the_slices_that_a_prompt_in_all_of_them_names():

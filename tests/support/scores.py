@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from synthfm.evaluation.scoring.scores import COLUMNS
+from synthfm.evaluation.scoring.scores import COLUMNS, NEWER
 
 
 def rows(method="a", *, dataset="ct", structure="liver", volumes=6, slices=3, dsc=0.8, spread=0.05, seed=0,
@@ -16,6 +16,7 @@ def rows(method="a", *, dataset="ct", structure="liver", volumes=6, slices=3, ds
             value = float(np.clip(dsc + spread * rng.normal(), 0, 1))
             lines.append(
                 dict.fromkeys(COLUMNS, 0)
+                | dict.fromkeys(NEWER)  # of volumes
                 | {"dataset": dataset, "modality": dataset.upper()[:2], "case": f"v{volume}/z{k}"}
                 | {
                     "volume": f"v{volume}",

@@ -84,6 +84,8 @@ def test_accumulation_gives_the_same_losses(shards, finished, tmp_path):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_encoder_gives_the_same_losses(shards, finished, tmp_path, monkeypatch):
+    # What was compiled for other instructions of this processor must not be found.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     calls, plain = [], torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: calls.append(module) or plain(module))
     run(changed(CONFIG, compile=True), shards, tmp_path)
