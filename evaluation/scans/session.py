@@ -115,6 +115,25 @@ def size_of(encoding: Any) -> int:
     return sum(int(getattr(part, "nbytes", 0)) for part in parts)
 
 
+def corrected(answer: Mask, known: Mask, label: int) -> Mask:
+    """What a click makes of a mask that is known, from the model's answer to it, bool (H, W).
+
+    The answer, but where it is of something else than was known. A click on the object (label 1) says that
+    something is missing: an answer that leaves most of what was known is a piece that is added. A click on
+    the background says that something is too much: an answer that is mostly new takes away, and adds nothing.
+
+    >>> known, part = np.array([[1, 1, 1, 0, 0]], bool), np.array([[0, 0, 0, 0, 1]], bool)
+    >>> corrected(part, known, 1).astype(int).tolist()
+    [[1, 1, 1, 0, 1]]
+    """
+    size, shared = np.count_nonzero(known), np.count_nonzero(known & answer)
+    if label == 1 and 2 * shared < size:
+        return known | answer
+    if label == 0 and 2 * shared < np.count_nonzero(answer):
+        return known & answer
+    return answer
+
+
 class Session:
     """An image or a volume, its objects, and what has been done, step by step.
 
@@ -216,7 +235,7 @@ class Session:
         places = np.atleast_2d(np.asarray(points))
         labels = np.append(prompt.labels, np.full(len(places), label))
         more = Prompt(np.concatenate([prompt.points, places]), labels, prompt.box)
-        return self._ask(item, number, more, item.at(number))
+        return self._ask(item, number, more, item.at(number), label)
 
     def box(self, name: str, number: int, box: ArrayLike) -> Mask:
         """Draw a box, XYXY, half-open, around an object in a slice, and see its mask there."""
@@ -347,7 +366,10 @@ class Session:
         self._objects = source.pop()
         return True
 
-    def _ask(self, item: Object, number: int, prompt: Prompt, known: Bits | None) -> Mask:
+    def _ask(
+        self, item: Object, number: int, prompt: Prompt, known: Bits | None, label: int | None = None
+    ) -> Mask:
+        """Ask in a slice; `label` is that of the clicks that correct what is known there, if they do."""
         self._check(number)
         previous = item.answers.get(number)
         if previous is None and known is not None and known.mask.any():
@@ -355,12 +377,13 @@ class Session:
         else:
             shown = prompt
         (answer,) = self._segmenter.predict(self.encodings[number], [shown], [previous])
+        mask = answer.mask if label is None or known is None else corrected(answer.mask, known.mask, label)
         self._put(
             replace(
                 item,
                 prompts={**item.prompts, number: prompt},
                 answers={**item.answers, number: answer},
-                anchors={**item.anchors, number: Bits.of(answer.mask)},
+                anchors={**item.anchors, number: Bits.of(mask)},
                 iou={**item.iou, number: float(answer.iou)},
                 changed=item.changed | {number},
             )
