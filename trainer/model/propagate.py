@@ -114,7 +114,7 @@ class Propagation:
     smooth: float = 0.05
     agreement: float = 0.4
     shrinkage: float = 0.25
-    iou: float = 0.4
+    iou: float = 0.35
     presence: float = 0.2
     smallest: int = 8
     learning: float = 0.1
