@@ -213,7 +213,7 @@ class ShardWriter:
         self._partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
         self._rows: list[Objects] = []
         self._samples: list[tuple[int, int, str]] = []
-        # Bounds, so that the bytes do not depend on the library's version; every HDF5 since 2016 reads 1.10.
+        # Bounds, so that every HDF5 since 2016 reads the file.
         # The file grows in memory and reaches the disk as bytes: HDF5 itself crashes when a disk is full.
         self._file = h5py.File(
             self._partial,

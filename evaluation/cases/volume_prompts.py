@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from synthfm.data.prompts import Prompt, tight_box
 from synthfm.evaluation.cases.case import spread
@@ -67,7 +67,7 @@ def corrective_voxel(predicted: Mask, mask: Mask, spacing: Spacing) -> tuple[int
     if not error.any():
         error = mask
     window = around(error)
-    numbered, count = ndimage.label(error[window], np.ones((3, 3, 3)))
+    numbered, count = scipy.ndimage.label(error[window], np.ones((3, 3, 3)))
     if count > 1:
         sizes = np.bincount(numbered.ravel())
         sizes[0] = 0
@@ -76,7 +76,7 @@ def corrective_voxel(predicted: Mask, mask: Mask, spacing: Spacing) -> tuple[int
         region = numbered > 0
     inner = around(region)
     padded = np.pad(region[inner], 1)
-    depth = ndimage.distance_transform_edt(padded, sampling=spacing)[1:-1, 1:-1, 1:-1]
+    depth = scipy.ndimage.distance_transform_edt(padded, sampling=spacing)[1:-1, 1:-1, 1:-1]
     place = np.unravel_index(int(depth.argmax()), depth.shape)
     k, y, x = (int(place[a]) + inner[a].start + window[a].start for a in range(3))
     return k, np.array([x, y], np.int16), int(mask[k, y, x])
