@@ -9,8 +9,9 @@ Between two anchors it runs from both, and each slice is a mixture of the two an
 nearer anchor: their signed distances are averaged, as in shape-based interpolation [1]_.
 
 Where an object ends no mask is right, and the model was never asked for none. What ends a run is that the
-new mask no longer agrees with the one before, is suddenly much smaller, that the model itself does not
-believe in it, or that its grey values are no longer those that the anchors have taught.
+new mask no longer agrees with the one before, is suddenly much smaller, or that its grey values are no longer
+those that the anchor has taught; where the model itself does not believe in its mask, they must be clearly
+those. These limits were chosen on synthetic volumes.
 
 References
 ----------
@@ -91,10 +92,12 @@ class Propagation:
     shrinkage
         Area over the neighbour's below which it has ended.
     iou
-        The model's own estimate below which it has ended.
+        The model's own estimate below which it has ended, unless the grey values are clearly the object's.
     presence
         Mean log-likelihood ratio of a mask's grey values, object to surroundings as the anchors have taught
         them, below which it has ended; 1 is what it is on the anchors.
+    present
+        The same, from which they are clearly the object's.
     smallest
         Pixels; what is smaller has ended.
     learning
@@ -114,8 +117,9 @@ class Propagation:
     smooth: float = 0.05
     agreement: float = 0.4
     shrinkage: float = 0.25
-    iou: float = 0.35
+    iou: float = 0.4
     presence: float = 0.2
+    present: float = 0.8
     smallest: int = 8
     learning: float = 0.1
     meeting: float = 0.98
@@ -459,13 +463,12 @@ def has_ended(step: Step, before: Mask, image: Image, settings: Propagation, tau
     """Whether what was found in a slice is no longer the object of the slice before."""
     mask = step.mask
     area, size = np.count_nonzero(mask), np.count_nonzero(before)
-    if area < settings.smallest or step.iou < settings.iou:
-        return True
-    if area < settings.shrinkage * size:
+    if area < max(settings.smallest, settings.shrinkage * size):
         return True
     if 2 * np.count_nonzero(mask & before) < settings.agreement * (area + size):
         return True
-    return taught.presence(image, mask) < settings.presence
+    presence = taught.presence(image, mask)
+    return presence < (settings.presence if step.iou >= settings.iou else settings.present)
 
 
 @dataclass(frozen=True)
