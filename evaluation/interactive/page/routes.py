@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import ipaddress
 import logging
 import secrets
 import threading
@@ -25,6 +24,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from synthfm.data.config import Config
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
+from synthfm.evaluation.interactive.listening import LOCAL, only_for
 from synthfm.evaluation.interactive.page.asking import Asked, Asker
 from synthfm.evaluation.interactive.page.pictures import Library, Picture, Place
 from synthfm.evaluation.interactive.page.uploads import Uploads
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 MOST_BYTES = 4 << 30
 """Of one request, and as ``files.js`` has it of all that is opened at once."""
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 api = flask.Blueprint("api", __name__, url_prefix="/api")
 
@@ -81,8 +80,7 @@ def make_app(
     app = flask.Flask(__name__, static_folder=str(HERE / "static"))
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
     app.extensions["desk"] = Desk(library, asker, Uploads(folder))
-    allowed = {in_address(host) for host in hosts}
-    app.before_request(lambda: _only_for(allowed))
+    app.before_request(lambda: only_for(hosts))
     app.register_error_handler(Exception, _in_one_line)
     app.register_error_handler(RequestEntityTooLarge, _too_large)
     app.add_url_rule("/", view_func=lambda: app.send_static_file("index.html"), endpoint="page")
@@ -93,16 +91,6 @@ def make_app(
 def _desk() -> Desk:
     desk: Desk = flask.current_app.extensions["desk"]
     return desk
-
-
-def _only_for(allowed: set[str]) -> Any:
-    """Turn away what another site that the browser has open asks for."""
-    host = flask.request.host.lower()
-    origin = flask.request.headers.get("Origin")
-    strange = allowed and host.rpartition(":")[0] not in allowed and host not in allowed
-    if strange or (origin is not None and origin.partition("://")[2] != host):
-        return {"error": f"not for {origin or host}"}, 403
-    return None
 
 
 def _in_one_line(error: Exception) -> Any:
@@ -298,15 +286,6 @@ def outline(mask: NDArray[np.bool_]) -> list[list[float]]:
     """Closed outlines of a mask, bool (H, W): each x, y, x, y, ... in pixels from the image's corner."""
     lines = find_contours(np.pad(mask, 1).astype(np.uint8), 0.5)
     return [np.round(line[:, ::-1] - 0.5, 1).ravel().tolist() for line in lines]
-
-
-def in_address(host: str) -> str:
-    """A host as browsers write it: in lower case, an IPv6 address short and in brackets."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower()
-    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

@@ -1,0 +1,83 @@
+"""What the page and the server for other programs share: a port, who may ask there, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import flask
+from werkzeug.serving import BaseWSGIServer
+
+from synthfm.data.console import InputError
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes any that is free.
+
+    Raises
+    ------
+    InputError
+        If there can be none.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(64)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(f"--port {port}: in use; choose another, or 0 for any that is free") from error
+        raise InputError(f"--host {host}, --port {port}: {error.strerror or error}") from error
+    return listening
+
+
+def only_for(hosts: Sequence[str]) -> None:
+    """Turn away what another site that the browser has open asks for, before a request is answered.
+
+    `hosts` are the names under which a server may be asked for, empty for any.
+    """
+    host = flask.request.host.lower()
+    origin = flask.request.headers.get("Origin")
+    allowed = {in_address(name) for name in hosts}
+    strange = allowed and host.rpartition(":")[0] not in allowed and host not in allowed
+    if strange or (origin is not None and origin.partition("://")[2] != host):
+        flask.abort(403, f"not for {origin or host}")
+
+
+def in_address(host: str) -> str:
+    """A host as browsers write it: in lower case, an IPv6 address short and in brackets."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower()
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def serve_until_ended(server: BaseWSGIServer) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell has a background job ignore one
+        signal.signal(number, _end)
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as nohup has it ignored
+        signal.signal(hangup, _end)
+    before = signal.set_wakeup_fd(-1)  # it ends at once, so that nothing is said of what a signal waits for
+    try:
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+    finally:
+        signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+
+
+def _end(number: int, frame: Any) -> None:
+    """End the server, once: a terminal that closes sends SIGHUP twice, while files are being removed."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
