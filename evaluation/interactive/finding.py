@@ -103,7 +103,7 @@ def find(
     """
     for item in asked:
         _check(item, two_d)
-    session = Session(scan.shown, model.whole, nearby=model.nearby, spacing=_spacing(scan))
+    session = open_session(scan, model)
     found = []
     for item in asked:
         start = time.perf_counter()
@@ -127,10 +127,11 @@ def _check(item: Asked, two_d: bool) -> None:
     )
 
 
-def _spacing(scan: Scan) -> float:
-    """Distance between slices in pixels."""
+def open_session(scan: Scan, model: Model) -> Session:
+    """A session on a scan's slices, as they are shown."""
     slices, row, column = scan.spacing
-    return slices / float(np.sqrt(row * column))
+    distance = slices / float(np.sqrt(row * column))
+    return Session(scan.shown, model.whole, nearby=model.nearby, spacing=distance)
 
 
 def _steps(session: Session, asked: Asked, two_d: bool) -> Iterator[int]:

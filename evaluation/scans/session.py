@@ -7,7 +7,7 @@ transport: a command, a page and a server stand before it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -279,24 +279,36 @@ class Session:
         rest = _without(item, number, "prompts", "answers", "anchors", "found", "iou")
         self._put(replace(rest, changed=item.changed | {number}))
 
-    def propagate(self, name: str) -> Iterator[Step]:
+    def restore(self, item: Object) -> None:
+        """Make an object again what it was before."""
+        self[item.name]
+        self._put(item)
+
+    def propagate(self, name: str, enough: Callable[[], bool] = lambda: False) -> Iterator[Step]:
         """Find an object in the slices without a prompt of their own.
 
         Only those whose nearest anchors have changed since the last time are asked. A step is yielded for
         each as it is found; all become the object's when the last one is, and can be undone together. Who
         stops before leaves everything as it was.
+
+        Parameters
+        ----------
+        enough
+            Asked after each step. Where it says so, what is found so far becomes the object's, slices that
+            were not reached stay as they were, and the next propagation asks all of them again.
         """
         item = self[name]
         anchors = {k: bits.mask for k, bits in item.anchors.items()}
         if not any(mask.any() for mask in anchors.values()):
             raise ValueError(f"{name}: nothing to go out from; prompt a slice first")
-        found, iou = dict(item.found), dict(item.iou)
-        for k in propagate.affected(anchors, len(self.slices), item.changed):
-            found.pop(k, None)
-            iou.pop(k, None)
+        asked = set(propagate.affected(anchors, len(self.slices), item.changed))
+        found = {k: bits for k, bits in item.found.items() if k not in asked}
+        iou = {k: value for k, value in item.iou.items() if k not in asked}
         runs = {
             key: run for key, run in item.runs.items() if key[0] in anchors and key[0] not in item.changed
         }
+        reached: set[int] = set()
+        changed: frozenset[int] = frozenset()
         steps = propagate.propagate(
             self.slices,
             anchors,
@@ -309,15 +321,22 @@ class Session:
         )
         for step in steps:
             yield step
+            reached.add(step.slice)
             found[step.slice], iou[step.slice] = step.bits, step.iou
+            if enough():
+                for k in {*item.found} & asked - reached:
+                    found[k], iou[k] = item.found[k], item.iou[k]
+                changed = item.changed
+                break
         if self[name] is not item:
             raise ValueError(f"{name} was changed while it was propagated; propagate it again")
-        self._put(replace(item, found=found, iou=iou, changed=frozenset(), runs=runs))
+        self._put(replace(item, found=found, iou=iou, changed=changed, runs=runs))
 
-    def refine(self, name: str) -> Iterator[int]:
+    def refine(self, name: str, enough: Callable[[], bool] = lambda: False) -> Iterator[int]:
         """Ask the model, in each slice of the mask that an object began with, for what that is a sketch of.
 
-        The slices are yielded as they are asked; all become the object's when the last one is.
+        The slices are yielded as they are asked; all become the object's when the last one is, or `enough`,
+        which is asked after each, says so.
         """
         item = self[name]
         anchors, answers, iou = dict(item.anchors), dict(item.answers), dict(item.iou)
@@ -327,6 +346,8 @@ class Session:
             (answer,) = self._segmenter.predict(self.encodings[k], [propagate.as_prompt(bits.mask)], [None])
             anchors[k], answers[k], iou[k] = Bits.of(answer.mask), answer, float(answer.iou)
             yield k
+            if enough():
+                break
         changed = item.changed | set(anchors)
         self._put(replace(item, anchors=anchors, answers=answers, iou=iou, changed=changed))
 
