@@ -26,8 +26,8 @@ comma := ,
 SECOND_LOOK := $(if $(filter tiny,$(CHECKPOINT)),second-look:tiny$(comma))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-generate generate train eval predict demo app tiny ablation weights test test-quick test-minimum lint format \
-  lock bench clean
+.PHONY: help setup setup-generate generate train eval predict serve demo app tiny ablation weights test test-quick test-minimum \
+  lint format lock bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ demo: $(BIN)/.all ## all three, small: generate, train tiny's decoder, evaluate 
 
 predict: $(BIN)/.all ## segment scans of your own: SCAN= BOX=x0,y0,x1,y1[,slice] OUT= CHECKPOINT=
 	$(BIN)/synthfm-eval predict $(SCAN) $(if $(BOX),--box $(BOX)) --checkpoint $(CHECKPOINT) --out $(or $(OUT),runs/predict) $(ARGS)
+
+serve: $(BIN)/.all ## let nnInteractive's plug-ins for 3D Slicer and napari ask a checkpoint: CHECKPOINT=
+	$(BIN)/synthfm-eval serve --checkpoint $(CHECKPOINT) $(ARGS)
 
 # Samples that come with the program, the real sets where they are there, and files of one's own.
 app: $(BIN)/.all ## a page to try a checkpoint by hand, on sets or one's own images: CHECKPOINT= DATA= DATASETS=

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import shlex
 from pathlib import Path
@@ -258,6 +259,33 @@ def predict(scans: tuple[Path, ...], out: Path, **settings: Any) -> None:
     from synthfm.evaluation.interactive.predict import predict as segment_scans
 
     _report_failures(segment_scans(scans, out, say=click.echo, **settings), 1)
+
+
+@main.command()
+@click.option(
+    "--checkpoint", default="tiny", show_default=True, help="A SAM-format file; 'tiny' is the embedded one."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--host", default="127.0.0.1", show_default=True,
+              help="Address to listen on; beyond this machine, clients need an API key.")  # fmt: skip
+@click.option("--port", type=click.IntRange(0, 65535), default=1527, show_default=True,
+              help="0 takes any that is free.")  # fmt: skip
+@click.option("--api-key", envvar="NN_INTERACTIVE_API_KEY", show_envvar=True, metavar="KEY",
+              help="What clients have to know; made up where they need one and none is given.")  # fmt: skip
+@click.option("--max-sessions", type=click.IntRange(min=1), default=4, show_default=True,
+              help="Clients at once; each keeps its image in memory.")  # fmt: skip
+def serve(checkpoint: str, device: str, host: str, port: int, api_key: str | None, max_sessions: int) -> None:
+    """Let nnInteractive's plug-ins for 3D Slicer and napari, and its Python client, ask this model.
+
+    Enter the address that is printed as their remote server. Points, boxes, scribbles, lassos and a mask to
+    begin with are answered slice by slice and brought to the whole volume. docs/tools.md says what to click.
+    """
+    if importlib.util.find_spec("nnInteractive") is None:
+        raise InputError("nninteractive-client is not installed; pip install 'synthfm[serve]' brings it")
+    from synthfm.evaluation.interactive.server import serve as serve_clients
+
+    serve_clients(checkpoint=checkpoint, device=device, host=host, port=port, api_key=api_key,
+                  most=max_sessions, say=click.echo)  # fmt: skip
 
 
 @main.command("methods")
