@@ -72,7 +72,7 @@ def serving(most: int = 2, within: float = 40.0, key: str | None = None, **lease
 
 
 @pytest.fixture(scope="module")
-def address(one_thread) -> Iterator[str]:
+def address() -> Iterator[str]:
     with serving() as (address, _):
         yield address
 
@@ -345,7 +345,7 @@ def test_clients_have_sessions_of_their_own_and_a_third_is_refused(address: str)
 
 
 @pytest.mark.parametrize("timeout", ["idle", "silent"])
-def test_a_client_that_does_nothing_or_is_not_heard_of_loses_its_place(one_thread, timeout: str) -> None:
+def test_a_client_that_does_nothing_or_is_not_heard_of_loses_its_place(timeout: str) -> None:
     with serving(most=1, **{timeout: 0.3}) as (address, _), Client(address) as client:
         client.open()
         deadline = time.monotonic() + 20
@@ -360,7 +360,7 @@ def test_a_client_that_does_nothing_or_is_not_heard_of_loses_its_place(one_threa
             client.add_point_interaction(MIDDLE, True)
 
 
-def test_a_propagation_that_takes_too_long_is_answered_with_what_is_there(one_thread) -> None:
+def test_a_propagation_that_takes_too_long_is_answered_with_what_is_there() -> None:
     with serving(within=0.0) as (address, said), Client(address) as client:
         client.open()
         client.add_bbox_interaction(IN_SLICE, True)
@@ -374,7 +374,7 @@ def test_a_propagation_that_takes_too_long_is_answered_with_what_is_there(one_th
         assert np.flatnonzero(client.mask.any((1, 2)))[0] < 3
 
 
-def test_an_api_key_is_asked_for_and_no_other_site_may_ask(one_thread) -> None:
+def test_an_api_key_is_asked_for_and_no_other_site_may_ask() -> None:
     with serving(key="secret") as (address, _):
         with Client(address, api_key="secret") as client:
             assert client.ping()

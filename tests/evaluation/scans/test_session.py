@@ -71,6 +71,22 @@ def test_a_correction_leaves_the_slices_beyond_the_nearest_anchors_as_they_were(
     assert [*session.propagate("liver")] == []  # nothing has changed since
 
 
+def test_a_propagation_that_is_enough_keeps_what_it_has_found_and_what_was_there(session: Session) -> None:
+    session.box("liver", 11, [10, 9, 36, 40])
+    for _ in session.propagate("liver", enough=lambda: True):
+        pass
+    assert np.flatnonzero(session.mask("liver").any((1, 2))).tolist() == [10, 11]
+    list(session.propagate("liver"))  # asks all of them
+    whole = session.mask("liver")
+    assert dice(whole, MASK) > 0.93
+    before = session["liver"]
+    session.click("liver", 11, [22, 15], label=0)
+    list(session.propagate("liver", enough=lambda: True))
+    np.testing.assert_array_equal(session.mask("liver")[12:], whole[12:])
+    session.restore(before)
+    np.testing.assert_array_equal(session.mask("liver"), whole)
+
+
 def test_everything_can_be_undone_and_done_again(session: Session) -> None:
     states = [session.mask("liver")]
     session.box("liver", 11, [10, 9, 36, 40])
