@@ -6,8 +6,10 @@ transport: a command, a page and a server stand before it.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from synthfm.data.prompts import Prompt
 from synthfm.trainer.model import propagate
-from synthfm.trainer.model.propagate import Answer, Bits, Propagation, Run, Step
+from synthfm.trainer.model.bits import Bits
+from synthfm.trainer.model.propagate import Answer, Propagation, Run, Step
 
 Mask = NDArray[np.bool_]
 Image = NDArray[np.uint8]
@@ -102,6 +105,11 @@ class Encodings:
     def __contains__(self, number: int) -> bool:
         return number in self._kept
 
+    def clear(self) -> None:
+        """Let all go; they are made again when they are asked for."""
+        self._kept.clear()
+        self.bytes = 0
+
 
 def _without(item: Object, number: int, *parts: str) -> Object:
     """An object without what some of its parts hold of a slice."""
@@ -136,6 +144,9 @@ def corrected(answer: Mask, known: Mask, label: int) -> Mask:
 
 class Session:
     """An image or a volume, its objects, and what has been done, step by step.
+
+    One object may be propagated in a thread of its own while others are prompted; two changes of the same
+    object at once are for who calls to avoid.
 
     Parameters
     ----------
@@ -172,12 +183,41 @@ class Session:
     ) -> None:
         self.slices = slices
         self.shape = (len(slices), *np.shape(slices[0])[:2])
-        self.encodings = Encodings(slices, segmenter, memory) if encodings is None else encodings
+        self._memory = memory
         self._segmenter, self._nearby = segmenter, nearby or segmenter
+        self.encodings = Encodings(slices, segmenter, memory) if encodings is None else encodings
         self._settings, self._spacing = settings, spacing
         self._objects: dict[str, Object] = {}
         self._before: list[dict[str, Object]] = []
         self._after: list[dict[str, Object]] = []
+        self._changing = threading.RLock()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is changed in the block is undone, and done again, together; an error takes it all back."""
+        before = self._objects
+        try:
+            yield
+        except BaseException:
+            self._forget(before)
+            self._objects = before
+            raise
+        if self._objects is not before:
+            self._forget(before)
+            self._before.append(before)
+
+    def _forget(self, objects: dict[str, Object]) -> None:
+        """Take this state, and those after it, from what can be gone back to."""
+        places = [k for k, one in enumerate(self._before) if one is objects]
+        if places:
+            del self._before[places[-1] :]
+
+    def show(self, slices: Sequence[Image]) -> None:
+        """Show the model the same slices otherwise from now on: in another window of grey values."""
+        if (len(slices), *np.shape(slices[0])[:2]) != self.shape:
+            raise ValueError(f"slices {(len(slices), *np.shape(slices[0])[:2])}: expected {self.shape}")
+        self.slices = slices
+        self.encodings = Encodings(slices, self._segmenter, self._memory)
 
     @property
     def names(self) -> list[str]:
@@ -197,16 +237,19 @@ class Session:
 
     def rename(self, name: str, new: str) -> None:
         """Give an object another name; it keeps its place."""
-        self[name]
+        item = replace(self[name], name=new)
         if new in self._objects:
             raise ValueError(f"there is an object {new!r} already")
-        self._change({(new if key == name else key): item for key, item in self._objects.items()})
-        self._objects[new] = replace(self._objects[new], name=new)
+        with self._changing:
+            self._change(
+                dict((new, item) if key == name else (key, one) for key, one in self._objects.items())
+            )
 
     def remove(self, name: str) -> None:
         """Take an object out."""
         self[name]
-        self._change({key: item for key, item in self._objects.items() if key != name})
+        with self._changing:
+            self._change({key: item for key, item in self._objects.items() if key != name})
 
     def finish(self, name: str, finished: bool = True) -> None:
         """Protect an object from the others, which from now on end where it is; or no longer."""
@@ -328,9 +371,10 @@ class Session:
                     found[k], iou[k] = item.found[k], item.iou[k]
                 changed = item.changed
                 break
-        if self[name] is not item:
-            raise ValueError(f"{name} was changed while it was propagated; propagate it again")
-        self._put(replace(item, found=found, iou=iou, changed=changed, runs=runs))
+        with self._changing:
+            if self._objects.get(name) is not item:
+                raise ValueError(f"{name} was changed while it was propagated; propagate it again")
+            self._put(replace(item, found=found, iou=iou, changed=changed, runs=runs))
 
     def refine(self, name: str, enough: Callable[[], bool] = lambda: False) -> Iterator[int]:
         """Ask the model, in each slice of the mask that an object began with, for what that is a sketch of.
@@ -351,18 +395,22 @@ class Session:
         changed = item.changed | set(anchors)
         self._put(replace(item, anchors=anchors, answers=answers, iou=iou, changed=changed))
 
-    def mask_in(self, name: str, number: int) -> Mask:
-        """An object's mask in a slice, bool (H, W), without what belongs to objects that are finished."""
+    def bits_in(self, name: str, number: int) -> Bits | None:
+        """An object's mask in a slice, without what belongs to objects that are finished; None without."""
         self._check(number)
         item = self[name]
         bits = item.at(number)
-        mask = np.zeros(self.shape[1:], bool) if bits is None else bits.mask.copy()
-        if not item.finished:
+        if bits is not None and not item.finished:
             for other in self._objects.values():
-                bits = other.at(number)
-                if other.finished and bits is not None:
-                    mask &= ~bits.mask
-        return mask
+                taken = other.at(number) if other.finished else None
+                if taken is not None:
+                    bits = bits.without(taken)
+        return bits
+
+    def mask_in(self, name: str, number: int) -> Mask:
+        """The same, bool (H, W)."""
+        bits = self.bits_in(name, number)
+        return np.zeros(self.shape[1:], bool) if bits is None else bits.mask
 
     def mask(self, name: str) -> Mask:
         """An object's mask, bool (slices, H, W), without what belongs to objects that are finished."""
@@ -372,6 +420,16 @@ class Session:
             mask[k] = self.mask_in(name, k)
         return mask
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change to take back."""
+        return bool(self._before)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether something that was taken back can be done again."""
+        return bool(self._after)
+
     def undo(self) -> bool:
         """Take the last change back; False where there is none."""
         return self._go(self._before, self._after)
@@ -380,12 +438,18 @@ class Session:
         """Do again what was taken back; False where there is nothing."""
         return self._go(self._after, self._before)
 
+    def forget_steps(self) -> None:
+        """What has been done until now cannot be undone any more."""
+        self._before.clear()
+        self._after.clear()
+
     def _go(self, source: list[dict[str, Object]], target: list[dict[str, Object]]) -> bool:
-        if not source:
-            return False
-        target.append(self._objects)
-        self._objects = source.pop()
-        return True
+        with self._changing:
+            if not source:
+                return False
+            target.append(self._objects)
+            self._objects = source.pop()
+            return True
 
     def _ask(
         self, item: Object, number: int, prompt: Prompt, known: Bits | None, label: int | None = None
@@ -418,7 +482,8 @@ class Session:
             raise ValueError(f"mask {mask.shape}: expected {self.shape[1:]}")
 
     def _put(self, item: Object) -> None:
-        self._change({**self._objects, item.name: item})
+        with self._changing:
+            self._change({**self._objects, item.name: item})
 
     def _change(self, objects: dict[str, Object]) -> None:
         self._before.append(self._objects)

@@ -33,6 +33,7 @@ from scipy import ndimage
 
 from synthfm.data.distance import bounds
 from synthfm.data.prompts import Prompt, centre_point
+from synthfm.trainer.model.bits import Bits
 
 Mask = NDArray[np.bool_]
 Image = NDArray[np.uint8]
@@ -126,23 +127,6 @@ class Propagation:
 
 
 SHIPPED = Propagation()
-
-
-@dataclass(frozen=True)
-class Bits:
-    """A mask, bool (H, W), in an eighth of its memory."""
-
-    shape: tuple[int, int]
-    packed: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, mask: Mask) -> Bits:
-        return cls((mask.shape[0], mask.shape[1]), np.packbits(mask))
-
-    @property
-    def mask(self) -> Mask:
-        count = self.shape[0] * self.shape[1]
-        return np.unpackbits(self.packed, count=count).view(bool).reshape(self.shape)
 
 
 @dataclass(frozen=True)

@@ -206,3 +206,45 @@ def test_what_is_not_there_is_named(session: Session) -> None:
     assert session.names == ["spleen"] == [session["spleen"].name]
     session.remove("spleen")
     assert session.names == []
+
+
+def test_what_is_done_at_once_is_undone_at_once(session: Session) -> None:
+    session.box("liver", 11, [10, 9, 36, 40])
+    with session.at_once():
+        session.add("spleen")
+        session.click("spleen", 11, [22, 24])
+        session.click("spleen", 11, [22, 25])
+    session.undo()
+    assert session.names == ["liver"]
+    assert session.mask_in("liver", 11).any()
+    session.redo()
+    assert session.mask_in("spleen", 11).any()
+    with session.at_once():
+        pass
+    session.undo()
+    assert session.names == ["liver"]
+
+
+def test_another_window_is_what_the_model_sees_from_then_on(session: Session) -> None:
+    segmenter = session._segmenter
+    session.box("liver", 11, [10, 9, 36, 40])
+    session.show([255 - one for one in session.slices])
+    session.box("liver", 11, [10, 9, 36, 40])
+    first, second = segmenter.encoded
+    np.testing.assert_array_equal(second, 255 - first)
+    with pytest.raises(ValueError, match="expected"):
+        session.show(list(session.slices)[1:])
+
+
+def test_another_object_can_be_prompted_while_one_is_propagated(session: Session) -> None:
+    session.box("liver", 11, [10, 9, 36, 40])
+    steps = session.propagate("liver")
+    next(steps)
+    session.add("spleen")
+    session.click("spleen", 11, [22, 24])
+    for _ in steps:
+        pass
+    assert session.mask_in("spleen", 11).any()
+    assert dice(session.mask("liver"), MASK) > 0.93
+    session.undo()
+    assert session.mask_in("spleen", 11).any()
