@@ -111,6 +111,53 @@ def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
     return None
 
 
+def placement(
+    image: Volume, affine: NDArray, shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], list[int], tuple[slice, ...]]:
+    """Where in an image's array an array belongs that may cover part of it, and lie otherwise.
+
+    Parameters
+    ----------
+    affine
+        4 x 4, from the array's voxels, in the order of its axes, to mm in the patient (LPS).
+    shape
+        The array's.
+
+    Returns
+    -------
+    target, order, flips
+        ``found[target] = np.transpose(array, order)[flips]``.
+
+    Raises
+    ------
+    Unreadable
+        If it lies on another grid, or beyond the image.
+    """
+    if image.direction is None or image.origin is None or image.spacing is None:
+        raise Unreadable("the image has no geometry to place a segmentation in")
+    step = image.direction * np.array(image.spacing[::-1])  # columns: one voxel along x, y, z
+    to_index = np.linalg.inv(step[:, ::-1])  # mm to (z, y, x)
+    axes = to_index @ affine[:3, :3]  # column k: the image's index step of the array's axis k
+    start = to_index @ (affine[:3, 3] - image.origin)
+    steps = np.rint(axes).astype(int)
+    if not np.allclose(axes, steps, atol=0.02) or not (np.abs(steps).sum(0) == 1).all():
+        raise Unreadable("spacing or orientation differs from the image's")
+    corners = start, start + axes @ (np.array(shape) - 1)  # a step a little off adds up
+    if not all(np.allclose(corner, np.rint(corner), atol=0.25) for corner in corners):
+        raise Unreadable("its voxels lie between those of the image")
+    order = [int(np.flatnonzero(steps[axis])[0]) for axis in range(3)]
+    target, flips = [], []
+    for axis in range(3):
+        size = shape[order[axis]]
+        sign = steps[axis, order[axis]]
+        first = int(np.rint(start[axis])) - (size - 1 if sign < 0 else 0)
+        if first < 0 or first + size > image.array.shape[axis]:
+            raise Unreadable("it reaches beyond the image")
+        target.append(slice(first, first + size))
+        flips.append(slice(None, None, int(sign)))
+    return tuple(target), order, tuple(flips)
+
+
 def _size(volume: Volume) -> str:
     return " x ".join(map(str, volume.array.shape[1:] if volume.flat else volume.array.shape))
 

@@ -13,6 +13,7 @@ from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.formats.readers import read_volume
 from synthfm.evaluation.formats.segmentation import is_segmentation, read_segments
+from synthfm.evaluation.formats.slicer import is_slicer, read_slicer
 from synthfm.evaluation.formats.volume import Unreadable, same_grid
 from synthfm.evaluation.interactive.prompt_files import Mark
 from synthfm.evaluation.scans.scan import Scan
@@ -82,12 +83,14 @@ def place(marks: Sequence[Mark], scan: Scan) -> list[Asked]:
 
 
 def read_masks(mark: Mark, scan: Scan) -> dict[str, Mask]:
-    """The masks of a file on a scan's grid, by slice; one has the mark's name, several their labels' too."""
+    """The masks of a file on a scan's grid, by slice, with its names or the mark's and their labels."""
     path = Path(mark.file or "")
     try:
         if path.is_file() and is_segmentation(path):
             segments = read_segments(path, scan.volume)
             masks = {str(name): mask for name, mask in segments.items() if isinstance(name, str)}
+        elif path.is_file() and is_slicer(path):
+            masks = read_slicer(path, scan.volume)
         else:
             volume = read_volume(path, mask=True)
             differs = same_grid(scan.volume, volume, strict=True)
