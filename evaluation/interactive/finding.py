@@ -129,9 +129,13 @@ def _check(item: Asked, two_d: bool) -> None:
 
 def open_session(scan: Scan, model: Model) -> Session:
     """A session on a scan's slices, as they are shown."""
+    return Session(scan.shown, model.whole, nearby=model.nearby, spacing=spacing_of(scan))
+
+
+def spacing_of(scan: Scan) -> float:
+    """Distance between slices in pixels."""
     slices, row, column = scan.spacing
-    distance = slices / float(np.sqrt(row * column))
-    return Session(scan.shown, model.whole, nearby=model.nearby, spacing=distance)
+    return slices / float(np.sqrt(row * column))
 
 
 def _steps(session: Session, asked: Asked, two_d: bool) -> Iterator[int]:

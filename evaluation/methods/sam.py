@@ -24,23 +24,23 @@ class SamMethod:
 
     def __init__(self, name: str, segmenter: Segmenter) -> None:
         self.name = name
-        self._segmenter = segmenter
+        self.segmenter = segmenter
 
     def accepts(self, setting: Setting) -> bool:
         return True
 
     def encode(self, image: NDArray[np.uint8]) -> Encoding:
-        return self._segmenter.encode(image)
+        return self.segmenter.encode(image)
 
     def predict(
         self, encoded: Encoding, prompts: Sequence[Prompt], previous: Sequence[Predicted] = ()
     ) -> list[Predicted]:
         before = [one.state for one in previous] or None
-        return [_predicted(found) for found in self._segmenter.predict(encoded, prompts, before)]
+        return [_predicted(found) for found in self.segmenter.predict(encoded, prompts, before)]
 
     def alternatives(self, encoded: Encoding, prompt: Prompt) -> list[Predicted]:
         """See :meth:`synthfm.trainer.model.predict.Segmenter.alternatives`."""
-        return [_predicted(found) for found in self._segmenter.alternatives(encoded, prompt)]
+        return [_predicted(found) for found in self.segmenter.alternatives(encoded, prompt)]
 
 
 def _predicted(found: Segmentation) -> Predicted:

@@ -268,13 +268,21 @@ def _write_dicom(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
     segmentation.save_as(path)
 
 
-def _write_png(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
+def write_slice(masks: Mapping[str, Mask], path: Path) -> None:
+    """Write the masks of one slice, bool (H, W) each, as a PNG of the slice's size."""
     from PIL import Image
 
-    slices = scan.by_slice(label_map(masks))
-    if len(slices) > 1:
-        raise _Unfit(f"a PNG holds one slice, and the scan has {len(slices)}; give .nii.gz or .seg.nrrd")
-    Image.fromarray(np.ascontiguousarray(_visible(slices[0], masks))).save(path, format="PNG")
+    labels = _visible(label_map(masks), masks)
+    with replacing(path) as partial:
+        Image.fromarray(np.ascontiguousarray(labels)).save(partial, format="PNG")
+
+
+def _write_png(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
+    slices = {name: scan.by_slice(mask) for name, mask in masks.items()}
+    count = len(next(iter(slices.values())))
+    if count > 1:
+        raise _Unfit(f"a PNG holds one slice, and the scan has {count}; give .nii.gz or .seg.nrrd")
+    write_slice({name: found[0] for name, found in slices.items()}, path)
 
 
 def _write_tiff(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:

@@ -94,12 +94,17 @@ def warm_up(library: Library, asker: Asker) -> None:
     name = library.first()
     if name is None:
         return
-    picture = library.show(name, Place())
-    height, width = picture.image.shape
+    if name in library.files and library.files[name].slices > 1:
+        slices = library.scan(name).shown
+        key, image = (name, Place()), slices[len(slices) // 2]
+    else:
+        picture = library.show(name, Place())
+        key, image = (name, picture.place), picture.image
+    height, width = image.shape[:2]
     asked = Asked(Prompt([(width // 2, height // 2)], [1]))
     method = next(iter(asker.methods))
     if asker.methods[method].accepts(Setting.of(asked.prompt)):
-        asker.ask(method, (name, picture.place), picture.image, asked)
+        asker.ask(method, key, image, asked)
 
 
 def load(wanted: Wanted, library: Future[Library], asker: Future[Asker]) -> None:

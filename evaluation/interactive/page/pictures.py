@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,46 +14,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
-from synthfm.data.shards import Modality
 from synthfm.evaluation.cases.cases import Case, Failure, Object, iter_cases
 from synthfm.evaluation.cases.descriptor import load_descriptor
-from synthfm.evaluation.cases.schema import Descriptor, Intensity
-from synthfm.evaluation.cases.slicing import grey_levels, to_grey, view_of
+from synthfm.evaluation.cases.schema import Descriptor
+from synthfm.evaluation.cases.slicing import to_grey
 from synthfm.evaluation.formats.readers import (
     ARRAY_SUFFIXES,
     PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
     count_frames,
     is_dicom,
-    read_volume,
     suffix_of,
 )
-from synthfm.evaluation.formats.volume import Unreadable, Volume, check_pixels
+from synthfm.evaluation.formats.volume import Unreadable
+from synthfm.evaluation.scans.scan import Scan, read_scan
 
 SAMPLES = Path(__file__).parent / "samples"
 """Synthetic images that come with the program: the page opens with one where nothing else is given."""
-HOUNSFIELD = -500.0
-"""An image with values below this is taken for CT: air is at -1000, and no other modality goes there."""
 HEADERS = (".mhd", ".nhdr", ".hdr")
 """Files whose voxels lie in another one, which has to be sent with them."""
+KEPT = 3
+"""Scans that are kept as they were read; others are read again."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """What of an image is looked at; None takes what the file suggests.
-
-    Attributes
-    ----------
-    frame, plane, slice
-        Frame of a 4-D file; ``auto``, ``axial``, ``coronal`` or ``sagittal``; position in that plane (None:
-        the middle).
-    levels
-        The values that are black and white.
+    """What of an image is looked at: the frame of a 4-D file, and the values that are black and white, None
+    for what the file suggests.
     """
 
     frame: int = 0
-    plane: str = "auto"
-    slice: int | None = None
     levels: tuple[float, float] | None = None
 
 
@@ -65,23 +57,22 @@ class Picture:
         uint8 (H, W).
     place
         Where in the image it lies, nothing left open.
-    frames, slices
+    frames
         How many there are.
-    span
-        Smallest and largest value of the image.
     spacing
         mm per pixel (row, column), None where unknown.
     references
         What a person outlined in it.
+    is_ct
+        Whether its values are Hounsfield units.
     """
 
     image: NDArray[np.uint8]
     place: Place
     frames: int = 1
-    slices: int = 1
-    span: tuple[float, float] = (0.0, 255.0)
     spacing: tuple[float, ...] | None = None
     references: tuple[Object, ...] = ()
+    is_ct: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,20 +87,14 @@ class File:
         What people call it.
     frames
         How many it has, 1 if it is not 4-D.
+    slices
+        How many a frame has.
     """
 
     path: Path
     title: str
     frames: int
-
-
-@contextmanager
-def named(title: str) -> Iterator[None]:
-    """What cannot be read becomes an :class:`InputError` with the file's title."""
-    try:
-        yield
-    except Unreadable as error:
-        raise InputError(f"{title}: {error}") from error
+    slices: int
 
 
 def images_in(folder: Path, names: Sequence[str]) -> list[tuple[Path, str]]:
@@ -129,36 +114,22 @@ def images_in(folder: Path, names: Sequence[str]) -> list[tuple[Path, str]]:
     return [(path, path.name) for path in paths]
 
 
-def read_frame(path: Path, title: str, frame: int) -> Volume:
-    """A file's volume, of a 4-D one the frame of that number; what cannot be read is an InputError."""
-    with named(title):
-        volume = read_volume(path, frame=frame)
-        check_pixels(volume)
-        return volume
+def read_upright(path: Path, title: str, frame: int = 0) -> Scan:
+    """A file as a scan, its slices as a radiologist looks at them; an InputError begins with the title."""
+    try:
+        return read_scan(path, frame=frame, upright=True)
+    except InputError as error:
+        raise InputError(f"{title}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
-def slice_of(volume: Volume, frames: int, place: Place) -> Picture:
-    """The slice of a volume at a place.
-
-    Raises
-    ------
-    InputError
-        If there is no such slice.
-    """
-    view = view_of(volume, "radiological", place.plane)
-    slices = view.slices(volume.array)
-    position = len(slices) // 2 if place.slice is None else place.slice
-    if not 0 <= position < len(slices):
-        raise InputError(f"slice {position} does not exist; there are {len(slices)} (counted from 0)")
-    values = volume.array[np.isfinite(volume.array)] if volume.array.dtype.kind == "f" else volume.array
-    span = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    modality: Modality = "CT" if span[0] < HOUNSFIELD else "generic" if volume.flat else "MR"
-    levels = place.levels or grey_levels(volume, modality, Intensity())
+def picture_of(scan: Scan, frames: int, place: Place) -> Picture:
+    """The slice of a scan that has one."""
+    levels = place.levels or scan.levels
     if not levels[0] < levels[1]:  # an empty image
         levels = (levels[0], levels[0] + 1.0)
-    shown = np.nan_to_num(slices[position], nan=levels[0], posinf=levels[1], neginf=levels[0])
-    where = Place(place.frame, place.plane, position, levels)
-    return Picture(to_grey(shown, levels), where, frames, len(slices), span, view.spacing)
+    image = to_grey(np.ascontiguousarray(scan.values[0]), levels)
+    where = replace(place, levels=levels)
+    return Picture(image, where, frames, scan.view.spacing, is_ct=scan.modality == "CT")
 
 
 @dataclass(frozen=True)
@@ -200,7 +171,8 @@ class Library:
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         self.datasets = {item.descriptor.name: item for item in datasets}
         self.files: dict[str, File] = {}
-        self._volume: tuple[str, int, Volume] | None = None  # the one shown last: others are read again
+        self._kept: OrderedDict[tuple[str, int], Future[Scan]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def open(self, path: Path, title: str | None = None) -> str:
         """Open a user's file; returns its name. Without a title it is called as it lies there.
@@ -211,12 +183,53 @@ class Library:
             If it cannot be read.
         """
         title = title or path.absolute().name
-        name, volume = f"file/{len(self.files)}", read_frame(path, title, 0)
-        with named(title):
-            frames = 1 if path.is_dir() or is_dicom(path) else count_frames(path)
-        self._volume = (name, 0, volume)
-        self.files[name] = File(path, title, frames)
+        scan = read_upright(path, title)
+        try:
+            frames = 1 if scan.form == "dicom" else count_frames(path)
+        except Unreadable as error:
+            raise InputError(f"{title}: {error}") from error
+        read: Future[Scan] = Future()
+        read.set_result(scan)
+        with self._lock:
+            name = f"file/{len(self.files)}"
+            self.files[name] = File(path, title, frames, len(scan.values))
+            self._keep((name, 0), read)
         return name
+
+    def _keep(self, key: tuple[str, int], read: Future[Scan]) -> None:
+        self._kept[key] = read
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+    def scan(self, name: str, frame: int = 0) -> Scan:
+        """A user's file as a scan, read again if need be; whoever asks for others meanwhile does not wait.
+
+        Raises
+        ------
+        InputError
+            If nothing of that name is open, there is no such frame, or it cannot be read any more.
+        """
+        if name not in self.files:
+            raise InputError(f"{name}: no such image is open")
+        file, key = self.files[name], (name, frame)
+        if not 0 <= frame < file.frames:
+            raise InputError(f"frame {frame} does not exist; there are {file.frames} (counted from 0)")
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+            else:
+                read: Future[Scan] = Future()
+                self._keep(key, read)
+        if kept is None:
+            try:
+                read.set_result(read_upright(file.path, file.title, frame))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(key, None)
+                read.set_exception(error)
+            kept = read
+        return kept.result()
 
     def first(self) -> str | None:
         """The name of the image to begin with: a user's file, else the first case that can be read."""
@@ -224,29 +237,23 @@ class Library:
         return next(iter(self.files), None) or next(with_cases, None)
 
     def show(self, name: str, place: Place) -> Picture:
-        """What an image shows at a place; a case is one slice, and has its grey levels.
+        """What an image of one slice shows at a place; a case is one, and has its grey levels.
 
         Raises
         ------
         InputError
-            If nothing of that name is open, or there is no such place in it.
+            If nothing of that name is open, it is a volume, or there is no such place in it.
         """
         if name in self.files:
             file = self.files[name]
-            if self._volume is None or self._volume[:2] != (name, place.frame):
-                if place.frame >= file.frames:
-                    raise InputError(
-                        f"frame {place.frame} does not exist; there are {file.frames} (counted from 0)"
-                    )
-                self._volume = (name, place.frame, read_frame(file.path, file.title, place.frame))
-            with named(file.title):
-                return slice_of(self._volume[2], file.frames, place)
+            if file.slices > 1:
+                raise InputError(f"{file.title}: a volume of {file.slices} slices, and no single image")
+            return picture_of(self.scan(name, place.frame), file.frames, place)
         kind, _, rest = name.partition("/")
         dataset, _, number = rest.rpartition("/")
         if kind == "case" and dataset in self.datasets and number.isdecimal():
             cases = self.datasets[dataset].cases
             if int(number) < len(cases):
                 case = cases[int(number)]
-                where = Place(slice=0, levels=(0.0, 255.0))
-                return Picture(case.image, where, spacing=case.spacing, references=case.objects)
+                return Picture(case.image, Place(levels=(0.0, 255.0)), 1, case.spacing, case.objects)
         raise InputError(f"{name}: no such image is open")

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 import logging
-import secrets
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import flask
 import numpy as np
 import pydantic
-from numpy.typing import NDArray
-from PIL import Image
-from skimage.measure import find_contours
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from synthfm.data.config import Config
@@ -26,7 +19,9 @@ from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.interactive.listening import LOCAL, only_for
 from synthfm.evaluation.interactive.page.asking import Asked, Asker
+from synthfm.evaluation.interactive.page.desk import MOST_CLICKS, Desk, Levels, body, desk, outline, png
 from synthfm.evaluation.interactive.page.pictures import Library, Picture, Place
+from synthfm.evaluation.interactive.page.scan_routes import scans
 from synthfm.evaluation.interactive.page.uploads import Uploads
 from synthfm.evaluation.scoring.metrics import overlap
 
@@ -34,32 +29,10 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 MOST_BYTES = 4 << 30
 """Of one request, and as ``files.js`` has it of all that is opened at once."""
+MOST_JSON = 1 << 20
+"""Bytes of a request that sends no files."""
 
 api = flask.Blueprint("api", __name__, url_prefix="/api")
-
-
-@dataclass
-class Desk:
-    """What the routes share; a request for what is still being made waits for it.
-
-    Attributes
-    ----------
-    library, asker
-        What is shown, and who is asked.
-    uploads
-        Files on their way into the library.
-    token
-        Differs from one start of the server to the next, as what is called ``file/0`` does.
-    reading, asking
-        Volumes, and methods, are used by one request at a time.
-    """
-
-    library: Future[Library]
-    asker: Future[Asker]
-    uploads: Uploads
-    token: str = field(default_factory=lambda: secrets.token_hex(8))
-    reading: threading.Lock = field(default_factory=threading.Lock)
-    asking: threading.Lock = field(default_factory=threading.Lock)
 
 
 def make_app(
@@ -81,22 +54,25 @@ def make_app(
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
     app.extensions["desk"] = Desk(library, asker, Uploads(folder))
     app.before_request(lambda: only_for(hosts))
+    app.before_request(_not_too_much)
     app.register_error_handler(Exception, _in_one_line)
     app.register_error_handler(RequestEntityTooLarge, _too_large)
     app.add_url_rule("/", view_func=lambda: app.send_static_file("index.html"), endpoint="page")
     app.register_blueprint(api)
+    app.register_blueprint(scans)
     return app
 
 
-def _desk() -> Desk:
-    desk: Desk = flask.current_app.extensions["desk"]
-    return desk
+def _not_too_much() -> None:
+    size = flask.request.content_length or 0
+    if size > MOST_JSON and flask.request.mimetype != "multipart/form-data":
+        flask.abort(413, f"too much in one request: {size} bytes, at most {MOST_JSON}")
 
 
 def _in_one_line(error: Exception) -> Any:
     if isinstance(error, HTTPException):
         return {"error": error.description or error.name}, error.code or 500
-    text = _desk().uploads.one_line(error)
+    text = desk().uploads.one_line(error)
     if isinstance(error, InputError):
         return {"error": text}, 400
     log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
@@ -104,6 +80,8 @@ def _in_one_line(error: Exception) -> Any:
 
 
 def _too_large(error: RequestEntityTooLarge) -> Any:
+    if error.description != RequestEntityTooLarge.description:
+        return {"error": error.description}, 413
     most = f"{flask.current_app.config['MAX_FORM_PARTS']} files and {MOST_BYTES >> 30} GiB"
     return {"error": f"too much in one request: at most {most}"}, 413
 
@@ -113,21 +91,12 @@ class _Shown(Config):
 
     image: str
     frame: Annotated[int, pydantic.Field(ge=0)] = 0
-    plane: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
-    slice: int | None = None
-    levels: tuple[float, float] | None = None
-
-    @pydantic.field_validator("levels")
-    @classmethod
-    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not (np.isfinite(value).all() and value[0] < value[1]):
-            raise ValueError("the value of black must be below that of white")
-        return value
+    levels: Levels | None = None
 
     def picture(self) -> Picture:
-        place = Place(self.frame, self.plane, self.slice, self.levels)
-        with _desk().reading:
-            return _desk().library.result().show(self.image, place)
+        place = Place(self.frame, self.levels)
+        with desk().reading:
+            return desk().library.result().show(self.image, place)
 
 
 class _Sent(Config):
@@ -140,7 +109,7 @@ class _Question(_Shown):
     """One method is asked for a mask in what is shown."""
 
     method: str
-    clicks: tuple[tuple[int, int, Literal[0, 1]], ...] = ()
+    clicks: Annotated[tuple[tuple[int, int, Literal[0, 1]], ...], pydantic.Field(max_length=MOST_CLICKS)] = ()
     box: tuple[float, float, float, float] | None = None
     choice: int | None = None
 
@@ -148,51 +117,44 @@ class _Question(_Shown):
         """What is shown, and what :class:`synthfm.evaluation.interactive.page.asking.Asker` says to it."""
         picture = self.picture()
         points, labels = [click[:2] for click in self.clicks], [click[2] for click in self.clicks]
-        asker, asked = _desk().asker.result(), Asked(Prompt(points, labels, self.box), self.choice)
-        with _desk().asking:
+        asker, asked = desk().asker.result(), Asked(Prompt(points, labels, self.box), self.choice)
+        with desk().asking:
             return picture, getattr(asker, ask)(
                 self.method, (self.image, picture.place), picture.image, asked
             )
 
 
-Body = TypeVar("Body", bound=Config)
-
-
-def _body(kind: type[Body]) -> Body:
-    """The request's JSON."""
-    try:
-        return kind.model_validate(flask.request.get_json(), strict=False)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-
 @api.get("/start")
 def _start() -> Any:
-    library = _desk().library.result()
-    with _desk().reading:
+    library = desk().library.result()
+    with desk().reading:
         return {
-            "token": _desk().token,
+            "token": desk().token,
             "first": library.first(),
             "datasets": [
                 {"name": name, "title": item.descriptor.title} for name, item in library.datasets.items()
             ],
-            "files": [{"image": name, "title": file.title} for name, file in library.files.items()],
+            "files": [_listed(library, name) for name in library.files],
         }
+
+
+def _listed(library: Library, name: str) -> dict[str, Any]:
+    file = library.files[name]
+    return {"image": name, "title": file.title, "slices": file.slices, "frames": file.frames}
 
 
 @api.get("/methods")
 def _methods() -> Any:
-    titles = _desk().asker.result().titles
+    titles = desk().asker.result().titles
     return {"methods": [{"name": name, "title": title} for name, title in titles.items()]}
 
 
 @api.get("/datasets/<path:name>")
 def _cases(name: str) -> Any:
-    library = _desk().library.result()
+    library = desk().library.result()
     if name not in library.datasets:
         raise InputError(f"no dataset {name!r}")
-    with _desk().reading:
+    with desk().reading:
         found = library.datasets[name]
         cases = [
             {"image": f"case/{name}/{number}", "title": case.case} for number, case in enumerate(found.cases)
@@ -205,33 +167,28 @@ def _cases(name: str) -> Any:
 def _keep() -> Any:
     """Keep files; many are sent in several requests."""
     upload = flask.request.form.get("upload")
-    return {"upload": _desk().uploads.keep(flask.request.files.getlist("files"), upload)}
+    return {"upload": desk().uploads.keep(flask.request.files.getlist("files"), upload)}
 
 
 @api.post("/open")
 def _open() -> Any:
-    upload, library = _body(_Sent).upload, _desk().library.result()
-    with _desk().reading:
-        names, problems = _desk().uploads.open(upload, library)
-    opened = [{"image": name, "title": library.files[name].title} for name in names]
-    return {"opened": opened, "problems": problems}
+    upload, library = body(_Sent).upload, desk().library.result()
+    names, problems = desk().uploads.open(upload, library)
+    return {"opened": [_listed(library, name) for name in names], "problems": problems}
 
 
 @api.post("/show")
 def _show() -> Any:
-    picture = _body(_Shown).picture()
+    picture = body(_Shown).picture()
     place, (height, width) = picture.place, picture.image.shape
     return {
         "width": width,
         "height": height,
-        "png": "data:image/png;base64," + base64.b64encode(_png(picture.image)).decode(),
+        "png": "data:image/png;base64," + base64.b64encode(png(picture.image)).decode(),
         "frames": picture.frames,
-        "slices": picture.slices,
-        "span": picture.span,
+        "ct": picture.is_ct,
         "spacing": picture.spacing,
         "frame": place.frame,
-        "plane": place.plane,
-        "slice": place.slice,
         "levels": place.levels,
         "references": [
             {"structure": item.structure, "outline": outline(item.mask)} for item in picture.references
@@ -241,7 +198,7 @@ def _show() -> Any:
 
 @api.post("/ask")
 def _ask() -> Any:
-    picture, found = _body(_Question).put("ask")
+    picture, found = body(_Question).put("ask")
     mask = found.predicted.mask
     pixels = int(mask.sum())
     scores = [
@@ -264,7 +221,7 @@ def _ask() -> Any:
 @api.post("/choices")
 def _choices() -> Any:
     """What one click alone may mean, the smallest first; a mask that the model has twice is named once."""
-    _, found = _body(_Question).put("choices")
+    _, found = body(_Question).put("choices")
     masks = {item.mask.tobytes(): (number, item.mask) for number, item in reversed([*enumerate(found)])}
     rising = sorted(masks.values(), key=lambda item: int(item[1].sum()))
     return {
@@ -278,17 +235,5 @@ def _choices() -> Any:
 
 @api.post("/mask.png")
 def _mask() -> Any:
-    _, found = _body(_Question).put("ask")
-    return flask.Response(_png(found.predicted.mask.astype(np.uint8) * 255), mimetype="image/png")
-
-
-def outline(mask: NDArray[np.bool_]) -> list[list[float]]:
-    """Closed outlines of a mask, bool (H, W): each x, y, x, y, ... in pixels from the image's corner."""
-    lines = find_contours(np.pad(mask, 1).astype(np.uint8), 0.5)
-    return [np.round(line[:, ::-1] - 0.5, 1).ravel().tolist() for line in lines]
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    _, found = body(_Question).put("ask")
+    return flask.Response(png(found.predicted.mask.astype(np.uint8) * 255), mimetype="image/png")

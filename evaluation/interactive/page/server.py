@@ -23,7 +23,7 @@ from synthfm.evaluation.interactive.page.routes import make_app
 
 
 def serve(wanted: Wanted, *, host: str, port: int, browser: bool, say: Callable[[str], Any]) -> None:
-    """Serve the page until SIGINT, SIGTERM or SIGHUP.
+    """Serve the page until SIGINT, SIGTERM or SIGHUP, which end the program.
 
     Parameters
     ----------
@@ -65,8 +65,9 @@ def serve(wanted: Wanted, *, host: str, port: int, browser: bool, say: Callable[
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         serve_until_ended(server)
-    if not asker.done():  # an interpreter that ends under a thread that imports PyTorch may crash
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    asker.result()
+    if asker.done():
+        asker.result()
+    # An interpreter that ends under a thread that imports PyTorch, or computes in it, may crash.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

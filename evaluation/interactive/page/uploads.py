@@ -52,6 +52,19 @@ class Uploads:
             raise
         return upload
 
+    def take(self, upload: str) -> tuple[Path, list[str]]:
+        """The folder of an upload and its files' names; from now on it is the caller's.
+
+        Raises
+        ------
+        InputError
+            If there is no such upload, or somebody has it.
+        """
+        names = self._names.pop(upload, None)
+        if names is None:
+            raise InputError("nothing was sent, or it has been opened")
+        return self.folder / upload, names
+
     def open(self, upload: str, library: Library) -> tuple[list[str], list[str]]:
         """Open what has been sent, as one image or several.
 
@@ -65,20 +78,18 @@ class Uploads:
         InputError
             If there is no such upload, or nothing of it can be read.
         """
-        names = self._names.pop(upload, None)
-        if names is None:
-            raise InputError("nothing was sent, or it has been opened")
+        folder, names = self.take(upload)
         opened: list[str] = []
         problems: list[str] = []
         try:
-            for path, title in images_in(self.folder / upload, names):
+            for path, title in images_in(folder, names):
                 try:
                     opened.append(library.open(path, title))
                 except InputError as error:
                     problems.append(self.one_line(error))
         finally:
             if not opened:
-                shutil.rmtree(self.folder / upload, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
         if not opened:
             more = f" (and {len(problems) - 1} more that cannot be read)" if len(problems) > 1 else ""
             raise InputError("".join(problems[:1]) + more)

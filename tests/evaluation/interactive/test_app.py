@@ -189,41 +189,46 @@ def test_outlines_hold_the_mask(mask):
     np.testing.assert_array_equal(drawn % 2 == 1, mask)
 
 
-def test_an_own_volume_is_shown_slice_by_slice(client, tmp_path):
-    label = blocks((5, 30, 40), [1, 2])
-    image = picture_of(label, np.random.default_rng(0))
-    opened = send(client, write_itk(tmp_path / "my scan.nii.gz", image, (1.0, 1.0, 3.0)))
-    assert opened["title"] == "my scan.nii.gz"
+def test_an_own_image_is_shown_in_the_window_that_is_asked_for(client, tmp_path):
+    label = blocks((3, 30, 40), [1, 2])
+    image = picture_of(label, np.random.default_rng(0))[1:2]
+    opened = send(client, write_itk(tmp_path / "my scan.nii.gz", image, (0.5, 2.0, 3.0)))
+    assert (opened["title"], opened["slices"], opened["frames"]) == ("my scan.nii.gz", 1, 1)
     first = post(client, "/api/show", image=opened["image"])
-    assert (first["slices"], first["slice"], first["frames"]) == (5, 2, 1)
-    assert (first["width"], first["height"]) == (40, 30)
+    assert (first["width"], first["height"], first["frames"], first["ct"]) == (40, 30, 1, False)
     low, high = float(image.min()), float(image.max())
-    assert first["span"] == [low, high]
-    wide = post(client, "/api/show", image=opened["image"], slice=3, levels=[low, high])
-    expected = np.rint((image[3].astype(float) - low) / (high - low) * 255)
+    assert low < first["levels"][0] < first["levels"][1] < high
+    wide = post(client, "/api/show", image=opened["image"], levels=[low, high])
+    expected = np.rint((image[0].astype(float) - low) / (high - low) * 255)
     np.testing.assert_allclose(shown(wide), expected, atol=1)
-    assert wide["spacing"] == [1, 1]
-    side = post(client, "/api/show", image=opened["image"], plane="sagittal")
-    assert side["spacing"] == [3, 1]
-    assert (side["slices"], side["width"], side["height"]) == (40, 30, 5)
-    reply = post(client, "/api/ask", image=opened["image"], slice=3, method="ellipse", box=[2, 2, 11, 11])
+    assert wide["spacing"] == [2, 0.5]
+    reply = post(client, "/api/ask", image=opened["image"], method="ellipse", box=[2, 2, 11, 11])
     assert reply["dsc"] is None
     assert reply["mm2"] == pytest.approx(reply["pixels"])
+
+
+def test_a_volume_is_no_single_image(client, tmp_path):
+    volume = picture_of(blocks((5, 30, 40), [1]), np.random.default_rng(0))
+    opened = send(client, write_itk(tmp_path / "scan.nii.gz", volume))
+    assert opened["slices"] == 5
+    error = post(client, "/api/show", 400, image=opened["image"])["error"]
+    assert error == "scan.nii.gz: a volume of 5 slices, and no single image"
 
 
 def test_a_volume_of_one_coronal_slice_is_shown_and_one_without_values_named(client, tmp_path):
     image = np.random.default_rng(0).integers(0, 200, (40, 1, 50)).astype(np.int16)
     opened = send(client, write_itk(tmp_path / "coronal.nii.gz", image))
     first = post(client, "/api/show", image=opened["image"])
-    assert (first["slices"], first["width"], first["height"]) == (1, 50, 40)
+    assert (opened["slices"], first["width"], first["height"]) == (1, 50, 40)
     np.save(tmp_path / "nothing.npy", np.full((30, 40), np.nan))
     assert "nothing but NaN" in str(send(client, tmp_path / "nothing.npy", code=400))
 
 
 def test_hounsfield_units_open_in_the_window_of_soft_tissue(client, tmp_path):
-    values = np.linspace(-1000, 900, 5 * 20 * 30).reshape(5, 20, 30).astype(np.int16)
+    values = np.linspace(-1000, 900, 20 * 30).reshape(1, 20, 30).astype(np.int16)
     opened = send(client, write_itk(tmp_path / "ct.mha", values))
-    assert post(client, "/api/show", image=opened["image"])["levels"] == [-160, 240]
+    reply = post(client, "/api/show", image=opened["image"])
+    assert (reply["levels"], reply["ct"]) == ([-160, 240], True)
 
 
 def test_files_that_belong_together_are_sent_together(client, tmp_path):
@@ -233,8 +238,8 @@ def test_files_that_belong_together_are_sent_together(client, tmp_path):
     upload = keep(client, *series[:2])
     assert keep(client, *series[2:], upload=upload) == upload
     (opened,) = post(client, "/api/open", upload=upload)["opened"]
-    reply = post(client, "/api/show", image=opened["image"])
-    assert (reply["slices"], reply["width"], reply["height"]) == (4, 32, 24)
+    assert opened["slices"] == 4
+    assert sorted(post(client, "/api/scans", image=opened["image"])["shape"]) == [4, 24, 32]
     assert "has been opened" in post(client, "/api/open", 400, upload=upload)["error"]
     assert (
         "open all of them again"
@@ -247,29 +252,30 @@ def test_files_that_belong_together_are_sent_together(client, tmp_path):
     other = write_picture(tmp_path / "other.png", volume[0].astype(np.uint8))
     opened = post(client, "/api/open", upload=keep(client, voxels, head, other))["opened"]
     assert [item["title"] for item in opened] == ["pair.mhd", "other.png"]
-    assert [post(client, "/api/show", image=item["image"])["slices"] for item in opened] == [4, 1]
+    assert [item["slices"] for item in opened] == [4, 1]
 
 
 def test_frames_of_a_cine_are_told_apart(client, tmp_path):
-    cine = np.random.default_rng(2).integers(0, 200, (3, 4, 20, 24)).astype(np.int16)
+    cine = np.random.default_rng(2).integers(0, 200, (3, 1, 20, 24)).astype(np.int16)
     opened = send(client, write_itk(tmp_path / "cine.nii.gz", cine))
     levels = [0, 255]
     for frame in (2, 0):
-        reply = post(client, "/api/show", image=opened["image"], frame=frame, slice=1, levels=levels)
+        reply = post(client, "/api/show", image=opened["image"], frame=frame, levels=levels)
         assert reply["frames"] == 3
-        np.testing.assert_array_equal(shown(reply), cine[frame, 1])
+        np.testing.assert_array_equal(shown(reply), cine[frame, 0])
     assert "frame 3 does not exist" in post(client, "/api/show", 400, image=opened["image"], frame=3)["error"]
 
 
 def test_files_opened_before_can_be_shown_again(client, tmp_path):
-    volume = picture_of(blocks((4, 24, 32), [1]), np.random.default_rng(3))
-    scan = send(client, write_itk(tmp_path / "scan.nii.gz", volume))["image"]
+    image = picture_of(blocks((4, 24, 32), [1]), np.random.default_rng(3))[2:3]
+    scan = send(client, write_itk(tmp_path / "scan.nii.gz", image))["image"]
     before = post(client, "/api/show", image=scan)
-    other = send(client, write_picture(tmp_path / "other.png", volume[0].astype(np.uint8)))["image"]
-    assert post(client, "/api/show", image=other)["slices"] == 1
+    for k in range(4):  # more than are kept as they were read
+        other = send(client, write_picture(tmp_path / f"other{k}.png", image[0].astype(np.uint8)))["image"]
+        assert post(client, "/api/show", image=other)["width"] == 32
     assert post(client, "/api/show", image=scan) == before
     start = client.get("/api/start").get_json()
-    assert [item["title"] for item in start["files"]] == ["scan.nii.gz", "other.png"]
+    assert [item["title"] for item in start["files"]] == ["scan.nii.gz", *(f"other{k}.png" for k in range(4))]
 
 
 def test_a_file_that_cannot_be_read_is_named_and_not_kept(client, tmp_path, sent):

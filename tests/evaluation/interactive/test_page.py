@@ -1,14 +1,11 @@
 """The page to try methods by hand, in a real browser."""
 
-import shutil
-import threading
 import time
 from concurrent.futures import Future
 
 import numpy as np
 import pytest
 from PIL import Image
-from werkzeug.serving import make_server
 
 from synthfm.evaluation.interactive.page.asking import Asker
 from synthfm.evaluation.interactive.page.routes import make_app
@@ -18,16 +15,13 @@ from tests.support.files import blocks, picture_of, write_dicom_series, write_it
 @pytest.fixture
 def held():
     """Paths that the server does not answer as long as they are in here."""
-    return set()
+    held = set()
+    yield held
+    held.clear()
 
 
 @pytest.fixture
-def page(library, methods, sent, held):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here to run the page in")
-    from playwright.sync_api import sync_playwright
-
+def page(library, methods, sent, held, browse):
     shown, asked = Future(), Future()
     shown.set_result(library)
     asked.set_result(Asker(methods, {"rand": "first look"}))
@@ -38,21 +32,9 @@ def page(library, methods, sent, held):
             time.sleep(0.01)
         return app(environ, start_response)
 
-    server = make_server("127.0.0.1", 0, slow, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-            page = chromium.new_page(viewport={"width": 1200, "height": 900})
-            page.goto(f"http://127.0.0.1:{server.server_port}/")
-            ready(page)
-            yield page
-            chromium.close()
-    finally:
-        held.clear()
-        server.shutdown()
-        thread.join()
+    page = browse(slow, 1200, 900)
+    ready(page)
+    return page
 
 
 def ready(page):
@@ -150,15 +132,15 @@ def test_the_page_in_a_browser(page, library, methods, tmp_path):
 
 
 def test_the_tools_do_what_they_say(page):
-    page.get_by_text("Background", exact=True).click()
+    page.locator("#tools label", has_text="Background").click()
     click(page, 5, 5)
-    page.get_by_text("Box", exact=True).click()
+    page.locator("#tools label", has_text="Box").click()
     click(page, 9, 9)
     assert clicks(page) == [[5, 5, 0]]
-    page.get_by_text("Move", exact=True).click()
+    page.locator("#tools label", has_text="Move").click()
     drag(page, 4, 4, 20, 20)
     assert prompt(page) == {"clicks": [[5, 5, 0]], "box": None, "choice": None}
-    page.get_by_text("Object", exact=True).click()
+    page.locator("#tools label", has_text="Object").click()
     drag(page, 4, 4, 20, 20)
     assert prompt(page) == {"clicks": [], "box": [4, 4, 21, 21], "choice": None}
 
@@ -251,26 +233,19 @@ def test_a_click_before_the_model_is_loaded_is_answered_when_it_is(page, held):
 
 
 def test_own_files_in_a_browser(page, tmp_path):
-    volume = picture_of(blocks((5, 30, 40), [1]), np.random.default_rng(5))
-    scan = write_itk(tmp_path / "scan.nii.gz", volume)
+    image = picture_of(blocks((3, 30, 40), [1]), np.random.default_rng(5))[1:2]
+    scan = write_itk(tmp_path / "scan.nii.gz", image)
     page.set_input_files("#files", str(scan))
-    page.wait_for_function(
-        "synthfm.state.shown.image.startsWith('file/') && synthfm.state.shown.slices === 5"
-    )
-    assert page.is_visible("#slice")
-    page.mouse.move(*on_screen(page, 5, 5))
-    page.mouse.wheel(0, 100)
-    page.wait_for_function("synthfm.state.shown.slice === 3")
+    page.wait_for_function("synthfm.state.shown.image.startsWith('file/')")
     page.fill("#low", "40")
     page.fill("#high", "60")
     page.press("#high", "Enter")
     page.wait_for_function("synthfm.state.shown.levels[1] === 60")
-    assert page.evaluate("synthfm.state.shown.slice") == 3
     (tmp_path / "broken.nii.gz").write_bytes(scan.read_bytes()[:60])
     page.set_input_files("#files", str(tmp_path / "broken.nii.gz"))
     page.wait_for_function("document.getElementById('status').classList.contains('bad')")
     assert page.inner_text("#status").startswith("broken.nii.gz: ")
-    assert page.evaluate("synthfm.state.shown.slices") == 5  # what was open still is
+    assert page.evaluate("synthfm.state.shown.width") == 40  # what was open still is
 
 
 def click(page, x, y):
@@ -284,16 +259,18 @@ def drag(page, x0, y0, x1, y1):
     page.mouse.up()
 
 
-def open_volume(page, path, shape=(5, 30, 40)):
-    """Open a volume of noise and blocks on the page; one of four axes is a cine."""
-    label = np.broadcast_to(blocks(shape[-3:], [1]), shape)
-    page.set_input_files("#files", str(write_itk(path, picture_of(label, np.random.default_rng(6)))))
-    page.wait_for_function(f"synthfm.state.shown.slices === {shape[-3]}")
+def open_image(page, path, shape=(30, 40)):
+    """Open an image of noise and a block on the page; one of three axes is a cine."""
+    label = np.broadcast_to(blocks(shape[-2:], [1]), shape)
+    image = picture_of(label, np.random.default_rng(6)).reshape(*shape[:-2], 1, *shape[-2:])
+    page.set_input_files("#files", str(write_itk(path, image)))
+    page.wait_for_function(f"synthfm.state.shown.width === {shape[-1]}")
+    settled(page)
 
 
 def test_nothing_is_drawn_on_a_picture_that_goes(page, held, tmp_path):
-    open_volume(page, tmp_path / "first.nii.gz")
-    open_volume(page, tmp_path / "second.nii.gz", (7, 30, 40))
+    open_image(page, tmp_path / "first.nii.gz")
+    open_image(page, tmp_path / "second.nii.gz", (30, 42))
     page.fill("#high", "50")
     page.press("#high", "Enter")
     page.wait_for_function("synthfm.state.shown.levels[1] === 50")
@@ -303,28 +280,25 @@ def test_nothing_is_drawn_on_a_picture_that_goes(page, held, tmp_path):
     with page.expect_request("**/api/show"):
         page.select_option("#cases", label="first.nii.gz")
     click(page, 5, 5)
-    page.mouse.wheel(0, 100)
-    page.focus("#canvas")
-    page.keyboard.press("ArrowUp")
     held.clear()
-    page.wait_for_function("synthfm.state.shown.slices === 5")
+    page.wait_for_function("synthfm.state.shown.width === 40")
     assert results(page) == []
     assert not [url for url in requests if url.endswith("/api/ask")]
     assert clicks(page) == []
-    assert page.evaluate("synthfm.state.shown.slice") == 2
     assert page.evaluate("synthfm.state.shown.levels[1]") > 50
 
 
 def test_what_cannot_be_shown_leaves_the_picture_with_its_prompts(page, library, tmp_path):
-    open_volume(page, tmp_path / "first.nii.gz")
-    open_volume(page, tmp_path / "second.nii.gz", (7, 30, 40))
+    open_image(page, tmp_path / "first.nii.gz")
+    for k in range(4):  # more than are kept as they were read
+        open_image(page, tmp_path / f"other{k}.nii.gz", (30, 42 + k))
     library.files["file/0"].path.unlink()
     click(page, 5, 5)
     settled(page)
     page.select_option("#cases", label="first.nii.gz")
     page.wait_for_function("document.getElementById('status').classList.contains('bad')")
     assert clicks(page) == [[5, 5, 1]]
-    assert page.locator("#cases option:checked").inner_text() == "second.nii.gz"
+    assert page.locator("#cases option:checked").inner_text() == "other3.nii.gz"
     with page.expect_response("**/api/ask") as response:
         click(page, 6, 6)
     assert response.value.ok
@@ -333,7 +307,7 @@ def test_what_cannot_be_shown_leaves_the_picture_with_its_prompts(page, library,
 
 
 def test_a_wrong_window_leaves_the_answer_that_is_awaited(page, held, tmp_path):
-    open_volume(page, tmp_path / "scan.nii.gz")
+    open_image(page, tmp_path / "scan.nii.gz")
     comparing(page, "ellipse")
     held.add("/api/ask")
     with page.expect_request("**/api/ask"):
@@ -358,75 +332,78 @@ def test_the_status_does_not_outlive_what_is_asked(page, held):
     assert page.inner_text("#status") == ""
 
 
-def go_to(page, **controls):
-    """Move sliders, as a person does."""
-    for control, value in controls.items():
-        page.evaluate("([id, value]) => { document.getElementById(id).value = value; }", [control, value])
-        page.dispatch_event(f"#{control}", "input")
-        page.wait_for_function(f"synthfm.state.shown.{control} === {value}")
+def go_to(page, frame):
+    """Move the slider, as a person does."""
+    page.evaluate(
+        """value => {
+          const slider = document.getElementById("frame");
+          slider.value = value;
+          slider.dispatchEvent(new Event("input"));
+        }""",
+        frame,
+    )
+    page.wait_for_function(f"synthfm.state.shown.frame === {frame}")
     settled(page)
 
 
-def test_prompts_stay_with_their_slice_and_come_back(page, tmp_path):
-    open_volume(page, tmp_path / "cine.nii.gz", (3, 4, 30, 40))
+def test_prompts_stay_with_their_frame_and_come_back(page, tmp_path):
+    open_image(page, tmp_path / "cine.nii.gz", (3, 30, 40))
     click(page, 5, 5)
     page.fill("#high", "60")
     page.press("#high", "Enter")
     page.wait_for_function("synthfm.state.shown.levels[1] === 60")
-    assert clicks(page) == [[5, 5, 1]]  # other grey levels are the same slice
-    go_to(page, slice=0)
+    assert clicks(page) == [[5, 5, 1]]  # other grey levels are the same frame
+    go_to(page, 1)
     assert clicks(page) == []
     drag(page, 3, 3, 9, 9)
     settled(page)
-    go_to(page, frame=1)
-    assert clicks(page) == []
-    go_to(page, frame=0, slice=2)
+    go_to(page, 0)
     assert clicks(page) == [[5, 5, 1]]
     assert page.is_visible("#result")
-    go_to(page, slice=0)
+    go_to(page, 1)
     assert prompt(page)["box"] == [3, 3, 10, 10]
 
 
-def test_undo_and_redo_go_to_the_slice_where_it_was(page, tmp_path):
-    open_volume(page, tmp_path / "scan.nii.gz")
+def test_undo_and_redo_go_to_the_frame_where_it_was(page, tmp_path):
+    open_image(page, tmp_path / "cine.nii.gz", (3, 30, 40))
     click(page, 5, 5)
-    go_to(page, slice=4)
+    go_to(page, 2)
     click(page, 9, 9)
-    go_to(page, slice=0)
+    go_to(page, 1)
     page.keyboard.press("Control+z")
-    page.wait_for_function("synthfm.state.shown.slice === 4")
+    page.wait_for_function("synthfm.state.shown.frame === 2")
     assert clicks(page) == []
     page.keyboard.press("Control+z")
-    page.wait_for_function("synthfm.state.shown.slice === 2")
+    page.wait_for_function("synthfm.state.shown.frame === 0")
     assert clicks(page) == []
     assert page.is_disabled("#undo")
     page.click("#redo")
     page.wait_for_function("synthfm.prompt().clicks.length === 1")
     page.click("#redo")
-    page.wait_for_function("synthfm.state.shown.slice === 4")
+    page.wait_for_function("synthfm.state.shown.frame === 2")
     assert clicks(page) == [[9, 9, 1]]
     assert page.is_disabled("#redo")
 
 
 def test_a_reload_keeps_all(page, tmp_path):
-    open_volume(page, tmp_path / "scan.nii.gz")
+    open_image(page, tmp_path / "cine.nii.gz", (3, 30, 40))
     comparing(page, "grabcut")
     click(page, 5, 5)
-    go_to(page, slice=4)
+    go_to(page, 2)
     click(page, 9, 9)
     settled(page)
     page.keyboard.press("2")
     settled(page)
-    before, place = prompt(page), page.evaluate("synthfm.state.shown.slice")
+    before, place = prompt(page), page.evaluate("synthfm.state.shown.frame")
     page.reload()
     ready(page)
-    assert (prompt(page), page.evaluate("synthfm.state.shown.slice")) == (before, place)
+    assert (prompt(page), page.evaluate("synthfm.state.shown.frame")) == (before, place)
     assert len(results(page)) == 2
-    assert page.locator("#cases option:checked").inner_text() == "scan.nii.gz"
+    assert page.locator("#cases option:checked").inner_text() == "cine.nii.gz"
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
-    page.wait_for_function("synthfm.state.shown.slice === 2")
+    page.wait_for_function("synthfm.state.shown.frame === 0")
     # Another start of the server gives the same names to other files.
     page.evaluate(
         "localStorage.setItem('synthfm', localStorage.getItem('synthfm').replace(/[0-9a-f]{16}/, 'other'))"
@@ -454,12 +431,10 @@ def test_undo_brings_back_what_a_box_or_escape_took(page):
     assert page.locator("#result").is_hidden()
 
 
-def test_thick_slices_are_drawn_in_millimetres(page, tmp_path):
-    values = picture_of(np.ones((6, 30, 40), np.uint8), np.random.default_rng(7))
+def test_pixels_that_are_not_square_are_drawn_in_millimetres(page, tmp_path):
+    values = picture_of(np.ones((6, 1, 40), np.uint8), np.random.default_rng(7))  # one coronal slice
     page.set_input_files("#files", str(write_itk(tmp_path / "thick.nii.gz", values, (1.0, 1.0, 5.0))))
-    page.wait_for_function("synthfm.state.shown.slices === 6")
-    page.select_option("#plane", "coronal")
-    page.wait_for_function("synthfm.state.shown.slices === 30")
+    page.wait_for_function("synthfm.state.shown.height === 6")
     first, last = page.evaluate("[synthfm.onScreen(0, 0), synthfm.onScreen(40, 6)]")
     assert (last[0] - first[0]) / (last[1] - first[1]) == pytest.approx(40 / (6 * 5), rel=0.01)
     for x, y in ((0, 0), (39, 5), (17, 4)):
@@ -498,14 +473,14 @@ def test_a_series_of_very_many_slices_is_opened_and_keeps_its_title(page, tmp_pa
     page.on("request", lambda request: requests.append(request.url))
     page.set_input_files("#files", [str(path) for path in series])
     page.wait_for_function(
-        "synthfm.state.shown.slices === 1001 || document.getElementById('status').classList.contains('bad')"
+        "synthfm.scan.info?.shape[0] === 1001 || document.getElementById('status').classList.contains('bad')"
     )
     assert page.inner_text("#status") == ""
     assert titles(page) == ["i0000,0000b.dcm and 1000 more"]
     sendings = sum(url.endswith("/api/files") for url in requests)
     assert sendings * 50 > 1001  # the server has all files of a request open at once
     page.reload()
-    page.wait_for_function("synthfm.state.shown?.slices === 1001")
+    page.wait_for_function("synthfm.scan.info?.shape[0] === 1001")
     assert titles(page) == ["i0000,0000b.dcm and 1000 more"]
 
 
@@ -526,5 +501,5 @@ def test_a_folder_can_be_dropped(page, tmp_path):
     page.wait_for_function("document.getElementById('status').classList.contains('bad')")
     assert page.inner_text("#status") == "no file lies in the folder"
     drop(tmp_path / "study")
-    page.wait_for_function("synthfm.state.shown.slices === 4")
+    page.wait_for_function("synthfm.scan.info?.shape[0] === 4")
     assert page.inner_text("#status") == ""

@@ -1,6 +1,6 @@
 // Methods are asked for the mask of the prompt, and what they say is shown beside the picture.
 
-import {ask, fetchBlob} from "./api.js";
+import {ask, download, fetchBlob} from "./api.js";
 import {say, unsay, guarded, isComplaint} from "./status.js";
 import {state, here, prompt, isAmbiguous, isEmpty, change, changed, keep, listen} from "./state.js";
 import {colour, thumbnail} from "./view.js";
@@ -158,14 +158,11 @@ function choices() {
 }
 
 async function save(method) {
-  const {image, frames, frame, slices, slice, plane} = state.shown;
+  const {image, frames, frame} = state.shown;
   const title = [...$("cases").options].find(item => item.value === image)?.text || "image";
-  const place = (frames > 1 ? `_frame${frame}` : "") + (slices > 1 ? `_${plane}${slice}` : "");
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await fetchBlob("/api/mask.png", question(method)));
-  link.download = `${title}${place}_${titleOf(method)}.png`.replace(/[^\w.+-]+/g, "-");
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  const place = frames > 1 ? `_frame${frame}` : "";
+  const {blob} = await fetchBlob("/api/mask.png", question(method));
+  download(blob, `${title}${place}_${titleOf(method)}.png`.replace(/[^\w.+-]+/g, "-"));
 }
 
 /** Fill the list of methods to compare, when they are known. */

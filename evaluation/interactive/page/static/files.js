@@ -1,11 +1,10 @@
 // A person's own files: chosen or dropped, sent to the server, opened there.
 
-import {ask} from "./api.js";
+import {ask, sendFiles} from "./api.js";
 import {open, offerSources, unread} from "./images.js";
 import {say, guarded} from "./status.js";
 import {state} from "./state.js";
 
-const AT_ONCE = 32;  // files of a request: the server keeps each open while it reads the request
 const MOST_BYTES = 4 * 2 ** 30;  // as in routes.py
 
 const $ = id => document.getElementById(id);
@@ -13,14 +12,8 @@ const $ = id => document.getElementById(id);
 const send = guarded(async files => {
   if (!files.length) return;
   if (files.reduce((sum, file) => sum + file.size, 0) > MOST_BYTES) throw new Error("more than 4 GiB at once: open fewer files");
-  let upload;
-  for (let first = 0; first < files.length; first += AT_ONCE) {
-    const form = new FormData();
-    if (upload) form.append("upload", upload);
-    for (const file of files.slice(first, first + AT_ONCE)) form.append("files", file, file.name);
-    say(files.length === 1 ? `sending ${files[0].name}…` : `sending ${files.length} files, ${first} are there…`);
-    ({upload} = await ask("/api/files", form));
-  }
+  const upload = await sendFiles(files, there =>
+    say(files.length === 1 ? `sending ${files[0].name}…` : `sending ${files.length} files, ${there} are there…`));
   say(files.length === 1 ? `opening ${files[0].name}…` : `opening ${files.length} files…`);
   const {opened, problems} = await ask("/api/open", {upload});
   state.files = (await ask("/api/start")).files;
@@ -48,7 +41,10 @@ async function filesOf(entry) {
 }
 
 $("open").addEventListener("click", () => $("files").click());
+document.addEventListener("keydown", event => {
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "o") { event.preventDefault(); $("files").click(); }
+});
 $("files").addEventListener("change", () => { send([...$("files").files]); $("files").value = ""; });
-document.addEventListener("dragover", event => { event.preventDefault(); $("stage").classList.add("drop"); });
-document.addEventListener("dragleave", () => $("stage").classList.remove("drop"));
-document.addEventListener("drop", event => { event.preventDefault(); $("stage").classList.remove("drop"); drop(event.dataTransfer); });
+document.addEventListener("dragover", event => { event.preventDefault(); document.body.classList.add("drop"); });
+document.addEventListener("dragleave", () => document.body.classList.remove("drop"));
+document.addEventListener("drop", event => { event.preventDefault(); document.body.classList.remove("drop"); drop(event.dataTransfer); });

@@ -1,13 +1,13 @@
-// Which image is shown, and which part of it.
+// Which image is shown, and how: a single one here, a scan of several slices in scan.js.
 
 import {ask} from "./api.js";
 import {answer} from "./answers.js";
+import {fetchScan, showScan} from "./scan.js";
 import {say, guarded} from "./status.js";
 import {state, here, isSame, keep, changed, listen} from "./state.js";
 import {resetView} from "./view.js";
+import {WINDOWS} from "./windows.js";
 
-const WINDOWS = {"as opened": null, "soft tissue": [-160, 240], "lung": [-1350, 150], "bone": [-500, 1300], "brain": [0, 80]};
-const HOUNSFIELD = -500;  // as in pictures.py: an image that goes below is taken for CT
 const OWN = "";  // the source that is no dataset
 
 const $ = id => document.getElementById(id);
@@ -54,16 +54,21 @@ export async function open(place) {
   if (await list(source)) await show(place);
 }
 
+const isScan = image => state.files.some(file => file.image === image && file.slices > 1);
+
 /** Show a place of an image; what a person has drawn there comes back. */
 export async function show(place) {
-  const same = isSame(state.shown, {...state.shown, ...place}) && state.shown.image === place.image && "slice" in place;
+  const same = isSame(state.shown, {...state.shown, ...place}) && state.shown.image === place.image && "frame" in place;
   const mine = wanted = {place, same};
   const picture = new Image();
   let shown;
   try {
-    shown = await ask("/api/show", place);
-    picture.src = shown.png;
-    await picture.decode();
+    if (isScan(place.image)) shown = await fetchScan(place.image, place.frame ?? 0);
+    else {
+      shown = await ask("/api/show", place);
+      picture.src = shown.png;
+      await picture.decode();
+    }
   } catch (error) {
     if (mine !== wanted) return;
     wanted = null;
@@ -72,7 +77,15 @@ export async function show(place) {
   }
   if (mine !== wanted) return;  // something else has been chosen since
   wanted = null;
-  const isOther = state.shown?.image !== place.image || state.shown.plane !== shown.plane;
+  if (isScan(place.image)) {
+    Object.assign(state, {shown: null, picture: null, answers: {}, choices: [], here: {image: place.image, frame: shown.frame}});
+    keep();
+    changed();
+    await showScan(shown);
+    return;
+  }
+  const isOther = state.shown?.image !== place.image;
+  document.body.dataset.view = "still";
   Object.assign(state, {shown: {...shown, image: place.image}, picture, answers: {}, choices: []});
   if (isOther) resetView();
   keep();
@@ -85,42 +98,28 @@ const goTo = guarded(async changes => {
   await show({...(wanted ? wanted.place : here()), ...changes});
 });
 
-/** Go some slices on. */
-export function step(by) {
-  const to = Number($("slice").value) + by;
-  if (!state.shown || wanted || to < 0 || to >= state.shown.slices) return;
-  $("slice").value = to;
-  goTo({slice: to});
-}
-
 function controls() {
-  const {shown} = state;
+  const {shown} = state, image = shown?.image ?? state.here?.image;
+  if (image && $("cases").dataset.source === sourceOf(image)) $("cases").value = image;
+  $("levels").hidden = !shown || shown.image.startsWith("case/");
   if (!shown) return;
-  if ($("cases").dataset.source === sourceOf(shown.image)) $("cases").value = shown.image;
-  $("volume").hidden = shown.image.startsWith("case/");
-  $("plane-row").hidden = shown.slices === 1 && shown.plane === "auto";
-  for (const [id, count] of [["slice", shown.slices], ["frame", shown.frames]]) {
-    $(id).max = count - 1;
-    $(id).value = shown[id];
-    $(`${id}-row`).hidden = count === 1;
-    $(`${id}-number`).textContent = `${shown[id]} / ${count - 1}`;
-  }
-  $("plane").value = shown.plane;
+  $("frame").max = shown.frames - 1;
+  $("frame").value = shown.frame;
+  $("frame-row").hidden = shown.frames === 1;
+  $("frame-number").textContent = `${shown.frame} / ${shown.frames - 1}`;
   shown.levels.forEach((value, k) => {
     const field = $(k ? "high" : "low");
     if (document.activeElement !== field) field.value = +value.toPrecision(6);  // not what is being typed
   });
-  for (const button of $("windows").children) button.hidden = button.dataset.ct === "true" && shown.span[0] >= HOUNSFIELD;
+  for (const button of $("windows").children) button.hidden = button.dataset.ct === "true" && !shown.ct;
   $("reference-label").hidden = !shown.references.length;
 }
 
 $("source").addEventListener("change", chooseSource);
 $("cases").addEventListener("change", guarded(() => show({image: $("cases").value})));
-$("slice").addEventListener("input", () => goTo({slice: Number($("slice").value)}));
 $("frame").addEventListener("input", () => goTo({frame: Number($("frame").value), levels: null}));
-$("plane").addEventListener("change", () => goTo({plane: $("plane").value, slice: null}));
 for (const id of ["low", "high"]) $(id).addEventListener("change", () => goTo({levels: [Number($("low").value), Number($("high").value)]}));
-$("windows").replaceChildren(...Object.entries(WINDOWS).map(([name, levels]) => {
+$("windows").replaceChildren(...WINDOWS.map(([name, levels]) => {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = name;

@@ -1,7 +1,8 @@
 // What the mouse, a finger and the keyboard do.
 
 import {answer, choose} from "./answers.js";
-import {isLeaving, show, step} from "./images.js";
+import {boxBetween} from "./drawing.js";
+import {isLeaving, show} from "./images.js";
 import {say, guarded} from "./status.js";
 import * as store from "./state.js";
 import {state, prompt} from "./state.js";
@@ -40,13 +41,6 @@ function kindOf(event) {
   return tool();
 }
 
-function boxBetween(one, other) {
-  const {width, height} = state.shown;
-  const inside = (value, size) => Math.min(Math.max(value, 0), size);
-  const [x, y] = [0, 1].map(axis => [one[axis], other[axis]].map(value => inside(value, axis ? height : width)).sort((a, b) => a - b));
-  return [Math.floor(x[0]), Math.floor(y[0]), Math.ceil(x[1]), Math.ceil(y[1])];
-}
-
 function click([x, y], label) {
   const at = [Math.floor(x), Math.floor(y)];
   if (at[0] < 0 || at[1] < 0 || at[0] >= state.shown.width || at[1] >= state.shown.height) return;  // beside the image
@@ -70,7 +64,7 @@ canvas.addEventListener("pointermove", event => {
   }
   if (drag.kind === "background") return;
   if (!drag.box && Math.hypot(event.clientX - drag.start[0], event.clientY - drag.start[1]) < DRAG) return;
-  drag.box = boxBetween(drag.from, inImage(event.clientX, event.clientY));
+  drag.box = boxBetween(drag.from, inImage(event.clientX, event.clientY), state.shown);
   setRubber(drag.box);
 });
 canvas.addEventListener("pointerup", () => {
@@ -89,8 +83,7 @@ canvas.addEventListener("contextmenu", event => event.preventDefault());
 canvas.addEventListener("wheel", event => {
   if (!state.shown) return;
   event.preventDefault();
-  if (state.shown.slices > 1 && !event.ctrlKey && !event.metaKey) step(Math.sign(event.deltaY));
-  else zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.002)), event.clientX, event.clientY);
+  zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.002)), event.clientX, event.clientY);
 }, {passive: false});
 
 const isTyping = target => target.matches("input:not([type=checkbox]):not([type=radio]), textarea, select");
@@ -102,6 +95,7 @@ const KEYS = {
 const ARROWS = {ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]};
 
 document.addEventListener("keydown", event => {
+  if (document.body.dataset.view !== "still") return;
   const key = event.key, isCommand = event.ctrlKey || event.metaKey;
   if ($("help").open || (isTyping(event.target) && key !== "Escape" && event.target.type !== "range" && !(isCommand && event.target.matches("select")))) return;
   if (isCommand && key.toLowerCase() === "z") { event.preventDefault(); (event.shiftKey ? redo : undo)(); }
@@ -111,12 +105,7 @@ document.addEventListener("keydown", event => {
   else if (KEYS[key]) { event.preventDefault(); KEYS[key](); }
   else if (event.target !== canvas) return;
   else if (key === " ") { event.preventDefault(); isSpace = true; canvas.classList.add("move"); }
-  else if (key === "PageUp" || key === "PageDown") { event.preventDefault(); step(key === "PageUp" ? 1 : -1); }
-  else if (ARROWS[key]) {
-    event.preventDefault();
-    if (state.shown?.slices > 1 && !event.shiftKey && /Up|Down/.test(key)) step(key === "ArrowUp" ? 1 : -1);
-    else pan(...ARROWS[key].map(value => value * PAN));
-  }
+  else if (ARROWS[key]) { event.preventDefault(); pan(...ARROWS[key].map(value => value * PAN)); }
 });
 document.addEventListener("keyup", event => {
   if (event.key === " ") { isSpace = false; showTool(); }
@@ -130,7 +119,7 @@ $("clear").addEventListener("click", clear);
 $("zoom-in").addEventListener("click", () => zoom(ZOOM));
 $("zoom-out").addEventListener("click", () => zoom(1 / ZOOM));
 $("fit").addEventListener("click", resetView);
-$("keys").addEventListener("click", () => $("help").showModal());
+$("keys").addEventListener("click", () => $(document.body.dataset.view === "still" ? "help" : "scan-help").showModal());
 $("reference").addEventListener("change", () => {
   state.reference = $("reference").checked;
   store.keep();

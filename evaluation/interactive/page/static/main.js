@@ -6,10 +6,16 @@ import "./files.js";
 import {offerSources, open} from "./images.js";
 import "./input.js";
 import {say, guarded} from "./status.js";
+import * as scanning from "./scan.js";
+import "./scan_input.js";
+import {onPane} from "./scan_view.js";
+import {isFetching} from "./slices.js";
 import {state, prompt, restore, changed} from "./state.js";
 import {onScreen} from "./view.js";
 
-window.synthfm = {state, prompt, isAsking, onScreen};  // for a person at the browser's console, and for tests
+const {scan} = scanning;
+const isSettled = () => scanning.isOpen() && scan.seen !== null && !scan.waiting && !scanning.isLooking() && !isFetching() && !scanning.isRunning();
+window.synthfm = {state, prompt, isAsking, onScreen, scan, isSettled, onPane};  // for a person at the browser's console, and for tests
 
 /** Show the image of before a reload, or the first one. */
 async function openFirst(place, first) {

@@ -15,7 +15,7 @@ export const state = {
   picture: null,  // its pixels
   answers: {},  // of methods, by their names, to the prompt in the picture
   choices: [],  // what one click alone may mean
-  prompts: {},  // by slice, see `slice`
+  prompts: {},  // by frame, see `keyOf`
   history: {},  // by image: {steps, done}; `done` of the steps are in force, undo goes back and redo forth
   compared: null,  // names of the methods ticked, null before a person has seen them
   comparing: false,
@@ -30,18 +30,18 @@ export function changed() {
   for (const listener of listeners) listener();
 }
 
-/** The name of a slice, by which its prompt is kept: it does not change with the grey levels. */
-export const slice = place => [place.image, place.frame, place.plane, place.slice].join("|");
-export const isSame = (one, other) => one !== null && other !== null && slice(one) === slice(other);
+/** The name of a frame of an image, by which its prompt is kept: it does not change with the grey levels. */
+export const keyOf = place => [place.image, place.frame].join("|");
+export const isSame = (one, other) => one !== null && other !== null && keyOf(one) === keyOf(other);
 
 /** The place that is shown. */
 export function here() {
-  const {image, frame, plane, slice: position, levels} = state.shown;
-  return {image, frame, plane, slice: position, levels};
+  const {image, frame, levels} = state.shown;
+  return {image, frame, levels};
 }
 
 /** The prompt in what is shown. */
-export const prompt = () => (state.shown && state.prompts[slice(state.shown)]) || NOTHING;
+export const prompt = () => (state.shown && state.prompts[keyOf(state.shown)]) || NOTHING;
 export const isEmpty = ({clicks, box}) => !clicks.length && box === null;
 
 /** Whether a prompt is one click on the object alone, which may mean a part or the whole. */
@@ -49,7 +49,7 @@ export const isAmbiguous = ({clicks, box}) => box === null && clicks.length === 
 
 const historyOf = image => state.history[image] ??= {steps: [], done: 0};
 
-/** Put another prompt in place of that of the slice shown. */
+/** Put another prompt in place of that of the frame shown. */
 export function change(after) {
   const history = historyOf(state.shown.image), before = prompt();
   history.steps.splice(history.done);
@@ -61,8 +61,8 @@ export function change(after) {
 }
 
 function put(place, value) {
-  if (isEmpty(value)) delete state.prompts[slice(place)];
-  else state.prompts[slice(place)] = value;
+  if (isEmpty(value)) delete state.prompts[keyOf(place)];
+  else state.prompts[keyOf(place)] = value;
   keep();
 }
 
@@ -70,7 +70,7 @@ const past = () => state.shown ? historyOf(state.shown.image) : {steps: [], done
 export const canUndo = () => past().done > 0;
 export const canRedo = () => past().done < past().steps.length;
 
-/** Take the last step in this image back, on whichever slice it was; returns the place. */
+/** Take the last step in this image back, on whichever frame it was; returns the place. */
 export function undo() {
   const step = past().steps[--past().done];
   put(step.at, step.before);
