@@ -1,6 +1,8 @@
 """How long `tiny` takes for a click, alone and beside other work: ``python benchmarks/bench_click.py``.
 
-A synthetic image of 512 pixels; ``SamPredictor``'s two steps, and a ``Segmenter`` with a second look.
+A synthetic image of 512 pixels; ``SamPredictor``'s two steps, a ``Segmenter`` with a second look, and a
+request of the page for a click on a slice that was not seen before, in a scan of 60 such slices, with all
+that it tells.
 Each cell is the median of a process of its own, whose threads wait as the column says, beside so many
 processes that keep a core busy.
 """
@@ -8,16 +10,23 @@ processes that keep a core busy.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import timeit
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from synthfm.data.console import WAIT_PASSIVELY
 
@@ -36,7 +45,6 @@ def milliseconds(call: Callable[[], object], times: int) -> float:
 
 def measure(times: int) -> dict[str, float]:
     """Milliseconds of each step in this process."""
-    import numpy as np
     from segment_anything import SamPredictor
 
     from synthfm.generator.config import load_config
@@ -50,12 +58,38 @@ def measure(times: int) -> dict[str, float]:
     sam = models.load("tiny")[0].eval()
     predictor, segmenter = SamPredictor(sam), Segmenter(sam, SecondLook())
     prompt = Prompt([[x, y]], [1])
+    with tempfile.TemporaryDirectory() as folder:
+        on_page = page_click(sample.image, [int(x), int(y)], Path(folder))
+        clicks = milliseconds(on_page, times)
     steps = {
         "SamPredictor.set_image": lambda: predictor.set_image(colour),
         "SamPredictor.predict": lambda: predictor.predict(np.array([[x, y]]), np.array([1])),
         "a click, second look": lambda: segmenter.predict(segmenter.encode(sample.image), [prompt]),
     }
-    return {name: milliseconds(call, times) for name, call in steps.items()}
+    return {
+        **{name: milliseconds(call, times) for name, call in steps.items()},
+        "a click on the page": clicks,
+    }
+
+
+def page_click(image: NDArray[np.uint8], point: list[int], folder: Path) -> Callable[[], object]:
+    """A click on the next slice of a scan of the same images, by the page's server."""
+    from synthfm.evaluation.interactive.page.loading import Wanted, load
+    from synthfm.evaluation.interactive.page.routes import make_app
+
+    np.save(folder / "scan.npy", np.stack([image] * 60))
+    library: Future[Any] = Future()
+    asker: Future[Any] = Future()
+    load(Wanted(["second-look:tiny"], files=[folder / "scan.npy"]), library, asker)
+    client = make_app(library, asker, folder).test_client()
+    scan = client.post("/api/scans", json={"image": "file/0"}).get_json()["scan"]
+    numbers = itertools.cycle(range(60))
+
+    def ask() -> None:
+        body = {"place": [next(numbers), *point[::-1]], "object": "a", "points": [point], "levels": [0, 255]}
+        assert client.post(f"/api/scans/{scan}/do/click", json=body).status_code == 200
+
+    return ask
 
 
 def _spin() -> None:
