@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt, centre_point, positive_points
@@ -112,18 +112,12 @@ class RemoteSession:
         self._reach(first, behind - 1, says_ends=behind - first > 1)
 
     def scribble(self, drawn: NDArray, bounds: Bounds | None, positive: bool) -> None:
-        """A stroke on the object, or on what is not it: the voxels above 0, in those `bounds`.
-
-        It is clicks along it, each where the answer to those before does not say so yet: many at once, in a
-        line, mislead the model.
-        """
+        """A stroke on the object, or on what is not it: the voxels above 0, in those `bounds`."""
         region, (first, y0, x0) = self._placed(drawn, bounds)
         for k in self._asked(region):
             count = min(SCRIBBLE_POINTS, int(np.count_nonzero(region[k])))
             points = positive_points(region[k], count, np.random.default_rng(0))
-            for x, y in np.add(points, [x0, y0]).tolist():
-                if self.session.mask_in(NAME, first + k)[y, x] != positive:
-                    self._click(first + k, [[x, y]], positive)
+            self._draw(self.session.scribble, first + k, np.add(points, [x0, y0]), positive)
 
     def lasso(self, drawn: NDArray, bounds: Bounds | None, positive: bool) -> None:
         """A sketch of the object, or of what is not it: the voxels above 0, in those `bounds`.
@@ -234,9 +228,12 @@ class RemoteSession:
         return np.moveaxis(array, self._order[0], 0)
 
     def _click(self, number: int, points: NDArray | list[list[int]], positive: bool) -> None:
+        self._draw(self.session.click, number, points, positive)
+
+    def _draw(self, draw: Callable[..., object], number: int, points: ArrayLike, positive: bool) -> None:
         """Nothing is taken from a slice where nothing is."""
         if positive or self.session.mask_in(NAME, number).any():
-            self.session.click(NAME, number, points, int(positive))
+            draw(NAME, number, points, int(positive))
         elif not self._is_there():
             raise InputError("a negative prompt, and there is no object yet; begin with a positive one")
         if positive:

@@ -269,7 +269,7 @@ class Session:
         Parameters
         ----------
         points
-            (2,) or (N, 2), (x, y) in pixels; a scribble is many.
+            (2,) or (N, 2), (x, y) in pixels.
         label
             1 on the object, 0 on the background.
         """
@@ -279,6 +279,21 @@ class Session:
         labels = np.append(prompt.labels, np.full(len(places), label))
         more = Prompt(np.concatenate([prompt.points, places]), labels, prompt.box)
         return self._ask(item, number, more, item.at(number), label)
+
+    def scribble(self, name: str, number: int, points: ArrayLike, label: int = 1) -> Mask:
+        """Draw a stroke on an object in a slice, or beside it, and see its mask there.
+
+        It is a click at each of its points, (N, 2), that the answer to those before has on the other side:
+        many at once, in a line, mislead a model.
+        """
+        self._check(number)
+        rows, columns = self.shape[1] - 1, self.shape[2] - 1
+        with self.at_once():
+            for x, y in np.rint(np.asarray(points, float)).astype(int).tolist():
+                place = min(max(y, 0), rows), min(max(x, 0), columns)
+                if self.mask_in(name, number)[place] != bool(label):
+                    self.click(name, number, (x, y), label)
+        return self.mask_in(name, number)
 
     def box(self, name: str, number: int, box: ArrayLike) -> Mask:
         """Draw a box, XYXY, half-open, around an object in a slice, and see its mask there."""

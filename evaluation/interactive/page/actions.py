@@ -111,7 +111,7 @@ class _Drawn(Action):
 
 
 class _Click(_Drawn):
-    """Clicks; a scribble is a stroke that becomes some of them."""
+    """Clicks, or a stroke: a scribble."""
 
     points: Stroke
     label: Literal[0, 1] = 1
@@ -119,15 +119,16 @@ class _Click(_Drawn):
 
     def draw(self, editor: Editor, number: int) -> None:
         points = np.array(self.points)
+        draw = editor.session.click
         if self.scribble:
-            points = along(points, SCRIBBLE)
+            points, draw = along(points, SCRIBBLE), editor.session.scribble
         asked = editor.session[self.object].prompts.get(number, Prompt())
         if len(asked.points) + len(points) > MOST_CLICKS:
             raise InputError(f"more than {MOST_CLICKS} clicks in one slice; clear it, or use the brush")
         known = editor.session.mask_in(self.object, number).any()
         if not self.label and not known and not len(asked.positives) and asked.box is None:
             raise InputError("nothing is here to take from; click on the object first")
-        editor.session.click(self.object, number, points, self.label)
+        draw(self.object, number, points, self.label)
 
 
 class _Box(_Drawn):

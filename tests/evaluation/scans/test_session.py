@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from synthfm.data.prompts import tight_box
 from synthfm.evaluation.scans.session import MEMORY, Session
 from tests.support.region_growing import RegionGrowing, ellipsoid
 
@@ -248,3 +249,18 @@ def test_another_object_can_be_prompted_while_one_is_propagated(session: Session
     assert dice(session.mask("liver"), MASK) > 0.93
     session.undo()
     assert session.mask_in("spleen", 11).any()
+
+
+def test_a_stroke_clicks_where_the_answer_does_not_say_so_yet_and_is_undone_at_once():
+    slices, mask = ellipsoid()
+    session = Session(slices, RegionGrowing())
+    session.add("a")
+    x0, y0, x1, y1 = tight_box(mask[11]).tolist()
+    stroke = [((1 - t) * (x0 + 2) + t * (x1 - 3), (y0 + y1) / 2) for t in np.linspace(0, 1, 10)]
+    found = session.scribble("a", 11, stroke)
+    assert dice(found, mask[11]) > 0.9
+    assert len(session["a"].prompts[11].points) < 4
+    session.scribble("a", 11, [(x0 - 4, y0), (x1 + 4, y1)], 0)
+    assert not len(session["a"].prompts[11].negatives)  # they are outside already
+    assert session.undo()
+    assert not session["a"].anchors
