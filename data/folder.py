@@ -14,7 +14,7 @@ import pydantic
 
 from synthfm.data.console import InputError
 from synthfm.data.files import sha256, write_atomically
-from synthfm.data.shards import FORMAT, VERSION, Sample, Shard, object_masks
+from synthfm.data.shards import AXES, FORMAT, VERSION, Sample, Shard, object_masks
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"
@@ -179,6 +179,9 @@ def _verify_shard(path: Path, line: ShardInfo, manifest: Manifest) -> str | None
                     return f"{path}: {name} is {getattr(shard, name)}; {MANIFEST} differs"
             if shard.config != json.dumps(manifest.config, sort_keys=True):
                 return f"{path}: made with another config than {MANIFEST}'s"
+            broken = check_volumes(shard)
+            if broken:
+                return f"{path}: {broken}"
             for position, sample in enumerate(shard):
                 problem = check_sample(sample)
                 if problem:
@@ -190,6 +193,49 @@ def _verify_shard(path: Path, line: ShardInfo, manifest: Manifest) -> str | None
     if counts != (line.objects, line.bytes):
         return f"{path}: holds {counts[0]} objects in {counts[1]} bytes; {MANIFEST} differs"
     return None
+
+
+def check_volumes(shard: Shard) -> str | None:
+    """What is wrong with the volumes of a shard and the tracks of their objects, or None.
+
+    A volume's rows are one run, its slices 0 to D - 1 in order; a track is in each slice from its first to
+    its last, once. Single images belong to no volume and their objects to no track.
+    """
+    volume, number = shard.volume, shard.slice
+    if (number[volume < 0] != -1).any():
+        return "a single image has a number in 'sample/slice'"
+    for k in range(len(shard.axis)):
+        rows = np.flatnonzero(volume == k)
+        if not len(rows) or (rows != rows[0] + np.arange(len(rows))).any():
+            return f"volume {k}: its slices are not one run of rows"
+        wrong = np.flatnonzero(number[rows] != np.arange(len(rows)))
+        if len(wrong):
+            return f"volume {k}: slice {wrong[0]} is missing; {number[rows[wrong[0]]]} is in its place"
+        if not (np.isfinite(shard.spacing[k]).all() and (shard.spacing[k] > 0).all()):
+            return f"volume {k}: spacing {shard.spacing[k].tolist()} is not three numbers above 0"
+        if shard.axis[k] not in AXES:
+            return f"volume {k}: axis {str(shard.axis[k])!r} is none of {', '.join(AXES)}"
+    return _check_tracks(shard)
+
+
+def _check_tracks(shard: Shard) -> str | None:
+    """Where a track is broken, or None."""
+    counts = np.diff(shard.start)
+    volume, number = np.repeat(shard.volume, counts), np.repeat(shard.slice, counts)
+    track = shard.objects.track
+    if ((track >= 0) != (volume >= 0)).any():
+        return "an object of a volume has no track, or one of a single image has one"
+    order = np.lexsort((number, track, volume))
+    volume, number, track = volume[order], number[order], track[order]
+    same = (volume[1:] == volume[:-1]) & (track[1:] == track[:-1]) & (volume[1:] >= 0)
+    broken = np.flatnonzero(same & (np.diff(number) != 1))
+    if not len(broken):
+        return None
+    k = broken[0]
+    name = f"volume {volume[k]}: track {track[k]}"
+    if number[k] == number[k + 1]:
+        return f"{name} is twice in slice {number[k]}"
+    return f"{name} is in slices {number[k]} and {number[k + 1]}, but in none between"
 
 
 def check_sample(sample: Sample) -> str | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,11 +25,13 @@ from synthfm.data.console import InputError
 from synthfm.data.files import PARTIAL
 
 FORMAT = "synthfm-shard"
-VERSION = 2  # 1: radiographs were "generic"
+_VOLUMES_SINCE = 3
+VERSION = 3  # 1: radiographs were "generic"; 2: single images alone
 
 Modality = Literal["CT", "MR", "US", "XR", "OCT", "generic"]
 """The names of modalities, of samples as of real datasets; `generic` is any other. A shard may hold more."""
 
+_AXIS = "S1"
 _NAME = "S24"  # modality and family names: fixed-length ASCII, readable by any HDF5 tool
 
 
@@ -74,6 +76,9 @@ class Objects:
         int8 (K, P), 1 positive, 0 negative, -1 padding.
     box_loose
         float32 (K, 4), a box as a person would draw it.
+    track
+        int32 (K,), the same number for the same object in neighbouring slices of a volume; -1 in a single
+        image, which is what it is where it is not given.
     """
 
     label: NDArray[np.uint8]
@@ -86,9 +91,33 @@ class Objects:
     points: NDArray[np.int16]
     point_labels: NDArray[np.int8]
     box_loose: NDArray[np.float32]
+    track: NDArray[np.int32] = field(default=None)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        if self.track is None:
+            object.__setattr__(self, "track", np.full(len(self.label), -1, np.int32))
 
     def __len__(self) -> int:
         return len(self.label)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Which slice of a volume an image is.
+
+    Attributes
+    ----------
+    number
+        Its place in the volume, from 0.
+    spacing
+        Distance of slices, rows and columns (z, y, x), in pixels of the slice; z is 1 for a cine.
+    axis
+        ``"z"`` for a volume in space, ``"t"`` for a cine.
+    """
+
+    number: int
+    spacing: tuple[float, float, float]
+    axis: str
 
 
 @dataclass(frozen=True)
@@ -109,6 +138,8 @@ class Sample:
         CT, MR, US, XR, generic, or what a generator adds: letters and digits.
     objects
         The table of objects.
+    slice
+        Which slice of a volume it is; None for a single image.
     """
 
     image: NDArray[np.uint8]
@@ -117,6 +148,7 @@ class Sample:
     seed: int
     modality: str
     objects: Objects
+    slice: Slice | None = None
 
 
 OBJECT_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -130,8 +162,12 @@ OBJECT_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "points": ("int16", (-1, 2)),
     "point_labels": ("int8", (-1,)),
     "box_loose": ("float32", (4,)),
+    "track": ("int32", ()),
 }
 """Name, type and row shape of the columns under ``object/``; -1 is P, the number of points."""
+
+AXES = ("z", "t")
+"""What runs through the slices of a volume: space, or the time of a cine."""
 
 
 def object_masks(label: NDArray[np.uint8], objects: Objects) -> NDArray[np.bool_]:
@@ -176,7 +212,8 @@ def membership(labels: NDArray, parents: NDArray) -> NDArray[np.bool_]:
 class ShardWriter:
     """Collects one shard in memory, compressed; :meth:`close` writes a temporary file and renames it.
 
-    Use as a context manager: an exception leaves no file behind.
+    Use as a context manager: an exception leaves no file behind. Slices of a volume are appended in order,
+    one volume after the other; slice 0 begins one.
 
     Parameters
     ----------
@@ -212,7 +249,8 @@ class ShardWriter:
         # A name of its own, so that two writers of one shard (a task that a cluster runs twice) never mix.
         self._partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
         self._rows: list[Objects] = []
-        self._samples: list[tuple[int, int, str]] = []
+        self._samples: list[tuple[int, int, str, int, int]] = []
+        self._volumes: list[Slice] = []
         # Bounds, so that every HDF5 since 2016 reads the file.
         # The file grows in memory and reaches the disk as bytes: HDF5 itself crashes when a disk is full.
         self._file = h5py.File(
@@ -263,7 +301,11 @@ class ShardWriter:
         for name in ("image", "label"):
             chunk = deflated(getattr(sample, name))
             self._file[name].id.write_direct_chunk((len(self._samples), 0, 0), chunk)
-        self._samples.append((sample.index, sample.seed, sample.modality))
+        place = sample.slice
+        if place is not None and place.number == 0:
+            self._volumes.append(place)
+        volume, number = (-1, -1) if place is None else (len(self._volumes) - 1, place.number)
+        self._samples.append((sample.index, sample.seed, sample.modality, volume, number))
         self._rows.append(sample.objects)
 
     def close(self) -> None:
@@ -271,10 +313,16 @@ class ShardWriter:
         try:
             if len(self._samples) != self.count:
                 raise ValueError(f"{self.path}: {len(self._samples)} samples written, {self.count} announced")
-            index, seed, modality = zip(*self._samples, strict=True) if self._samples else ((), (), ())
+            columns = zip(*self._samples, strict=True) if self._samples else [()] * 5
+            index, seed, modality, volume, number = columns
             self._table("sample/index", np.array(index, "int64"))
             self._table("sample/seed", np.array(seed, "uint64"))
             self._table("sample/modality", np.array(modality, _NAME))
+            self._table("sample/volume", np.array(volume, "int64"))
+            self._table("sample/slice", np.array(number, "int64"))
+            spacings = [place.spacing for place in self._volumes]
+            self._table("volume/spacing", np.array(spacings, "float32").reshape(-1, 3))
+            self._table("volume/axis", np.array([place.axis for place in self._volumes], _AXIS))
             start = np.concatenate([[0], np.cumsum([len(rows) for rows in self._rows])])
             self._table("object/start", start.astype("int64"))
             for name, (dtype, row) in OBJECT_COLUMNS.items():
@@ -318,6 +366,14 @@ class Shard:
     """Reads one shard; a sequence of :class:`Sample`.
 
     The tables are read at once (a few kilobytes), the images one by one.
+
+    Attributes
+    ----------
+    volume, slice
+        int64 (N,), the row of `spacing` and `axis` that holds for a sample's volume, and its place in that;
+        -1 for single images, which is all that shards before format 3 hold.
+    spacing, axis
+        float32 (V, 3) and str (V,), of each volume as :class:`Slice` has them.
 
     Raises
     ------
@@ -367,6 +423,7 @@ class Shard:
         self.root_seed = int(attributes["root_seed"])
         self.first_index = int(attributes["first_index"])
         self.count = int(attributes["count"])
+        self.version = int(attributes["version"])
 
     def _read_tables(self) -> None:
         self._image, self._label = self._dataset("image"), self._dataset("label")
@@ -387,10 +444,25 @@ class Shard:
         columns = {
             name: self._column(f"object/{name}", dtype, rows, row)
             for name, (dtype, row) in OBJECT_COLUMNS.items()
+            if name != "track" or self.version >= _VOLUMES_SINCE
         }
         columns["family"] = columns["family"].astype(str)
         self.objects = Objects(**columns)
         self.points = self.objects.points.shape[1]
+        self._read_volumes()
+
+    def _read_volumes(self) -> None:
+        self.volume, self.slice = np.full((2, self.count), -1, np.int64)
+        self.spacing, self.axis = np.zeros((0, 3), np.float32), np.zeros(0, _AXIS).astype(str)
+        if self.version < _VOLUMES_SINCE:
+            return
+        count = len(self._dataset("volume/axis"))
+        self.volume = self._column("sample/volume", "int64", self.count)
+        self.slice = self._column("sample/slice", "int64", self.count)
+        self.spacing = self._column("volume/spacing", "float32", count, (3,))
+        self.axis = self._column("volume/axis", _AXIS, count).astype(str)
+        if ((self.volume < -1) | (self.volume >= count)).any():
+            raise InputError(f"{self.path}: 'sample/volume' names a volume that is not among the {count}")
 
     def _dataset(self, name: str) -> h5py.Dataset:
         item = self._file.get(name)
@@ -429,7 +501,15 @@ class Shard:
             seed=int(self.seed[position]),
             modality=str(self.modality[position]),
             objects=self.objects_of(position),
+            slice=self._slice(position),
         )
+
+    def _slice(self, position: int) -> Slice | None:
+        volume = int(self.volume[position])
+        if volume < 0:
+            return None
+        z, y, x = map(float, self.spacing[volume])
+        return Slice(int(self.slice[position]), (z, y, x), str(self.axis[volume]))
 
     def objects_of(self, position: int) -> Objects:
         """The objects of one sample, without reading its image."""
