@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from synthfm.data.config import Config, Rising, Share, Weight, Weights
 
@@ -143,6 +143,50 @@ class ResolutionConfig(Config):
     anisotropy: Positive = (1.0, 1.8)
 
 
+def _ends(value: object) -> object:
+    """The ends of a range of whole numbers that may be written as ``16..64`` or as one number."""
+    if isinstance(value, str):
+        low, dots, high = value.partition("..")
+        if not (dots and low.strip().isdigit() and high.strip().isdigit()):
+            raise ValueError("expected a number of slices, or a range such as 16..64")
+        return int(low), int(high)
+    return (value, value) if type(value) is int else value
+
+
+_Depth = Annotated[int, Field(ge=1, le=512)]
+Depth = Annotated[Rising[_Depth], BeforeValidator(_ends)]
+# Thousands of pixels of height would be other scenes, each of which takes its time to draw.
+_Apart = Annotated[float, Field(ge=0.1, le=32)]
+Apart = Rising[_Apart]
+# Structures that turn over faster than that are no longer the same from slice to slice.
+_Long = Annotated[float, Field(ge=0.2, le=100)]
+Long = Rising[_Long]
+
+
+class VolumeConfig(Config):
+    """Volumes: runs of `depth` slices of one scene; a depth of 1 leaves single images.
+
+    Slices are `spacing` pixels apart and average over `thickness` of that. Lengths through the plane are in
+    pixels or relative to what is long in the plane: structures are `length` times as long as wide (vessels
+    and what fills the frame longer), their middles shift by `slope` per pixel of height (standard deviation),
+    and all are deformed by a smooth displacement that varies with the height, whose standard deviation over
+    the frame's side is `deformation`. Of the objects `fork_share` are of two limbs that join. Of the volumes
+    of modalities that take cines (ultrasound, MR) `cine_share` run through time: structures beat and move a
+    little through the plane, none is partially averaged. `through_plane: false` makes each slice an
+    independent draw.
+    """
+
+    depth: Depth = (1, 1)
+    spacing: Apart = (1.0, 8.0)
+    thickness: Rising[Share] = (0.4, 1.0)
+    length: Long = (0.7, 2.2)
+    slope: NotNegative = (0.0, 0.35)
+    deformation: NotNegative = (0.005, 0.03)
+    fork_share: Share = 0.12
+    cine_share: Share = 0.2
+    through_plane: bool = True
+
+
 class SceneConfig(Config):
     """What a scene is drawn from, and how large its image is."""
 
@@ -152,3 +196,4 @@ class SceneConfig(Config):
     boundary: BoundaryConfig = BoundaryConfig()
     texture: TextureConfig = TextureConfig()
     appearance: AppearanceConfig = AppearanceConfig()
+    volume: VolumeConfig = VolumeConfig()

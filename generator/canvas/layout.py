@@ -56,6 +56,8 @@ class Canvas:
         Share of the objects that keep a gap of 1 to 3 pixels, in the same way.
     placements, overlays
         What was drawn.
+    count
+        How many structures that is.
     """
 
     section: Section
@@ -65,6 +67,7 @@ class Canvas:
     gap_share: float = 0.0
     placements: list[Placement | Partition] = field(default_factory=list)
     overlays: list[Overlay] = field(default_factory=list)
+    count: int = 0
 
     def scene(self) -> Scene:
         """All that was drawn."""
@@ -191,7 +194,7 @@ class Canvas:
         connected: bool = True,
     ) -> Structure | None:
         """Number a structure, draw the gap that it keeps, and paint it; None if there is no room for it."""
-        section, number = self.section, len(self.regions) + 1
+        section, number = self.section, self.count + 1
         if patch.area < 4 or number >= OUTSIDE:
             return None
         is_object = is_object and section.objects < self.max_objects and self.depth(parent) < MAX_DEPTH
@@ -199,7 +202,10 @@ class Canvas:
         if is_object and self.chance(self.gap_share):
             gap = max(gap, int(self.rng.integers(1, 4)))
         structure = Structure(number, parent, family, tissue, is_object, gap, least, connected)
-        return structure if section.add(structure, patch) else None
+        if not section.add(structure, patch):
+            return None
+        self.count = number
+        return structure
 
     def extend(
         self,
@@ -258,6 +264,7 @@ class Canvas:
             seeds=(seeds - [left, top]).astype(float),
             warp=self.rng.normal(0, warp * max(shape), (2, 7, 7)).astype(np.float32),
             weights=self.rng.uniform(0.6, 1.6, len(seeds)),
+            corner=(top, left),
         )
         cells: list[Structure | None] = [None] * len(seeds)
         for k, patch in self.section.cells(partition):

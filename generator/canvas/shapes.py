@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synthfm.generator.canvas.outlines import (
+    Branch,
     Contour,
     Parts,
     Shape,
@@ -173,9 +174,13 @@ def draw_tube(rng: np.random.Generator) -> Parameters:
 
 def tube(nodes: NDArray, radius: float, swelling: ArrayLike, count: int = 49) -> Parts:
     """A tube of varying radius along a spline through `nodes` (bowel, vessel, bile duct)."""
+    return ribbons(*_tube_branch(nodes, radius, swelling, count))
+
+
+def _tube_branch(nodes: NDArray, radius: float, swelling: ArrayLike, count: int = 49) -> Branch:
     t = np.linspace(0, 1, count)
     waves = np.stack([np.sin(np.pi * (k + 1) * t + k) for k in range(len(np.asarray(swelling)))])
-    return ribbons(smooth(nodes, count), radius * np.exp(np.asarray(swelling) @ waves))
+    return smooth(nodes, count), radius * np.exp(np.asarray(swelling) @ waves)
 
 
 def draw_tree(rng: np.random.Generator) -> Parameters:
@@ -198,7 +203,23 @@ def tree(depth: int, radius: float, turns: NDArray, angles: NDArray, lengths: ND
     ----------
     .. [1] C. D. Murray, "The physiological principle of minimum work", PNAS 12 (1926), 207-214.
     """
-    parts: Parts = []
+    parts = [[ribbon(*branch)] for branch in _tree_branches(depth, radius, turns, angles, lengths)]
+    middle, half = _box(parts)
+    return [[(part[0] - middle) / half] for part in parts]
+
+
+def _box(parts: Parts) -> tuple[NDArray[np.float64], float]:
+    """Middle of the box around all parts, and half its longer side."""
+    points = np.concatenate([part[0] for part in parts])
+    low, high = points.min(0), points.max(0)
+    return (low + high) / 2, (high - low).max() / 2
+
+
+def _tree_branches(
+    depth: int, radius: float, turns: NDArray, angles: NDArray, lengths: NDArray
+) -> list[Branch]:
+    """The branches of a tree before it is scaled to its unit box."""
+    branches: list[Branch] = []
     bend = np.linspace(0, 1.5, 8)
     queue = [(np.array([0.0, 1.0]), -np.pi / 2, radius, 0.75, 0)]
     drawn = 0
@@ -212,13 +233,11 @@ def tree(depth: int, radius: float, turns: NDArray, angles: NDArray, lengths: ND
             [[[0, 0]], np.cumsum(np.stack([np.cos(steps), np.sin(steps)], axis=1), axis=0)]
         )
         child = r * 2 ** (-1 / 3)
-        parts.append([ribbon(path, np.linspace(r, child, 9))])
+        branches.append((path, np.linspace(r, child, 9)))
         if level < depth:
             for side in (-1, 1):
                 queue.append((path[-1], steps[-1] + side * angles[k], child, length * 0.72, level + 1))
-    points = np.concatenate([part[0] for part in parts])
-    low, high = points.min(0), points.max(0)
-    return [[(part[0] - (low + high) / 2) / ((high - low).max() / 2)] for part in parts]
+    return branches
 
 
 def draw_ring(rng: np.random.Generator) -> Parameters:
@@ -394,4 +413,16 @@ def oval(exponent: float = 2.0) -> Shape:
 
 def tube_along(path: NDArray, radius: ArrayLike) -> Shape:
     """A tube along a path (n, 2) in anatomical coordinates: to be put at (0, 0) with size 1."""
-    return from_parts("tube", [[ribbon(path, radius)]])
+    branch = np.asarray(path, float), np.broadcast_to(np.asarray(radius, float), len(path))
+    return replace(from_parts("tube", [[ribbon(path, radius)]]), branches=(branch,))
+
+
+def branches(shape: Shape) -> tuple[Branch, ...]:
+    """The paths and radii of a tube or tree, in the shape's unit coordinates; none for other shapes."""
+    if shape.branches or shape.parameters is None or shape.family not in ("tube", "tree"):
+        return shape.branches
+    if shape.family == "tube":
+        return (_tube_branch(**shape.parameters),)
+    grown = _tree_branches(**shape.parameters)
+    middle, half = _box([[ribbon(*branch)] for branch in grown])
+    return tuple(((path - middle) / half, radius / half) for path, radius in grown)

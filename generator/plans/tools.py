@@ -37,6 +37,11 @@ class Plan:
     upright: bool = False
     zoom: tuple[float, float] | None = None
 
+    @property
+    def projection(self) -> bool:
+        """Whether it shows what lies before and behind as well, so that no volume can be cut from it."""
+        return self.modality == "XR"
+
 
 PLANS: dict[str, Plan] = {}
 """All plans by name. How often each is drawn is said by the modalities (`generator/modalities/`)."""

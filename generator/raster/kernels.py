@@ -196,8 +196,11 @@ def _root(parent: NDArray, i: int) -> int:
 
 
 @compiled
-def keep_largest(mask: NDArray) -> int:
-    """Clear all 4-connected pieces of `mask`, uint8, but the largest; returns its pixels."""
+def keep_pieces(mask: NDArray, least: float) -> int:
+    """Clear the 4-connected pieces of `mask`, uint8, smaller than `least` times the largest one.
+
+    The largest stays, of several as large the first. Returns the pixels left.
+    """
     height, width = mask.shape
     runs = 0  # runs of pixels along rows, joined where runs of neighbouring rows overlap
     for row in range(height):
@@ -231,11 +234,20 @@ def keep_largest(mask: NDArray) -> int:
     for i in range(runs):
         size[_root(parent, i)] += stop[i] - start[i]
     best = int(np.argmax(size))
-    if size[best] < (stop - start).sum():
+    kept = int((stop - start).sum())
+    if size[best] < kept:
         for i in range(runs):
-            if _root(parent, i) != best:
+            root = _root(parent, i)
+            if root != best and size[root] < least * size[best]:
                 mask[line[i], start[i] : stop[i]] = 0
-    return int(size[best])
+                kept -= stop[i] - start[i]
+    return kept
+
+
+@compiled
+def keep_largest(mask: NDArray) -> int:
+    """Clear all 4-connected pieces of `mask`, uint8, but the largest; returns its pixels."""
+    return keep_pieces(mask, 2.0)
 
 
 @compiled
