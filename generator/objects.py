@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -109,6 +112,64 @@ def _seen(
     return _detectable(*_rim_statistics(image, mask, away, region))
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What an object shows of itself in its window of the image.
+
+    Attributes
+    ----------
+    window
+        Rows and columns that contrast and prompts look at.
+    mask, away
+        The mask in the window, and the squared distance to it of what lies outside; None where they are not
+        kept (:meth:`light`).
+    contrast
+        Contrast-to-noise ratio.
+    seen
+        Whether it can be told from what lies around it.
+    """
+
+    window: tuple[slice, slice]
+    mask: NDArray[np.bool_] | None
+    away: NDArray[np.int32] | None
+    contrast: float
+    seen: bool
+
+    def light(self) -> Measured:
+        """Without the arrays, which are then made anew for the table."""
+        return replace(self, mask=None, away=None)
+
+    def arrays(self, region: Region) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+        """The mask and the distance, kept or made anew."""
+        if self.mask is None or self.away is None:
+            return _mask(region, self.window)
+        return self.mask, self.away
+
+
+def measure(section: Section, image: NDArray[np.uint8]) -> dict[int, Measured]:
+    """What the objects of a section show of themselves in its final image, by region number."""
+    measured: dict[int, Measured] = {}
+    for region in section.regions.values():
+        if region.is_object:
+            window = _window(region, image.shape)
+            mask, away = _mask(region, window)
+            shown, numbers = image[window], section.region[window]
+            statistics = _ring_statistics(shown, mask, away, numbers, RING, OUTSIDE)
+            seen = _seen(shown, mask, away, numbers, statistics)
+            measured[region.number] = Measured(window, mask, away, contrast(statistics), seen)
+    return measured
+
+
+def edge_widths(section: Section, ideal: NDArray[np.float32], numbers: Iterable[int]) -> dict[int, float]:
+    """The edge widths of objects in pixels, by region number; `ideal` is the image without noise."""
+    rise, far = float(ideal.max() - ideal.min()), reach(len(ideal))
+    widths = {}
+    for number in numbers:
+        region = section.regions[number]
+        widths[number] = edge_width(region.mask, ideal, region.top, region.left, far, 0.01 * rise)
+    return widths
+
+
 def tabulate(
     section: Section,
     image: NDArray[np.uint8],
@@ -125,15 +186,18 @@ def tabulate(
     ideal
         The image without noise, in which edge widths are measured.
     """
-    windows = {r.number: _window(r, image.shape) for r in section.regions.values() if r.is_object}
-    measured: dict[int, tuple[NDArray, NDArray, float]] = {}
-    for region in section.regions.values():
-        if region.is_object:
-            mask, away = _mask(region, windows[region.number])
-            window = windows[region.number]
-            statistics = _ring_statistics(image[window], mask, away, section.region[window], RING, OUTSIDE)
-            if _seen(image[window], mask, away, section.region[window], statistics):
-                measured[region.number] = mask, away, contrast(statistics)
+    kept = {number: found for number, found in measure(section, image).items() if found.seen}
+    return table_of(section, kept, edge_widths(section, ideal, kept), config, rng)
+
+
+def table_of(
+    section: Section,
+    measured: Mapping[int, Measured],
+    widths: Mapping[int, float],
+    config: PromptsConfig,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], Objects]:
+    """The label map and the object table of the objects that were measured, in their order."""
     labels = {number: k for k, number in enumerate(measured, start=1)}
     table = np.zeros(256, np.uint8)
     for region in section.regions.values():
@@ -141,20 +205,17 @@ def tabulate(
         if region.number in measured:
             table[region.number] = labels[region.number]
     label = table[section.region]
-    kept = [section.regions[number] for number in measured]
-    rise = float(ideal.max() - ideal.min())
-    rows = []
-    for region in kept:
-        mask, away, cnr = measured[region.number]
-        width = edge_width(region.mask, ideal, region.top, region.left, reach(len(image)), 0.01 * rise)
-        rows.append(
-            {
-                "contrast": cnr,
-                "blur": width,
-                **_prompts(mask, away, windows[region.number], label, section.region, config, rng),
-            }
-        )
-    return label, _table(kept, table, rows, config)
+    rows = [
+        {
+            "contrast": found.contrast,
+            "blur": widths[number],
+            **_prompts(
+                *found.arrays(section.regions[number]), found.window, label, section.region, config, rng
+            ),
+        }
+        for number, found in measured.items()
+    ]
+    return label, _table([section.regions[number] for number in measured], table, rows, config)
 
 
 def _window(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -207,7 +268,8 @@ def _prompts(
 
 def _table(kept: list[Region], table: NDArray[np.uint8], rows: list[dict], config: PromptsConfig) -> Objects:
     clicks, count = config.positives + config.negatives, len(kept)
-    own = {
+    own: dict[str, NDArray] = {
+        "track": np.full(count, -1, np.int32),
         "label": np.arange(1, count + 1, dtype=np.uint8),
         "parent": np.array([table[region.parent] for region in kept], np.uint8),
         "family": np.array([region.family for region in kept], dtype=str),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,8 @@ from synthfm.generator.settings import SceneConfig
 class Leak:
     """A bridge across a border: region `number` shows in region `into` along a segment of pixels.
 
-    `start` and `end` are (x, y), `half` is half the bridge's width in pixels.
+    `start` and `end` are (x, y), `half` is half the bridge's width in pixels, `section` which of the sections
+    it was drawn in.
     """
 
     number: int
@@ -33,6 +35,7 @@ class Leak:
     start: tuple[float, float]
     end: tuple[float, float]
     half: float
+    section: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ class Look:
         Coarse noise from which the shading is interpolated, float32 (5, 5).
     capsules
         Region number, grey step and width in pixels of thin rims.
-    spots
-        float64 (n, 3): x, y and radius of the places where an outline vanishes.
+    spots, spots_on
+        float64 (n, 3): x, y and radius of the places where an outline vanishes; int64 (n, 2): on the outline
+        of which region, in which of the sections they were drawn.
     leaks
         Narrow bridges of a region's appearance into a neighbour.
     edge, wide
@@ -76,6 +80,7 @@ class Look:
     shading: Image
     capsules: tuple[tuple[int, float, float], ...]
     spots: NDArray[np.float64]
+    spots_on: NDArray[np.int64]
     leaks: tuple[Leak, ...]
     edge: float
     wide: float
@@ -108,16 +113,47 @@ def _reference(contacts: NDArray, region: Region, rng: np.random.Generator) -> i
     return region.parent
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What some sections of one scene show together; most often there is one.
+
+    Attributes
+    ----------
+    regions
+        By number in their order, each as the section shows it that shows most of it.
+    within
+        Which section that is.
+    contacts
+        As :func:`touching`, over all sections.
+    """
+
+    regions: dict[int, Region]
+    within: dict[int, int]
+    contacts: NDArray[np.int32]
+
+
+def seen_together(sections: Sequence[Section]) -> Seen:
+    """What the sections show together."""
+    found: dict[int, tuple[Region, int]] = {}
+    for k, section in enumerate(sections):
+        for number, region in section.regions.items():
+            if number not in found or region.area > found[number][0].area:
+                found[number] = region, k
+    order = sorted(found)
+    contacts = sum((touching(section.region) for section in sections[1:]), touching(sections[0].region))
+    return Seen({n: found[n][0] for n in order}, {n: found[n][1] for n in order}, contacts)
+
+
 def _means(
-    section: Section, palette: Palette, config: SceneConfig, rng: np.random.Generator
+    seen: Seen, palette: Palette, config: SceneConfig, rng: np.random.Generator
 ) -> tuple[Image, set[int]]:
     """Mean grey values, and the objects that differ from their parent by texture only."""
-    boundary, contacts = config.boundary, touching(section.region)
+    boundary, contacts = config.boundary, seen.contacts
     mean = np.zeros(256, np.float32)
     mean[0] = palette.values[palette.ground] if rng.random() < 0.8 else rng.uniform(0, 1)
     mean[OUTSIDE] = palette.outside
     texture_only: set[int] = set()
-    for region in section.regions.values():
+    for region in seen.regions.values():
         value = palette.values[region.tissue] + rng.normal(0, palette.spread)
         if region.is_object:
             against = np.clip(mean[_reference(contacts, region, rng)], *palette.shown)
@@ -131,26 +167,26 @@ def _means(
                 value = np.clip(mean[region.parent], *palette.shown)
                 texture_only.add(region.number)
         if not boundary.enabled:
-            rivals = np.clip(mean[_rivals(section, contacts, region)], *palette.shown)
+            rivals = np.clip(mean[_rivals(seen, region)], *palette.shown)
             value = _stand_out(value, rivals, boundary.least_contrast)
         mean[region.number] = value
     return mean, texture_only
 
 
-def _rivals(section: Section, contacts: NDArray, region: Region) -> list[int]:
+def _rivals(seen: Seen, region: Region) -> list[int]:
     """The earlier regions from which a region must stand out.
 
     An object: its parent and all that it touches. What is no object: the objects that it touches and does not
     lie in.
     """
-    touched = np.flatnonzero(contacts[region.number, : region.number] > 0).tolist()
+    touched = np.flatnonzero(seen.contacts[region.number, : region.number] > 0).tolist()
     if region.is_object:
         return [region.parent, *touched]
     around = {0}
     while region.parent:
         around.add(region.parent)
-        region = section.regions[region.parent]
-    return [n for n in touched if n not in around and section.regions[n].is_object]
+        region = seen.regions[region.parent]
+    return [n for n in touched if n not in around and seen.regions[n].is_object]
 
 
 def _stand_out(value: float, taken: NDArray[np.float32], least: float) -> float:
@@ -164,21 +200,26 @@ def _stand_out(value: float, taken: NDArray[np.float32], least: float) -> float:
     return float(usable[np.argmin(np.abs(usable - value))])
 
 
-def _vanishing(section: Section, config: SceneConfig, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Where outlines vanish: (n, 3) of x, y and radius."""
-    spots = []
-    for region in section.regions.values():
+def _vanishing(
+    seen: Seen, config: SceneConfig, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Where outlines vanish: (n, 3) of x, y and radius; (n, 2) of the region and the section showing it."""
+    spots, places = [], []
+    for region in seen.regions.values():
         if config.boundary.enabled and region.is_object and rng.random() < config.boundary.weak_edge_share:
             radius = np.sqrt(region.area / np.pi)
             for _ in range(int(rng.integers(1, 5))):
                 spots.append((*outline_pixel(region, rng), max(2.0, radius * rng.uniform(0.15, 0.6))))
-    return np.array(spots, float).reshape(-1, 3)
+                places.append((region.number, seen.within[region.number]))
+    return np.array(spots, float).reshape(-1, 3), np.array(places, np.int64).reshape(-1, 2)
 
 
-def _leaks(section: Section, config: SceneConfig, rng: np.random.Generator) -> tuple[Leak, ...]:
+def _leaks(
+    sections: Sequence[Section], seen: Seen, config: SceneConfig, rng: np.random.Generator
+) -> tuple[Leak, ...]:
     """Where the appearance of objects leaks into their neighbours: outward along the normal, a short way."""
-    leaks, size = [], section.view.size
-    for region in section.regions.values():
+    leaks, size = [], sections[0].view.size
+    for region in seen.regions.values():
         if not (config.boundary.enabled and region.is_object and rng.random() < config.boundary.leak_share):
             continue
         x, y = outline_pixel(region, rng)
@@ -195,17 +236,23 @@ def _leaks(section: Section, config: SceneConfig, rng: np.random.Generator) -> t
         beyond_x, beyond_y = round(x + 2 * normal[0]), round(y + 2 * normal[1])
         if not (0 <= beyond_x < size and 0 <= beyond_y < size):
             continue
-        number, into = int(section.region[int(y), int(x)]), int(section.region[beyond_y, beyond_x])
+        within = seen.within[region.number]
+        numbers = sections[within].region
+        number, into = int(numbers[int(y), int(x)]), int(numbers[beyond_y, beyond_x])
         if OUTSIDE not in (number, into) and number != into:
             end = (float(x + length * normal[0]), float(y + length * normal[1]))
-            leaks.append(Leak(number, into, (x, y), end, float(half)))
+            leaks.append(Leak(number, into, (x, y), end, float(half), within))
     return tuple(leaks)
 
 
-def draw_look(section: Section, palette: Palette, config: SceneConfig, rng: np.random.Generator) -> Look:
-    """Draw what every region of a scene looks like."""
-    size, boundary, texture = section.view.size, config.boundary, config.texture
-    mean, texture_only = _means(section, palette, config, rng)
+def draw_look(
+    section: Section | Sequence[Section], palette: Palette, config: SceneConfig, rng: np.random.Generator
+) -> Look:
+    """Draw what every region of a scene looks like, of which one section is seen, or several."""
+    sections = [section] if isinstance(section, Section) else section
+    seen = seen_together(sections)
+    size, boundary, texture = sections[0].view.size, config.boundary, config.texture
+    mean, texture_only = _means(seen, palette, config, rng)
     names, weights = texture.kinds.items()
     fields = tuple(
         textures.draw(rng, max(32, size // 2), str(rng.choice(names, p=weights)))
@@ -216,7 +263,7 @@ def draw_look(section: Section, palette: Palette, config: SceneConfig, rng: np.r
     strength: dict[str, float] = {}
     kinds: dict[str, int] = {}
     capsules = []
-    for region in section.regions.values():
+    for region in seen.regions.values():
         tissue, n = region.tissue, region.number
         if texture.enabled:
             low, high = np.log(texture.strength)
@@ -233,6 +280,8 @@ def draw_look(section: Section, palette: Palette, config: SceneConfig, rng: np.r
             step = (1 if rng.random() < 0.5 else -1) * rng.uniform(0.1, 0.5)
             capsules.append((n, float(step), float(rng.uniform(1.0, 2.4) * max(1, size / 256))))
     varying = boundary.enabled and rng.random() < boundary.varying_edge_share
+    shading = rng.standard_normal((5, 5), np.float32)
+    spots, spots_on = _vanishing(seen, config, rng)
     return Look(
         palette=palette,
         mean=mean,
@@ -241,13 +290,14 @@ def draw_look(section: Section, palette: Palette, config: SceneConfig, rng: np.r
         kind=kind,
         absorption=absorb,
         textures=fields,
-        shading=rng.standard_normal((5, 5), np.float32),
+        shading=shading,
         capsules=tuple(capsules),
-        spots=_vanishing(section, config, rng),
+        spots=spots,
+        spots_on=spots_on,
         edge=max(0.35, rng.uniform(*boundary.edge_width) * size / 1000),
         wide=rng.uniform(0.012, 0.035) * size,
         softness=np.clip(rng.uniform(-0.8, 0.9, (6, 6)), 0, 1).astype(np.float32) * np.float32(varying),
-        leaks=_leaks(section, config, rng),
+        leaks=_leaks(sections, seen, config, rng),
     )
 
 
@@ -322,28 +372,42 @@ def _soften(level: NDArray, wide: NDArray, softness: NDArray, spots: NDArray) ->
             level[row, column] += soft * (wide[row, column] - level[row, column])
 
 
+def make_fields(look: Look, size: int) -> Image:
+    """The fields of a look's textures over a frame, float32 (n, H, W); one of zeros where there are none."""
+    shape = (size, size)
+    if not look.textures:
+        return np.zeros((1, *shape), np.float32)
+    grid = max(32, size // 2)
+    return np.stack([upsample(textures.make(texture, grid), shape) for texture in look.textures])
+
+
 def render(section: Section, look: Look) -> Image:
     """The clean image of a scene, float32 (H, W): tissue, texture, rims, and edges of varying width."""
+    level, grain = paint_levels(section, look, make_fields(look, section.view.size))
+    return with_edges(level, grain, look)
+
+
+def paint_levels(section: Section, look: Look, fields: Image) -> tuple[Image, Image]:
+    """Tissue and rims of a scene, and its texture, from the textures' fields; all edges are sharp."""
     size = section.view.size
     shape = (size, size)
     slow = upsample(look.shading, shape, sharp=False)
-    if look.textures:
-        grid = max(32, size // 2)
-        fields = np.empty((len(look.textures), *shape), np.float32)
-        for field, texture in zip(fields, look.textures, strict=True):
-            field[:] = upsample(textures.make(texture, grid), shape)
-    else:
-        fields = np.zeros((1, *shape), np.float32)
     shown = section.region.copy() if look.leaks else section.region  # the label map does not follow a leak
     for leak in look.leaks:
         _bridge(shown, leak.number, leak.into, *leak.start, *leak.end, leak.half)
     level, grain = _paint(shown, look.mean, look.amplitude, look.shade, look.kind, fields, slow)
     for number, step, width in look.capsules:
-        region = section.regions[number]
-        _draw_rim(level, region.mask, region.top, region.left, step, width, slow)
+        region = section.regions.get(number)
+        if region is not None:
+            _draw_rim(level, region.mask, region.top, region.left, step, width, slow)
     if section.density is not None:
         level += gaussian_blur(section.density, look.edge + size / 200)
+    return level, grain
+
+
+def with_edges(level: Image, grain: Image, look: Look) -> Image:
+    """The clean image of what :func:`paint_levels` gave, which is changed."""
     if len(look.spots) or look.softness.any():
-        softness = upsample(look.softness, shape, sharp=False)
+        softness = upsample(look.softness, level.shape, sharp=False)
         _soften(level, gaussian_blur(level, look.wide), softness, look.spots)
     return gaussian_blur(level + grain, look.edge)

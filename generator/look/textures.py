@@ -6,6 +6,7 @@ square, and made on a grid of half the frame's resolution: the finest grain of a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -161,6 +162,144 @@ def vessels(rng: np.random.Generator, size: int, density: float, radius: float, 
     return standardise(field)
 
 
+# --- the same kinds through a stack of slices, `step` pixels of the field apart ---
+
+
+def _filtered_through(rng: np.random.Generator, shape: tuple[int, int, int], amplitude: Field) -> Field:
+    """As :func:`filtered`, three-dimensional: amplitude (D, H, W // 2 + 1)."""
+    white = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
+    spectrum = white.view(np.complex64)[..., 0]
+    spectrum *= amplitude
+    for plane in spectrum:
+        even_power(plane, shape[2])
+    return standardise(fft.irfftn(spectrum, s=shape, overwrite_x=True))
+
+
+def _frequencies_through(count: int, size: int, step: float) -> tuple[Field, Field, Field]:
+    fz = (np.fft.fftfreq(count) / step).astype(np.float32)[:, None, None]
+    fy, fx = frequencies((size, size))
+    return fz, fy, fx
+
+
+def _spectral_through(rng: np.random.Generator, size: int, count: int, step: float, slope: float) -> Field:
+    fz, fy, fx = _frequencies_through(count, size, step)
+    squared = fz**2 + (fy**2 + fx**2)
+    squared[0, 0, 0] = 1
+    amplitude = squared ** np.float32(-(slope + 1) / 4)  # a section of it falls by one power less
+    amplitude[0, 0, 0] = 0
+    return _filtered_through(rng, (count, size, size), amplitude)
+
+
+def _bandpass_through(
+    rng: np.random.Generator, size: int, count: int, step: float, period: float, width: float
+) -> Field:
+    fz, fy, fx = _frequencies_through(count, size, step)
+    radius = np.sqrt(fz**2 + (fy**2 + fx**2))
+    band = np.exp(-0.5 * ((radius * np.float32(period) - 1) / np.float32(width)) ** 2)
+    return _filtered_through(rng, (count, size, size), band)
+
+
+def _fibres_through(
+    rng: np.random.Generator,
+    size: int,
+    count: int,
+    step: float,
+    angle: float,
+    period: float,
+    elongation: float,
+) -> Field:
+    fz, fy, fx = _frequencies_through(count, size, step)
+    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    along, across = c * fx + s * fy, np.sqrt(fz**2 + (-s * fx + c * fy) ** 2)
+    band = np.exp(-0.5 * ((across * np.float32(period) - 1) / np.float32(0.6)) ** 2)
+    band *= np.exp(-0.5 * (along * np.float32(period * elongation)) ** 2)
+    return _filtered_through(rng, (count, size, size), band)
+
+
+def _lattice_through(
+    function: Callable[..., float],
+    rng: np.random.Generator,
+    size: int,
+    count: int,
+    step: float,
+    cells: float,
+    octaves: int,
+    grid: int = 32,
+) -> Field:
+    x, y = (rng.uniform(0, 200) + np.arange(grid) * (cells / grid) for _ in "xy")
+    high = (count - 1) * step / size * cells  # in cells of the lattice
+    planes = min(count, 2 + int(high * 4 * 2 ** (octaves - 1)))
+    z = rng.uniform(0, 200) + np.linspace(0, high, planes)
+    columns, lines = x.tolist(), y.tolist()
+    values = np.array(
+        [function(u, v, w, octaves=octaves) for w in z.tolist() for v in lines for u in columns], np.float32
+    ).reshape(planes, grid, grid)
+    at = np.linspace(0, planes - 1, count)
+    low = np.minimum(at.astype(int), max(planes - 2, 0))
+    share = (at - low).astype(np.float32)[:, None, None]
+    between = values[low] * (1 - share) + values[np.minimum(low + 1, planes - 1)] * share
+    return standardise(np.stack([upsample(plane, (size, size)) for plane in between]))
+
+
+@compiled
+def _worley_through(size: int, heights: NDArray, offsets: NDArray, ridge: bool) -> NDArray:
+    """As :func:`_worley` at some heights in cells: float32 (D, size, size)."""
+    cells = offsets.shape[1]
+    levels = offsets.shape[0]
+    out = np.empty((len(heights), size, size), np.float32)
+    scale = cells / size
+    for k in range(len(heights)):
+        w = heights[k]
+        for row in range(size):
+            for column in range(size):
+                v, u = row * scale, column * scale
+                first, second = 1e9, 1e9
+                for h in range(int(w) - 1, int(w) + 2):
+                    for i in range(int(v) - 1, int(v) + 2):
+                        for j in range(int(u) - 1, int(u) + 2):
+                            point = offsets[h % levels, i % cells, j % cells]
+                            dz = h + point[2] - w
+                            dy = i + point[0] - v
+                            dx = j + point[1] - u
+                            away = dx * dx + dy * dy + dz * dz
+                            if away < first:
+                                first, second = away, first
+                            elif away < second:
+                                second = away
+                out[k, row, column] = np.sqrt(second) - np.sqrt(first) if ridge else np.sqrt(first)
+    return out
+
+
+def _cellular_through(
+    rng: np.random.Generator, size: int, count: int, step: float, cells: int, ridge: bool
+) -> Field:
+    coarse = min(size, max(48, 3 * cells))
+    heights = np.arange(count) * (step / size * cells)
+    levels = int(heights[-1]) + 3
+    planes = _worley_through(coarse, heights, rng.random((levels, cells, cells, 3)), ridge)
+    return standardise(np.stack([upsample(plane, (size, size)) for plane in planes]))
+
+
+def _vessels_through(
+    rng: np.random.Generator, size: int, count: int, step: float, density: float, radius: float, walls: float
+) -> Field:
+    """Vessels that run through the slices, most of them steeply."""
+    clouds = rng.standard_normal((2, 12, 12), np.float32)
+    number = max(1, int(density * REFERENCE**2 / 1000))
+    x, y = rng.uniform(0, size, (2, number))
+    slope = rng.normal(0, 0.4, (2, number))
+    radii = np.minimum(radius * np.exp(rng.normal(0, 0.5, number)), size / 8)
+    signs = np.where(rng.random(number) < walls, -1.0, 1.0)
+    planes = np.empty((count, size, size), np.float32)
+    for k in range(count):
+        turn = 2 * np.pi * k * step / (2 * size)
+        cloud = np.float32(np.cos(turn)) * clouds[0] + np.float32(np.sin(turn)) * clouds[1]
+        planes[k] = np.float32(0.35) * upsample(cloud, (size, size))
+        shift = slope * (k * step)
+        _splat(planes[k], (x + shift[0]) % size, (y + shift[1]) % size, radii, signs)
+    return standardise(planes)
+
+
 @dataclass(frozen=True)
 class Texture:
     """A kind of texture with drawn parameters and the seed of its noise."""
@@ -207,3 +346,23 @@ def draw(rng: np.random.Generator, size: int, kind: str) -> Texture:
 def make(texture: Texture, size: int) -> Field:
     """The field of a drawn texture: a pure function."""
     return KINDS[texture.kind](np.random.default_rng(texture.seed), size, **texture.parameters)
+
+
+THROUGH: dict[str, Callable[..., Field]] = {
+    "spectral": _spectral_through,
+    "bandpass": _bandpass_through,
+    "perlin": functools.partial(_lattice_through, noise.pnoise3),
+    "simplex": functools.partial(_lattice_through, noise.snoise3),
+    "cellular": _cellular_through,
+    "fibres": _fibres_through,
+    "vessels": _vessels_through,
+}
+
+
+def make_through(texture: Texture, size: int, count: int, step: float) -> Field:
+    """A drawn texture through `count` slices that are `step` pixels of its field apart: (count, size, size).
+
+    In each slice it looks as that of a single image; over the depth it changes as it does over the plane.
+    """
+    rng = np.random.default_rng(texture.seed)
+    return THROUGH[texture.kind](rng, size, count, step, **texture.parameters)

@@ -8,7 +8,7 @@ name among the weights of ``modality``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -31,6 +31,30 @@ class FieldOfView(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Which slice of a volume is scanned.
+
+    Attributes
+    ----------
+    number
+        From 0.
+    height
+        Over the middle of the volume, in sides of the frame; 0 in a cine.
+    motion
+        Of a frame of a cine: how far what a pixel shows has moved since the cine's reference, float32
+        (2, 33, 33), pixels over the frame. None in a volume in space.
+    """
+
+    number: int
+    height: float
+    motion: NDArray[np.float32] | None = None
+
+
+_Scan = TypeVar("_Scan", bound="Scan")
+_GridScan = TypeVar("_GridScan", bound="GridScan")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scan(ABC):
     """A drawn acquisition; `seed` is that of its noise."""
@@ -40,6 +64,11 @@ class Scan(ABC):
     def acquire(self, clean: Image, section: Section, look: Look) -> tuple[Image, Image]:
         """The scanner's image of a clean one, and the same without noise, float32 (H, W): a pure function."""
         return self._acquire(clean, section, look, np.random.default_rng(self.seed))
+
+    def of_slice(self: _Scan, place: Place) -> _Scan:
+        """The same scan of one slice of a volume: its noise is its own."""
+        seed = np.random.SeedSequence(self.seed, spawn_key=(place.number,)).generate_state(1, np.uint64)[0]
+        return replace(self, seed=int(seed))
 
     @abstractmethod
     def _acquire(
@@ -100,6 +129,14 @@ class GridScan(Scan):
             image, ideal = (upsample(part, size, sharp=not self.smooth) for part in (image, ideal))
         return image, ideal
 
+    def of_slice(self: _GridScan, place: Place) -> _GridScan:
+        """As :meth:`Scan.of_slice`; the slow field is three-dimensional."""
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0, 1)))
+        turn = 2 * np.pi * place.height / rng.uniform(1.5, 4.0)
+        other = rng.standard_normal(self.coarse.shape, np.float32)
+        coarse = np.float32(np.cos(turn)) * self.coarse + np.float32(np.sin(turn)) * other
+        return replace(super().of_slice(place), coarse=coarse)
+
     @abstractmethod
     def _measure(self, ideal: Image, palette: Palette, rng: np.random.Generator) -> tuple[Image, Image]:
         """What the scanner measures of its voxels, and the same without noise and artefacts."""
@@ -141,6 +178,8 @@ class Modality(ABC):
         Share of the images whose display has a gamma.
     negatives
         Whether some are shown as negatives.
+    cines
+        Whether some of its volumes run through time.
     """
 
     name: ClassVar[str]
@@ -148,6 +187,7 @@ class Modality(ABC):
     settings: ClassVar[type[Config]]
     gamma_share: ClassVar[float] = 0.6
     negatives: ClassVar[bool] = True
+    cines: ClassVar[bool] = False
 
     def draw_field(
         self, rng: np.random.Generator, size: int, plan: Plan, settings: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import fft
 from synthfm.data.config import Config, Share
 from synthfm.generator.look.textures import even_power
 from synthfm.generator.look.tissues import NAMES, Palette, any_spread, any_values
-from synthfm.generator.modalities.base import GridScan, Modality, Scan, log_uniform, modality
+from synthfm.generator.modalities.base import GridScan, Modality, Place, Scan, log_uniform, modality
 from synthfm.generator.raster.filters import Image, bilinear, gaussian_blur, upsample
 from synthfm.generator.settings import Bias, Positive, ResolutionConfig
 
@@ -74,6 +74,10 @@ class MRScan(GridScan):
             "psf": rng.uniform(0.0, 0.8),
         }
 
+    def of_slice(self, place: Place) -> MRScan:
+        """As the base's; how thick its slices are is the volume's."""
+        return replace(super().of_slice(place), parameters=self.parameters | {"slice": 0.0})
+
     def _measure(self, ideal: Image, palette: Palette, rng: np.random.Generator) -> tuple[Image, Image]:
         p = self.parameters
         if p["slice"]:
@@ -103,6 +107,7 @@ class MR(Modality):
         "free": 0.08,
     }
     settings = MRSettings
+    cines = True
 
     def draw_palette(self, rng: np.random.Generator, physical: bool) -> Palette:
         if rng.random() >= 0.75:

@@ -9,6 +9,7 @@ frame.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from synthfm.data.config import Config, Rising, Share
 from synthfm.generator.canvas.section import Section
 from synthfm.generator.look.appearance import Look
 from synthfm.generator.look.tissues import NAMES, Palette, any_spread, any_values
-from synthfm.generator.modalities.base import Display, Modality, Scan, modality
+from synthfm.generator.modalities.base import Display, Modality, Place, Scan, modality
 from synthfm.generator.plans.tools import Plan
 from synthfm.generator.raster.filters import Image, bilinear, convolve, gaussian_blur
 from synthfm.generator.settings import AppearanceConfig, NotNegative, Positive, ResolutionConfig
@@ -146,6 +147,19 @@ def _pixel_grid(size: int) -> tuple[Image, Image]:
     return np.broadcast_to(axis, (size, size)), np.broadcast_to(axis[:, None], (size, size))
 
 
+@lru_cache(maxsize=1)  # the same for all slices of a volume
+def _geometry(probe: Probe, size: int, beams: int) -> tuple[Image, Image, Image, Image, NDArray[np.bool_]]:
+    """Pixels x and y of the cells of beams and as many depths as the frame has rows, (size, beams); beam and
+    depth of each pixel, in cells, and whether the probe does not see it, (size, size)."""
+    beam, depth = np.meshgrid(
+        np.linspace(0, 1, beams, dtype=np.float32), np.linspace(0, 1, size, dtype=np.float32)
+    )
+    x, y = (part.astype(np.float32) for part in probe.pixels(beam, depth))
+    seen_beam, seen_depth = probe.beams(*_pixel_grid(size))
+    outside = (seen_beam < 0) | (seen_beam > 1) | (seen_depth < 0) | (seen_depth > 1)
+    return x, y, seen_beam * np.float32(beams - 1), seen_depth * np.float32(size - 1), outside
+
+
 @compiled
 def shadow(absorption: NDArray, strength: float) -> NDArray:
     """Echo level lost at each depth to what lies before it, along beams: float32 (depths, beams).
@@ -193,7 +207,13 @@ def blur_rows(image: NDArray, sigma: NDArray) -> NDArray:
     return out
 
 
-def envelope(amplitude: Image, lateral: Image, axial: float, rng: np.random.Generator) -> Image:
+def envelope(
+    amplitude: Image,
+    lateral: Image,
+    axial: float,
+    rng: np.random.Generator,
+    echoes: Image | None = None,
+) -> Image:
     """Envelope of the echo of random scatterers: fully developed speckle.
 
     Each cell holds many scatterers, so its echo is a circular complex Gaussian of standard deviation
@@ -209,6 +229,9 @@ def envelope(amplitude: Image, lateral: Image, axial: float, rng: np.random.Gene
         float32 (depths,), standard deviation of the point-spread function across the beams, in beams.
     axial
         The same along the beam, in depth samples.
+    echoes
+        What the scatterers of each cell send back, standard normal, float32 (2, depths, beams); drawn if not
+        given.
 
     References
     ----------
@@ -220,8 +243,11 @@ def envelope(amplitude: Image, lateral: Image, axial: float, rng: np.random.Gene
     taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
     power = np.zeros_like(amplitude)
     beyond = np.pad(amplitude, ((reach, reach), (0, 0)), mode="edge")  # scatterers above and below count too
-    for _ in range(2):
-        channel = beyond * rng.standard_normal(beyond.shape, np.float32)
+    for channel_number in range(2):
+        if echoes is None:
+            channel = beyond * rng.standard_normal(beyond.shape, np.float32)
+        else:
+            channel = beyond * np.pad(echoes[channel_number], ((reach, reach), (0, 0)), mode="wrap")
         channel = convolve(channel, np.ones(1, np.float32), taps)[reach:-reach]
         channel = blur_rows(channel, lateral)
         power += channel * channel
@@ -243,6 +269,13 @@ class USScan(Scan):
     shadow: float
     interface: float
     gain: tuple[float, ...]
+    motion: NDArray[np.float32] | None = None
+
+    def of_slice(self, place: Place) -> USScan:
+        """As the base's; in a cine the scatterers are the same in all frames, and move with the tissue."""
+        if place.motion is None:
+            return super().of_slice(place)
+        return replace(self, motion=place.motion)
 
     def _acquire(
         self, clean: Image, section: Section, look: Look, rng: np.random.Generator
@@ -288,12 +321,9 @@ def form_image(
     size = clean.shape[0]
     scale = size / 256
     depths, beams = size, max(32, (3 * size) // 4)
-    beam, depth = np.meshgrid(
-        np.linspace(0, 1, beams, dtype=np.float32), np.linspace(0, 1, depths, dtype=np.float32)
-    )
-    x, y = scan.probe.pixels(beam, depth)
-    level = bilinear(clean, x.astype(np.float32), y.astype(np.float32))
-    lost = gaussian_blur(bilinear(absorption, x.astype(np.float32), y.astype(np.float32)), 1.0, 0.0)
+    x, y, seen_beam, seen_depth, outside = _geometry(scan.probe, size, beams)
+    level = bilinear(clean, x, y)
+    lost = gaussian_blur(bilinear(absorption, x, y), 1.0, 0.0)
     gain = np.interp(np.linspace(0, 1, depths), np.linspace(0, 1, 4), scan.gain).astype(np.float32)
     rise = np.zeros_like(level)
     np.abs(level[2:] - level[:-2], out=rise[1:-1])  # an interface across the beam reflects
@@ -311,17 +341,34 @@ def form_image(
     amplitude = np.exp((np.clip(level, -0.4, 1.3) - 1) * decibel) * np.float32(np.sqrt(0.5))
     noise = np.float32(np.exp((scan.floor - 1) * decibel))
     shown = np.zeros_like(amplitude)
-    for _ in range(scan.looks):
-        echo = envelope(np.hypot(amplitude, noise), lateral, axial, rng)
+    echoes = None if scan.motion is None else _moved_echoes(scan, scan.motion, x, y, size)
+    for k in range(scan.looks):
+        own = None if echoes is None else echoes[k]
+        echo = envelope(np.hypot(amplitude, noise), lateral, axial, rng, own)
         shown += np.log(np.maximum(echo, np.float32(1e-6))) / decibel + 1
     shown /= np.float32(scan.looks)
-    seen_beam, seen_depth = scan.probe.beams(*_pixel_grid(size))
-    image = bilinear(shown, seen_beam * np.float32(beams - 1), seen_depth * np.float32(depths - 1))
-    outside = (seen_beam < 0) | (seen_beam > 1) | (seen_depth < 0) | (seen_depth > 1)
+    image = bilinear(shown, seen_beam, seen_depth)
     image = np.clip(image, 0, 1)
     image[outside] = 0
     expected = gaussian_blur(clean, float(np.mean(lateral_pixels)), max(0.5, scan.axial * scale))
     return image, expected
+
+
+def _moved_echoes(scan: USScan, motion: NDArray[np.float32], x: Image, y: Image, size: int) -> Image:
+    """The echoes of a cine's scatterers where they have moved to, for each look: (looks, 2, *of `x`)."""
+    u, v = ((position * np.float32(32 / size)).astype(np.float32) for position in (x, y))
+    before = x - bilinear(motion[0], u, v), y - bilinear(motion[1], u, v)
+    beam, depth = scan.probe.beams(*(part.astype(np.float32) for part in before))
+    depths, beams = x.shape
+    rows, columns = np.rint(depth * (depths - 1)).astype(int), np.rint(beam * (beams - 1)).astype(int)
+    drawn = _echoes(scan.seed, (2 * scan.looks, depths * beams))
+    moved = drawn[:, ((rows % depths) * beams + columns % beams).ravel()]
+    return moved.reshape(scan.looks, 2, depths, beams)
+
+
+@lru_cache(maxsize=1)  # the same in all frames of a cine
+def _echoes(seed: int, shape: tuple[int, int]) -> Image:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
 @modality
@@ -332,6 +379,7 @@ class US(Modality):
     plans: ClassVar = {"layers": 0.34, "fetal": 0.2, "chambers": 0.16, "upper_abdomen": 0.16, "free": 0.14}
     settings = USSettings
     negatives = False
+    cines = True
 
     def draw_field(self, rng: np.random.Generator, size: int, plan: Plan, settings: USSettings) -> Probe:
         return draw_probe(rng, size, plan.probes or ("linear", "curved", "sector"))
