@@ -27,7 +27,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--out", type=FOLDER, required=True, help="Folder to fill; made if missing.")
-@click.option("--num", type=int, required=True, help="Number of samples.")
+@click.option("--num", type=int, required=True, help="Number of images, or of volumes.")
 @click.option("--size", type=int, help="Side of the images in pixels; the preset's own if not given.")
 @click.option("--seed", type=int, default=0, help="Root seed; sample i depends on it and on i alone.")
 @click.option("--jobs", type=int, default=-1, help="Worker processes; -1 for one a core.")
@@ -52,7 +52,7 @@ def run(
     backend: str,
     scheduler: str | None,
 ) -> None:
-    """Fill a folder with shards of samples.
+    """Fill a folder with shards of samples, single images or the slices of volumes.
 
     The same arguments give the same bytes, whatever the number of workers. Ctrl-C leaves whole shards only;
     the same command goes on from there.
@@ -81,7 +81,11 @@ def run(
         sys.exit(128 + stopped.signum)
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     objects = sum(shard.objects for shard in manifest.shards)
-    click.echo(f"{out}: {num} samples, {objects} objects, {len(manifest.shards)} shards, {megabytes:.1f} MB")
+    volumes = f" of {num} volumes" if config.makes_volumes else ""
+    click.echo(
+        f"{out}: {manifest.num} samples{volumes}, {objects} objects, {len(manifest.shards)} shards, "
+        f"{megabytes:.1f} MB"
+    )
 
 
 @main.command()
@@ -99,11 +103,12 @@ def presets() -> None:
 @click.option("--family", help="Only objects of this shape family.")
 @click.option("--modality", help="Only samples of this modality.")
 def preview(folder: Path, out: Path, count: int, family: str | None, modality: str | None) -> None:
-    """Draw a contact sheet: images, label maps, prompts."""
+    """Draw a contact sheet: images, label maps, prompts; of volumes cuts and a film strip."""
+    from synthfm.generator.folder.film import count_volumes
     from synthfm.generator.folder.preview import contact_sheet
 
     shown = contact_sheet(folder, out, count=count, family=family, modality=modality)
-    click.echo(f"{out}: {shown} samples")
+    click.echo(f"{out}: {shown} {'volumes' if count_volumes(folder) else 'samples'}")
 
 
 @main.command()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm.data.config import Weights
 from synthfm.data.console import InputError
 from synthfm.data.shards import Sample
 from synthfm.generator.canvas.annotation import move_outlines
@@ -30,7 +29,7 @@ ATTEMPTS = 1000
 def make_sample(
     config: GeneratorConfig, root_seed: int, index: int, between: Callable[[], None] | None = None
 ) -> Sample:
-    """Make sample `index` of the dataset with the given root seed.
+    """Make sample `index` of the dataset with the given root seed, a single image.
 
     The sample depends on the config, the root seed and its index alone. It has at least one object, every
     object can be told from what lies around it, and the sample passes
@@ -77,15 +76,15 @@ def make_sample(
 
 def draw_kind(config: GeneratorConfig, rng: np.random.Generator) -> tuple[Modality, Plan]:
     """The modality and the plan of a scene."""
-    name = _draw_name(config.modality, rng)
-    plan = PLANS[_draw_name(config.plans(name), rng)]
+    name = _draw_name(config.modality_weights(), rng)
+    plan = PLANS[_draw_name(config.plan_weights(name), rng)]
     if not config.shapes.anatomical:
         plan = PLANS["ellipses"]
     return MODALITIES[plan.modality or name], plan
 
 
-def _draw_name(weights: Weights, rng: np.random.Generator) -> str:
-    names, shares = weights.items()
+def _draw_name(weights: tuple[list[str], list[float]], rng: np.random.Generator) -> str:
+    names, shares = weights
     return names[int(rng.choice(len(names), p=shares))]
 
 
@@ -121,6 +120,14 @@ def draw_scene(
     The section is painted while the scene is drawn; :func:`synthfm.generator.canvas.section.paint` paints it
     anew.
     """
+    canvas, field = draw_canvas(config, modality, plan, rng)
+    return canvas.scene(), canvas.section, field
+
+
+def draw_canvas(
+    config: GeneratorConfig, modality: Modality, plan: Plan, rng: np.random.Generator
+) -> tuple[Canvas, FieldOfView | None]:
+    """As :func:`draw_scene`: the canvas with the scene on it, and the field of view."""
     size, boundary, shapes = config.size, config.boundary, config.shapes
     view = draw_view(size, shapes, plan, rng)
     field = modality.draw_field(rng, size, plan, config.settings(modality.name))
@@ -140,15 +147,25 @@ def draw_scene(
     if shapes.anatomical:
         canvas.add_tissues(shapes.two_tissue_share)
     canvas.section.finish()
-    return canvas.scene(), canvas.section, field
+    return canvas, field
 
 
 def display(image: Image, how: Display) -> NDArray[np.uint8]:
     """An 8-bit image that uses its range: between two quantiles, then gamma, inversion and patches."""
-    sample = np.sort(image[::3, ::3], axis=None)
+    return shown_between(image, *grey_range(image[::3, ::3], image, how), how)
+
+
+def grey_range(sample: Image, image: Image, how: Display) -> tuple[float, float]:
+    """The values that become black and white: quantiles of a sample of an image's values."""
+    sample = np.sort(sample, axis=None)
     low, high = (float(sample[int(q * (len(sample) - 1))]) for q in (how.low, how.high))
     if high - low < 1e-4:  # next to everything has one value
         low, high = float(image.min()), float(image.max())
+    return low, high
+
+
+def shown_between(image: Image, low: float, high: float, how: Display) -> NDArray[np.uint8]:
+    """An 8-bit image, black at `low` and white at `high`."""
     unit = np.clip((image - np.float32(low)) * np.float32(1 / max(high - low, 1e-6)), 0, 1)
     if how.gamma != 1:
         unit = unit ** np.float32(how.gamma)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Callable
 
 from synthfm.data.compiled import compiling, kept
 from synthfm.generator.config import GeneratorConfig
 from synthfm.generator.scene import make_sample
+from synthfm.generator.volume import make_volume
 
 SMALL = 64
 """Side in pixels of the samples that are drawn for it: kernels are the same for every size."""
+PATIENCE = 60
+"""How often a small volume may ask whether to go on: some ten scenes."""
 ALIKE = 12
 """So many in a row that need nothing new are the end of it."""
 
@@ -39,13 +44,28 @@ def compile_kernels(config: GeneratorConfig, root_seed: int, most: int, shown: b
     def once() -> None:  # a small image may show nothing where a large one does
         raise _NothingSeen
 
+    def few() -> Callable[[], None]:
+        asked = itertools.count()
+
+        def between() -> None:  # a volume asks at each slice
+            if next(asked) > PATIENCE:
+                raise _NothingSeen
+
+        return between
+
     small = config.model_copy(update={"size": min(config.size, SMALL)})
+    if config.makes_volumes:  # as deep as needs be for slices to have neighbours
+        thin = config.volume.model_copy(update={"depth": (3, 3)})
+        small = small.model_copy(update={"volume": thin})
     alike = 0
     with compiling(shown) as done:
         for index in range(most):
             before = done.count
             with contextlib.suppress(_NothingSeen):
-                make_sample(small, root_seed, index, once)
+                if config.makes_volumes:
+                    make_volume(small, root_seed, index, between=few())
+                else:
+                    make_sample(small, root_seed, index, once)
             alike = alike + 1 if done.count == before else 0
             if alike == ALIKE:
                 return

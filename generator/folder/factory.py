@@ -1,7 +1,8 @@
 """Many samples: a folder of shards, filled by worker processes, interrupted and resumed at will.
 
-The unit of work is one whole shard. What a shard holds depends on the config, the root seed and its place
-alone, so the folder's bytes are the same whatever the number of workers, the backend or the interruptions.
+The unit of work is one whole shard, and a volume lies in one shard. What a shard holds depends on the
+config, the root seed and its place alone, so the folder's bytes are the same whatever the number of workers,
+the backend or the interruptions.
 
 While the folder is being filled it holds ``unfinished.json`` (the settings) and one progress file, to which
 each worker appends a byte a sample. The progress file is also how workers are stopped: when it is gone,
@@ -31,13 +32,15 @@ from joblib.externals.loky.backend import resource_tracker as loky_resource_trac
 from synthfm.data.console import Failed, InputError, Progress, check_jobs, waiting_for
 from synthfm.data.files import PARTIAL
 from synthfm.data.folder import UNFINISHED, Manifest, ShardInfo, describe_shard, write_manifest
-from synthfm.data.shards import Shard, ShardWriter
+from synthfm.data.shards import Sample, Shard, ShardWriter
 from synthfm.generator.config import GeneratorConfig
 from synthfm.generator.folder.claim import claimed
 from synthfm.generator.folder.compiling import compile_kernels
 from synthfm.generator.scene import make_sample
+from synthfm.generator.volume import make_volume, volume_depth
 
 SHARD_SIZE = 64
+VOLUMES = 4  # a shard, unless asked otherwise
 MAX_SHARDS = 100_000  # their names have five digits
 MAX_SHARD_PIXELS = 1 << 25  # a shard is compressed in memory: a worker stays under 400 MB up to 1024 pixels
 BACKENDS = ("loky", "dask")
@@ -73,6 +76,8 @@ class Task:
     count: int
     known: ShardInfo | None = None
     """The shard's line in the manifest of a folder that was finished before."""
+    volumes: range | None = None
+    """The numbers of its volumes, of which its samples are the slices; None for single images."""
 
 
 def generate(
@@ -87,7 +92,7 @@ def generate(
     scheduler: str | None = None,
     progress: bool = False,
 ) -> Manifest:
-    """Fill a folder with samples 0 to `num` - 1, or finish what a call with the same arguments began.
+    """Fill a folder with `num` samples or volumes, or finish what a call with the same arguments began.
 
     A dataset does not change once begun: other settings for the same folder, a larger `num` among them, are
     refused. To have more samples, fill a second folder from another root seed; readers take several.
@@ -99,11 +104,12 @@ def generate(
     config
         What the samples look like.
     num
-        Number of samples, at least 1.
+        Number of single images, or of volumes where the config makes those, at least 1.
     root_seed
-        0 to 2**63 - 1; sample i depends on it and on i alone.
+        0 to 2**63 - 1; sample or volume i depends on it and on i alone.
     shard_size
-        Samples a shard; None for :data:`SHARD_SIZE`, or what a worker's memory allows where that is less.
+        Samples a shard; None for :data:`SHARD_SIZE`, or :data:`VOLUMES` of the deepest volumes, or what a
+        worker's memory allows where that is less. A shard has as many whole volumes as surely fit.
     jobs
         Worker processes; -1 for one a core. The Dask backend uses what the cluster has.
     backend, scheduler
@@ -122,19 +128,22 @@ def generate(
         If a worker process died.
     """
     largest = max(1, MAX_SHARD_PIXELS // config.size**2)
-    shard_size = min(SHARD_SIZE, largest) if shard_size is None else shard_size
+    deepest = config.volume.depth[1]
+    wanted = VOLUMES * deepest if config.makes_volumes else SHARD_SIZE
+    shard_size = max(deepest, min(wanted, largest)) if shard_size is None else shard_size
     _check_arguments(config, num, root_seed, shard_size, largest, jobs, backend, scheduler)
+    contents = _contents(config, num, root_seed, shard_size)
     plan = Manifest(
         config=config.model_dump(mode="json"),
         package_version=importlib.metadata.version("synthfm"),
         root_seed=root_seed,
-        num=num,
+        num=sum(content.count for content in contents),
         shard_size=shard_size,
         shards=(),
     )
     out = Path(folder).absolute()
     with _backend(jobs, backend, scheduler) as run, claimed(out, plan) as known:
-        tasks = _tasks(out, config, plan, known)
+        tasks = _tasks(out, config, plan, contents, known)
         shards = _fill(out, tasks, run, progress, compiles=backend == "loky")
         write_manifest(out, dataclasses.replace(plan, shards=tuple(shards)))
         (out / UNFINISHED).unlink()
@@ -152,13 +161,19 @@ def _check_arguments(
     scheduler: str | None,
 ) -> None:
     if num < 1:
-        raise InputError(f"--num {num}: at least 1 sample")
+        raise InputError(f"--num {num}: at least 1 {'volume' if config.makes_volumes else 'sample'}")
     if not 0 <= root_seed < 1 << 63:
         raise InputError(f"--seed {root_seed}: from 0 to {(1 << 63) - 1}")
     check_jobs(jobs)
     if not 1 <= shard_size <= largest:
         raise InputError(f"--shard-size {shard_size}: from 1 to {largest} samples at size {config.size}")
-    if num > MAX_SHARDS * shard_size:
+    deepest = config.volume.depth[1]
+    if shard_size < deepest:
+        raise InputError(
+            f"--shard-size {shard_size}: a volume of up to {deepest} slices lies in one shard; give at least "
+            f"{deepest}"
+        )
+    if num > MAX_SHARDS * (shard_size // deepest):
         raise InputError(
             f"--num {num}: more than {MAX_SHARDS} shards of {shard_size}; give a larger --shard-size"
         )
@@ -168,11 +183,38 @@ def _check_arguments(
         raise InputError("--backend dask and --scheduler ADDRESS (such as tcp://host:8786) go together")
 
 
+@dataclass(frozen=True)
+class _Content:
+    """The samples of a shard, and the volumes of which they are the slices."""
+
+    first_index: int
+    count: int
+    volumes: range | None = None
+
+
+def _contents(config: GeneratorConfig, num: int, root_seed: int, shard_size: int) -> list[_Content]:
+    """What each shard of a dataset of `num` samples or volumes holds."""
+    if not config.makes_volumes:
+        return [_Content(first, min(shard_size, num - first)) for first in range(0, num, shard_size)]
+    each = shard_size // config.volume.depth[1]
+    contents, first_index = [], 0
+    for first in range(0, num, each):
+        volumes = range(first, min(first + each, num))
+        count = sum(volume_depth(config, root_seed, number) for number in volumes)
+        contents.append(_Content(first_index, count, volumes))
+        first_index += count
+    return contents
+
+
 def _tasks(
-    folder: Path, config: GeneratorConfig, plan: Manifest, known: Mapping[str, ShardInfo]
+    folder: Path,
+    config: GeneratorConfig,
+    plan: Manifest,
+    contents: list[_Content],
+    known: Mapping[str, ShardInfo],
 ) -> list[Task]:
     progress = folder / f"progress.{uuid.uuid4().hex[:8]}{PARTIAL}"
-    paths = [folder / f"shard-{number:05d}.h5" for number in range(-(-plan.num // plan.shard_size))]
+    paths = [folder / f"shard-{number:05d}.h5" for number in range(len(contents))]
     return [
         Task(
             path=path,
@@ -180,11 +222,12 @@ def _tasks(
             config=config,
             package_version=plan.package_version,
             root_seed=plan.root_seed,
-            first_index=first,
-            count=min(plan.shard_size, plan.num - first),
+            first_index=content.first_index,
+            count=content.count,
             known=known.get(path.name),
+            volumes=content.volumes,
         )
-        for path, first in zip(paths, range(0, plan.num, plan.shard_size), strict=True)
+        for path, content in zip(paths, contents, strict=True)
     ]
 
 
@@ -336,13 +379,12 @@ def fill_shard(task: Task) -> ShardInfo | None:
     config = json.dumps(task.config.model_dump(mode="json"), sort_keys=True)
     if task.path.exists():
         return _describe_existing(task, config)
-    indices = range(task.first_index, task.first_index + task.count)
 
     def between() -> None:  # a config that shows little draws many scenes for a sample
         if not task.progress.exists():
             raise _Dropped
 
-    samples = (make_sample(task.config, task.root_seed, index, between) for index in indices)
+    samples = _samples(task, between)
     if not _tick(task.progress):
         return None
     with contextlib.suppress(_Dropped):
@@ -364,6 +406,19 @@ def fill_shard(task: Task) -> ShardInfo | None:
                     raise _Dropped
         return describe_shard(task.path)
     return None
+
+
+def _samples(task: Task, between: Callable[[], None]) -> Iterator[Sample]:
+    """The samples of a shard, made one by one or volume by volume."""
+    if task.volumes is None:
+        for index in range(task.first_index, task.first_index + task.count):
+            yield make_sample(task.config, task.root_seed, index, between)
+        return
+    first = task.first_index
+    for number in task.volumes:
+        volume = make_volume(task.config, task.root_seed, number, first, between)
+        first += len(volume)
+        yield from volume
 
 
 class _Dropped(BaseException):  # numba catches every Exception here and there
