@@ -8,6 +8,7 @@ machine and this moment.
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import multiprocessing
 import os
 import platform
@@ -28,6 +29,7 @@ from synthfm.generator import scene
 from synthfm.generator.config import load_config
 from synthfm.generator.folder import factory
 from synthfm.generator.modalities.base import Scan
+from synthfm.generator.volume import volume_depth
 
 STAGES = {
     "layout (shapes, contact, nesting)": (scene, "draw_scene"),
@@ -45,30 +47,37 @@ STAGES = {
 class Made:
     """What a shard took: seconds, the processor's seconds, and the process's peak memory in MB so far."""
 
+    samples: int
     seconds: float
     processor: float
     peak: float
 
 
 def make_shard(preset: str, size: int, count: int, first: int) -> Made:
-    """Make one shard in a temporary folder."""
+    """Make one shard in a temporary folder; of volumes with about as many slices."""
+    config, volumes = load_config(preset, size=size), None
+    if config.makes_volumes:
+        each = round(sum(config.volume.depth) / 2)
+        volumes = range(first // each, first // each + max(1, count // each))
+        count = sum(volume_depth(config, 1, number) for number in volumes)
     with tempfile.TemporaryDirectory() as folder:
         progress = Path(folder) / "progress"
         progress.touch()
         task = factory.Task(
             path=Path(folder) / "shard.h5",
             progress=progress,
-            config=load_config(preset, size=size),
-            package_version="benchmark",
+            config=config,
+            package_version=importlib.metadata.version("synthfm"),
             root_seed=1,
             first_index=first,
             count=count,
+            volumes=volumes,
         )
         began, used = time.perf_counter(), time.process_time()
         factory.fill_shard(task)
         seconds, processor = time.perf_counter() - began, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes, on a Mac bytes
-    return Made(seconds, processor, peak / (1e6 if platform.system() == "Darwin" else 1e3))
+    return Made(count, seconds, processor, peak / (1e6 if platform.system() == "Darwin" else 1e3))
 
 
 def time_stages(preset: str, size: int, count: int) -> dict[str, float]:
@@ -140,6 +149,12 @@ def main(preset: str, num: int, repeats: int) -> None:
             for kind in ("seconds", "processor")
         )
         click.echo(f"| {size} x {size} | {wall:.1f} | {processor:.1f} |")
+    click.echo("\n| slices of volumes, one worker | samples/s | single images / s | ratio | MB |")
+    click.echo("| --- | ---: | ---: | ---: | ---: |")
+    slices, single = alone("volumes", 256, 4 * num, repeats), alone(preset, 256, num, repeats)
+    rates = [sum(s.samples for s in made) / sum(s.processor for s in made) for made in (slices, single)]
+    peak = max(shard.peak for shard in slices)
+    click.echo(f"| 256 x 256 | {rates[0]:.1f} | {rates[1]:.1f} | {rates[0] / rates[1]:.2f} | {peak:.0f} |")
     click.echo(f"\ntwo workers: {gain(preset, 256, num, repeats):.2f} times one (256 x 256)")
     click.echo("\n| samples made by one worker | its peak memory, MB |\n| ---: | ---: |")
     for number, shard in enumerate(alone(preset, 256, num, 4), 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from synthfm.generator.folder.drawing import (
     palette,
     save_png,
 )
+from synthfm.generator.folder.film import Volume, count_volumes, film_sheet, volumes
 from synthfm.generator.modalities import MODALITIES
 
 PANEL = 200  # side of a panel in pixels
@@ -34,6 +36,7 @@ SMOOTH = 3  # prompts are drawn this many times larger, then reduced, for smooth
 GAP, CARD_GAP, CAPTION, HEADER = 3, 22, 24, 62
 COLUMNS = 3
 MOST = 600  # samples; larger sheets are no longer looked at
+MOST_VOLUMES = 12
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ def contact_sheet(
 ) -> int:
     """Draw `count` samples of a dataset into a PNG; returns how many there were to draw.
 
+    Of a dataset of volumes as many volumes are drawn, :data:`MOST_VOLUMES` at most, as orthogonal cuts and a
+    film strip.
+
     Without a filter the samples are spread over the whole dataset; with one they are the first that match,
     and the prompts are those of a matching object.
 
@@ -63,12 +69,33 @@ def contact_sheet(
     if modality is not None and modality not in MODALITIES:
         raise InputError(f"--modality {modality!r}: one of {', '.join(MODALITIES)}")
     manifest = read_manifest(folder)
+    if total := count_volumes(folder):
+        chosen = _volumes(folder, min(count, MOST_VOLUMES), total, family, modality)
+        title = f"{folder.resolve().name}: {len(chosen)} of {total} volumes, {manifest.num} slices"
+        save_png(film_sheet(chosen, title), out)
+        return len(chosen)
     if family is None and modality is None:
         shown = list(_spread(folder, manifest, count))
     else:
         shown = _matching(folder, count, family, modality)
     save_png(_sheet(shown, folder, manifest), out)
     return len(shown)
+
+
+def _volumes(folder: Path, count: int, total: int, family: str | None, modality: str | None) -> list[Volume]:
+    """Volumes spread over the dataset, or the first that match."""
+    skip: set[int] = set()
+    if family is None and modality is None:
+        skip = set(range(total)) - set(np.linspace(0, total - 1, count).astype(int).tolist())
+    chosen = list(itertools.islice(volumes(folder, family, modality, skip), count))
+    if not chosen:
+        raise InputError(f"{folder}: none of its {total} volumes has {_asked(family, modality)}")
+    return chosen
+
+
+def _asked(family: str | None, modality: str | None) -> str:
+    pairs = (("family", family), ("modality", modality))
+    return " and ".join(f"{name} {value!r}" for name, value in pairs if value)
 
 
 def _spread(folder: Path, manifest: Manifest, count: int) -> Iterator[Shown]:
@@ -99,11 +126,9 @@ def _matching(folder: Path, count: int, family: str | None, modality: str | None
                     if len(shown) == count:
                         return shown
     if not shown:
-        asked = " and ".join(
-            f"{name} {value!r}" for name, value in (("family", family), ("modality", modality)) if value
-        )
         raise InputError(
-            f"{folder}: no sample with {asked}; there are families {', '.join(sorted(families))}; "
+            f"{folder}: no sample with {_asked(family, modality)}; "
+            f"there are families {', '.join(sorted(families))}; "
             f"modalities {', '.join(sorted(modalities))}"
         )
     return shown

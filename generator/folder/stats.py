@@ -1,6 +1,7 @@
 """What a dataset holds: histograms and shares, as text and as a page, and warnings where a share is off.
 
-Only the tables of the shards are read, so that even a large dataset takes seconds.
+Only the tables of the shards are read, so that even a large dataset takes seconds; of volumes the label maps
+too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from synthfm.data.folder import read_manifest, shard_paths
 from synthfm.data.shards import Shard
 from synthfm.generator.config import modality_shares
 from synthfm.generator.folder.drawing import GREY, INK, NEGATIVE, PAPER, bars, check_png, font, rows, save_png
+from synthfm.generator.folder.tracks import Tracks, measure_tracks
 from synthfm.generator.objects import reach
 
 LOW_CONTRAST = 0.5
@@ -46,10 +48,14 @@ class Measured:
         The folder's, and the generator's config as in the manifest.
     size
         Side of the images in pixels.
-    modality, count
-        Per sample, (N,): str, and number of objects.
+    modality
+        Per single image or volume, str.
+    count
+        Per sample, (N,): number of objects.
     area, contrast, blur, family
         Per object, (M,): pixels, contrast-to-noise ratio, edge width in pixels, str.
+    tracks
+        Of volumes, how their objects run through the slices.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Measured:
     contrast: NDArray[np.float32]
     blur: NDArray[np.float32]
     family: NDArray[np.str_]
+    tracks: Tracks | None = None
 
 
 @dataclass(frozen=True)
@@ -99,16 +106,18 @@ def measure(folder: str | Path) -> Measured:
     for path in Progress(iterable=shard_paths([folder]), unit="shard"):
         with Shard(path) as shard:
             size = max(shard.shape)
-            columns["modality"].append(shard.modality)
+            columns["modality"].append(shard.modality[shard.slice <= 0])
             columns["count"].append(np.diff(shard.start))
             for name in ("area", "contrast", "blur", "family"):
                 columns[name].append(getattr(shard.objects, name))
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return Measured(name=folder.resolve().name, config=manifest.config, size=size, **joined)
+    return Measured(
+        name=folder.resolve().name, config=manifest.config, size=size, tracks=measure_tracks(folder), **joined
+    )
 
 
 def histograms(measured: Measured) -> list[Histogram]:
-    """Area, contrast, edge width and objects per image."""
+    """Area, contrast, edge width, objects per image; of volumes lengths, changes of area, overlap."""
     largest = np.log2(measured.size**2)
     most = max(int(measured.count.max(initial=0)), 8)
     return [
@@ -116,6 +125,18 @@ def histograms(measured: Measured) -> list[Histogram]:
         _histogram("contrast-to-noise ratio", measured.contrast, np.linspace(0, 6, 33)),
         _histogram("edge width, pixels", measured.blur, np.linspace(0, 2 * reach(measured.size), 33)),
         _histogram("objects per image", measured.count, np.arange(0.0, most + 2)),
+        *_track_histograms(measured.tracks),
+    ]
+
+
+def _track_histograms(tracks: Tracks | None) -> list[Histogram]:
+    if tracks is None:
+        return []
+    longest = max(int(tracks.length.max(initial=0)), 8)
+    return [
+        _histogram("slices of a track", tracks.length, np.linspace(1, longest + 1, 33)),
+        _histogram("area ratio to next slice", tracks.change, np.linspace(1, 2, 33)),
+        _histogram("Dice with the next slice", tracks.dice, np.linspace(0, 1, 33)),
     ]
 
 
@@ -188,6 +209,13 @@ def warnings(measured: Measured) -> list[str]:
 def text_page(measured: Measured) -> str:
     """The histograms and shares as text, one line each."""
     lines = [f"{measured.name}: {len(measured.count)} samples, {len(measured.area)} objects", ""]
+    tracks = measured.tracks
+    if tracks is not None and len(tracks.length):
+        dice = f"mean Dice with the next slice {tracks.dice.mean():.3f}" if len(tracks.dice) else "no pairs"
+        lines[1:1] = [
+            f"{tracks.volumes} volumes, {len(tracks.length)} tracks, of which {tracks.ended.mean():.0%} "
+            f"begin or end inside; {dice}"
+        ]
     for histogram in histograms(measured):
         low, middle, high = histogram.quantiles
         ends = (
@@ -226,19 +254,21 @@ def draw_page(measured: Measured, out: Path) -> None:
     wide, high, gap, top = 460, 230, 40, 64
     families = sum(share.group == "families" for share in shares(measured))
     tall = max(high, 40 + 20 * families)
-    page = Image.new("RGB", (2 * wide + 3 * gap, top + 2 * (high + gap) + tall + gap), PAPER)
+    drawn = histograms(measured)
+    lines = -(-len(drawn) // 2)
+    page = Image.new("RGB", (2 * wide + 3 * gap, top + lines * (high + gap) + tall + gap), PAPER)
     draw = ImageDraw.Draw(page)
     samples = f"{len(measured.count)} samples of {measured.size} pixels"
     title = f"{measured.name}: {samples}, {len(measured.area)} objects"
     draw.text((gap, 16), title, fill=INK, font=font(20))
     draw.text((gap, 42), "red: median of a histogram; what the preset asks for", fill=NEGATIVE, font=font(12))
-    for number, histogram in enumerate(histograms(measured)):
+    for number, histogram in enumerate(drawn):
         x, y = gap + (number % 2) * (wide + gap), top + (number // 2) * (high + gap)
         _draw_histogram(draw, (x, y, x + wide, y + high), histogram)
     groups: dict[str, list[tuple[str, float, float | None]]] = {}
     for share in shares(measured):
         groups.setdefault(share.group, []).append((share.name, share.share, share.wanted))
-    y = top + 2 * (high + gap)
+    y = top + lines * (high + gap)
     rows(draw, (gap, y, gap + wide, y + tall), "shape families", groups.get("families", []))
     x = 2 * gap + wide
     rows(draw, (x, y, x + wide, y + 120), "modalities", groups["modalities"])

@@ -88,7 +88,8 @@ def test_presets_are_listed_with_a_line_each():
     assert result.exit_code == 0
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert set(lines) == {
-        *("full", "shape_only", "boundary_only", "neither", "ct", "mr", "us", "xr", "oct", "mild", "demo")
+        *("full", "shape_only", "boundary_only", "neither", "ct", "mr", "us", "xr", "oct", "mild", "demo"),
+        *("volumes", "volumes_ct", "volumes_mr", "volumes_cine"),
     }
     assert all(len(line) > 10 for line in lines.values())
 
