@@ -9,7 +9,9 @@ from PIL import Image, ImageDraw
 
 from synthfm.generator.canvas import outlines, shapes
 from synthfm.generator.config import GeneratorConfig, load_config
+from synthfm.generator.folder.film import film_sheet, volume_of
 from synthfm.generator.scene import make_sample
+from synthfm.generator.volume import make_volume
 
 HERE = Path(__file__).parent
 COLOURS = np.random.default_rng(4).integers(70, 255, (256, 3), dtype=np.uint8)
@@ -45,7 +47,21 @@ def samples(config: GeneratorConfig, columns: int, rows: int, seed: int = 11) ->
     return Image.fromarray(sheet)
 
 
+def volumes() -> Image.Image:
+    """Cuts and film strips of some volumes."""
+    wanted = [("volumes_ct", 7, 6), ("volumes_ct", 7, 4), ("volumes_mr", 7, 5), ("volumes_mr", 7, 4)]
+    shown = []
+    for preset, seed, number in wanted:
+        config = load_config(preset, ["volume.depth=32", "volume.spacing=[2, 5]"])
+        shown.append(volume_of(make_volume(config, seed, number), number))
+    cine = load_config("volumes_cine", ["volume.depth=16"])
+    shown.append(volume_of(make_volume(cine, 3, 4), 4))
+    sheet = film_sheet(shown, "volumes_ct, volumes_mr, volumes_cine")
+    return sheet.resize((sheet.width * 2 // 3, sheet.height * 2 // 3), Image.Resampling.LANCZOS)
+
+
 if __name__ == "__main__":
+    volumes().quantize(96).save(HERE / "generator_volumes.png", optimize=True)
     families().save(HERE / "generator_families.png", optimize=True)
     pictures = [("full", 4, 4), ("ct", 4, 3), ("mr", 4, 3), ("us", 4, 3), ("xr", 4, 3), ("oct", 4, 3)]
     pictures += [(name, 4, 2) for name in ("shape_only", "boundary_only", "neither")]
