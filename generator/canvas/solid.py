@@ -72,7 +72,7 @@ def draw_solid(
             placements.append(drawn)
             paths.append(path)
     warp = draw_warp(canvas.rng, scene.view.size, config, warped)
-    if cine:
+    if cine and warped:
         warp = replace(warp, beat=draw.beat())
     solid = Solid(replace(scene, placements=tuple(placements)), tuple(paths), warp)
     if not cine:
