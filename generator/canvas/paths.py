@@ -24,8 +24,8 @@ from synthfm.generator.raster.filters import upsample
 LEAST_PIECE = 0.1
 """Pieces of a structure smaller than that share of the largest do not show."""
 
-PADDED = 11 / 7
-"""How much larger than its box when it was drawn a partition is tiled: two nodes of its warp at each side."""
+PADDED = 9 / 7
+"""How much larger than its box when it was drawn a partition is tiled: a node of its warp at each side."""
 
 Array = NDArray[np.float64]
 
@@ -322,7 +322,7 @@ def _moved_cells(
     away = np.minimum(np.abs(z[:, None] - path.middle) / path.half, 0.97)
     size = np.sqrt(1 - away**2)
     size = size / size[origin]
-    warp = np.stack([np.pad(axis, 2, mode="edge") for axis in partition.warp])
+    warp = np.stack([np.pad(axis, 1, mode="edge") for axis in partition.warp])
     cells = tuple(None if cell is None else _free(cell) for cell in partition.cells)
     view = shown[origin]
     for k, cell in enumerate(cells):

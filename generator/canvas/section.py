@@ -258,7 +258,7 @@ class Section:
         area = restrict(mask, self.region, top, left, structure.parent, structure.gap) if full else 0
         if area and structure.connected:
             area = keep_largest(mask)
-        elif area and structure.least_piece:
+        elif 0 < area < full and structure.least_piece:  # something lies before it
             area = keep_pieces(mask, structure.least_piece)
         if area < (self.min_area if structure.is_object else 4) or area < structure.least * full:
             return False
