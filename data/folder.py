@@ -46,6 +46,12 @@ class Manifest:
     format: str = FORMAT
     version: int = VERSION
 
+    @property
+    def of_volumes(self) -> bool:
+        """Whether its samples are slices of volumes, of which each shard holds whole ones."""
+        depth = self.config.get("volume", {}).get("depth", 1)
+        return max(depth if isinstance(depth, list) else [depth]) > 1
+
 
 def describe_shard(path: Path) -> ShardInfo:
     """The manifest's line for a shard on the disk."""

@@ -113,19 +113,26 @@ class Source:
         Dataset folders of shards of one size.
     val_share, val_most
         Share of the samples in `held_out`, and most of them; the same for the same folders, whatever the
-        run's seed.
+        run's seed. Of volumes whole shards are held out, one at least: of a volume whose other slices are
+        trained on, a slice says little.
     """
 
     def __init__(self, folders: Sequence[str | Path], val_share: float = 0.0, val_most: int = 0) -> None:
         self.paths: list[Path] = []
         counts: list[int] = []
+        groups: list[NDArray[np.int64]] = []  # how many samples are held out together
         shapes: set[tuple[int, int]] = set()
         for folder in folders:
             paths = shard_paths([folder])
             shapes.update(_first_shape(paths))
             self.paths += paths
             # Not the shards' own: one that goes bad between two starts would draw another held-out share.
-            counts += [line.count for line in read_manifest(folder).shards]
+            manifest = read_manifest(folder)
+            counts += [line.count for line in manifest.shards]
+            for line in manifest.shards:
+                groups.append(
+                    np.array([line.count]) if manifest.of_volumes else np.ones(line.count, np.int64)
+                )
         if len(shapes) > 1:
             text = ", ".join(f"{height}x{width}" for height, width in sorted(shapes))
             raise InputError(f"{', '.join(map(str, folders))}: shards of different image sizes ({text})")
@@ -134,9 +141,11 @@ class Source:
         self.shape = shapes.pop()
         self.counts = np.array(counts)
         total = int(self.counts.sum())
-        shuffled = np.random.default_rng(20250408).permutation(total)
-        validated = np.zeros(total, bool)
-        validated[shuffled[: min(round(val_share * total), val_most)]] = True
+        sizes = np.concatenate(groups)
+        shuffled = np.random.default_rng(20250408).permutation(len(sizes))
+        wanted = min(round(val_share * total), val_most)
+        first = shuffled[np.cumsum(sizes[shuffled]) - sizes[shuffled] < wanted]
+        validated = np.repeat(np.isin(np.arange(len(sizes)), first), sizes)
         self.training = _split(~validated, self.counts)
         self.held_out = _split(validated, self.counts)
 

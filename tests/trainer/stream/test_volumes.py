@@ -27,3 +27,13 @@ def test_slices_of_volumes_are_batched_as_images(tmp_path):
         for index, image in zip(batch.index.tolist(), batch.images, strict=True):
             assert np.array_equal(image[0].numpy(), images[index])
     assert len(set(itertools.chain(*(batch.index.tolist() for batch in batches)))) >= 7
+
+
+def test_no_volume_is_both_trained_on_and_held_out(tmp_path):
+    config = load_config("volumes", ["volume.depth=4..6"], size=64)
+    generate(tmp_path / "data", config, num=8, root_seed=1, shard_size=12, jobs=1)
+    source = Source([tmp_path / "data"], val_share=0.3, val_most=20)
+    held = [len(rows) for rows in source.held_out]
+    assert all(part in (0, count) for part, count in zip(held, source.counts, strict=True))
+    assert 0 < sum(held) < sum(source.counts)
+    assert len(source) + sum(held) == sum(source.counts)
