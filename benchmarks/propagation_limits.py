@@ -24,7 +24,7 @@ from synthfm.data.folder import shard_paths
 from synthfm.data.shards import Shard, object_masks
 from synthfm.trainer.model import models
 from synthfm.trainer.model.predict import Segmenter
-from synthfm.trainer.model.propagate import SHIPPED, GreyValues, ask, has_ended
+from synthfm.trainer.model.propagate import SHIPPED, LikelihoodRatio, ask, has_ended
 
 SMALLEST, LARGEST, LONGEST, BEYOND = 150, 6000, 5, 3
 """Pixels of an object in its largest slice, slices that it fills at least, slices past its end."""
@@ -60,7 +60,7 @@ def steps(shards: Path, most: int) -> Iterator[tuple[dict, bool, bool]]:
             start = int(areas[track].argmax())
             for direction in (-1, 1):
                 before, k, gone = masks[track][start], start + direction, 0
-                taught = GreyValues.of(slices[start], before)
+                taught = LikelihoodRatio.of(slices[start], before)
                 while 0 <= k < len(slices) and gone < BEYOND:
                     step = ask(slices[k], k, before, segmenter, SHIPPED, taught, spacing)
                     if np.count_nonzero(step.mask) < SHIPPED.smallest:

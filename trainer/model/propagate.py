@@ -178,7 +178,7 @@ class Run:
         self.ended = False
         self._slices, self._asking = slices, asking
         self._mask = Bits.of(mask)
-        self._taught = GreyValues.of(slices[start], mask)
+        self._taught = LikelihoodRatio.of(slices[start], mask)
 
     def knows(self, number: int) -> bool:
         """Whether a slice that lies in its way has been asked, or lies beyond its end."""
@@ -377,7 +377,7 @@ def ask(
     mask: Mask,
     segmenter: Segmenter,
     settings: Propagation,
-    taught: GreyValues,
+    taught: LikelihoodRatio,
     spacing: float = 1.0,
 ) -> Step:
     """The object in one slice, from its mask (H, W), not empty, in the slice beside it.
@@ -443,7 +443,7 @@ def square_around(box: NDArray, shape: tuple[int, int], factor: float) -> tuple[
     return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
 
 
-def has_ended(step: Step, before: Mask, image: Image, settings: Propagation, taught: GreyValues) -> bool:
+def has_ended(step: Step, before: Mask, image: Image, settings: Propagation, taught: LikelihoodRatio) -> bool:
     """Whether what was found in a slice is no longer the object of the slice before."""
     mask = step.mask
     area, size = np.count_nonzero(mask), np.count_nonzero(before)
@@ -456,7 +456,7 @@ def has_ended(step: Step, before: Mask, image: Image, settings: Propagation, tau
 
 
 @dataclass(frozen=True)
-class GreyValues:
+class LikelihoodRatio:
     """What masks have taught of an object's grey values and of those around it.
 
     Attributes
@@ -472,15 +472,15 @@ class GreyValues:
     size: float
 
     @classmethod
-    def of(cls, image: Image, mask: Mask) -> GreyValues:
+    def of(cls, image: Image, mask: Mask) -> LikelihoodRatio:
         """What a mask, not empty, teaches in its slice."""
         size = math.sqrt(np.count_nonzero(mask))
         return cls(*_histograms(image, mask, size), size)
 
-    def and_of(self, image: Image, mask: Mask, share: float) -> GreyValues:
+    def and_of(self, image: Image, mask: Mask, share: float) -> LikelihoodRatio:
         """The same, and of one more slice with a share."""
         inside, outside = _histograms(image, mask, self.size)
-        return GreyValues(
+        return LikelihoodRatio(
             (1 - share) * self.inside + share * inside,
             (1 - share) * self.outside + share * outside,
             self.size,

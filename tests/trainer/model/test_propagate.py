@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from synthfm.trainer.model.propagate import SHIPPED, GreyValues, Step, propagate
+from synthfm.trainer.model.propagate import SHIPPED, LikelihoodRatio, Step, propagate
 from tests.support.region_growing import RegionGrowing, ellipsoid
 
 
@@ -129,7 +129,7 @@ def test_slices_are_encoded_one_at_a_time_and_a_run_can_be_broken_off() -> None:
 
 def test_grey_values_say_where_the_object_is_and_where_its_surroundings_are() -> None:
     slices, mask = ellipsoid()
-    taught = GreyValues.of(slices[11], mask[11])
+    taught = LikelihoodRatio.of(slices[11], mask[11])
     ratio = taught.ratio(slices[13])
     assert np.median(ratio[mask[13]]) > 1
     assert np.median(ratio[~mask[13]]) < -1
