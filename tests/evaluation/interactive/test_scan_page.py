@@ -147,10 +147,10 @@ def test_each_tool_draws_what_it_says(page):
     page.keyboard.up("Shift")
     assert objects(page)[0]["prompt"]["clicks"][1:] == [[5, 5, 0], [7, 5, 0]]
     choose(page, "Scribble")
-    drag(page, (35, 29), (45, 29), (45, 24))
+    drag(page, (35, 29), (45, 29), (62, 29))
     marks = objects(page)[0]["prompt"]["clicks"][3:]
-    assert len(marks) == 10
-    assert marks[0] == [35, 29, 1]
+    assert 1 <= len(marks) <= 10
+    assert all(x > 45 and y == 29 and label == 1 for x, y, label in marks)  # where it is not the object yet
     choose(page, "Brush")
     before = objects(page)[0]["voxels"]
     drag(page, (3, 50), (9, 50))
