@@ -105,6 +105,7 @@ bench: $(BIN)/.all ## measure speed: generator, trainer, evaluation
 	$(BIN)/python benchmarks/bench_train.py
 	$(BIN)/python benchmarks/bench_eval.py
 	$(BIN)/python benchmarks/bench_click.py
+	$(BIN)/python benchmarks/bench_scan.py
 
 weights: $(BIN)/.all ## download SAM's own weights and check their SHA-256: MODEL=vit_b|vit_l|vit_h
 	$(BIN)/synthfm-train weights --model $(patsubst tiny,vit_b,$(MODEL)) --out $(or $(OUT),$(WEIGHTS))
