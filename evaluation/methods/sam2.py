@@ -105,20 +105,31 @@ def from_weights(
 
     Raises
     ------
+    Unavailable, InputError
+        As by :func:`build_model`.
+    """
+    return Sam2Method(name, build_model(name, weights, "build_sam2", device), multimask=multimask)
+
+
+def build_model(name: str, weights: Mapping[str, torch.Tensor], builder: str, device: str) -> Any:
+    """SAM 2 with a state dict's weights, by a function of its package's ``build_sam``.
+
+    Raises
+    ------
     Unavailable
         If the package is not installed.
     InputError
         If the state dict does not fit.
     """
     try:
-        from sam2.build_sam import build_sam2
+        from sam2 import build_sam
     except ImportError as error:
         raise Unavailable("a SAM 2 checkpoint needs its package: pip install 'synthfm[sam2]'") from error
-    model = build_sam2(config_of(weights), None, device=device)
+    model = getattr(build_sam, builder)(config_of(weights), None, device=device)
     try:
         model.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise InputError(
             f"{name}: the state dict does not fit SAM 2 ({str(error).splitlines()[-1].strip()})"
         ) from error
-    return Sam2Method(name, model, multimask=multimask)
+    return model

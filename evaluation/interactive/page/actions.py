@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import Annotated, Literal
 
@@ -36,18 +37,22 @@ class At(Config):
     place: tuple[int, int, int]
 
 
-class Action(At):
-    """Something that is done to an object, in the slice of the scan's own plane that the place lies in."""
+class OnObject(At):
+    """Something is asked for an object, at a place."""
 
     object: Name
+
+
+class Action(OnObject):
+    """Something that is done to an object, in the slice of the scan's own plane that the place lies in."""
 
     def number(self, editor: Editor) -> int:
         """The slice."""
         return self.place[editor.planes.own]
 
+    @abc.abstractmethod
     def on(self, editor: Editor) -> None:
         """Do it."""
-        raise NotImplementedError
 
 
 class _Add(Action):
@@ -105,9 +110,9 @@ class _Drawn(Action):
         editor.see(self.levels)
         self.draw(editor, self.number(editor))
 
+    @abc.abstractmethod
     def draw(self, editor: Editor, number: int) -> None:
         """Draw it."""
-        raise NotImplementedError
 
 
 class _Click(_Drawn):

@@ -22,7 +22,7 @@ from synthfm.data.files import slug
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases.slicing import PLANES, view_of
 from synthfm.evaluation.formats.volume import Unreadable
-from synthfm.evaluation.interactive.page.actions import ACTIONS, MOST_OBJECTS, Action, At
+from synthfm.evaluation.interactive.page.actions import ACTIONS, MOST_OBJECTS, At, OnObject
 from synthfm.evaluation.interactive.page.desk import Levels, body, desk, outline
 from synthfm.evaluation.interactive.page.editing import Editor, model_of
 from synthfm.evaluation.interactive.page.pictures import Library
@@ -171,7 +171,7 @@ def _step(name: str, direction: Literal["undo", "redo"]) -> Any:
         return _state(editor, (place[0], place[1], place[2])) | {"moved": moved}
 
 
-class _Found(Action):
+class _Found(OnObject):
     """An object is to be found in all slices, seen in a window."""
 
     levels: Levels

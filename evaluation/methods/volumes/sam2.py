@@ -19,11 +19,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from synthfm.data.console import InputError
 from synthfm.evaluation.cases.prompting import DrawnVolumePrompt, Setting
 from synthfm.evaluation.cases.volume_prompts import Spacing
-from synthfm.evaluation.methods.method import Predicted, Unavailable
-from synthfm.evaluation.methods.sam2 import config_of
+from synthfm.evaluation.methods.method import Predicted
+from synthfm.evaluation.methods.sam2 import build_model
 
 QUALITY = 95
 """Of the JPEG files that the predictor reads its frames from."""
@@ -77,20 +76,7 @@ def from_weights(name: str, weights: Mapping[str, torch.Tensor], *, device: str)
 
     Raises
     ------
-    Unavailable
-        If the package is not installed.
-    InputError
-        If the state dict does not fit.
+    Unavailable, InputError
+        As by :func:`synthfm.evaluation.methods.sam2.build_model`.
     """
-    try:
-        from sam2.build_sam import build_sam2_video_predictor
-    except ImportError as error:
-        raise Unavailable("a SAM 2 checkpoint needs its package: pip install 'synthfm[sam2]'") from error
-    model = build_sam2_video_predictor(config_of(weights), None, device=device)
-    try:
-        model.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise InputError(
-            f"{name}: the state dict does not fit SAM 2 ({str(error).splitlines()[-1].strip()})"
-        ) from error
-    return Sam2Volume(name, model)
+    return Sam2Volume(name, build_model(name, weights, "build_sam2_video_predictor", device))
