@@ -27,7 +27,7 @@ SECOND_LOOK := $(if $(filter tiny,$(CHECKPOINT)),second-look:tiny$(comma))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-generate generate train eval predict serve demo app tiny ablation weights test test-quick test-minimum \
-  lint format lock bench clean
+  lint format lock bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -106,6 +106,10 @@ bench: $(BIN)/.all ## measure speed: generator, trainer, evaluation
 	$(BIN)/python benchmarks/bench_eval.py
 	$(BIN)/python benchmarks/bench_click.py
 	$(BIN)/python benchmarks/bench_scan.py
+
+bench-peers: $(BIN)/.all ## measure beside TorchIO, cornucopia, MONAI, transformers and others: ARGS='--only images256'
+	$(BIN)/python -m pip install --quiet --editable '.[train,eval,onnx,sam2,bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/bench_peers.py --out data/results/peers.csv $(ARGS)
 
 weights: $(BIN)/.all ## download SAM's own weights and check their SHA-256: MODEL=vit_b|vit_l|vit_h
 	$(BIN)/synthfm-train weights --model $(patsubst tiny,vit_b,$(MODEL)) --out $(or $(OUT),$(WEIGHTS))
