@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from synthfm.data.console import InputError, check_jobs
 from synthfm.data.files import fingerprint, locked, sha256
 from synthfm.data.folder import MANIFEST
-from synthfm.data.prompts import Multimask, compile_kernels
+from synthfm.data.prompts import compile_kernels
 from synthfm.evaluation.cases.case import Failure
 from synthfm.evaluation.cases.descriptor import Descriptor, load_datasets
 from synthfm.evaluation.cases.layout import files
@@ -21,7 +21,7 @@ from synthfm.evaluation.cases.prompting import parse_setting
 from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.methods import masks as saved
 from synthfm.evaluation.methods import registry
-from synthfm.evaluation.methods.method import Method, Unavailable, VolumeMethod
+from synthfm.evaluation.methods.method import Method, Options, Unavailable, VolumeMethod
 from synthfm.evaluation.scoring.run import run
 from synthfm.evaluation.scoring.scores import FAILURES, claim, read_scores
 
@@ -74,7 +74,7 @@ def evaluate(
     config = config.model_copy(update={"precision": resolve(config.precision, device.partition(":")[0])})
     build = build_methods if config.dims == 2 else build_for_volumes
     methods: list[Method] | list[VolumeMethod] = build(
-        specs, device=device, multimask=config.multimask, precision=config.precision
+        specs, Options(device, config.multimask, config.precision)
     )
     if baseline is not None and baseline not in [method.name for method in methods]:
         known = ", ".join(method.name for method in methods)
@@ -101,9 +101,7 @@ def evaluate(
         return write_tables(table, out, baseline=baseline), failures
 
 
-def build_methods(
-    specs: Sequence[str], *, device: str, multimask: Multimask, precision: str = "32"
-) -> list[Method]:
+def build_methods(specs: Sequence[str], options: Options) -> list[Method]:
     """Build the methods; one whose optional package is missing is left out with a warning.
 
     Raises
@@ -112,19 +110,13 @@ def build_methods(
         If a method is unknown or given twice, or none is left.
     """
     names = [registry.parse(spec).name for spec in specs]
-    build = partial(registry.build, device=pick_device(device), multimask=multimask, precision=precision)
-    return _built(specs, names, build)
+    return _built(specs, names, partial(registry.build, options=options))
 
 
-def build_for_volumes(
-    specs: Sequence[str], *, device: str, multimask: Multimask, precision: str = "32"
-) -> list[VolumeMethod]:
+def build_for_volumes(specs: Sequence[str], options: Options) -> list[VolumeMethod]:
     """As :func:`build_methods`, for volumes."""
     names = [registry.parse(spec, dims=3).name for spec in specs]
-    build = partial(
-        registry.build_for_volumes, device=pick_device(device), multimask=multimask, precision=precision
-    )
-    return _built(specs, names, build)
+    return _built(specs, names, partial(registry.build_for_volumes, options=options))
 
 
 def _built(specs: Sequence[str], names: Sequence[str], build: Callable[[str], AnyMethod]) -> list[AnyMethod]:

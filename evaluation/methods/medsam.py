@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases.prompting import Setting
-from synthfm.evaluation.methods.method import Method, Predicted
+from synthfm.evaluation.methods.method import Method, Options, Predicted
 from synthfm.trainer.model import models
 from synthfm.trainer.model.decoder import decode
 from synthfm.trainer.model.packing import pack
@@ -70,7 +70,7 @@ class MedSamMethod:
         return found
 
 
-def open_checkpoint(name: str, checkpoint: str, *, device: str, precision: str = "32") -> Method:
+def open_checkpoint(name: str, checkpoint: str, options: Options) -> Method:
     """A method from MedSAM's file, or another of its kind.
 
     Raises
@@ -78,4 +78,4 @@ def open_checkpoint(name: str, checkpoint: str, *, device: str, precision: str =
     InputError
         If the file is no SAM checkpoint.
     """
-    return MedSamMethod(name, encode_in(models.load(checkpoint)[0], precision), device=device)
+    return MedSamMethod(name, encode_in(models.load(checkpoint)[0], options.precision), device=options.device)

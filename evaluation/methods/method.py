@@ -9,13 +9,30 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm.data.prompts import Prompt
+from synthfm.data.prompts import Multimask, Prompt
 from synthfm.evaluation.cases.prompting import DrawnVolumePrompt, Setting
 from synthfm.evaluation.cases.volume_prompts import Spacing
 
 
 class Unavailable(Exception):
     """A method's optional package is missing; the message says what to install."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How models are asked.
+
+    Attributes
+    ----------
+    device
+        Where they run, by PyTorch's name.
+    multimask, precision
+        As in :class:`synthfm.evaluation.config.EvalConfig`; the precision not ``auto``.
+    """
+
+    device: str = "cpu"
+    multimask: Multimask = "auto"
+    precision: str = "32"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synthfm.data.console import InputError, did_you_mean
-from synthfm.data.prompts import Multimask
-from synthfm.evaluation.methods.method import Method, VolumeMethod
+from synthfm.evaluation.methods.method import Method, Options, VolumeMethod
 
 CLASSICAL = {
     "ellipse": "filled ellipse inscribed in the box: the image is not looked at",
@@ -39,8 +38,10 @@ SECOND_LOOK = ("second-look", "zoom")
 MODELS = ("checkpoint", *SECOND_LOOK, "medsam")
 """Kinds of method that are opened from a checkpoint."""
 
+DEFAULT = Options()
 
-def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto", precision: str = "32") -> Method:
+
+def build(spec: str, options: Options = DEFAULT) -> Method:
     """Build a method from ``[NAME=]SPEC``.
 
     Parameters
@@ -49,10 +50,8 @@ def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto", prec
         A name of :data:`CLASSICAL`; ``checkpoint:FILE`` for a SAM or SAM 2 checkpoint; ``second-look:FILE``
         (or ``zoom:FILE``) for a SAM one with a second look; ``medsam:FILE`` for MedSAM's; ``masks:DIR`` for
         masks saved by another system. ``NAME=`` before it gives the name of its column.
-    device
-        Where models run.
-    multimask, precision
-        As in :class:`synthfm.evaluation.config.EvalConfig`; not ``auto``.
+    options
+        How a model is asked.
 
     Raises
     ------
@@ -65,18 +64,11 @@ def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto", prec
     if kind == "medsam":
         from synthfm.evaluation.methods import medsam
 
-        return medsam.open_checkpoint(name, argument, device=device, precision=precision)
+        return medsam.open_checkpoint(name, argument, options)
     if kind in MODELS:
         from synthfm.evaluation.methods import sam
 
-        return sam.open_checkpoint(
-            name,
-            argument,
-            device=device,
-            multimask=multimask,
-            precision=precision,
-            second_look=kind in SECOND_LOOK,
-        )
+        return sam.open_checkpoint(name, argument, options, second_look=kind in SECOND_LOOK)
     if kind == "masks":
         from synthfm.evaluation.methods import masks
 
@@ -85,9 +77,7 @@ def build(spec: str, *, device: str = "cpu", multimask: Multimask = "auto", prec
     return method
 
 
-def build_for_volumes(
-    spec: str, *, device: str = "cpu", multimask: Multimask = "auto", precision: str = "32"
-) -> VolumeMethod:
+def build_for_volumes(spec: str, options: Options = DEFAULT) -> VolumeMethod:
     """Build a method for volumes from ``[NAME=]SPEC``.
 
     Parameters
@@ -96,7 +86,7 @@ def build_for_volumes(
         A name of :data:`VOLUMES`; ``checkpoint:FILE`` or ``second-look:FILE`` for a SAM one that carries its
         mask from slice to slice, or SAM 2's with its own video predictor; ``copy`` or ``interpolation``,
         after a colon the method that answers the prompted slices; ``masks:DIR``.
-    device, multimask, precision
+    options
         As for :func:`build`.
 
     Raises
@@ -108,18 +98,11 @@ def build_for_volumes(
     if kind in MODELS:
         from synthfm.evaluation.methods import sam
 
-        return sam.open_for_volumes(
-            name,
-            argument,
-            device=device,
-            multimask=multimask,
-            precision=precision,
-            second_look=kind in SECOND_LOOK,
-        )
+        return sam.open_for_volumes(name, argument, options, second_look=kind in SECOND_LOOK)
     if kind in BY_SLICE:
         from synthfm.evaluation.methods.volumes import by_slice
 
-        method = build(argument or BY_SLICE_MODEL, device=device, multimask=multimask, precision=precision)
+        method = build(argument or BY_SLICE_MODEL, options)
         fill, fewest = {"copy": (by_slice.copied, 1), "interpolation": (by_slice.interpolated, 2)}[kind]
         return by_slice.BySlice(name, method, fill, fewest)
     if kind == "masks":

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
-from synthfm.data.prompts import Multimask, Prompt
+from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases.prompting import Setting
 from synthfm.evaluation.methods import sam2
-from synthfm.evaluation.methods.method import Method, Predicted, Unavailable, VolumeMethod
+from synthfm.evaluation.methods.method import Method, Options, Predicted, Unavailable, VolumeMethod
 from synthfm.trainer.model import checkpoints, models
 from synthfm.trainer.model.precision import encode_in
 from synthfm.trainer.model.predict import Encoding, SecondLook, Segmentation, Segmenter
@@ -47,15 +47,7 @@ def _predicted(found: Segmentation) -> Predicted:
     return Predicted(found.mask, found.iou, found)
 
 
-def open_checkpoint(
-    name: str,
-    checkpoint: str,
-    *,
-    device: str,
-    multimask: Multimask,
-    precision: str = "32",
-    second_look: bool = False,
-) -> Method:
+def open_checkpoint(name: str, checkpoint: str, options: Options, *, second_look: bool = False) -> Method:
     """A method from a checkpoint of SAM or SAM 2, or from the word ``tiny`` for the embedded one.
 
     Parameters
@@ -72,20 +64,14 @@ def open_checkpoint(
     """
     weights = _read(checkpoint, second_look)
     if sam2.is_sam2(weights):
-        return sam2.from_weights(name, weights, device=device, multimask=multimask)
-    sam = encode_in(models.load(checkpoint)[0], precision)
+        return sam2.from_weights(name, weights, device=options.device, multimask=options.multimask)
+    sam = encode_in(models.load(checkpoint)[0], options.precision)
     settings = SecondLook() if second_look else None
-    return SamMethod(name, Segmenter(sam.to(device), settings, multimask=multimask))
+    return SamMethod(name, Segmenter(sam.to(options.device), settings, multimask=options.multimask))
 
 
 def open_for_volumes(
-    name: str,
-    checkpoint: str,
-    *,
-    device: str,
-    multimask: Multimask,
-    precision: str = "32",
-    second_look: bool = False,
+    name: str, checkpoint: str, options: Options, *, second_look: bool = False
 ) -> VolumeMethod:
     """As :func:`open_checkpoint`, for volumes; a second look is taken in the prompted slices alone, as
     propagation shows a model the square around the object anyway.
@@ -96,10 +82,10 @@ def open_for_volumes(
     if sam2.is_sam2(weights):
         from synthfm.evaluation.methods.volumes import sam2 as video
 
-        return video.from_weights(name, weights, device=device)
-    sam = encode_in(models.load(checkpoint)[0], precision)
-    nearby = Segmenter(sam.to(device), multimask=multimask)
-    whole = Segmenter(sam, SecondLook(), multimask=multimask) if second_look else nearby
+        return video.from_weights(name, weights, device=options.device)
+    sam = encode_in(models.load(checkpoint)[0], options.precision)
+    nearby = Segmenter(sam.to(options.device), multimask=options.multimask)
+    whole = Segmenter(sam, SecondLook(), multimask=options.multimask) if second_look else nearby
     return propagation.Propagated(name, whole, nearby)
 
 

@@ -12,6 +12,7 @@ from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases.prompting import Setting
 from synthfm.evaluation.interactive.page.asking import Asked, Asker
 from synthfm.evaluation.interactive.page.pictures import Dataset, Library, Place, samples
+from synthfm.evaluation.methods.method import Options
 from synthfm.evaluation.methods.registry import SECOND_LOOK, parse
 
 METHODS = ("second-look:tiny", "checkpoint:tiny", "ellipse", "grabcut", "random_walker", "region_growing")
@@ -33,7 +34,7 @@ class Wanted:
     files
         Images to open at once.
     device
-        As for :func:`synthfm.evaluation.session.build_methods`.
+        As for :func:`synthfm.evaluation.session.pick_device`.
     """
 
     specs: Sequence[str]
@@ -63,10 +64,10 @@ class Wanted:
 
     def asker(self) -> Asker:
         """Who is asked: first, and so the one that answers, a method with a second look, if there is one."""
-        from synthfm.evaluation.session import build_methods
+        from synthfm.evaluation.session import build_methods, pick_device
 
         specs = sorted(self.specs, key=lambda spec: parse(spec).kind not in SECOND_LOOK)
-        methods = build_methods(specs, device=self.device, multimask="auto")
+        methods = build_methods(specs, Options(pick_device(self.device)))
         return Asker(methods, {parse(spec).name: title(spec) for spec in specs})
 
 

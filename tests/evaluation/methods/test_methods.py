@@ -16,7 +16,7 @@ from synthfm.evaluation.methods import grabcut, registry
 from synthfm.evaluation.methods.classical import Classical
 from synthfm.evaluation.methods.ellipse import inscribed
 from synthfm.evaluation.methods.masks import mask_file
-from synthfm.evaluation.methods.method import Unavailable
+from synthfm.evaluation.methods.method import Options, Unavailable
 from synthfm.evaluation.methods.registry import CLASSICAL
 from synthfm.evaluation.scoring.ask import ask, case_prompts
 from synthfm.evaluation.scoring.metrics import score
@@ -186,7 +186,7 @@ def test_a_batch_gives_each_prompt_what_sam_predictor_gives_it_alone(checkpoint)
     from synthfm.trainer.model import models
 
     case = disc_case(0, second=True)
-    method = registry.build(f"checkpoint:{checkpoint}", multimask="auto")
+    method = registry.build(f"checkpoint:{checkpoint}")
     prompts = case_prompts(case, list(SETTINGS), 0)
     _, answers = ask(method, case, prompts)
     predictor = SamPredictor(models.load(checkpoint)[0])
@@ -270,7 +270,9 @@ def test_previous_logits_are_fed_back_with_the_next_click(checkpoint):
 def test_multimask_can_be_turned_off(checkpoint):
     case = disc_case(0)
     found = {
-        choice: predict(registry.build(f"checkpoint:{checkpoint}", multimask=choice), case, "point1")[0]
+        choice: predict(
+            registry.build(f"checkpoint:{checkpoint}", Options(multimask=choice)), case, "point1"
+        )[0]
         for choice in ("auto", "always", "never")
     }
     assert found["auto"].predicted.iou == found["always"].predicted.iou

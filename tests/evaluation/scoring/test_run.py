@@ -14,7 +14,7 @@ from synthfm.evaluation.cases import prompting
 from synthfm.evaluation.cases.descriptor import load_descriptor
 from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.methods import registry
-from synthfm.evaluation.methods.method import Predicted, Unavailable
+from synthfm.evaluation.methods.method import Options, Predicted, Unavailable
 from synthfm.evaluation.scoring import overlays
 from synthfm.evaluation.scoring.ask import ask, case_prompts
 from synthfm.evaluation.scoring.run import run, score_answers, score_threads
@@ -335,7 +335,7 @@ def test_no_setting_for_the_only_method_is_said(tmp_path):
 
 def test_two_methods_of_one_name_are_refused():
     with pytest.raises(InputError, match="two methods"):
-        build_methods(["ellipse", "ellipse=grabcut"], device="cpu", multimask="auto")
+        build_methods(["ellipse", "ellipse=grabcut"], Options())
 
 
 def test_a_missing_package_costs_its_own_method(monkeypatch, caplog):
@@ -345,7 +345,7 @@ def test_a_missing_package_costs_its_own_method(monkeypatch, caplog):
         return Oracle(spec)
 
     monkeypatch.setattr(registry, "build", build)
-    built = build_methods(["ellipse", "grabcut"], device="cpu", multimask="auto")
+    built = build_methods(["ellipse", "grabcut"], Options())
     assert [method.name for method in built] == ["ellipse"]
     assert "needs OpenCV" in caplog.text
 

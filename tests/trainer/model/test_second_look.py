@@ -16,6 +16,7 @@ from skimage.draw import disk
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases.prompting import correct
 from synthfm.evaluation.methods import registry
+from synthfm.evaluation.methods.method import Options
 from synthfm.evaluation.scoring.ask import case_prompts
 from synthfm.trainer.model import grey_values, look, models, second_look
 from synthfm.trainer.model.grey_values import expected_iou
@@ -310,7 +311,7 @@ def test_first_and_second_follow_the_evaluations_choice_of_masks(monkeypatch, mu
     monkeypatch.setattr(second_look, "predict", predict)
     case = disc_case(0)
     ((_, prompt),) = case_prompts(case, [setting], 0)
-    method = registry.build("second-look:tiny", multimask=multimask)
+    method = registry.build("second-look:tiny", Options(multimask=multimask))
     encoding = method.encode(case.image)
     method.predict(encoding, [prompt])
     found = look.predict(models.load("tiny")[0], encoding, pack([prompt]))
