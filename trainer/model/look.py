@@ -140,7 +140,7 @@ def encode_image(sam: Sam, image: NDArray[np.uint8]) -> Encoding:
         uint8, (H, W) grey or (H, W, 3) RGB; grey is given to the model as three equal channels.
     """
     check_image(image)
-    resized = _Resize(sam.image_encoder.img_size).apply_image(image)
+    resized = to_input(image, sam.image_encoder.img_size)
     tensor = (
         torch.as_tensor(np.atleast_3d(resized), device=sam.device)
         .permute(2, 0, 1)[None]
@@ -148,6 +148,11 @@ def encode_image(sam: Sam, image: NDArray[np.uint8]) -> Encoding:
     )
     features = sam.image_encoder(sam.preprocess(tensor))
     return Encoding(image, features, (resized.shape[0], resized.shape[1]))
+
+
+def to_input(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """An image, uint8 (H, W) or (H, W, 3), with its longest side brought to `size`, as SAM does it."""
+    return _Resize(size).apply_image(image)
 
 
 def encode(sam: Sam, images: Tensor, sizes: Tensor | None = None) -> Tensor:

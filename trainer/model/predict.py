@@ -178,9 +178,7 @@ class Segmenter:
             return previous.low_res
         if prompt.mask is None:
             return None
-        mask = torch.tensor(prompt.mask, device=self.sam.device)
-        logits = (mask.float() * 2 - 1) * MASK_LOGIT if mask.dtype == torch.bool else mask.float()
-        return mask_prompt(logits, encoding.input_size, self.sam.prompt_encoder.mask_input_size[0])
+        return shown_mask(self.sam, prompt.mask, encoding.input_size)
 
     def _check(self, previous: Segmentation | None, encoding: Encoding) -> None:
         if previous is None:
@@ -192,6 +190,16 @@ class Segmenter:
         wanted = ((1, *self.sam.prompt_encoder.mask_input_size), encoding.original_size)
         if given != wanted:
             raise ValueError(f"previous low_res and mask {given}: expected {wanted}, as of this image")
+
+
+def shown_mask(sam: Sam, mask: NDArray, input_size: tuple[int, int]) -> Tensor:
+    """A prompt's mask, bool or logits (H, W), as the decoder is shown it: logits (1, 4h, 4w).
+
+    `input_size` is that of the image at the model's input.
+    """
+    given = torch.tensor(mask, device=sam.device)
+    logits = (given.float() * 2 - 1) * MASK_LOGIT if given.dtype == torch.bool else given.float()
+    return mask_prompt(logits, input_size, sam.prompt_encoder.mask_input_size[0])
 
 
 def chooses(multimask: Multimask, prompt: Prompt, corrects: bool = False) -> bool:

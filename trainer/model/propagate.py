@@ -384,23 +384,81 @@ def ask(
 
     `spacing` is the distance between the two in pixels.
     """
-    height, width = mask.shape
-    x0, y0, x1, y1 = square_around(bounds(mask), (height, width), settings.factor)
-    part, seen = np.ascontiguousarray(image[y0:y1, x0:x1]), mask[y0:y1, x0:x1]
-    size = math.sqrt(np.count_nonzero(seen))
-    said = ndimage.gaussian_filter(taught.ratio(part), max(settings.smooth * size, 0.6))
-    edge = signed_distance(seen) / max(settings.slope * spacing, 0.7)
-    before = np.clip(edge, -settings.sureness, settings.sureness)
-    expected = _joined(before + settings.forecast * said > 0, seen) if settings.forecast else seen
-    if not expected.any():
+    asked = Question.of(image, mask, settings, taught, spacing)
+    if not asked.expected.any():
         return Step.of(number, np.zeros_like(mask), 0.0)
-    (answer,) = segmenter.predict(segmenter.encode(part), [as_prompt(expected)])
-    logits = _logits(answer) + settings.likelihood * said + settings.persistence * before
-    most = np.pi * (size / math.sqrt(np.pi) + settings.spread * spacing) ** 2
-    drawn = (logits > _threshold(logits, int(most))) | ((logits > 0) & (said > settings.clear))
-    found = np.zeros_like(mask)
-    found[y0:y1, x0:x1] = _joined(drawn, expected)
-    return Step.of(number, found, float(answer.iou))
+    (answer,) = segmenter.predict(segmenter.encode(asked.part(image)), [as_prompt(asked.expected)])
+    return Step.of(number, asked.weighed(answer, settings), float(answer.iou))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of an object in one slice, from its mask in another: training asks the same.
+
+    Attributes
+    ----------
+    shape
+        Height and width of the slice.
+    view
+        The square of it that the model is shown, XYXY; what follows lies in it, (h, w).
+    said
+        float32, what the grey values say: log-likelihood ratio of object to surroundings.
+    before
+        float32, log-odds of the other slice's mask.
+    expected
+        bool, that mask, moved to where the grey values let its edge go: the prompt. It may be empty.
+    most
+        Pixels that the object fills at most.
+    """
+
+    shape: tuple[int, int]
+    view: tuple[int, int, int, int]
+    said: NDArray[np.float32]
+    before: NDArray[np.float32]
+    expected: Mask
+    most: int
+
+    @classmethod
+    def of(
+        cls,
+        image: Image,
+        mask: Mask,
+        settings: Propagation,
+        taught: LikelihoodRatio,
+        spacing: float = 1.0,
+        *,
+        whole: bool = False,
+    ) -> Question:
+        """From a mask (H, W), not empty, `spacing` pixels away; with `whole` the view is the whole slice."""
+        height, width = mask.shape
+        square = square_around(bounds(mask), (height, width), settings.factor)
+        view = (0, 0, width, height) if whole else square
+        seen = _part(mask, view)
+        size = math.sqrt(np.count_nonzero(seen))
+        said = ndimage.gaussian_filter(taught.ratio(_part(image, view)), max(settings.smooth * size, 0.6))
+        edge = signed_distance(seen) / max(settings.slope * spacing, 0.7)
+        before = np.clip(edge, -settings.sureness, settings.sureness)
+        expected = _joined(before + settings.forecast * said > 0, seen) if settings.forecast else seen
+        most = np.pi * (size / math.sqrt(np.pi) + settings.spread * spacing) ** 2
+        return cls((height, width), view, said, before, expected, int(most))
+
+    def part(self, image: NDArray) -> NDArray:
+        """What the view shows of a slice."""
+        return _part(image, self.view)
+
+    def weighed(self, answer: Answer, settings: Propagation) -> Mask:
+        """The object in the slice, bool (H, W): the model's answer, the other mask and the grey values."""
+        logits = _logits(answer) + settings.likelihood * self.said + settings.persistence * self.before
+        drawn = (logits > _threshold(logits, self.most)) | ((logits > 0) & (self.said > settings.clear))
+        found = np.zeros(self.shape, bool)
+        x0, y0, x1, y1 = self.view
+        found[y0:y1, x0:x1] = _joined(drawn, self.expected)
+        return found
+
+
+def _part(image: NDArray, view: tuple[int, int, int, int]) -> NDArray:
+    x0, y0, x1, y1 = view
+    return np.ascontiguousarray(image[y0:y1, x0:x1])
 
 
 def _threshold(logits: NDArray, most: int) -> float:
