@@ -16,6 +16,8 @@ PRESETS = Path(__file__).parent / "presets"
 Factor = Annotated[float, Field(gt=0)]
 Coarse = Annotated[float, Field(ge=1)]
 Part = Literal["encoder", "prompt_encoder", "decoder"]
+Apart = Annotated[int, Field(ge=1)]
+Slices = Annotated[int, Field(ge=2)]
 Depth = Annotated[int, Field(ge=1, le=16)]
 
 
@@ -62,6 +64,12 @@ class Prompting(Config):
     """Share of the further rounds that bring no click: the mask alone is fed back, to be improved."""
     second_look: Share = 0.0
     """Share of the groups that get a second look, at a crop around the mask of one of their rounds."""
+    carry: Share = 0.0
+    """Share of the groups in which one object of each image is carried on through the slices of its volume."""
+    carry_slices: Rising[Slices] = (2, 4)
+    """How many slices such a run has, the first included."""
+    carry_apart: Rising[Apart] = (1, 6)
+    """How many slices apart they lie."""
 
 
 class Loss(Config):

@@ -36,6 +36,8 @@ class Plan(NamedTuple):
         Rounds, the first included.
     seed
         Of what differs from object to object.
+    following
+        Through how many further slices the mask is carried after the last round.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Plan(NamedTuple):
     negatives: int = 0
     rounds: int = 1
     seed: int = 0
+    following: int = 0
 
 
 def draw_plans(config: Prompting, seed: int, step: int) -> list[Plan]:
@@ -57,16 +60,30 @@ def draw_plans(config: Prompting, seed: int, step: int) -> list[Plan]:
         positives = {"points": several, "points_negative": several - 1, "box": 0, "box_loose": 0, "mask": 0}
         goes_on = rng.random() < config.interactive
         rounds = int(rng.integers(2, max(config.rounds_max, 2) + 1))
+        seed_of_group = int(rng.integers(1 << 31))
         plans.append(
             Plan(
                 kind=kind,
                 positives=positives.get(kind, 1),
                 negatives=negatives + 1 if kind == "points_negative" else 0,
                 rounds=rounds if goes_on and config.rounds_max > 1 else 1,
-                seed=int(rng.integers(1 << 31)),
+                seed=seed_of_group,
+                following=_following(config, seed_of_group),
             )
         )
     return plans
+
+
+def _following(config: Prompting, seed: int) -> int:
+    """Through how many slices a group's mask is carried on."""
+    rng = np.random.default_rng([seed, 101])
+    least, most = config.carry_slices
+    return int(rng.integers(least, most + 1)) - 1 if rng.random() < config.carry else 0
+
+
+def slices_following(config: Prompting, seed: int, step: int) -> int:
+    """How many slices of its volume a step reads after each image."""
+    return max(plan.following for plan in draw_plans(config, seed, step)) if config.carry else 0
 
 
 def refines(plan: Plan, number: int, share: float) -> bool:

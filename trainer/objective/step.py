@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from synthfm.trainer.config import TrainConfig
 from synthfm.trainer.model import decoder, look, second_look
 from synthfm.trainer.model.packing import IGNORE_LABEL, PackedPrompts, pack_alike
-from synthfm.trainer.objective import losses
+from synthfm.trainer.objective import carry, losses
 from synthfm.trainer.objective.prompting import (
     SINGLE_CLICKS,
     Plan,
@@ -23,7 +24,7 @@ from synthfm.trainer.objective.prompting import (
     second_look_after,
 )
 from synthfm.trainer.stream.embeddings import fit_to_input
-from synthfm.trainer.stream.stream import Batch
+from synthfm.trainer.stream.stream import Batch, Following
 
 
 @dataclass
@@ -175,7 +176,8 @@ class Step(nn.Module):
             group.log = log if number == 0 else {**group.log, "iou": log["iou"]}
             again = number == second_look_after(group.plan, self.config.prompts.second_look)
             goes_on = number + 1 < group.plan.rounds
-            if not goes_on and not again:
+            carried = not goes_on and group.plan.following and batch.following is not None
+            if not goes_on and not again and not carried:
                 continue
             # What a user would see and correct: after one click the best of three, else the single mask.
             ambiguous = number == 0 and group.plan.kind in SINGLE_CLICKS
@@ -183,6 +185,8 @@ class Step(nn.Module):
             shown = answer.float()[torch.arange(len(answer), device=answer.device), chosen]
             if again:
                 group.losses.append(self.second_look(batch, group, shown))
+            if carried:
+                group.losses += self.carry(batch, group, shown)
             if goes_on:
                 group.memory = shown[:, None]
                 if not refines(group.plan, number, self.config.prompts.refine):
@@ -226,6 +230,70 @@ class Step(nn.Module):
         moved = PackedPrompts((coords - views[:, None, :2]) * scale[:, None], kinds)
         logits, estimated = decoder.decode(self.sam, features, moved, memory)
         return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
+
+
+    def carry(self, batch: Batch, group: Group, shown: Tensor) -> list[Tensor]:
+        """Losses of carrying one object of each image through the slices that follow, one of each slice.
+
+        As :mod:`synthfm.trainer.objective.carry` says; from an embedding cache, which has no squares around
+        objects, whole slices are asked.
+        """
+        following, plan = batch.following, group.plan
+        assert following is not None
+        objects = batch.members[:, group.slots].shape[1]
+        picked = plan.seed % objects
+        slot = range(batch.members.shape[1])[group.slots][picked]
+        whole = following.features is not None
+        carried = self._carried(batch, following, plan, slot, shown[picked::objects])
+        found = []
+        for number in range(1, plan.following + 1):
+            slices = [one.images[number] for one in carried]
+            questions = [one.question(number, whole=whole) for one in carried]
+            asked = carry.asked(self.sam, questions, slices)
+            if following.features is not None:
+                features = _as_autocast(following.features[:, number - 1])
+            else:
+                features = self._encoded(asked.images, asked.sizes)
+            logits, estimated = decoder.decode(self.sam, features, asked.prompts, asked.memory)
+            true = [q.part(one.masks[number]) for q, one in zip(questions, carried, strict=True)]
+            wanted = carry.wanted(true, logits.shape[-1] * self.config.loss.scale).to(logits.device)
+            found.append(
+                losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
+            )
+            answers = carry.answers(self.sam, questions, asked.sizes, logits.detach(), estimated.detach())
+            for one, q, answer in zip(carried, questions, answers, strict=True):
+                one.answered(number, q, answer)
+        return found
+
+    def _carried(
+        self, batch: Batch, following: Following, plan: Plan, slot: int, shown: Tensor
+    ) -> list[carry.Carried]:
+        """The images' objects of one slot; shown (B, 4h, 4w) are the logits of the model's own answers."""
+        height, width = batch.labels.shape[1:]
+        longest = max(height, width)
+        own = losses.upsample(shown[:, None], (longest, longest))[:, 0, :height, :width] > 0
+        count = plan.following
+        slices = torch.cat([batch.images, following.images[:, :count]], 1).cpu().numpy()
+        masks = torch.stack(
+            [
+                batch.members[:, slot].gather(1, batch.labels.flatten(1).long()).view(batch.labels.shape),
+                *(following.masks(number, slot) for number in range(count)),
+            ],
+            1,
+        )
+        found = []
+        for row, (rows, columns) in enumerate(batch.sizes.tolist()):
+            seen = np.s_[..., :rows, :columns]
+            found.append(
+                carry.Carried.of(
+                    slices[row][seen],
+                    masks[row].cpu().numpy()[seen],
+                    [0.0, *following.apart[row, :count].tolist()],
+                    own[row].cpu().numpy()[seen],
+                    np.random.default_rng([plan.seed, int(batch.index[row])]),
+                )
+            )
+        return found
 
 
 def _as_autocast(features: Tensor) -> Tensor:

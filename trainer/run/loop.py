@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from synthfm.data.prompts import compile_kernels
 from synthfm.trainer.config import TrainConfig
 from synthfm.trainer.model import models
 from synthfm.trainer.model.precision import resolve
-from synthfm.trainer.objective.prompting import draw_plans
+from synthfm.trainer.objective.prompting import draw_plans, slices_following
 from synthfm.trainer.objective.step import Step
 from synthfm.trainer.run import state
 from synthfm.trainer.run.failures import explained, listed, not_finite
@@ -172,7 +173,11 @@ class Run:
         if fabric.is_global_zero and not sum(map(len, self.validation.held_out)):
             log.warning("no samples are held out, so nothing is validated, and model.pth is of the last step")
         cache = open_cache(config, inputs, sam)
-        self.batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache)
+        if fabric.is_global_zero and source.of_volumes and not config.prompts.carry:
+            of_volumes = ", ".join(source.of_volumes)
+            log.warning("%s: volumes, taken as single images (prompts.carry is 0)", of_volumes)
+        following = partial(slices_following, config.prompts, config.seed)
+        self.batches = Batches(source, config, fabric.global_rank, fabric.world_size, cache, following)
         sam.to(fabric.device)  # before the state is loaded: the optimiser's goes where the weights are
         optimizer, average = make_optimizer(sam, config), moving_average(sam, config.optim.ema)
         self.parts = state.Parts(sam, optimizer, average, fabric.strategy.precision)

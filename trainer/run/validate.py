@@ -16,9 +16,11 @@ from torch.nn import functional as F
 
 from synthfm.trainer.model import decoder, look
 from synthfm.trainer.model.packing import pack_alike
+from synthfm.trainer.model.predict import Segmenter
+from synthfm.trainer.model.propagate import SHIPPED, Asking, Run
 from synthfm.trainer.objective.prompting import Plan, first_prompts
 from synthfm.trainer.stream.embeddings import fit_to_input
-from synthfm.trainer.stream.stream import Batch
+from synthfm.trainer.stream.stream import Batch, Following
 
 
 class Setting(NamedTuple):
@@ -74,6 +76,8 @@ def validate(sam: Sam, batches: Iterable[Batch], device: torch.device) -> tuple[
                 values[name, batch.modality[0]] += dice.tolist()
                 if name == "box" and len(pictures) < 4:
                     pictures.append(overlay(batch.images[0, 0], targets[0], masks[0]))
+            if batch.following is not None:
+                values["carry", batch.modality[0]] += carried_dice(sam, batch, batch.following)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -95,6 +99,25 @@ def _predict(sam: Sam, features: Tensor, batch: Batch, setting: Setting) -> Tens
     low_res, iou = decoder.decode(sam, features, pack_alike(points, labels, boxes), None)
     found = look.Prediction(low_res, iou, size, (height, width), input_size)
     return found.best(setting.multimask).logits()[:, 0] > 0
+
+
+def carried_dice(sam: Sam, batch: Batch, following: Following) -> list[float]:
+    """Dice of a one-image batch's first object in each slice that follows, when its mask is propagated.
+
+    Where the object has ended it is 1 for nothing and 0 for anything else.
+    """
+    slices = [batch.images[0, 0].cpu().numpy(), *following.images[0].cpu().numpy()]
+    asking = Asking(Segmenter(sam), SHIPPED, float(following.apart[0].max()))
+    run = Run(slices, 0, 1, batch.masks()[0, 0].cpu().numpy() > 0.5, asking)
+    found = []
+    for number in range(len(slices) - 1):
+        if not following.apart[0, number]:
+            break  # the volume is over
+        true, step = following.masks(number, 0)[0].cpu().numpy(), run.at(number + 1)
+        mask = np.zeros_like(true) if step is None else step.mask
+        areas = int(true.sum()) + int(mask.sum())
+        found.append(2 * int((true & mask).sum()) / areas if areas else 1.0)
+    return found
 
 
 def overlay(image: Tensor, target: Tensor, predicted: Tensor) -> NDArray[np.uint8]:

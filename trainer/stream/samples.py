@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,17 +12,25 @@ from synthfm.data.prompts import centre_point, loose_box, person_point, random_p
 from synthfm.data.shards import Objects, Sample, membership
 from synthfm.trainer.config import Stream
 from synthfm.trainer.stream import augment
+from synthfm.trainer.stream.following import SlicesAfter
 
 WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
 
 
 def prepare(
-    sample: Sample, stream: Stream, change: augment.Augment, rng: np.random.Generator, *, repeat: bool = True
+    sample: Sample,
+    stream: Stream,
+    change: augment.Augment,
+    rng: np.random.Generator,
+    *,
+    repeat: bool = True,
+    run: SlicesAfter | None = None,
 ) -> dict | None:
     """Augment a sample and choose its objects; None where it has none to ask for.
 
-    Where it has too few they come again, so that samples make a batch, but not without `repeat`.
+    Where it has too few they come again, so that samples make a batch, but not without `repeat`. The slices
+    of a `run` that follow it are augmented as it is, and its objects are found in them by their tracks.
 
     Returns
     -------
@@ -28,6 +38,7 @@ def prepare(
         The fields of :class:`synthfm.trainer.stream.stream.Batch` for one image, as arrays.
     """
     drawn = augment.draw(change, sample.image.shape, rng)
+    same = copy.deepcopy(rng)  # noise and fields as the sample's own
     image = augment.apply_image(sample.image, drawn, rng)
     label = augment.apply_label(sample.label, drawn)
     chosen = choose_objects(label, sample.objects, stream, rng, repeat=repeat)
@@ -38,6 +49,7 @@ def prepare(
     points, point_labels, boxes, loose = prompts_after(
         label, sample.objects, rows, members, clear, drawn, rng, wide=stream.wide_boxes
     )
+    following = None if run is None else _following(sample, run, rows, drawn, same)
     return {
         "images": image[None],
         "sizes": np.array(drawn.size),
@@ -50,6 +62,32 @@ def prepare(
         "clicks": drawn_clicks(label, clear, rng),
         "index": sample.index,
         "modality": sample.modality,
+        "following": following,
+    }
+
+
+def _following(
+    sample: Sample, run: SlicesAfter, rows: NDArray[np.int64], drawn: augment.Draw, rng: np.random.Generator
+) -> dict:
+    """The fields of :class:`synthfm.trainer.stream.stream.Following` for one image, as arrays."""
+    members = np.zeros((len(run.samples), len(rows), 256), bool)
+    for number, other in enumerate(run.samples):
+        table = membership(other.objects.label, other.objects.parent)
+        if other.index == sample.index:
+            members[number] = table[rows]
+            continue
+        places = {track: place for place, track in enumerate(other.objects.track.tolist())}
+        for k, track in enumerate(sample.objects.track[rows].tolist()):
+            if track in places:
+                members[number, k] = table[places[track]]
+    magnified = abs(np.linalg.det(drawn.matrix)) ** -0.5
+    return {
+        "images": np.stack(
+            [augment.apply_image(other.image, drawn, copy.deepcopy(rng)) for other in run.samples]
+        ),
+        "labels": np.stack([augment.apply_label(other.label, drawn) for other in run.samples]),
+        "members": members,
+        "apart": np.array(run.apart, np.float32) * np.float32(magnified),
     }
 
 

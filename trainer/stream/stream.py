@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from synthfm.data.console import InputError
-from synthfm.data.folder import read_manifest, shard_paths
+from synthfm.data.folder import check_volumes, read_manifest, shard_paths
 from synthfm.data.shards import Sample, Shard
-from synthfm.trainer.config import TrainConfig
+from synthfm.trainer.config import Prompting, TrainConfig
 from synthfm.trainer.stream import augment
 from synthfm.trainer.stream.embeddings import Cache
+from synthfm.trainer.stream.following import SlicesAfter, slices_after
 from synthfm.trainer.stream.samples import prepare
 from synthfm.trainer.system.interruption import leave_group
 
@@ -60,6 +61,8 @@ class Batch:
         B names.
     features
         (B, C, h, w) embeddings where a cache is used, else None.
+    following
+        The slices that follow each image in its volume, where a mask is to be carried through them.
     problems
         What was wrong with samples that had to be replaced, one line each.
     """
@@ -76,6 +79,7 @@ class Batch:
     index: Tensor
     modality: list[str]
     features: Tensor | None = None
+    following: Following | None = None
     problems: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
@@ -92,9 +96,7 @@ class Batch:
         return replace(one, modality=self.modality[row : row + 1])
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        changed: dict[str, Any] = {name: change(value) for name, value in tensors.items()}
-        return replace(self, **changed)
+        return _mapped(self, change)
 
     def masks(self) -> Tensor:
         """Masks of all objects, float32 (B, K, H, W)."""
@@ -102,6 +104,50 @@ class Batch:
         flat = self.labels.view(batch, 1, -1).long().expand(-1, objects, -1)
         masks = torch.gather(self.members.float(), 2, flat)
         return masks.view(batch, objects, *self.labels.shape[1:])
+
+
+@dataclass
+class Following:
+    """L slices of the volume of each of B images, outward from it; of a single image, itself again.
+
+    Attributes
+    ----------
+    images
+        uint8 (B, L, H, W).
+    labels
+        uint8 (B, L, H, W), label maps.
+    members
+        bool (B, L, K, 256), as :class:`Batch` has them, of the same objects; none where one has ended.
+    apart
+        float32 (B, L), how far a slice lies from the one before, in pixels; 0 where it is that one again.
+    features
+        (B, L, C, h, w) embeddings where a cache is used, else None.
+    """
+
+    images: Tensor
+    labels: Tensor
+    members: Tensor
+    apart: Tensor
+    features: Tensor | None = None
+
+    def masks(self, number: int, slot: int) -> Tensor:
+        """Masks of the images' objects of one slot in one of the slices, bool (B, H, W)."""
+        labels = self.labels[:, number]
+        found = torch.gather(self.members[:, number, slot], 1, labels.flatten(1).long())
+        return found.view(labels.shape)
+
+
+Held = TypeVar("Held", Batch, Following)
+
+
+def _mapped(held: Held, change: Callable[[Tensor], Tensor]) -> Held:
+    changed: dict[str, Any] = {}
+    for name, value in vars(held).items():
+        if isinstance(value, Tensor):
+            changed[name] = change(value)
+        elif isinstance(value, Following):
+            changed[name] = _mapped(value, change)
+    return replace(held, **changed)
 
 
 class Source:
@@ -122,6 +168,8 @@ class Source:
         counts: list[int] = []
         groups: list[NDArray[np.int64]] = []  # how many samples are held out together
         shapes: set[tuple[int, int]] = set()
+        self.of_volumes: list[str] = []
+        """The folders that hold volumes."""
         for folder in folders:
             paths = shard_paths([folder])
             shapes.update(_first_shape(paths))
@@ -129,6 +177,8 @@ class Source:
             # Not the shards' own: one that goes bad between two starts would draw another held-out share.
             manifest = read_manifest(folder)
             counts += [line.count for line in manifest.shards]
+            if manifest.of_volumes:
+                self.of_volumes.append(str(folder))
             for line in manifest.shards:
                 groups.append(
                     np.array([line.count]) if manifest.of_volumes else np.ones(line.count, np.int64)
@@ -158,9 +208,13 @@ class Source:
         Raises
         ------
         InputError
-            If it cannot be read, or is not the one of which the dataset's manifest tells.
+            If it cannot be read, is not the one of which the dataset's manifest tells, or holds volumes of
+            which slices are missing or tracks are broken.
         """
         shard = Shard(path)
+        if problem := check_volumes(shard):
+            shard.close()
+            raise InputError(f"{path}: {problem}")
         found, wanted = (len(shard), *shard.shape), (int(self.counts[self.paths.index(path)]), *self.shape)
         if found != wanted:
             shard.close()
@@ -239,10 +293,18 @@ class Batches:
         This process's number, and how many there are.
     cache
         Embeddings to deliver with the images, or None.
+    following
+        How many slices of its volume to read after each image in a step.
     """
 
     def __init__(
-        self, source: Source, config: TrainConfig, rank: int = 0, world: int = 1, cache: Cache | None = None
+        self,
+        source: Source,
+        config: TrainConfig,
+        rank: int = 0,
+        world: int = 1,
+        cache: Cache | None = None,
+        following: Callable[[int], int] | None = None,
     ) -> None:
         parts = world * config.accumulate
         if config.batch % parts:
@@ -251,7 +313,13 @@ class Batches:
             raise InputError(
                 "no samples to train on: all are held out for validation; lower stream.val_share"
             )
+        if config.prompts.carry and not source.of_volumes:
+            raise InputError(
+                "prompts.carry: no mask can be carried through single images, and none of the folders holds "
+                "volumes; add one that synthfm-generate run --preset volumes has made, or set prompts.carry=0"
+            )
         self.source, self.config, self.rank, self.world, self.cache = source, config, rank, world, cache
+        self.following = following
         self.size = config.batch // parts
         self._open: OrderedDict[Path, Shard] = OrderedDict()
         self._order: tuple[int, tuple[NDArray, NDArray]] | None = None
@@ -259,7 +327,8 @@ class Batches:
     def __getitem__(self, number: int) -> Batch:
         step, part = divmod(number, self.config.accumulate)
         first = step * self.config.batch + (part * self.world + self.rank) * self.size
-        return collate([self._item(first + i) for i in range(self.size)])
+        count = self.following(step) if self.following else 0
+        return collate([self._item(first + i, count) for i in range(self.size)])
 
     def attempt(self, number: int) -> Batch | InputError | OSError:
         """Batch `number`, or what is wrong: raised in a worker, an error would come with its traceback."""
@@ -268,7 +337,7 @@ class Batches:
         except (InputError, OSError) as error:
             return error
 
-    def _item(self, position: int) -> dict:
+    def _item(self, position: int, following: int = 0) -> dict:
         """The sample at a position of the endless stream; one that cannot be used is replaced by another."""
         problems: list[str] = []
         for attempt in range(_TRIES):
@@ -280,8 +349,14 @@ class Batches:
             path, row = self._locate(place)
             try:
                 shard = self._shard(path)
-                item = prepare(shard[row], self.config.stream, self.config.augment, rng)
+                run = None
+                if following:
+                    chance = np.random.default_rng([self.config.seed, position, attempt, 5])
+                    run = slices_after(shard, row, following, self.config.prompts.carry_apart, chance)
+                item = prepare(shard[row], self.config.stream, self.config.augment, rng, run=run)
                 features = self.cache.read(path, row) if self.cache and item else None
+                if self.cache and item and run:
+                    item["following"]["features"] = np.stack([self.cache.read(path, k) for k in run.rows])
             except InputError as error:
                 problems.append(str(error))
                 self._forget(path)
@@ -349,13 +424,17 @@ def collate(items: Sequence[dict]) -> Batch:
     arrays = {
         key: torch.from_numpy(np.stack([item[key] for item in items]))
         for key in items[0]
-        if key not in ("modality", "features", "problems")
+        if key not in ("modality", "features", "problems", "following")
     }
+    following = [item["following"] for item in items if item.get("following") is not None]
+    parts = following[0] if following else {}
+    later = {key: torch.from_numpy(np.stack([one[key] for one in following])) for key in parts}
     features = [item["features"] for item in items if item.get("features") is not None]
     return Batch(
         **arrays,
         modality=[item["modality"] for item in items],
         features=torch.from_numpy(np.stack(features)) if features else None,
+        following=Following(**later) if later else None,
         problems=[problem for item in items for problem in item.get("problems", ())],
     )
 
@@ -363,25 +442,33 @@ def collate(items: Sequence[dict]) -> Batch:
 def validation_batches(source: Source, config: TrainConfig, strict: bool) -> Iterator[Batch]:
     """The held-out samples, one a batch, not augmented, each object once.
 
-    How training draws its prompts (`wide_boxes`, `clear_clicks`) does not count here. A sample that cannot be
-    read is reported and left out; with `strict` it is an :class:`InputError`.
+    How training draws its prompts (`wide_boxes`, `clear_clicks`) does not count here. Where masks are carried
+    in training, a slice that begins a run of a held-out volume comes with those that follow it. A sample that
+    cannot be read is reported and left out; with `strict` it is an :class:`InputError`.
     """
     plain = augment.Augment(flip=0, rotate90=0)
     stream = config.stream.model_copy(update={"wide_boxes": 0.0, "clear_clicks": 0.0})
     for path, positions in zip(source.paths, source.held_out, strict=True):
-        for found in _held_out(source, path, positions):
+        for found in _held_out(source, path, positions, config.prompts):
             if isinstance(found, InputError):
                 if strict:
                     raise InputError(f"{found} (--strict)") from found
                 log.warning("left out of the validation: %s", found)
                 continue
-            item = prepare(found, stream, plain, np.random.default_rng([found.index, 3]), repeat=False)
+            sample, run = found
+            rng = np.random.default_rng([sample.index, 3])
+            item = prepare(sample, stream, plain, rng, repeat=False, run=run)
             if item is not None:
                 yield collate([item])
 
 
-def _held_out(source: Source, path: Path, positions: NDArray[np.int64]) -> Iterator[Sample | InputError]:
-    """Samples of a shard; in the place of one that cannot be read what is wrong, or of all if none can."""
+def _held_out(
+    source: Source, path: Path, positions: NDArray[np.int64], prompts: Prompting
+) -> Iterator[tuple[Sample, SlicesAfter | None] | InputError]:
+    """Samples of a shard; in the place of one that cannot be read what is wrong, or of all if none can.
+
+    With those of a volume that begin a run comes that run, one after the other.
+    """
     if not len(positions):
         return
     try:
@@ -392,8 +479,12 @@ def _held_out(source: Source, path: Path, positions: NDArray[np.int64]) -> Itera
     with shard:
         for position in positions:
             try:
-                sample = shard[int(position)]
+                sample, run = shard[int(position)], None
+                length = prompts.carry_slices[1]
+                if prompts.carry and sample.slice is not None and sample.slice.number % length == 0:
+                    chance = np.random.default_rng([sample.index, 5])
+                    run = slices_after(shard, int(position), length - 1, prompts.carry_apart, chance)
             except InputError as error:
                 yield error
             else:
-                yield sample
+                yield sample, run
