@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from synthfm.data.folder import Manifest, describe_shard, write_manifest
-from synthfm.data.shards import Sample
+from synthfm.data.shards import Sample, Slice
 from tests.support.shards import objects_in, write_shard
 
 
@@ -70,3 +71,49 @@ def dying(function, error, at):
         return function(*args)
 
     return wrapped
+
+
+def volume_of_ellipses(number: int, size: int, depth: int, first_index: int = 0) -> list[Sample]:
+    """A volume: a disc that moves (track 0), and from the first slice to the middle one another (track 1).
+
+    Slices are 2 pixels apart.
+    """
+    rng = np.random.default_rng([number, size])
+    y, x = np.mgrid[:size, :size] / size
+    samples = []
+    for k in range(depth):
+        label = np.zeros((size, size), np.uint8)
+        image = rng.normal(90, 6, (size, size))
+        discs = {1: (0.3 + 0.01 * k, 0.3, 0.16, 60), 2: (0.7, 0.7 - 0.01 * k, 0.14, -50)}
+        shown = [1, 2] if k <= depth // 2 else [1]
+        for own in shown:
+            cx, cy, radius, contrast = discs[own]
+            inside = (x - cx) ** 2 + (y - cy) ** 2 < radius**2
+            label[inside] = own
+            image[inside] += contrast
+        table = objects_in(label, dict.fromkeys(shown, 0), rng, 5, 3)
+        samples.append(
+            Sample(
+                image=np.clip(image, 0, 255).astype(np.uint8),
+                label=label,
+                index=first_index + k,
+                seed=number,
+                modality="MR",
+                objects=replace(table, track=np.array(shown, np.int32) - 1),
+                slice=Slice(k, (2.0, 1.0, 1.0), "z"),
+            )
+        )
+    return samples
+
+
+def write_volumes(folder: Path, num: int = 2, size: int = 64, depth: int = 8) -> Path:
+    """A dataset folder of such volumes, one a shard."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number in range(num):
+        samples = volume_of_ellipses(number, size, depth, number * depth)
+        path = folder / f"shard-{number:05d}.h5"
+        lines.append(describe_shard(write_shard(path, samples, first_index=number * depth, root_seed=0)))
+    config = {"volume": {"depth": [depth, depth]}}
+    write_manifest(folder, Manifest(config, "1.2", 0, num * depth, depth, tuple(lines)))
+    return folder

@@ -88,9 +88,9 @@ class Carried:
 
 
 def spoilt(mask: Mask, rng: np.random.Generator) -> Mask:
-    """A mask, not empty, as propagation spoils it: shifted, grown or shrunk, with holes, pieces lost.
+    """A mask (H, W), not empty, as propagation spoils it: shifted, grown or shrunk, with holes, pieces lost.
 
-    The same size and not empty.
+    The mask itself where half of it would be lost.
     """
     size = np.sqrt(np.count_nonzero(mask))
     rough = ndimage.gaussian_filter(rng.standard_normal(mask.shape, np.float32), max(0.2 * size, 1.0))
@@ -103,7 +103,8 @@ def spoilt(mask: Mask, rng: np.random.Generator) -> Mask:
         row, column = inside[rng.integers(len(inside))]
         depth[np.hypot(y - row, x - column) < size * rng.uniform(0.05, 0.3)] = -1
     found = depth > 0
-    return found if found.any() else mask
+    shared = np.count_nonzero(found & mask)
+    return found if 4 * shared > np.count_nonzero(found) + np.count_nonzero(mask) else mask
 
 
 def asked(sam: Sam, questions: Sequence[Question], images: Sequence[NDArray[np.uint8]]) -> Asked:
