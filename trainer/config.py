@@ -65,7 +65,7 @@ class Prompting(Config):
     second_look: Share = 0.0
     """Share of the groups that get a second look, at a crop around the mask of one of their rounds."""
     carry: Share = 0.0
-    """Share of the groups in which one object of each image is carried on through the slices of its volume."""
+    """Share of the groups in which one object of each image is carried through slices of its volume."""
     carry_slices: Rising[Slices] = (2, 4)
     """How many slices such a run has, the first included."""
     carry_apart: Rising[Apart] = (1, 6)

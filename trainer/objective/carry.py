@@ -21,7 +21,14 @@ from torch.nn import functional as F
 from synthfm.trainer.model import look
 from synthfm.trainer.model.packing import PackedPrompts, pack
 from synthfm.trainer.model.predict import shown_mask
-from synthfm.trainer.model.propagate import SHIPPED, LikelihoodRatio, Mask, Question, as_prompt, signed_distance
+from synthfm.trainer.model.propagate import (
+    SHIPPED,
+    LikelihoodRatio,
+    Mask,
+    Question,
+    as_prompt,
+    signed_distance,
+)
 from synthfm.trainer.objective import losses
 
 SAME = 0.7
@@ -107,33 +114,14 @@ def spoilt(mask: Mask, rng: np.random.Generator) -> Mask:
     return found if 4 * shared > np.count_nonzero(found) + np.count_nonzero(mask) else mask
 
 
-def asked(sam: Sam, questions: Sequence[Question], images: Sequence[NDArray[np.uint8]]) -> Asked:
-    """Questions, one of each of B slices, as the model takes them; the numbers are those of propagation."""
-    size = sam.image_encoder.img_size
-    parts = [look.to_input(q.part(image), size) for q, image in zip(questions, images, strict=True)]
-    sizes = [(part.shape[0], part.shape[1]) for part in parts]
-    padded = [np.pad(part, [(0, size - part.shape[0]), (0, size - part.shape[1])]) for part in parts]
-    prompts = [as_prompt(q.expected) for q in questions]
-    packed = pack(prompts)
-    shapes = np.array([q.expected.shape for q in questions])
-    scale = torch.tensor(np.array(sizes)[:, None, ::-1] / shapes[:, None, ::-1], dtype=torch.float32)
-    shown = [shown_mask(sam, p.mask, s) for p, s in zip(prompts, sizes, strict=True) if p.mask is not None]
-    return Asked(
-        images=torch.from_numpy(np.stack(padded))[:, None].to(sam.device),
-        sizes=torch.tensor(sizes, device=sam.device),
-        prompts=packed.scaled(scale.to(sam.device)),
-        memory=torch.stack(shown),
-    )
-
-
 @dataclass(frozen=True)
 class Asked:
-    """A batch of questions.
+    """Questions, one of each of B slices, as the model takes them.
 
     Attributes
     ----------
     images, sizes
-        (B, 1, S, S), and int64 (B, 2), what of each is not padding.
+        uint8 (B, 1, S, S), and int64 (B, 2), what of each is not padding.
     prompts, memory
         In pixels of the model's input, and the mask prompts, logits (B, 1, 4h, 4w).
     """
@@ -142,6 +130,23 @@ class Asked:
     sizes: Tensor
     prompts: PackedPrompts
     memory: Tensor
+
+    @classmethod
+    def of(cls, sam: Sam, questions: Sequence[Question], images: Sequence[NDArray[np.uint8]]) -> Asked:
+        """With the numbers that :class:`synthfm.trainer.model.predict.Segmenter` has for each alone."""
+        size, prompts = sam.image_encoder.img_size, [as_prompt(q.expected) for q in questions]
+        parts = [look.to_input(q.part(image), size) for q, image in zip(questions, images, strict=True)]
+        padded = [np.pad(part, [(0, size - length) for length in part.shape]) for part in parts]
+        sizes = [(part.shape[0], part.shape[1]) for part in parts]
+        scale = np.array(sizes) / [q.expected.shape for q in questions]
+        across = torch.tensor(scale[:, None, ::-1].copy(), dtype=torch.float32, device=sam.device)
+        shown = [shown_mask(sam, q.expected, seen) for q, seen in zip(questions, sizes, strict=True)]
+        return cls(
+            images=torch.from_numpy(np.stack(padded))[:, None].to(sam.device),
+            sizes=torch.tensor(sizes, device=sam.device),
+            prompts=pack(prompts).scaled(across),
+            memory=torch.stack(shown),
+        )
 
 
 def wanted(masks: Sequence[Mask], side: int) -> Tensor:

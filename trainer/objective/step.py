@@ -231,7 +231,6 @@ class Step(nn.Module):
         logits, estimated = decoder.decode(self.sam, features, moved, memory)
         return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
 
-
     def carry(self, batch: Batch, group: Group, shown: Tensor) -> list[Tensor]:
         """Losses of carrying one object of each image through the slices that follow, one of each slice.
 
@@ -240,16 +239,16 @@ class Step(nn.Module):
         """
         following, plan = batch.following, group.plan
         assert following is not None
-        objects = batch.members[:, group.slots].shape[1]
-        picked = plan.seed % objects
-        slot = range(batch.members.shape[1])[group.slots][picked]
+        slots = range(batch.members.shape[1])[group.slots]
+        picked = plan.seed % len(slots)
+        slot = slots[picked]
         whole = following.features is not None
-        carried = self._carried(batch, following, plan, slot, shown[picked::objects])
+        carried = self._carried(batch, following, plan, slot, shown[picked :: len(slots)])
         found = []
         for number in range(1, plan.following + 1):
             slices = [one.images[number] for one in carried]
             questions = [one.question(number, whole=whole) for one in carried]
-            asked = carry.asked(self.sam, questions, slices)
+            asked = carry.Asked.of(self.sam, questions, slices)
             if following.features is not None:
                 features = _as_autocast(following.features[:, number - 1])
             else:
@@ -274,13 +273,8 @@ class Step(nn.Module):
         own = losses.upsample(shown[:, None], (longest, longest))[:, 0, :height, :width] > 0
         count = plan.following
         slices = torch.cat([batch.images, following.images[:, :count]], 1).cpu().numpy()
-        masks = torch.stack(
-            [
-                batch.members[:, slot].gather(1, batch.labels.flatten(1).long()).view(batch.labels.shape),
-                *(following.masks(number, slot) for number in range(count)),
-            ],
-            1,
-        )
+        first = replace(batch, members=batch.members[:, slot : slot + 1]).masks()[:, 0] > 0
+        masks = torch.stack([first, *(following.masks(number, slot) for number in range(count))], 1)
         found = []
         for row, (rows, columns) in enumerate(batch.sizes.tolist()):
             seen = np.s_[..., :rows, :columns]

@@ -102,18 +102,19 @@ def _predict(sam: Sam, features: Tensor, batch: Batch, setting: Setting) -> Tens
 
 
 def carried_dice(sam: Sam, batch: Batch, following: Following) -> list[float]:
-    """Dice of a one-image batch's first object in each slice that follows, when its mask is propagated.
+    """Dice of one object of a one-image batch in each slice that follows, when its mask is propagated.
 
     Where the object has ended it is 1 for nothing and 0 for anything else.
     """
     slices = [batch.images[0, 0].cpu().numpy(), *following.images[0].cpu().numpy()]
     asking = Asking(Segmenter(sam), SHIPPED, float(following.apart[0].max()))
-    run = Run(slices, 0, 1, batch.masks()[0, 0].cpu().numpy() > 0.5, asking)
+    slot = int(batch.index[0]) % batch.members.shape[1]  # the first is the largest
+    run = Run(slices, 0, 1, batch.masks()[0, slot].cpu().numpy() > 0.5, asking)
     found = []
     for number in range(len(slices) - 1):
         if not following.apart[0, number]:
             break  # the volume is over
-        true, step = following.masks(number, 0)[0].cpu().numpy(), run.at(number + 1)
+        true, step = following.masks(number, slot)[0].cpu().numpy(), run.at(number + 1)
         mask = np.zeros_like(true) if step is None else step.mask
         areas = int(true.sum()) + int(mask.sum())
         found.append(2 * int((true & mask).sum()) / areas if areas else 1.0)

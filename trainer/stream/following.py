@@ -26,7 +26,9 @@ class SlicesAfter:
     apart: tuple[float, ...]
 
 
-def slices_after(shard: Shard, row: int, count: int, apart: tuple[int, int], rng: np.random.Generator) -> SlicesAfter:
+def slices_after(
+    shard: Shard, row: int, count: int, apart: tuple[int, int], rng: np.random.Generator
+) -> SlicesAfter:
     """`count` slices after that of a row, towards either end of its volume and `apart` slices apart.
 
     Nearer where the volume has no room for so many, and its last one again where it has too few. A single

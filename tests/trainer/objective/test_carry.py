@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from synthfm.data.shards import Shard
 from synthfm.trainer.config import Augment, Prompting, Stream
 from synthfm.trainer.model import decoder, look, models
 from synthfm.trainer.model.predict import Segmenter
-from synthfm.trainer.model.propagate import SHIPPED, LikelihoodRatio, ask
+from synthfm.trainer.model.propagate import SHIPPED, LikelihoodRatio, Question, ask
 from synthfm.trainer.objective import losses
 from synthfm.trainer.objective.carry import Carried, spoilt
 from synthfm.trainer.objective.prompting import Plan, draw_plans
@@ -36,7 +38,7 @@ def shard(tmp_path_factory):
 
 
 def batch_of(shard, track, count=2, apart=2):
-    """A batch of one slice, with the object of a track alone, and of `count` after it; it ends after slice 4."""
+    """A batch of one slice and `count` after it, of the object of one track; track 1 ends after slice 4."""
     drawn = (slices_after(shard, FIRST, count, (apart, apart), np.random.default_rng(s)) for s in range(99))
     after = next(slices for slices in drawn if slices.rows[0] > FIRST)
     item = prepare(
@@ -130,6 +132,22 @@ def test_the_next_slice_is_asked_with_what_was_answered_before(shard, answering)
     assert nothing == pytest.approx(1, abs=0.15)  # what was known is asked for again
 
 
+def test_what_is_known_is_believed_less_the_further_away_it_is(shard):
+    samples = [shard[k] for k in range(3)]
+    masks = [sample.label == 1 for sample in samples]
+    images = [sample.image for sample in samples]
+    carried = Carried(images, masks, [0, 3, 5], masks[0], LikelihoodRatio.of(images[0], masks[0]))
+    answer = look.Segmentation(np.zeros_like(carried.question(1, whole=True).expected), 0.5, torch.zeros(1))
+    for number, away in ((1, 3), (2, 8)):
+        asked = carried.question(number, whole=True)
+        wanted = Question.of(images[number], masks[0], SHIPPED, carried.taught, away, whole=True)
+        assert np.array_equal(asked.before, wanted.before)
+        assert asked.most == wanted.most
+        dark = replace(asked, said=asked.said - 99)  # the grey values say that nothing is there
+        carried.answered(number, dark, answer)
+    assert np.array_equal(carried.mask, masks[0])
+
+
 def test_where_an_object_has_ended_nothing_is_wanted_and_no_mask_is_right(shard, answering, monkeypatch):
     batch = batch_of(shard, track=1)
     assert batch.following.masks(0, 0).any()
@@ -180,6 +198,7 @@ def test_an_answer_that_means_another_object_is_not_carried(shard):
 
 
 @given(st.integers(0, 10**6), st.integers(2, 12), st.integers(2, 12))
+@example(8, 4, 5)
 @settings(max_examples=60, deadline=None)
 def test_a_spoilt_mask_is_another_that_still_means_the_object(seed, a, b):
     y, x = np.indices((40, 36))
