@@ -105,10 +105,10 @@ def spoilt(mask: Mask, rng: np.random.Generator) -> Mask:
     depth = signed_distance(mask) + size * (rng.uniform(-0.08, 0.08) + rng.uniform(0, 0.05) * rough)
     depth = ndimage.shift(depth, size * rng.uniform(-0.12, 0.12, 2), order=1, mode="nearest")
     y, x = np.indices(mask.shape, sparse=True)
-    inside = np.argwhere(mask)
+    rows, columns = np.nonzero(mask)
     for _ in range(int(rng.integers(3))):
-        row, column = inside[rng.integers(len(inside))]
-        depth[np.hypot(y - row, x - column) < size * rng.uniform(0.05, 0.3)] = -1
+        at = int(rng.integers(len(rows)))
+        depth[np.hypot(y - rows[at], x - columns[at]) < size * rng.uniform(0.05, 0.3)] = -1
     found = depth > 0
     shared = np.count_nonzero(found & mask)
     return found if 4 * shared > np.count_nonzero(found) + np.count_nonzero(mask) else mask
@@ -149,7 +149,7 @@ class Asked:
         )
 
 
-def wanted(masks: Sequence[Mask], side: int) -> Tensor:
+def targets(masks: Sequence[Mask], side: int) -> Tensor:
     """Masks, each padded right and below to a square, averaged over the cells of a grid: (B, side, side)."""
     found = []
     for mask in masks:
@@ -159,7 +159,7 @@ def wanted(masks: Sequence[Mask], side: int) -> Tensor:
     return torch.cat(found)
 
 
-def answers(
+def answers_in(
     sam: Sam, questions: Sequence[Question], sizes: Tensor, logits: Tensor, estimated: Tensor
 ) -> list[look.Segmentation]:
     """The single mask of each answer (B, 4, 4h, 4w), in its view."""

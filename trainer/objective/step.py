@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from synthfm.trainer.config import TrainConfig
 from synthfm.trainer.model import decoder, look, second_look
 from synthfm.trainer.model.packing import IGNORE_LABEL, PackedPrompts, pack_alike
-from synthfm.trainer.objective import carry, losses
+from synthfm.trainer.objective import losses
+from synthfm.trainer.objective.carry import Asked, Carried, answers_in, targets
 from synthfm.trainer.objective.prompting import (
     SINGLE_CLICKS,
     Plan,
@@ -248,25 +249,25 @@ class Step(nn.Module):
         for number in range(1, plan.following + 1):
             slices = [one.images[number] for one in carried]
             questions = [one.question(number, whole=whole) for one in carried]
-            asked = carry.Asked.of(self.sam, questions, slices)
+            asked = Asked.of(self.sam, questions, slices)
             if following.features is not None:
                 features = _as_autocast(following.features[:, number - 1])
             else:
                 features = self._encoded(asked.images, asked.sizes)
             logits, estimated = decoder.decode(self.sam, features, asked.prompts, asked.memory)
             true = [q.part(one.masks[number]) for q, one in zip(questions, carried, strict=True)]
-            wanted = carry.wanted(true, logits.shape[-1] * self.config.loss.scale).to(logits.device)
+            wanted = targets(true, logits.shape[-1] * self.config.loss.scale).to(logits.device)
             found.append(
                 losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
             )
-            answers = carry.answers(self.sam, questions, asked.sizes, logits.detach(), estimated.detach())
+            answers = answers_in(self.sam, questions, asked.sizes, logits.detach(), estimated.detach())
             for one, q, answer in zip(carried, questions, answers, strict=True):
                 one.answered(number, q, answer)
         return found
 
     def _carried(
         self, batch: Batch, following: Following, plan: Plan, slot: int, shown: Tensor
-    ) -> list[carry.Carried]:
+    ) -> list[Carried]:
         """The images' objects of one slot; shown (B, 4h, 4w) are the logits of the model's own answers."""
         height, width = batch.labels.shape[1:]
         longest = max(height, width)
@@ -279,9 +280,9 @@ class Step(nn.Module):
         for row, (rows, columns) in enumerate(batch.sizes.tolist()):
             seen = np.s_[..., :rows, :columns]
             found.append(
-                carry.Carried.of(
-                    slices[row][seen],
-                    masks[row].cpu().numpy()[seen],
+                Carried.of(
+                    [*slices[row][seen]],
+                    [*masks[row].cpu().numpy()[seen]],
                     [0.0, *following.apart[row, :count].tolist()],
                     own[row].cpu().numpy()[seen],
                     np.random.default_rng([plan.seed, int(batch.index[row])]),
