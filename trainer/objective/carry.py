@@ -104,7 +104,7 @@ def spoilt(mask: Mask, rng: np.random.Generator) -> Mask:
     rough /= max(float(rough.std()), 1e-6)
     depth = signed_distance(mask) + size * (rng.uniform(-0.08, 0.08) + rng.uniform(0, 0.05) * rough)
     depth = ndimage.shift(depth, size * rng.uniform(-0.12, 0.12, 2), order=1, mode="nearest")
-    y, x = np.indices(mask.shape, sparse=True)
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
     rows, columns = np.nonzero(mask)
     for _ in range(int(rng.integers(3))):
         at = int(rng.integers(len(rows)))
