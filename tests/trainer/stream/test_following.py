@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from synthfm.data.console import InputError
 from synthfm.data.shards import Shard, object_masks
 from synthfm.trainer.config import Augment, Prompting, Stream, TrainConfig
+from synthfm.trainer.model import look, models
 from synthfm.trainer.objective.prompting import slices_following
 from synthfm.trainer.stream import augment
+from synthfm.trainer.stream.embeddings import Cache, embed, encoder_hash, fit_to_input
 from synthfm.trainer.stream.following import slices_after
 from synthfm.trainer.stream.samples import prepare
 from synthfm.trainer.stream.stream import Batches, Source, validation_batches
@@ -113,6 +115,20 @@ def test_what_a_step_reads_is_the_same_with_and_without_following_slices(volumes
             assert torch.equal(one.masks(0, 1)[0], batch.following.masks(0, 1)[1])
     assert 0 in lengths
     assert max(lengths) > 1
+
+
+def test_from_a_cache_the_following_slices_come_with_their_embeddings(volumes, tmp_path):
+    sam = models.build("tiny", image_size=32).eval()
+    embed(sam, [volumes], tmp_path / "cache", progress=False)
+    cache = Cache(tmp_path / "cache", encoder_hash(sam), [volumes])
+    config = config_of(1.0).model_copy(update={"augment": PLAIN})
+    batches = Batches(Source([volumes]), config, cache=cache, following=lambda _: 2)
+    batch = batches[0]
+    seen = batch.following.images.flatten(0, 1)[:, None]
+    with torch.no_grad():
+        wanted = look.encode(sam, fit_to_input(seen, 32)).half().unflatten(0, (2, 2))
+    assert torch.allclose(batch.following.features.float(), wanted.float(), atol=2e-2)
+    assert not torch.allclose(batch.following.features[:, 0].float(), batch.features.float(), atol=2e-2)
 
 
 def test_no_mask_can_be_carried_through_single_images(tmp_path, volumes):
