@@ -30,7 +30,8 @@ from synthfm.trainer.objective.prompting import draw_plans
 from synthfm.trainer.objective.step import Step
 from synthfm.trainer.run import inputs, optim
 from synthfm.trainer.stream import embeddings
-from synthfm.trainer.stream.stream import Batch, Batches, Source, loader
+from synthfm.trainer.stream.batch import Batch
+from synthfm.trainer.stream.stream import Batches, Source, loader
 
 REPEATS = 5
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from synthfm.trainer.config import Prompting
 from synthfm.trainer.model.packing import PAD_LABEL
-from synthfm.trainer.stream.stream import Batch
+from synthfm.trainer.stream.batch import Batch
 
 DRAWN_CLICKS = ("point_person", "point_random")
 """Single clicks that are drawn from the mask, in the order of `Batch.clicks`."""

@@ -24,8 +24,8 @@ from synthfm.trainer.objective.prompting import (
     refines,
     second_look_after,
 )
+from synthfm.trainer.stream.batch import Batch, Following
 from synthfm.trainer.stream.embeddings import fit_to_input
-from synthfm.trainer.stream.stream import Batch, Following
 
 
 @dataclass

@@ -31,7 +31,8 @@ from synthfm.trainer.run.meter import Meter
 from synthfm.trainer.run.optim import clip, make_optimizer, moving_average, set_learning_rate
 from synthfm.trainer.run.record import Record
 from synthfm.trainer.run.validate import validate
-from synthfm.trainer.stream.stream import Batch, Batches, Source, check_disjoint, loader, validation_batches
+from synthfm.trainer.stream.batch import Batch
+from synthfm.trainer.stream.stream import Batches, Source, check_disjoint, loader, validation_batches
 from synthfm.trainer.system.interruption import Interruption, shielded
 from synthfm.trainer.system.processes import (
     collective,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from synthfm.data.console import Progress
 from synthfm.trainer.config import TrainConfig
-from synthfm.trainer.stream.stream import Batch
+from synthfm.trainer.stream.batch import Batch
 
 
 class Meter:

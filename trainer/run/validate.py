@@ -19,8 +19,8 @@ from synthfm.trainer.model.packing import pack_alike
 from synthfm.trainer.model.predict import Segmenter
 from synthfm.trainer.model.propagate import SHIPPED, Asking, Run
 from synthfm.trainer.objective.prompting import Plan, first_prompts
+from synthfm.trainer.stream.batch import Batch, Following
 from synthfm.trainer.stream.embeddings import fit_to_input
-from synthfm.trainer.stream.stream import Batch, Following
 
 
 class Setting(NamedTuple):

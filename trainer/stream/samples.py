@@ -35,7 +35,7 @@ def prepare(
     Returns
     -------
     dict
-        The fields of :class:`synthfm.trainer.stream.stream.Batch` for one image, as arrays.
+        The fields of :class:`synthfm.trainer.stream.batch.Batch` for one image, as arrays.
     """
     drawn = augment.draw(change, sample.image.shape, rng)
     same = copy.deepcopy(rng)  # noise and fields as the sample's own
@@ -69,7 +69,7 @@ def prepare(
 def _following(
     sample: Sample, run: SlicesAfter, rows: NDArray[np.int64], drawn: augment.Draw, rng: np.random.Generator
 ) -> dict:
-    """The fields of :class:`synthfm.trainer.stream.stream.Following` for one image, as arrays."""
+    """The fields of :class:`synthfm.trainer.stream.batch.Following` for one image, as arrays."""
     members = np.zeros((len(run.samples), len(rows), 256), bool)
     for number, other in enumerate(run.samples):
         table = membership(other.objects.label, other.objects.parent)

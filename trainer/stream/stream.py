@@ -11,14 +11,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from synthfm.data.console import InputError
@@ -26,6 +22,7 @@ from synthfm.data.folder import check_volumes, read_manifest, shard_paths
 from synthfm.data.shards import Sample, Shard
 from synthfm.trainer.config import Prompting, TrainConfig
 from synthfm.trainer.stream import augment
+from synthfm.trainer.stream.batch import Batch, collate
 from synthfm.trainer.stream.embeddings import Cache
 from synthfm.trainer.stream.following import SlicesAfter, slices_after
 from synthfm.trainer.stream.samples import prepare
@@ -33,121 +30,6 @@ from synthfm.trainer.system.interruption import leave_group
 
 log = logging.getLogger("synthfm.train")
 _TRIES = 50
-
-
-@dataclass
-class Batch:
-    """B images with K objects each.
-
-    Attributes
-    ----------
-    images
-        uint8 (B, 1, H, W).
-    sizes
-        int64 (B, 2), height and width without padding.
-    labels
-        uint8 (B, H, W), label maps.
-    members
-        bool (B, K, 256), which label numbers make up each object: ``members[b, k][labels[b]]`` is its mask.
-    boxes, boxes_loose
-        float32 (B, K, 4), XYXY.
-    points, point_labels
-        float32 (B, K, P, 2) and int64 (B, K, P): the centre, further positives, then negatives; -1 pads.
-    clicks
-        float32 (B, K, 2, 2): a click as a person places it, and one on any pixel of the object.
-    index
-        int64 (B,), the samples' numbers in their datasets.
-    modality
-        B names.
-    features
-        (B, C, h, w) embeddings where a cache is used, else None.
-    following
-        The slices that follow each image in its volume, where a mask is to be carried through them.
-    problems
-        What was wrong with samples that had to be replaced, one line each.
-    """
-
-    images: Tensor
-    sizes: Tensor
-    labels: Tensor
-    members: Tensor
-    boxes: Tensor
-    boxes_loose: Tensor
-    points: Tensor
-    point_labels: Tensor
-    clicks: Tensor
-    index: Tensor
-    modality: list[str]
-    features: Tensor | None = None
-    following: Following | None = None
-    problems: list[str] = field(default_factory=list)
-
-    def to(self, device: torch.device) -> Batch:
-        """The same on `device`; copies from pinned memory do not wait."""
-        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Batch:
-        """Called by the data loader."""
-        return self._mapped(Tensor.pin_memory)
-
-    def only(self, row: int) -> Batch:
-        """A batch of one of its images."""
-        one = self._mapped(lambda tensor: tensor[row : row + 1])
-        return replace(one, modality=self.modality[row : row + 1])
-
-    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return _mapped(self, change)
-
-    def masks(self) -> Tensor:
-        """Masks of all objects, float32 (B, K, H, W)."""
-        batch, objects, _ = self.members.shape
-        flat = self.labels.view(batch, 1, -1).long().expand(-1, objects, -1)
-        masks = torch.gather(self.members.float(), 2, flat)
-        return masks.view(batch, objects, *self.labels.shape[1:])
-
-
-@dataclass
-class Following:
-    """L slices of the volume of each of B images, outward from it; of a single image, itself again.
-
-    Attributes
-    ----------
-    images
-        uint8 (B, L, H, W).
-    labels
-        uint8 (B, L, H, W), label maps.
-    members
-        bool (B, L, K, 256), as :class:`Batch` has them, of the same objects; none where one has ended.
-    apart
-        float32 (B, L), how far a slice lies from the one before, in pixels; 0 where it is that one again.
-    features
-        (B, L, C, h, w) embeddings where a cache is used, else None.
-    """
-
-    images: Tensor
-    labels: Tensor
-    members: Tensor
-    apart: Tensor
-    features: Tensor | None = None
-
-    def masks(self, number: int, slot: int) -> Tensor:
-        """Masks of the images' objects of one slot in one of the slices, bool (B, H, W)."""
-        labels = self.labels[:, number]
-        found = torch.gather(self.members[:, number, slot], 1, labels.flatten(1).long())
-        return found.view(labels.shape)
-
-
-Held = TypeVar("Held", Batch, Following)
-
-
-def _mapped(held: Held, change: Callable[[Tensor], Tensor]) -> Held:
-    changed: dict[str, Any] = {}
-    for name, value in vars(held).items():
-        if isinstance(value, Tensor):
-            changed[name] = change(value)
-        elif isinstance(value, Following):
-            changed[name] = _mapped(value, change)
-    return replace(held, **changed)
 
 
 class Source:
@@ -417,26 +299,6 @@ def _checked(batch: Batch | InputError | OSError) -> Batch:
     if not isinstance(batch, Batch):
         raise batch
     return batch
-
-
-def collate(items: Sequence[dict]) -> Batch:
-    """Stack prepared samples."""
-    arrays = {
-        key: torch.from_numpy(np.stack([item[key] for item in items]))
-        for key in items[0]
-        if key not in ("modality", "features", "problems", "following")
-    }
-    following = [item["following"] for item in items if item.get("following") is not None]
-    parts = following[0] if following else {}
-    later = {key: torch.from_numpy(np.stack([one[key] for one in following])) for key in parts}
-    features = [item["features"] for item in items if item.get("features") is not None]
-    return Batch(
-        **arrays,
-        modality=[item["modality"] for item in items],
-        features=torch.from_numpy(np.stack(features)) if features else None,
-        following=Following(**later) if later else None,
-        problems=[problem for item in items for problem in item.get("problems", ())],
-    )
 
 
 def validation_batches(source: Source, config: TrainConfig, strict: bool) -> Iterator[Batch]:

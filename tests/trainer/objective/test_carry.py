@@ -20,9 +20,9 @@ from synthfm.trainer.objective.carry import Carried, spoilt
 from synthfm.trainer.objective.prompting import Plan, draw_plans
 from synthfm.trainer.objective.step import Step
 from synthfm.trainer.run.validate import validate
+from synthfm.trainer.stream.batch import collate
 from synthfm.trainer.stream.following import slices_after
 from synthfm.trainer.stream.samples import prepare
-from synthfm.trainer.stream.stream import collate
 from tests.support.ellipses import write_volumes
 from tests.support.runs import CONFIG, changed
 

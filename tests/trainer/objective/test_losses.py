@@ -25,8 +25,8 @@ from synthfm.trainer.objective.prompting import (
     second_look_after,
 )
 from synthfm.trainer.objective.step import Step
+from synthfm.trainer.stream.batch import collate
 from synthfm.trainer.stream.samples import prepare
-from synthfm.trainer.stream.stream import collate
 from tests.support.ellipses import ellipse_sample
 
 

@@ -21,8 +21,8 @@ from synthfm.trainer.objective.prompting import Plan
 from synthfm.trainer.objective.step import Step
 from synthfm.trainer.run import inputs
 from synthfm.trainer.run.validate import validate
+from synthfm.trainer.stream.batch import collate
 from synthfm.trainer.stream.samples import prepare
-from synthfm.trainer.stream.stream import collate
 from tests.support.ellipses import ellipse_sample
 from tests.support.runs import CONFIG, changed
 

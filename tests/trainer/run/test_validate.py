@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from synthfm.trainer.config import Augment, Stream
 from synthfm.trainer.model import decoder, look, models
 from synthfm.trainer.run.validate import validate
+from synthfm.trainer.stream.batch import collate
 from synthfm.trainer.stream.samples import prepare
-from synthfm.trainer.stream.stream import collate
 from tests.support.ellipses import ellipse_sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")

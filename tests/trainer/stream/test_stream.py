@@ -16,8 +16,9 @@ from synthfm.data.console import InputError
 from synthfm.data.shards import membership, object_masks
 from synthfm.trainer.config import Augment, Stream, TrainConfig
 from synthfm.trainer.stream import augment, stream
+from synthfm.trainer.stream.batch import collate
 from synthfm.trainer.stream.samples import clear_parts, prepare
-from synthfm.trainer.stream.stream import Batches, Source, collate, epoch_order, loader, validation_batches
+from synthfm.trainer.stream.stream import Batches, Source, epoch_order, loader, validation_batches
 from tests.support.ellipses import ellipse_sample, write_dataset
 
 CONFIG = TrainConfig(
