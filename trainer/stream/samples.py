@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from synthfm.data.distance import extents
 from synthfm.data.prompts import centre_point, loose_box, person_point, random_point
-from synthfm.data.shards import Objects, Sample, membership
+from synthfm.data.shards import Objects, Sample, members_of
 from synthfm.trainer.config import Stream
 from synthfm.trainer.stream import augment
 
@@ -68,7 +68,7 @@ def choose_objects(
     """
     if not len(objects):
         return None
-    table = membership(objects.label, objects.parent)
+    table = members_of(objects)
     area = table @ np.bincount(label.ravel(), minlength=256)
     fits = np.flatnonzero((area >= stream.min_area) & (area <= stream.max_share * label.size))
     if not len(fits):
@@ -88,12 +88,13 @@ def clear_parts(
 ) -> NDArray[np.bool_]:
     """What a click inside may fall on, (K, 256): of each object all but the small objects that lie in it.
 
-    Small is less than `least` of its area. An object that shows nothing else keeps them.
+    Small is less than `least` of its area. An object that shows nothing else keeps them, and so does a set,
+    which is made of small ones.
     """
-    table = membership(objects.label, objects.parent)
+    table = members_of(objects)
     pixels = np.bincount(label.ravel(), minlength=256)
     area, members = table @ pixels, table[rows]
-    small = members[:, objects.label] & (area < least * area[rows, None])
+    small = members[:, objects.label] & (area < least * area[rows, None]) & ~objects.is_set[rows, None]
     clear = members & ~(small @ table)
     return np.where((clear @ pixels > 0)[:, None], clear, members)
 
