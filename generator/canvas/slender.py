@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import Voronoi
 
 from synthfm.generator.canvas.outlines import Branch, Shape, angles, from_parts, polar, ribbons, smooth
@@ -33,6 +33,12 @@ def wander(rng: np.random.Generator, start: Path, heading: float, length: float,
     steps = heading + winding * (turns * (np.sin(waves) - np.sin(waves[:, :1]))).sum(0)
     along = np.stack([np.cos(steps), np.sin(steps)], 1) * (length / count)
     return start + np.cumsum(np.concatenate([np.zeros((1, 2)), along]), axis=0)
+
+
+def arch(start: ArrayLike, middle: ArrayLike, end: ArrayLike, count: int = 9) -> Path:
+    """A bow (count, 2) from `start` to `end` that bends towards `middle`: a quadratic Bézier curve."""
+    t = np.linspace(0, 1, count)[:, None]
+    return np.asarray((1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end)
 
 
 def vessel_tree(
@@ -93,9 +99,9 @@ def net(rng: np.random.Generator, count: int, radius: float, thinnest: float) ->
         if a < 0 or b < 0 or np.abs(ends).max() > 1.6 or rng.random() < missing:
             continue
         across = np.array([ends[0, 1] - ends[1, 1], ends[1, 0] - ends[0, 0]])
-        middle = ends.mean(0) + across * rng.normal(0, 0.15)
+        middle = ends.mean(0) + across * rng.normal(0, 0.3)
         wide = max(radius * np.exp(rng.normal(0, uneven)), thinnest)
-        branches.append((smooth([ends[0], middle, ends[1]], 9), np.full(9, wide)))
+        branches.append((arch(ends[0], middle, ends[1]), np.full(9, wide)))
     return branches
 
 
@@ -177,7 +183,7 @@ def arbor(
         start = core[int(np.argmin(np.hypot(*(core - edge).T)))]
         step = (edge - start) * (1 - rng.uniform(0, 0.15))
         bend = np.array([-step[1], step[0]]) * rng.normal(0, 0.12)
-        path = smooth([start, start + step / 2 + bend, start + step], 13)
+        path = arch(start, start + step / 2 + 2 * bend, start + step, 13)
         branches.append((path, np.linspace(1.1, 0.8, 13) * stalk * rng.uniform(0.8, 1.25)))
         if rng.random() < 0.3:  # a fork
             end = (
@@ -187,7 +193,7 @@ def arbor(
                 / max(np.hypot(*step), 1e-6)
                 * (rng.choice([-0.5, 0.5]) * apart)
             )
-            branches.append((smooth([path[6], (path[9] + end) / 2, end], 9), np.full(9, 0.75 * stalk)))
+            branches.append((arch(path[6], path[10], end), np.full(9, 0.75 * stalk)))
     return [(path * [side, 1], radius) for path, radius in branches]
 
 
@@ -221,12 +227,9 @@ def ragged(shape: Shape, rng: np.random.Generator, strength: float) -> Shape:
     count = 320
     at = np.linspace(0, length[-1], count, endpoint=False)
     x, y = (np.interp(at, length, closed[:, k]) for k in (0, 1))
-    orders = np.arange(4, 72)
-    slope = rng.uniform(0.8, 1.8)
-    waves = rng.normal(size=(2, len(orders))) * orders**-slope
-    noise = waves[0] @ np.cos(orders[:, None] * angles(count)) + waves[1] @ np.sin(
-        orders[:, None] * angles(count)
-    )
+    orders = np.arange(72)
+    spectrum = rng.normal(size=(2, 72)) * np.maximum(orders, 4.0) ** -rng.uniform(0.8, 1.8) * (orders >= 4)
+    noise = np.fft.irfft(spectrum[0] + 1j * spectrum[1], count)
     noise *= strength / max(float(noise.std()), 1e-9)
     tangent = np.stack([np.roll(x, -2) - np.roll(x, 2), np.roll(y, -2) - np.roll(y, 2)], 1)
     tangent /= np.maximum(np.hypot(*tangent.T), 1e-9)[:, None]

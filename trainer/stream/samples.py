@@ -6,21 +6,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.distance import extents
-from synthfm.data.prompts import centre_point, loose_box, person_point, random_point
+from synthfm.data.prompts import Prompt, centre_point, loose_box, person_point, random_point
 from synthfm.data.shards import Objects, Sample, members_of
-from synthfm.trainer.config import Stream
+from synthfm.data.strokes import STROKE_POINTS, draw_prompt, many_clicks
+from synthfm.trainer.config import Prompting, Stream
 from synthfm.trainer.stream import augment
+
+IGNORED = -2
+"""Label of what fills up rows of fewer points, as :data:`synthfm.trainer.model.packing.IGNORE_LABEL`."""
 
 WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
 
 
 def prepare(
-    sample: Sample, stream: Stream, change: augment.Augment, rng: np.random.Generator, *, repeat: bool = True
+    sample: Sample,
+    stream: Stream,
+    change: augment.Augment,
+    rng: np.random.Generator,
+    *,
+    repeat: bool = True,
+    prompting: Prompting | None = None,
 ) -> dict | None:
     """Augment a sample and choose its objects; None where it has none to ask for.
 
-    Where it has too few they come again, so that samples make a batch, but not without `repeat`.
+    Where it has too few they come again, so that samples make a batch, but not without `repeat`. Strokes and
+    many clicks are drawn where `prompting` asks for some.
 
     Returns
     -------
@@ -50,7 +61,54 @@ def prepare(
         "clicks": drawn_clicks(label, clear, rng),
         "index": sample.index,
         "modality": sample.modality,
+        **_many(label[: drawn.size[0], : drawn.size[1]], members, prompting, rng),
     }
+
+
+def _many(
+    label: NDArray[np.uint8],
+    members: NDArray[np.bool_],
+    prompting: Prompting | None,
+    rng: np.random.Generator,
+) -> dict[str, NDArray]:
+    """Strokes of each object as clicks, and many clicks at once, where they are asked for.
+
+    Of each, float32 (K, M, 2) and int64 (K, M), filled up with points to be ignored (:data:`IGNORED`).
+    """
+    found: dict[str, NDArray] = {}
+    if prompting is None:
+        return found
+    masks = [row[label] for row in members]
+    if prompting.mix.scribble:
+        most = prompting.strokes_max
+        found |= _filled("strokes", [_scribble(mask, most, rng) for mask in masks], 2 * most * STROKE_POINTS)
+    if prompting.mix.points_many:
+        clicks = [_clicks(mask, prompting.many_max, rng) for mask in masks]
+        found |= _filled("many", clicks, prompting.many_max)
+    return found
+
+
+def _scribble(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> Prompt:
+    """Up to so many strokes inside, and three times in four as many outside."""
+    inside = int(rng.integers(1, most + 1))
+    outside = int(rng.integers(1, most + 1)) if rng.random() < 0.75 else 0
+    return draw_prompt(mask, inside, outside, rng)
+
+
+def _clicks(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> Prompt:
+    """Two clicks up to so many, fewer more often; from all of them inside down to a fifth."""
+    count = int(np.exp(rng.uniform(np.log(2), np.log(most + 1))))
+    inside = max(1, round(count * float(rng.uniform(0.2, 1.0))))
+    return many_clicks(mask, inside, count - inside, rng)
+
+
+def _filled(name: str, prompts: list[Prompt], most: int) -> dict[str, NDArray]:
+    points = np.zeros((len(prompts), most, 2), np.float32)
+    labels = np.full((len(prompts), most), IGNORED, np.int64)
+    for row, prompt in enumerate(prompts):
+        count = len(prompt.points)
+        points[row, :count], labels[row, :count] = prompt.points, prompt.labels
+    return {name: points, f"{name}_labels": labels}
 
 
 def choose_objects(

@@ -27,7 +27,7 @@ from synthfm.data.shards import Sample, Shard
 from synthfm.trainer.config import TrainConfig
 from synthfm.trainer.stream import augment
 from synthfm.trainer.stream.embeddings import Cache
-from synthfm.trainer.stream.samples import prepare
+from synthfm.trainer.stream.samples import IGNORED, prepare
 from synthfm.trainer.system.interruption import leave_group
 
 log = logging.getLogger("synthfm.train")
@@ -58,6 +58,9 @@ class Batch:
         int64 (B,), the samples' numbers in their datasets.
     modality
         B names.
+    strokes, strokes_labels, many, many_labels
+        Strokes as clicks, and many clicks at once, where they are asked for: float32 (B, K, M, 2) and int64
+        (B, K, M), rows of fewer filled up with :data:`synthfm.trainer.model.packing.IGNORE_LABEL`. Else None.
     features
         (B, C, h, w) embeddings where a cache is used, else None.
     problems
@@ -75,6 +78,10 @@ class Batch:
     clicks: Tensor
     index: Tensor
     modality: list[str]
+    strokes: Tensor | None = None
+    strokes_labels: Tensor | None = None
+    many: Tensor | None = None
+    many_labels: Tensor | None = None
     features: Tensor | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -280,7 +287,9 @@ class Batches:
             path, row = self._locate(place)
             try:
                 shard = self._shard(path)
-                item = prepare(shard[row], self.config.stream, self.config.augment, rng)
+                item = prepare(
+                    shard[row], self.config.stream, self.config.augment, rng, prompting=self.config.prompts
+                )
                 features = self.cache.read(path, row) if self.cache and item else None
             except InputError as error:
                 problems.append(str(error))
@@ -351,6 +360,11 @@ def collate(items: Sequence[dict]) -> Batch:
         for key in items[0]
         if key not in ("modality", "features", "problems")
     }
+    for name in ("strokes", "many"):
+        if name in arrays:
+            used = int((arrays[f"{name}_labels"] != IGNORED).sum(-1).max())
+            for key in (name, f"{name}_labels"):
+                arrays[key] = arrays[key][:, :, :used].contiguous()
     features = [item["features"] for item in items if item.get("features") is not None]
     return Batch(
         **arrays,
