@@ -24,6 +24,9 @@ STROKE_POINTS = 10
 APART = 3.0
 """Points of a stroke lie so many pixels apart at least."""
 
+CUT = 300
+"""A piece of a drawing of so many pixels is more than one stroke."""
+
 KINDS = ("centre", "contour", "line")
 """What a stroke follows: the middle line of what it marks, its outline at some distance, or nothing."""
 
@@ -93,14 +96,21 @@ def prompt_of(
 
 
 def strokes_in(drawn: Mask) -> list[Stroke]:
-    """The strokes of a drawing, bool (H, W): its connected pieces."""
+    """The strokes of a drawing, bool (H, W): its connected pieces, large ones cut.
+
+    Strokes that cross, as along a tree of vessels, are one piece: it counts as one for every :data:`CUT`
+    pixels, ten at most.
+    """
     numbered, count = scipy.ndimage.label(drawn, structure=np.ones((3, 3)))
     boxes = scipy.ndimage.find_objects(numbered)
     found = []
     for k in range(count):
         rows, columns = boxes[k]
         ys, xs = np.nonzero(numbered[rows, columns] == k + 1)
-        found.append(np.stack([xs + columns.start, ys + rows.start], 1).astype(np.int64))
+        piece = np.stack([xs + columns.start, ys + rows.start], 1).astype(np.int64)
+        middles = stroke_points(piece, int(np.clip(len(piece) // CUT, 1, 10)))
+        nearest = ((piece[:, None] - middles[None]) ** 2).sum(-1).argmin(1)
+        found += [piece[nearest == part] for part in range(len(middles))]
     return found
 
 
@@ -147,10 +157,12 @@ def draw_prompt(
 ) -> Prompt:
     """The prompt of so many strokes inside a mask and outside of it (fewer where it fills the image).
 
-    `usable`, bool (H, W), is False where nobody draws.
+    `usable`, bool (H, W), is False where nobody draws. Drawn from the same generator, more strokes are the
+    fewer ones and others.
     """
-    around = background(mask, rng, usable) if outside else np.zeros_like(mask)
-    strokes = draw_strokes(mask, inside, rng), draw_strokes(around, outside, rng, KINDS[1:])
+    inner, outer = rng.spawn(2)
+    around = background(mask, outer, usable) if outside else np.zeros_like(mask)
+    strokes = draw_strokes(mask, inside, inner), draw_strokes(around, outside, outer, KINDS[1:])
     return prompt_of(*strokes, mask.shape)
 
 
@@ -169,18 +181,26 @@ def background(mask: Mask, rng: np.random.Generator, usable: Mask | None = None)
 
 
 def many_clicks(
-    mask: Mask, inside: int, outside: int, rng: np.random.Generator, usable: Mask | None = None
+    mask: Mask, count: int, share: float, rng: np.random.Generator, usable: Mask | None = None
 ) -> Prompt:
-    """So many clicks inside a mask and around it, anywhere and in any order; pixels may come twice."""
-    points, labels = [], []
-    for region, count, label in ((mask, inside, 1), (background(mask, rng, usable), outside, 0)):
-        pixels = np.flatnonzero(region) if count else np.zeros(0, np.int64)
-        if len(pixels):
-            ys, xs = np.divmod(pixels[rng.integers(len(pixels), size=count)], mask.shape[1])
-            points.append(np.stack([xs, ys], 1))
-            labels.append(np.full(count, label))
-    order = rng.permutation(sum(len(part) for part in labels))
-    return Prompt(np.concatenate(points)[order], np.concatenate(labels)[order])
+    """So many clicks at once: the first inside a mask, of the others about `share`, the rest around it.
+
+    They lie anywhere, in any order; pixels may come twice. Where nothing lies around, all are inside.
+    Drawn from the same generator, more clicks are the fewer ones and others.
+    """
+    inner, outer, kinds = rng.spawn(3)
+    inside = kinds.random(count) < share
+    inside[:1] = True
+    pixels = np.flatnonzero(mask)
+    chosen = pixels[inner.integers(len(pixels), size=count)]
+    if not inside.all():
+        around = np.flatnonzero(background(mask, outer, usable))
+        if len(around):
+            chosen = np.where(inside, chosen, around[outer.integers(len(around), size=count)])
+        else:
+            inside[:] = True
+    ys, xs = np.divmod(chosen, mask.shape[1])
+    return Prompt(np.stack([xs, ys], 1), inside.astype(np.int64))
 
 
 def _contour(squared: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.bool_]:

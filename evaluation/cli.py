@@ -309,6 +309,9 @@ def list_methods() -> None:
     for name, setting in SETTINGS.items():
         click.echo(f"  {name:<18}{setting.text}")
     click.echo(f"  {'clicks:K':<18}K rounds, each next click in the middle of the largest error")
+    click.echo(f"  {'points:K':<18}K clicks at once, inside and around it; more hold the fewer")
+    click.echo(f"  {'scribble:K':<18}K strokes inside and K around it; more hold the fewer")
+    click.echo(f"  {'strokes:K':<18}what person K drew, where people's strokes are with the dataset")
     click.echo("methods for volumes (--dims 3), beside masks:DIR and models, which carry their mask on")
     for name, text in VOLUMES.items():
         click.echo(f"  {name:<18}{text}")

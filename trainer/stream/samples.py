@@ -98,8 +98,7 @@ def _scribble(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> P
 def _clicks(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> Prompt:
     """Two clicks up to so many, fewer more often; from all of them inside down to a fifth."""
     count = int(np.exp(rng.uniform(np.log(2), np.log(most + 1))))
-    inside = max(1, round(count * float(rng.uniform(0.2, 1.0))))
-    return many_clicks(mask, inside, count - inside, rng)
+    return many_clicks(mask, count, float(rng.uniform(0.2, 1.0)), rng)
 
 
 def _filled(name: str, prompts: list[Prompt], most: int) -> dict[str, NDArray]:
