@@ -111,7 +111,7 @@ class Objects:
     @property
     def is_set(self) -> NDArray[np.bool_]:
         """Which objects are sets, bool (K,)."""
-        return self.members.any(1)
+        return (self.members > 0).max(1, initial=False)
 
     def __len__(self) -> int:
         return len(self.label)

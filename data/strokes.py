@@ -84,7 +84,7 @@ def prompt_of(
             raise ValueError(f"stroke {k} {name} lies outside of the image, {width} x {height}")
         covered[int(name == "inside"), pixels[:, 1], pixels[:, 0]] = True
         kept.append(pixels)
-    both = covered.all(0)
+    both = covered[0] & covered[1]
     points: list[Stroke] = []
     for (name, k, _), pixels in zip(strokes, kept, strict=True):
         pixels = pixels[~both[pixels[:, 1], pixels[:, 0]]]

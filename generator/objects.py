@@ -111,17 +111,17 @@ def _seen(
     Not so if all along its outline there is one grey level (black in black), whatever lies further inside.
     Something slender has to be seen by what a stretch of it shows, :data:`STRETCH` times as long as wide.
     """
-    area = np.count_nonzero(mask)
+    area = float(np.count_nonzero(mask))
     if slender:
-        outline = np.count_nonzero(squared_distance(mask, False) == 1)
-        area = min(area, STRETCH * (2 * area / max(outline, 1)) ** 2)
+        outline = float(np.count_nonzero(squared_distance(mask, False) == 1))
+        area = min(area, STRETCH * (2 * area / max(outline, 1.0)) ** 2)
     if _detectable(statistics, area):
         if statistics[3] >= UNIFORM:
             return True
         (a, var_a, b, _), _ = _rim_statistics(image, mask, away, region)
         return var_a >= UNIFORM or abs(a - b) >= 0.5
     rim, shown = _rim_statistics(image, mask, away, region)
-    return not slender and _detectable(rim, np.count_nonzero(shown))
+    return not slender and _detectable(rim, float(np.count_nonzero(shown)))
 
 
 @dataclass(frozen=True, eq=False)

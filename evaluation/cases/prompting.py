@@ -247,16 +247,19 @@ _INSIDE = 0.6
 
 def _several(kind: str, count: int) -> Setting:
     """``points:k``, ``scribble:k`` and ``strokes:k``: many at once. Of the first two, more hold the fewer."""
-    name, several = f"{kind}:{count}", {"clicks": True, "negatives": True}
+    name = f"{kind}:{count}"
     if kind == "strokes":
-        return Setting(name, f"what person {count} drew inside and outside", person=count, **several)
+        text = f"what person {count} drew inside and outside"
+        return Setting(name, text, person=count, clicks=True, negatives=True)
     if kind == "points":
         text = f"{count} clicks at once, inside and around it"
         made = partial(strokes.many_clicks, count=count, share=_INSIDE)
     else:
         text = f"{count} strokes inside and {count} around it, as clicks along them"
         made = partial(strokes.draw_prompt, inside=count, outside=count)
-    return Setting(name, text, lambda mask, rng: made(mask, rng=rng), seeded=kind, **several)
+    return Setting(
+        name, text, lambda mask, rng: made(mask, rng=rng), clicks=True, negatives=True, seeded=kind
+    )
 
 
 def parse_setting(name: str) -> Setting:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.spatial import Voronoi
 
 from synthfm.generator.canvas.outlines import Branch, Shape, angles, from_parts, polar, ribbons, smooth
@@ -35,10 +35,10 @@ def wander(rng: np.random.Generator, start: Path, heading: float, length: float,
     return start + np.cumsum(np.concatenate([np.zeros((1, 2)), along]), axis=0)
 
 
-def arch(start: ArrayLike, middle: ArrayLike, end: ArrayLike, count: int = 9) -> Path:
+def arch(start: Path, middle: Path, end: Path, count: int = 9) -> Path:
     """A bow (count, 2) from `start` to `end` that bends towards `middle`: a quadratic Bézier curve."""
     t = np.linspace(0, 1, count)[:, None]
-    return np.asarray((1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end)
+    return np.asarray((1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end, np.float64)
 
 
 def vessel_tree(
@@ -62,7 +62,8 @@ def vessel_tree(
     """
     winding, dense = rng.uniform(0.15, 0.9), rng.uniform(2.0, 7.0)
     spread, most = rng.uniform(0.4, 1.1), 70
-    queue, grown = [(np.array(start), heading, reach, radius, 0)], []
+    queue = [(np.array(start), heading, reach, radius, 0)]
+    grown: list[Branch] = []
     while queue and len(grown) < most:
         begin, way, length, wide, level = queue.pop(0)
         path = wander(rng, begin, way, length, winding)

@@ -60,7 +60,7 @@ def _cells_of_a_kind(canvas: Canvas, kind: int, count: int, size: float) -> None
             half = half * (0.6 if inside == "lobes" else 1.0)
             part = canvas.put(canvas.pick(("star", "ellipse")), place, half, parent=number, tissue=core)
             for _ in range(int(rng.integers(1, 4)) if part and inside == "lobes" else 0):
-                canvas.extend(part, "ellipse", canvas.somewhere(number), half, canvas.turn(), least=0.3)
+                canvas.extend(part or 0, "ellipse", canvas.somewhere(number), half, canvas.turn(), least=0.3)
         else:
             part = None
         if part:
