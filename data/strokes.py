@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import scipy
@@ -16,10 +17,13 @@ import skimage
 from numpy.typing import ArrayLike, NDArray
 
 from synthfm.data.distance import farthest, squared_distance, walk
-from synthfm.data.prompts import Mask, Prompt, tight_box
+from synthfm.data.prompts import Mask, Prompt, SomePrompt, tight_box
 
 STROKE_POINTS = 10
 """The most points that a stroke becomes."""
+
+MOST = 100
+"""The most clicks on an object, and on the background, that a model is asked with."""
 
 APART = 3.0
 """Points of a stroke lie so many pixels apart at least."""
@@ -93,6 +97,26 @@ def prompt_of(
         points.append(stroke_points(pixels, most))
     labels = np.repeat([name == "inside" for name, _, _ in strokes], [len(part) for part in points])
     return Prompt(np.concatenate(points), labels.astype(np.int64))
+
+
+def thinned(prompt: SomePrompt, most: int = MOST) -> SomePrompt:
+    """The same with `most` of its clicks of either kind where it has more, spread over where they lie.
+
+    The first stays, then come those farthest from the ones before, in their order. Beyond some hundred, more
+    clicks only take memory, which grows with their square.
+    """
+    if max(len(prompt.positives), len(prompt.negatives)) <= most:
+        return prompt
+    kept: list[int] = []
+    for label in (1, 0):
+        rows = np.flatnonzero(prompt.labels == label)
+        away = np.full(len(rows), np.inf)
+        for turn in range(min(most, len(rows))):
+            here = int(np.argmax(away)) if turn else 0
+            kept.append(int(rows[here]))
+            away = np.minimum(away, ((prompt.points[rows] - prompt.points[rows[here]]) ** 2).sum(1))
+            away[here] = -1
+    return replace(prompt, points=prompt.points[sorted(kept)], labels=prompt.labels[sorted(kept)])
 
 
 def strokes_in(drawn: Mask) -> list[Stroke]:

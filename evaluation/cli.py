@@ -227,6 +227,8 @@ def app(
               help="Around an object, half-open, in pixels of a slice (from 0); repeatable.")  # fmt: skip
 @click.option("--point", "points", multiple=True, metavar="[NAME:]x,y[,SLICE][,-]",
               help="A click on an object, with ,- on what is not it; repeatable.")  # fmt: skip
+@click.option("--stroke", "strokes", multiple=True, metavar="[NAME:]x0,y0,x1,y1,...[,SLICE][,-]",
+              help="A line through an object, with ,- through what is not it; repeatable.")  # fmt: skip
 @click.option("--mask", "masks", multiple=True, metavar="[NAME:]FILE",
               help="A coarse mask on the scan's grid, to be refined.")  # fmt: skip
 @click.option("--prompts", type=NamedPath(),

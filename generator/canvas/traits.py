@@ -83,9 +83,13 @@ def add_zones(canvas: Canvas, region: Region) -> None:
 
 def add_hollow(canvas: Canvas, share: float) -> None:
     """Of a share of the objects that hold others, the object without those is an object too."""
-    for region in list(canvas.regions.values()):
-        if not region.is_object:
-            continue
-        inside = [r.number for r in canvas.regions.values() if r.is_object and r.parent == region.number]
-        if inside and canvas.chance(share):
-            canvas.group("hollow", [region.number], inside)
+    inside: dict[int, list[int]] = {}
+    for region in canvas.regions.values():
+        if region.is_object:
+            holder = region.parent
+            while holder and not canvas.regions[holder].is_object:
+                holder = canvas.regions[holder].parent
+            inside.setdefault(holder, []).append(region.number)
+    for number, numbers in inside.items():
+        if number and canvas.chance(share):
+            canvas.group("hollow", [number], numbers)

@@ -280,7 +280,7 @@ def test_a_scan_too_large_is_refused_before_it_is_read(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a.nii.gz", "--out", "o"], "nothing is asked: give --box, --point, --mask or --prompts"),
+        (["a.nii.gz", "--out", "o"], "nothing is asked: give --box, --point, --stroke, --mask or --prompts"),
         (["a.nii.gz", "--box", BOX, "--out", "a.nii.gz"], "a.nii.gz would be written over"),
         (["*.nii.gz", "--box", BOX, "--out", "o.nii.gz"], "one file for 2 scans; give a folder"),
         (["a.nii.gz", "--box", BOX, "--out", "o.jpg"], "no kind of mask file ends so"),
