@@ -165,7 +165,7 @@ def draw_strokes(
     strokes = []
     for _ in range(count):
         kind = kinds[int(rng.integers(len(kinds)))]
-        longest = int(max(4, max(part.shape) * rng.uniform(0.15, 1.5)))
+        longest = int(max(4, max(part.shape) * rng.uniform(0.25, 1.5)))
         if kind == "line":
             path = _line(part, longest, rng)
         else:
