@@ -25,7 +25,7 @@ from synthfm.evaluation.cases.volume_prompts import BySlice, Draw, Spacing
 
 Mask = NDArray[np.bool_]
 
-SCRIBBLE_POINTS = 10
+SCRIBBLE_POINTS = strokes.STROKE_POINTS
 """A scribble is given as so many positive clicks along it."""
 
 
