@@ -16,7 +16,8 @@ from synthfm.generator.config import load_config
 from synthfm.generator.look.appearance import draw_look
 from synthfm.generator.modalities import MODALITIES
 from synthfm.generator.objects import RING, _ring_statistics, _seen, tabulate
-from synthfm.generator.scene import make_sample
+from synthfm.generator.plans.tools import PLANS
+from synthfm.generator.scene import draw_canvas, make_sample
 from synthfm.generator.volume import make_volume
 
 OFF = ("scatter_share", "ragged_share", "wall_share", "zones_share", "hollow_share", "group_share")
@@ -250,7 +251,10 @@ def test_a_plan_shows_the_kind_that_it_is_for(plan):
         "cord": ("butterfly",), "walls": ("walls", "lumen", "sheet"),
     }[plan]  # fmt: skip
     config = load_config("objects", [*_plan("generic", plan), *_only("generic")], size=128)
-    assert count([make_sample(config, 1, k) for k in range(8)], *wanted) >= 3
+    made = [make_sample(config, 1, k) for k in range(8)]
+    assert count(made, *wanted) >= 3
+    if plan in ("angiogram", "teeth", "rows"):
+        assert any((sample.objects.is_set & np.isin(sample.objects.family, wanted)).any() for sample in made)
 
 
 def _only(modality):
@@ -263,3 +267,6 @@ def test_volumes_of_the_preset_are_sound_and_without_sets():
         for sample in make_volume(config, 2, number):
             assert check_sample(sample) is None
             assert not sample.objects.is_set.any()
+    canvas, _ = draw_canvas(config, MODALITIES["MR"], PLANS["walls"], np.random.default_rng(0))
+    assert canvas.section.groups == ()
+    assert canvas.groups  # which the plan itself made
