@@ -206,3 +206,38 @@ def ring(squared: NDArray, label: NDArray, low: int, high: int) -> tuple[NDArray
                     labelled[m] = i * width + j
                     m += 1
     return pixels[:n].copy(), labelled[:m].copy()
+
+
+@compiled
+def walk(pixels: NDArray, start: int, longest: int) -> NDArray:
+    """The shortest way over 8-connected pixels, bool (H, W), from one of them to one of those farthest off.
+
+    Farthest among those within `longest` steps, over the pixels alone; `start` is a flat index. Returns int64
+    (n, 2), x and y, in order from the start.
+    """
+    height, width = pixels.shape
+    before = np.full(height * width, -1, np.int64)
+    steps = np.zeros(height * width, np.int64)
+    queue = np.empty(height * width, np.int64)
+    queue[0], before[start] = start, start
+    first, last = 0, 1
+    while first < last:
+        here = queue[first]
+        first += 1
+        if steps[here] == longest:
+            continue
+        row, column = here // width, here % width
+        for i in range(max(row - 1, 0), min(row + 2, height)):
+            for j in range(max(column - 1, 0), min(column + 2, width)):
+                there = i * width + j
+                if pixels[i, j] and before[there] < 0:
+                    before[there] = here
+                    steps[there] = steps[here] + 1
+                    queue[last] = there
+                    last += 1
+    here = queue[last - 1]
+    path = np.empty((steps[here] + 1, 2), np.int64)
+    for k in range(steps[here], -1, -1):
+        path[k, 0], path[k, 1] = here % width, here // width
+        here = before[here]
+    return path

@@ -251,7 +251,7 @@ def check_sample(sample: Sample) -> str | None:
         return f"modality {sample.modality!r} is no name of letters and digits"
     if len(np.unique(objects.label)) != len(objects) or (objects.label == 0).any():
         return "object labels are not unique numbers from 1"
-    unknown = np.setdiff1d(np.unique(sample.label), np.append(objects.label, 0))
+    unknown = np.setdiff1d(np.unique(sample.label), np.append(objects.label[~objects.is_set], 0))
     if len(unknown):
         return f"label {unknown[0]} of the label map is not in the object table"
     try:
@@ -259,8 +259,12 @@ def check_sample(sample: Sample) -> str | None:
     except ValueError as error:
         return str(error)
     height, width = sample.label.shape
+    bits = np.unpackbits(objects.members, axis=1).astype(bool)
+    plain = objects.label[~objects.is_set]
     for k, mask in enumerate(masks):
         name = f"object {objects.label[k]}"
+        if strange := np.setdiff1d(np.flatnonzero(bits[k]), plain).tolist():
+            return f"{name} is made up of label {strange[0]}, which is no object's own"
         if not mask.any():
             return f"{name} has no pixel"
         ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

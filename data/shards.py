@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from synthfm.data.chunks import deflated
 from synthfm.data.console import InputError
@@ -26,7 +26,9 @@ from synthfm.data.files import PARTIAL
 
 FORMAT = "synthfm-shard"
 _VOLUMES_SINCE = 3
-VERSION = 3  # 1: radiographs were "generic"; 2: single images alone
+_SINCE = {"track": _VOLUMES_SINCE, "members": 4}
+"""The format from which on a column of objects is there."""
+VERSION = 4  # 1: radiographs were "generic"; 2: single images alone; 3: each object is a label of its own
 
 Modality = Literal["CT", "MR", "US", "XR", "OCT", "generic"]
 """The names of modalities, of samples as of real datasets; `generic` is any other. A shard may hold more."""
@@ -52,6 +54,9 @@ def read_text(value: str | bytes) -> str:
 @dataclass(frozen=True)
 class Objects:
     """The objects of one sample, K rows; object k's mask is its label and those of its descendants.
+
+    A *set* is an object made up of others' labels: both kidneys, all vessels, a heart muscle without the
+    ventricle in it. Its own label is not in the label map.
 
     Attributes
     ----------
@@ -79,6 +84,9 @@ class Objects:
     track
         int32 (K,), the same number for the same object in neighbouring slices of a volume; -1 in a single
         image, which is what it is where it is not given.
+    members
+        uint8 (K, 32), of a set the labels that make it up, 256 bits as :func:`pack_labels` has them; zeros,
+        as where it is not given, for what is no set.
     """
 
     label: NDArray[np.uint8]
@@ -92,10 +100,18 @@ class Objects:
     point_labels: NDArray[np.int8]
     box_loose: NDArray[np.float32]
     track: NDArray[np.int32] = field(default=None)  # type: ignore[arg-type]
+    members: NDArray[np.uint8] = field(default=None)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         if self.track is None:
             object.__setattr__(self, "track", np.full(len(self.label), -1, np.int32))
+        if self.members is None:
+            object.__setattr__(self, "members", np.zeros((len(self.label), 32), np.uint8))
+
+    @property
+    def is_set(self) -> NDArray[np.bool_]:
+        """Which objects are sets, bool (K,)."""
+        return (self.members > 0).max(1, initial=False)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -163,6 +179,7 @@ OBJECT_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "point_labels": ("int8", (-1,)),
     "box_loose": ("float32", (4,)),
     "track": ("int32", ()),
+    "members": ("uint8", (32,)),
 }
 """Name, type and row shape of the columns under ``object/``; -1 is P, the number of points."""
 
@@ -170,33 +187,48 @@ AXES = ("z", "t")
 """What runs through the slices of a volume: space, or the time of a cine."""
 
 
-def object_masks(label: NDArray[np.uint8], objects: Objects) -> NDArray[np.bool_]:
-    """Masks of all objects of a sample, bool (K, H, W): own label and all descendants'.
+def pack_labels(labels: ArrayLike) -> NDArray[np.uint8]:
+    """Label numbers as 256 bits, uint8 (32,), the highest bit of byte 0 for label 0.
 
-    >>> import numpy as np
+    >>> np.flatnonzero(np.unpackbits(pack_labels([3, 200]))).tolist()
+    [3, 200]
+    """
+    bits = np.zeros(256, np.uint8)
+    bits[np.asarray(labels, int)] = 1
+    return np.packbits(bits)
+
+
+def object_masks(label: NDArray[np.uint8], objects: Objects) -> NDArray[np.bool_]:
+    """Masks of all objects of a sample, bool (K, H, W): own label and all descendants', or a set's members.
+
     >>> label = np.array([[0, 1, 2]], np.uint8)
-    >>> object_masks_from_table(label, np.array([1, 2]), np.array([0, 1])).astype(int).tolist()
+    >>> membership([1, 2], [0, 1])[:, label].astype(int).tolist()
     [[[0, 1, 1]], [[0, 0, 1]]]
     """
-    return object_masks_from_table(label, objects.label, objects.parent)
+    return members_of(objects)[:, label]
 
 
-def object_masks_from_table(label: NDArray[np.uint8], labels: NDArray, parents: NDArray) -> NDArray[np.bool_]:
-    """As :func:`object_masks`, from the two columns alone."""
-    return membership(labels, parents)[:, label]
+def members_of(objects: Objects) -> NDArray[np.bool_]:
+    """As :func:`membership`, of a table of objects."""
+    return membership(objects.label, objects.parent, objects.members)
 
 
-def membership(labels: NDArray, parents: NDArray) -> NDArray[np.bool_]:
+def membership(labels: ArrayLike, parents: ArrayLike, members: NDArray | None = None) -> NDArray[np.bool_]:
     """Which label numbers belong to which object: bool (K, 256), so that ``membership[k][label]`` is a mask.
+
+    Parameters
+    ----------
+    labels, parents, members
+        The columns of the table (:class:`Objects`); without `members` there are no sets.
 
     Raises
     ------
     ValueError
         If a parent is not in the table or the parents form a ring.
     """
-    parent_of = {int(own): int(parent) for own, parent in zip(labels, parents, strict=True)}
+    parent_of = {int(own): int(parent) for own, parent in zip(labels, parents, strict=True)}  # type: ignore[arg-type]
     rows = {own: k for k, own in enumerate(parent_of)}
-    table = np.zeros((len(labels), 256), dtype=bool)
+    table = np.zeros((len(parent_of), 256), dtype=bool)
     for own in parent_of:
         ancestor, steps = own, 0
         while ancestor:
@@ -206,6 +238,9 @@ def membership(labels: NDArray, parents: NDArray) -> NDArray[np.bool_]:
                 raise ValueError(f"object {own} is its own ancestor")
             table[rows[ancestor], own] = True
             ancestor, steps = parent_of[ancestor], steps + 1
+    if members is not None:
+        sets = members.any(1)
+        table[sets] = np.unpackbits(members[sets], axis=1).astype(bool)
     return table
 
 
@@ -444,7 +479,7 @@ class Shard:
         columns = {
             name: self._column(f"object/{name}", dtype, rows, row)
             for name, (dtype, row) in OBJECT_COLUMNS.items()
-            if name != "track" or self.version >= _VOLUMES_SINCE
+            if self.version >= _SINCE.get(name, 0)
         }
         columns["family"] = columns["family"].astype(str)
         self.objects = Objects(**columns)

@@ -227,6 +227,8 @@ def app(
               help="Around an object, half-open, in pixels of a slice (from 0); repeatable.")  # fmt: skip
 @click.option("--point", "points", multiple=True, metavar="[NAME:]x,y[,SLICE][,-]",
               help="A click on an object, with ,- on what is not it; repeatable.")  # fmt: skip
+@click.option("--stroke", "strokes", multiple=True, metavar="[NAME:]x0,y0,x1,y1,...[,SLICE][,-]",
+              help="A line through an object, with ,- through what is not it; repeatable.")  # fmt: skip
 @click.option("--mask", "masks", multiple=True, metavar="[NAME:]FILE",
               help="A coarse mask on the scan's grid, to be refined.")  # fmt: skip
 @click.option("--prompts", type=NamedPath(),
@@ -309,6 +311,9 @@ def list_methods() -> None:
     for name, setting in SETTINGS.items():
         click.echo(f"  {name:<18}{setting.text}")
     click.echo(f"  {'clicks:K':<18}K rounds, each next click in the middle of the largest error")
+    click.echo(f"  {'points:K':<18}K clicks at once, inside and around it; more hold the fewer")
+    click.echo(f"  {'scribble:K':<18}K strokes inside and K around it; more hold the fewer")
+    click.echo(f"  {'strokes:K':<18}what person K drew, where people's strokes are with the dataset")
     click.echo("methods for volumes (--dims 3), beside masks:DIR and models, which carry their mask on")
     for name, text in VOLUMES.items():
         click.echo(f"  {name:<18}{text}")

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from synthfm.data import prompts
 from synthfm.data.compiled import compiled
-from synthfm.data.distance import squared_distance
-from synthfm.data.shards import OBJECT_COLUMNS, Objects
-from synthfm.generator.canvas.section import OUTSIDE, Region, Section
+from synthfm.data.distance import bounds, squared_distance
+from synthfm.data.shards import OBJECT_COLUMNS, Objects, members_of
+from synthfm.generator.canvas.section import LARGEST_SHARE, OUTSIDE, Region, Section
 from synthfm.generator.raster.kernels import edge_width
 from synthfm.generator.settings import PromptsConfig
 
@@ -32,6 +32,12 @@ DETECTABLE = 5.0
 .. [1] A. Rose, "The sensitivity performance of the human eye on an absolute scale", J. Opt. Soc. Am. 38
    (1948), 196-208.
 """
+
+SLENDER = ("vessels", "net", "sheet", "wall", "shell", "rim", "gyri", "cortex")
+"""Families of which each stretch has to be seen."""
+
+STRETCH = 12.0
+"""How many times as long as wide such a stretch is."""
 
 UNIFORM = 0.25
 """Below that variance pixels are of one grey level."""
@@ -77,9 +83,8 @@ def contrast(statistics: tuple[float, float, float, float]) -> float:
     return float(abs(a - b) / np.sqrt((var_a + var_b) / 2 + 1 / 12))
 
 
-def _detectable(statistics: tuple[float, float, float, float], mask: NDArray[np.bool_]) -> bool:
+def _detectable(statistics: tuple[float, float, float, float], area: float) -> bool:
     """Whether an object can be told from what lies around it, by its mean or by its texture."""
-    area = np.count_nonzero(mask)
     texture = abs(np.log((statistics[1] + 1 / 12) / (statistics[3] + 1 / 12))) / 2
     return max(contrast(statistics), texture) >= max(LEAST_CONTRAST, DETECTABLE / np.sqrt(area))
 
@@ -99,17 +104,24 @@ def _seen(
     away: NDArray[np.int32],
     region: NDArray[np.uint8],
     statistics: tuple[float, float, float, float],
+    slender: bool,
 ) -> bool:
     """Whether an object can be told from what lies around it: as a whole, or by its rim (a skull, a capsule).
 
     Not so if all along its outline there is one grey level (black in black), whatever lies further inside.
+    Something slender has to be seen by what a stretch of it shows, :data:`STRETCH` times as long as wide.
     """
-    if _detectable(statistics, mask):
+    area = float(np.count_nonzero(mask))
+    if slender:
+        outline = float(np.count_nonzero(squared_distance(mask, False) == 1))
+        area = min(area, STRETCH * (2 * area / max(outline, 1.0)) ** 2)
+    if _detectable(statistics, area):
         if statistics[3] >= UNIFORM:
             return True
         (a, var_a, b, _), _ = _rim_statistics(image, mask, away, region)
         return var_a >= UNIFORM or abs(a - b) >= 0.5
-    return _detectable(*_rim_statistics(image, mask, away, region))
+    rim, shown = _rim_statistics(image, mask, away, region)
+    return not slender and _detectable(rim, float(np.count_nonzero(shown)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,26 +160,29 @@ class Measured:
 
 def measure(section: Section, image: NDArray[np.uint8]) -> dict[int, Measured]:
     """What the objects of a section show of themselves in its final image, by region number."""
-    measured: dict[int, Measured] = {}
-    for region in section.regions.values():
-        if region.is_object:
-            window = _window(region, image.shape)
-            mask, away = _mask(region, window)
-            shown, numbers = image[window], section.region[window]
-            statistics = _ring_statistics(shown, mask, away, numbers, RING, OUTSIDE)
-            seen = _seen(shown, mask, away, numbers, statistics)
-            measured[region.number] = Measured(window, mask, away, contrast(statistics), seen)
-    return measured
+    objects = (region for region in section.regions.values() if region.is_object)
+    return {region.number: measure_region(region, section.region, image) for region in objects}
+
+
+def measure_region(region: Region, numbers: NDArray[np.uint8], image: NDArray[np.uint8]) -> Measured:
+    """As :func:`measure`, of one region; `numbers` is the region map."""
+    window = _window(region, image.shape)
+    mask, away = _mask(region, window)
+    shown, numbers = image[window], numbers[window]
+    statistics = _ring_statistics(shown, mask, away, numbers, RING, OUTSIDE)
+    seen = _seen(shown, mask, away, numbers, statistics, region.family in SLENDER)
+    return Measured(window, mask, away, contrast(statistics), seen)
 
 
 def edge_widths(section: Section, ideal: NDArray[np.float32], numbers: Iterable[int]) -> dict[int, float]:
     """The edge widths of objects in pixels, by region number; `ideal` is the image without noise."""
+    return {number: edge_width_of(section.regions[number], ideal) for number in numbers}
+
+
+def edge_width_of(region: Region, ideal: NDArray[np.float32]) -> float:
+    """As :func:`edge_widths`, of one region."""
     rise, far = float(ideal.max() - ideal.min()), reach(len(ideal))
-    widths = {}
-    for number in numbers:
-        region = section.regions[number]
-        widths[number] = edge_width(region.mask, ideal, region.top, region.left, far, 0.01 * rise)
-    return widths
+    return float(edge_width(region.mask, ideal, region.top, region.left, far, 0.01 * rise))
 
 
 def tabulate(
@@ -187,7 +202,8 @@ def tabulate(
         The image without noise, in which edge widths are measured.
     """
     kept = {number: found for number, found in measure(section, image).items() if found.seen}
-    return table_of(section, kept, edge_widths(section, ideal, kept), config, rng)
+    label, table = table_of(section, kept, edge_widths(section, ideal, kept), config, rng)
+    return label, with_sets(section, label, table, list(kept), image, ideal, config, rng)
 
 
 def table_of(
@@ -215,7 +231,78 @@ def table_of(
         }
         for number, found in measured.items()
     ]
-    return label, _table([section.regions[number] for number in measured], table, rows, config)
+    kept = [section.regions[number] for number in measured]
+    return label, _table(kept, [table[region.parent] for region in kept], rows, config)
+
+
+def with_sets(
+    section: Section,
+    label: NDArray[np.uint8],
+    objects: Objects,
+    kept: list[int],
+    image: NDArray[np.uint8],
+    ideal: NDArray[np.float32],
+    config: PromptsConfig,
+    rng: np.random.Generator,
+) -> Objects:
+    """The table with the section's groups, sets of the objects in it; `kept` are their region numbers.
+
+    A group is left out where one of its regions is no object, fewer than two of them are kept, or of those
+    that it goes without none; and where it is what another object is already, cannot be seen, or is too small
+    or too large for an object.
+    """
+    row_of = {number: row for row, number in enumerate(kept)}
+    of_each = members_of(objects)
+    shown = np.bincount(label.ravel(), minlength=256) > 0
+    known = {(bits & shown).tobytes() for bits in of_each}
+    visible = np.count_nonzero(section.region != OUTSIDE)
+    added: list[tuple[Region, NDArray[np.bool_], dict]] = []
+    for group in section.groups:
+        if not all(section.regions[number].is_object for number in group.numbers):
+            continue  # of some of a kind there is no telling why not of the others
+        rows = [row_of[number] for number in group.numbers if number in row_of]
+        without = [row_of[number] for number in group.without if number in row_of]
+        if not rows or len(objects) + len(added) >= OUTSIDE - 1:
+            continue
+        bits = of_each[rows].any(0) & ~of_each[without].any(0) & shown
+        if (not without if group.without else len(rows) < 2) or bits.tobytes() in known:
+            continue
+        mask = bits[label]
+        x0, y0, x1, y1 = bounds(mask)
+        if not section.min_area <= np.count_nonzero(mask) <= LARGEST_SHARE * visible:
+            continue
+        parent = _common(objects, rows, itself=bool(without))
+        number = len(objects) + len(added) + 1
+        inside = mask[y0:y1, x0:x1].astype(np.uint8)
+        region = Region(number, parent, group.name, "", True, int(y0), int(x0), inside)
+        found = measure_region(region, section.region, image)
+        if not found.seen:
+            continue
+        known.add(bits.tobytes())
+        clicks = _prompts(*found.arrays(region), found.window, label, section.region, config, rng)
+        row = {"contrast": found.contrast, "blur": edge_width_of(region, ideal), **clicks}
+        added.append((region, bits, row))
+    if not added:
+        return objects
+    sets = [region for region, _, _ in added]
+    table = _table(sets, [region.parent for region in sets], [row for _, _, row in added], config)
+    labels = np.arange(len(objects) + 1, len(objects) + len(added) + 1, dtype=np.uint8)
+    members = np.packbits(np.stack([bits for _, bits, _ in added]), axis=1)
+    table = replace(table, label=labels, members=members)
+    columns = OBJECT_COLUMNS
+    return Objects(**{n: np.concatenate([getattr(objects, n), getattr(table, n)]) for n in columns})
+
+
+def _common(objects: Objects, rows: list[int], itself: bool) -> int:
+    """The label of the innermost object that all of some objects lie in, or are with `itself`; 0 for none."""
+    chains = []
+    for row in rows:
+        chain, label = [], int(objects.label[row] if itself else objects.parent[row])
+        while label:
+            chain.append(label)
+            label = int(objects.parent[label - 1])
+        chains.append(chain)
+    return next((label for label in chains[0] if all(label in chain for chain in chains)), 0)
 
 
 def _window(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -266,13 +353,15 @@ def _prompts(
     }
 
 
-def _table(kept: list[Region], table: NDArray[np.uint8], rows: list[dict], config: PromptsConfig) -> Objects:
+def _table(kept: list[Region], parents: list, rows: list[dict], config: PromptsConfig) -> Objects:
+    """The table of objects that were measured, which are numbered from 1; `parents` are labels."""
     clicks, count = config.positives + config.negatives, len(kept)
     own: dict[str, NDArray] = {
         "track": np.full(count, -1, np.int32),
         "label": np.arange(1, count + 1, dtype=np.uint8),
-        "parent": np.array([table[region.parent] for region in kept], np.uint8),
+        "parent": np.array(parents, np.uint8),
         "family": np.array([region.family for region in kept], dtype=str),
+        "members": np.zeros((count, 32), np.uint8),
     }
     measured = {
         name: np.array([row[name] for row in rows], kind).reshape(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.shards import Sample
+from synthfm.generator.canvas import traits
 from synthfm.generator.canvas.annotation import move_outlines
 from synthfm.generator.canvas.layout import ORGANS, Canvas
 from synthfm.generator.canvas.section import Scene, Section
@@ -137,6 +138,8 @@ def draw_canvas(
         max_objects=shapes.max_objects,
         spacing=0 if boundary.enabled else max(2, round(size / 80)),
         gap_share=boundary.gap_share if boundary.enabled else 0.0,
+        ragged_share=shapes.ragged_share,
+        solid=config.makes_volumes,
     )
     plan.draw(canvas)
     families = ORGANS if shapes.anatomical else ("ellipse",)
@@ -146,6 +149,9 @@ def draw_canvas(
         canvas.add_pieces(shapes.pieces_share, families)
     if shapes.anatomical:
         canvas.add_tissues(shapes.two_tissue_share)
+    if not config.makes_volumes:
+        traits.add(canvas, shapes)
+        canvas.section.groups = tuple(canvas.groups)
     canvas.section.finish()
     return canvas, field
 

@@ -47,7 +47,13 @@ class ShapesConfig(Config):
     are turned by any angle; the plans `crop` and `tiles` have a zoom of their own, and the ultrasound
     plans that place the probe are never distant or turned. Of the objects `two_tissue_share` hold
     regions of another tissue, `pieces_share` get a second piece apart from the first where there is
-    room.
+    room, `ragged_share` have a ragged outline.
+
+    Of single images alone: `scatter_share` of the small objects are of many pieces, `wall_share` of the
+    objects that hold nothing get a wall of even thickness, `zones_share` become of two or three tissues that
+    are objects of their own; `hollow_share` of the objects that hold others are objects without those too;
+    `group_share` of the sets of like objects, such as both kidneys or all vessels, are one object more, and
+    look alike.
     """
 
     anatomical: bool = True
@@ -59,6 +65,12 @@ class ShapesConfig(Config):
     turned_share: Share = 0.15
     two_tissue_share: Share = 0.12
     pieces_share: Share = 0.0
+    ragged_share: Share = 0.0
+    scatter_share: Share = 0.0
+    wall_share: Share = 0.0
+    zones_share: Share = 0.0
+    hollow_share: Share = 0.0
+    group_share: Share = 0.0
 
 
 class BoundaryConfig(Config):

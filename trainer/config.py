@@ -44,6 +44,10 @@ class PromptMix(Weights):
     """Loose box and one click inside."""
     mask: Weight = 0.25
     """A coarse mask alone."""
+    scribble: Weight = 0.0
+    """Strokes inside, and in most cases outside, see :mod:`synthfm.data.strokes`."""
+    points_many: Weight = 0.0
+    """Many clicks at once, inside and outside, in any order."""
 
 
 class Prompting(Config):
@@ -56,6 +60,10 @@ class Prompting(Config):
     """Most clicks inside in a first prompt of several clicks."""
     negatives_max: int = Field(default=3, ge=1)
     """Most clicks outside in a first prompt with negatives."""
+    strokes_max: int = Field(default=5, ge=1, le=10)
+    """Most strokes of either kind of `scribble`."""
+    many_max: int = Field(default=40, ge=2, le=100)
+    """Most clicks of `points_many`."""
     interactive: Share = 0.5
     """How often a group goes on after its first prompt: a click deepest in the error, the mask fed back."""
     rounds_max: int = Field(default=4, ge=1)

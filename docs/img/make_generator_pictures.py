@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
+from synthfm.data.shards import object_masks
 from synthfm.generator.canvas import outlines, shapes
 from synthfm.generator.config import GeneratorConfig, load_config
 from synthfm.generator.folder.film import film_sheet, volume_of
@@ -47,6 +49,72 @@ def samples(config: GeneratorConfig, columns: int, rows: int, seed: int = 11) ->
     return Image.fromarray(sheet)
 
 
+def objects(size: int = 128) -> Image.Image:
+    """Two images of each plan of the preset `objects`: the image, its labels, and one of its sets in red."""
+    names = ("angiogram", "capillaries", "cells", "teeth", "rows", "gyri", "cord", "walls")
+    sheet = np.full((len(names) * size, 6 * size, 3), 255, np.uint8)
+    full = load_config("objects")
+    for row, plan in enumerate(names):
+        keys = [
+            f"shapes.plans.generic.{name}={int(name == plan)}" for name in full.plans("generic").items()[0]
+        ]
+        keys += [f"modality.{name}={int(name == 'generic')}" for name in full.modality.items()[0]]
+        config, shown, index = load_config("objects", keys, size=size), 0, 0
+        while shown < 2:
+            sample, index = make_sample(config, 21, index), index + 1
+            table = sample.objects
+            sets = np.flatnonzero(table.is_set & (table.contrast > 0.8))
+            if not len(sets):
+                continue
+            chosen = sets[int(np.argmax(table.area[sets]))]
+            mask = object_masks(sample.label, table)[chosen]
+            tinted = np.repeat(sample.image[..., None], 3, 2)
+            tinted[mask] = tinted[mask] // 2 + np.array([127, 20, 20], np.uint8)
+            labels = COLOURS[sample.label] * (sample.label > 0)[..., None]
+            place = np.s_[row * size : (row + 1) * size, 3 * shown * size : 3 * (shown + 1) * size]
+            sheet[place] = np.concatenate([np.repeat(sample.image[..., None], 3, 2), labels, tinted], 1)
+            shown += 1
+    return Image.fromarray(sheet)
+
+
+TRAITS: dict[str, tuple[str, ...]] = {
+    "ragged": (),
+    "scatter": (),
+    "wall": ("shell", "inside"),
+    "zones": ("rim", "core"),
+    "hollow": ("hollow",),
+    "group": ("kidneys", "lungs", "lesions", "ventricles", "vertebrae", "bowel", "chambers"),
+}
+"""The traits of a scene, and the families of the objects that they make."""
+
+
+def traits(size: int = 128) -> Image.Image:
+    """Images of `demo` with one trait turned fully on: image, labels, and in red what the trait makes."""
+    sheet = Image.new("RGB", (6 * size, len(TRAITS) * (size + 16)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, (name, wanted) in enumerate(TRAITS.items()):
+        pen.text((4, row * (size + 16) + 2), f"shapes.{name}_share", "black")
+        config, shown, index = load_config("demo", [f"shapes.{name}_share=1"], size=size), 0, 0
+        while shown < 2:
+            sample, index = make_sample(config, 31, index), index + 1
+            table = sample.objects
+            masks = object_masks(sample.label, table)
+            fits = (table.contrast > 1) & (table.area > size**2 // 60) & (table.area < size**2 // 3)
+            if name == "scatter":
+                fits = np.array([ndimage.label(mask)[1] > 3 for mask in masks])
+            rows = np.flatnonzero(fits & (np.isin(table.family, wanted) if wanted else ~table.is_set))
+            if not len(rows):
+                continue
+            mask = masks[rows[int(np.argmax(table.area[rows]))]]
+            image = np.repeat(sample.image[..., None], 3, 2)
+            tinted = np.where(mask[..., None], image // 2 + np.array([127, 20, 20], np.uint8), image)
+            labels = COLOURS[sample.label] * (sample.label > 0)[..., None]
+            three = Image.fromarray(np.concatenate([image, labels, tinted], 1))
+            sheet.paste(three, (3 * shown * size, row * (size + 16) + 16))
+            shown += 1
+    return sheet
+
+
 def volumes() -> Image.Image:
     """Cuts and film strips of some volumes."""
     wanted = [("volumes_ct", 7, 6), ("volumes_ct", 7, 4), ("volumes_mr", 7, 5), ("volumes_mr", 7, 4)]
@@ -62,6 +130,8 @@ def volumes() -> Image.Image:
 
 if __name__ == "__main__":
     volumes().quantize(96).save(HERE / "generator_volumes.png", optimize=True)
+    objects().quantize(128).save(HERE / "generator_objects.png", optimize=True)
+    traits().quantize(128).save(HERE / "generator_traits.png", optimize=True)
     families().save(HERE / "generator_families.png", optimize=True)
     pictures = [("full", 4, 4), ("ct", 4, 3), ("mr", 4, 3), ("us", 4, 3), ("xr", 4, 3), ("oct", 4, 3)]
     pictures += [(name, 4, 2) for name in ("shape_only", "boundary_only", "neither")]

@@ -25,12 +25,15 @@ class Object:
         Reference voxels of the structure in the whole volume, None for a 2-D image. The Dice of the stacked
         slices is taken over the slices that became cases; the sum of the masks' areas over this number says
         how much of the reference they cover.
+    strokes
+        What people drew to have it segmented, of each bool (2, H, W): inside and outside.
     """
 
     structure: str
     mask: NDArray[np.bool_]
     instance: int = 0
     volume_voxels: int | None = None
+    strokes: tuple[NDArray[np.bool_], ...] = ()
 
     @property
     def key(self) -> str:

@@ -243,6 +243,10 @@ def _slice_cases(
                 bit_mask([layer[k] for layer in layers], bit),
                 instance,
                 None if volume.flat else int(areas[:, row].sum()),
+                tuple(
+                    np.stack([view.slices(part[None])[k] for part in drawn])
+                    for drawn in structures.strokes.get(structure, ())
+                ),
             )
             for row, (bit, structure, instance) in enumerate(kept)
             if chosen[k, row]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,11 +46,14 @@ class Structures:
         (structure, instance) of each bit; instance is 0 but where a structure's masks are kept apart.
     problems
         (file, reason) of what could not be used.
+    strokes
+        Of a structure, what people drew to have it segmented, of each bool (2, H, W): inside and outside.
     """
 
     shape: tuple[int, ...]
     names: list[tuple[str, int]] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
+    strokes: dict[str, tuple[NDArray[np.bool_], ...]] = field(default_factory=dict)
     _layers: list[NDArray] = field(default_factory=list)
 
     def add(self, structure: str, mask: NDArray[np.bool_], instance: int | None = 0) -> None:
@@ -124,6 +128,8 @@ def read_structures(entry: Entry, image: Volume, *, strict: bool) -> Structures:
             for file in files:
                 if not _guard(structures, file.path, kind, [file], image, entry, strict):
                     lost += file.names()
+                elif kind.strokes is not None:
+                    _add_strokes(structures, kind, file, entry)
             lost += _report_missing_files(structures, kind, files)
         if kind.instances == "union":
             incomplete.update(lost)
@@ -161,6 +167,25 @@ def _guard(
         structures.problems.append((path, str(error)))
         return False
     return True
+
+
+def _add_strokes(structures: Structures, kind: Masks, file: MaskFile, entry: Entry) -> None:
+    """Read what people drew of a structure."""
+    path = file.path.parent / fill(kind.strokes or "", {**entry.groups, **file.groups})
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            drawn = [content[name] for name in sorted(content.files, key=natural)]
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        structures.problems.append((path, f"strokes: no npz file of arrays ({error})"))
+        return
+    wanted = (2, *structures.shape[1:])
+    strange = next((one for one in drawn if one.shape != wanted or one.dtype != bool), None)
+    if strange is not None:
+        structures.problems.append(
+            (path, f"strokes: {strange.dtype} {strange.shape}, expected bool {wanted}")
+        )
+        return
+    structures.strokes[kind.structure or ""] = tuple(drawn)
 
 
 def _report_missing_files(structures: Structures, kind: Masks, files: list[MaskFile]) -> list[str]:

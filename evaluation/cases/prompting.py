@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data import prompts as draw
+from synthfm.data import strokes
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt, SomePrompt
 from synthfm.evaluation.cases import volume_prompts
@@ -24,7 +25,7 @@ from synthfm.evaluation.cases.volume_prompts import BySlice, Draw, Spacing
 
 Mask = NDArray[np.bool_]
 
-SCRIBBLE_POINTS = 10
+SCRIBBLE_POINTS = strokes.STROKE_POINTS
 """A scribble is given as so many positive clicks along it."""
 
 
@@ -51,6 +52,11 @@ class Setting:
     slices
         Of a setting of volumes: how many slices are prompted at first, None for every one that holds the
         object, whose ends are known then.
+    person
+        Whose strokes it takes, from 1, where people's are with the dataset; nothing is drawn then.
+    seeded
+        The name from which its prompts are seeded, shared by settings that hold one another's; empty for its
+        own.
     """
 
     name: str
@@ -63,6 +69,8 @@ class Setting:
     rounds: int = 1
     interactive: bool = False
     slices: int | None = 1
+    person: int | None = None
+    seeded: str = ""
 
     @property
     def dims(self) -> int:
@@ -232,6 +240,26 @@ VOLUME_SETTINGS = {setting.name: setting for setting in _VOLUMES}
 """Settings of volumes by name; beside them ``clicks3d:k`` and ``box_clicks3d:k``, round by round."""
 
 _ROUNDS = re.compile(r"(clicks|clicks3d|box_clicks3d):([1-9][0-9]?)")
+_SEVERAL = re.compile(r"(points|scribble|strokes):([1-9][0-9]?)")
+_INSIDE = 0.6
+"""Share of the clicks of ``points:k`` that lie inside."""
+
+
+def _several(kind: str, count: int) -> Setting:
+    """``points:k``, ``scribble:k`` and ``strokes:k``: many at once. Of the first two, more hold the fewer."""
+    name = f"{kind}:{count}"
+    if kind == "strokes":
+        text = f"what person {count} drew inside and outside"
+        return Setting(name, text, person=count, clicks=True, negatives=True)
+    if kind == "points":
+        text = f"{count} clicks at once, inside and around it"
+        made = partial(strokes.many_clicks, count=count, share=_INSIDE)
+    else:
+        text = f"{count} strokes inside and {count} around it, as clicks along them"
+        made = partial(strokes.draw_prompt, inside=count, outside=count)
+    return Setting(
+        name, text, lambda mask, rng: made(mask, rng=rng), clicks=True, negatives=True, seeded=kind
+    )
 
 
 def parse_setting(name: str) -> Setting:
@@ -248,11 +276,14 @@ def parse_setting(name: str) -> Setting:
     known = SETTINGS | VOLUME_SETTINGS
     if name in known:
         return known[name]
+    if several := _SEVERAL.fullmatch(name):
+        return _several(several[1], int(several[2]))
     match = _ROUNDS.fullmatch(name)
     if match is None:
         raise InputError(
-            f"unknown prompt setting {name!r}; choose among {', '.join(SETTINGS)} and clicks:K (K from 1 to "
-            f"99); for volumes {', '.join(VOLUME_SETTINGS)}, clicks3d:K and box_clicks3d:K"
+            f"unknown prompt setting {name!r}; choose among {', '.join(SETTINGS)}, clicks:K, points:K, "
+            f"scribble:K and strokes:K (K from 1 to 99); for volumes {', '.join(VOLUME_SETTINGS)}, "
+            "clicks3d:K and box_clicks3d:K"
         )
     first = known[{"clicks": "point1", "clicks3d": "slice_point1", "box_clicks3d": "slice_box"}[match[1]]]
     rounds = int(match[2]) + first.box  # the box is a round of its own
@@ -283,10 +314,30 @@ def make_prompt(mask: Mask, key: Key, root: int) -> DrawnPrompt:
     ValueError
         If the mask is empty.
     """
-    setting, seed = parse_setting(key.setting), prompt_seed(root, key)
-    assert setting.draw is not None  # only Setting.of leaves it out
+    setting = parse_setting(key.setting)
+    seed = prompt_seed(root, key._replace(setting=setting.seeded or key.setting))
+    assert setting.draw is not None  # only Setting.of and people's strokes leave it out
+    if not mask.any():
+        raise ValueError("an empty mask has no prompt")
     drawn = setting.draw(mask, np.random.default_rng(seed))
     return DrawnPrompt(drawn.points, drawn.labels, drawn.box, setting=setting, key=key, seed=seed)
+
+
+def person_prompt(drawn: Sequence[NDArray[np.bool_]], key: Key) -> DrawnPrompt:
+    """The prompt of one person's strokes; `drawn` holds each person's, bool (2, H, W): inside, outside.
+
+    Raises
+    ------
+    ValueError
+        If the person drew none, or only what says nothing.
+    """
+    setting = parse_setting(key.setting)
+    number = setting.person or 0
+    if number > len(drawn):
+        raise ValueError(f"{key.setting}: {len(drawn)} people's strokes are with {key.object}")
+    inside, outside = (strokes.strokes_in(part) for part in drawn[number - 1])
+    found = strokes.prompt_of(inside, outside, drawn[number - 1].shape[1:])
+    return DrawnPrompt(found.points, found.labels, setting=setting, key=key, seed=0)
 
 
 def make_volume_prompt(mask: Mask, key: Key, root: int) -> DrawnVolumePrompt:

@@ -116,6 +116,9 @@ class Masks(Array):
     component of a file (and label) is one."""
     select: str | None = None
     """XML polygons: the text of the ``image`` element of the entry that belongs to the image: ``{image}``."""
+    strokes: str | None = None
+    """2-D images, `structure`: an npz file beside the mask, from the patterns' groups; each of its arrays is
+    what one person drew, bool (2, H, W): inside and outside."""
     absent: Literal["report", "skip"] = "report"
     """A label that a file does not hold, an empty file, or a structure's missing file: a failure, or nothing,
     where organs may lie outside the field of view."""
@@ -127,6 +130,8 @@ class Masks(Array):
             raise ValueError("give exactly one of labels, structure, structures")
         if self.structures is not None and "structure" not in group_names(self.file):
             raise ValueError("'structures' needs a group {structure} in 'file'")
+        if self.strokes is not None and (self.structure is None or self.instances != "union"):
+            raise ValueError("strokes goes with structure, and instances: union: they are of one object")
         if self.labels is not None and self.threshold is not None:
             raise ValueError("threshold goes with structure or structures; labels are exact numbers")
         if self.colours and not all(COLOUR.fullmatch(str(value)) for value in self._values()):

@@ -19,7 +19,14 @@ from synthfm.evaluation.cases.slicing import PLANES
 from synthfm.evaluation.formats.readers import suffix_of
 from synthfm.evaluation.interactive.finding import Found, find, open_model
 from synthfm.evaluation.interactive.placing import place
-from synthfm.evaluation.interactive.prompt_files import Mark, parse_box, parse_mask, parse_point, read_prompts
+from synthfm.evaluation.interactive.prompt_files import (
+    Mark,
+    parse_box,
+    parse_mask,
+    parse_point,
+    parse_stroke,
+    read_prompts,
+)
 from synthfm.evaluation.interactive.sheet import sheet
 from synthfm.evaluation.scans.listing import SUFFIXES, list_scans, names_of
 from synthfm.evaluation.scans.scan import Scan, read_scan
@@ -32,6 +39,7 @@ def predict(
     *,
     boxes: Sequence[str] = (),
     points: Sequence[str] = (),
+    strokes: Sequence[str] = (),
     masks: Sequence[str] = (),
     prompts: Path | None = None,
     world: bool = False,
@@ -54,8 +62,9 @@ def predict(
         As :func:`synthfm.evaluation.scans.listing.list_scans` takes them.
     out
         A file for the masks of one scan, or a folder, in which they are named after their scans.
-    boxes, points, masks
-        Options, as :func:`parse_box`, :func:`parse_point` and :func:`parse_mask` take them, for every scan.
+    boxes, points, strokes, masks
+        Options, as :func:`parse_box`, :func:`parse_point`, :func:`parse_stroke` and :func:`parse_mask` take
+        them, for every scan.
     prompts
         A file of prompts, see :func:`read_prompts`.
     world
@@ -85,7 +94,7 @@ def predict(
         On Ctrl-C. Whatever is there then is whole.
     """
     scans = list_scans(paths)
-    asked, strays = _marks(scans, boxes, points, masks, prompts, world)
+    asked, strays = _marks(scans, boxes, points, strokes, masks, prompts, world)
     targets = _targets(paths, scans, out, kind)
     model = open_model(checkpoint, device)
     compile_kernels(shown=True)
@@ -143,6 +152,7 @@ def _marks(
     scans: Sequence[Path],
     boxes: Sequence[str],
     points: Sequence[str],
+    strokes: Sequence[str],
     masks: Sequence[str],
     prompts: Path | None,
     world: bool,
@@ -150,10 +160,13 @@ def _marks(
     """What is asked of each scan, and what is asked of none of them."""
     for_all = [parse_box(text, world=world) for text in boxes]
     for_all += [parse_point(text, world=world) for text in points]
+    if strokes and world:
+        raise InputError(f"--stroke {strokes[0]}: strokes are in pixels; give it without --world")
+    for_all += [mark for text in strokes for mark in parse_stroke(text)]
     for_all += [parse_mask(text) for text in masks]
     read, strays = read_prompts(prompts, scans, world=world) if prompts is not None else ({}, [])
     if not for_all and prompts is None:
-        raise InputError("nothing is asked: give --box, --point, --mask or --prompts")
+        raise InputError("nothing is asked: give --box, --point, --stroke, --mask or --prompts")
     return {scan: [*for_all, *read.get(scan, [])] for scan in scans}, strays
 
 

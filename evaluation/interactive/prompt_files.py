@@ -18,11 +18,15 @@ import numpy as np
 
 from synthfm.data.config import Config, validate
 from synthfm.data.console import InputError
+from synthfm.data.strokes import polyline, stroke_points
 
 OBJECT = "object"
 """An object's name where nobody has given one."""
 PIXEL_COLUMNS = {"box": ("x0", "y0", "x1", "y1"), "point": ("x", "y")}
 """Columns of a CSV file; beside them scan, object, slice, and label of a point: 1 object, 0 background."""
+
+_FARTHEST = 1e5
+"""Beyond it no pixel of a stroke lies."""
 
 Place = Literal["pixels", "patient"]
 
@@ -94,6 +98,28 @@ def parse_point(text: str, *, world: bool = False) -> Mark:
     if world:
         return Mark(where, name, "point", numbers, label=label, place="patient")
     return Mark(where, name, "point", numbers[:2], _slice(where, numbers[2:]), label)
+
+
+def parse_stroke(text: str) -> list[Mark]:
+    """``[NAME:]x0,y0,x1,y1,...[,slice][,-]``, a line through these pixels, ``-`` for one on the background.
+
+    Returns the clicks that it is, see :func:`synthfm.data.strokes.stroke_points`.
+
+    >>> [mark.numbers for mark in parse_stroke("10,20,18,20,5")]
+    [(10.0, 20.0), (18.0, 20.0), (14.0, 20.0)]
+    """
+    where, name, parts = _option("--stroke", text)
+    label = 1
+    if parts and parts[-1] in ("-", "+"):
+        label = int(parts.pop() == "+")
+    wanted = "x0,y0,x1,y1 and so on, then the slice if there are several, and ,- for the background"
+    numbers = _numbers(where, parts, tuple(range(4, max(len(parts), 4) + 1)), wanted)
+    if max(map(abs, numbers)) > _FARTHEST:
+        raise InputError(f"{where} {max(numbers, key=abs):g}: no image has so many pixels")
+    number = _slice(where, numbers[-1:] if len(numbers) % 2 else ())
+    corners = np.reshape(numbers[: len(numbers) // 2 * 2], (-1, 2))
+    points = stroke_points(polyline(corners)).tolist()
+    return [Mark(where, name, "point", (float(x), float(y)), number, label) for x, y in points]
 
 
 def parse_mask(text: str) -> Mark:

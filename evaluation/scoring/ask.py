@@ -31,11 +31,18 @@ AskedOfVolume = Sequence[tuple[Object, DrawnVolumePrompt]]
 
 def case_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, DrawnPrompt]]:
     """The (first) prompt of every object and setting of a case."""
-    return [
-        (item, prompting.make_prompt(item.mask, Key(case.dataset, case.case, item.key, setting), seed))
-        for setting in settings
-        for item in case.objects
-    ]
+    prompts = []
+    for setting in settings:
+        person = prompting.parse_setting(setting).person is not None
+        for item in case.objects:
+            key = Key(case.dataset, case.case, item.key, setting)
+            drawn = (
+                prompting.person_prompt(item.strokes, key)
+                if person
+                else prompting.make_prompt(item.mask, key, seed)
+            )
+            prompts.append((item, drawn))
+    return prompts
 
 
 def volume_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, DrawnVolumePrompt]]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from synthfm.generator.canvas import outlines, shapes
+from synthfm.generator.canvas import outlines, shapes, slender
 from synthfm.generator.canvas.outlines import Shape
 from synthfm.generator.canvas.section import (
     OUTSIDE,
+    Group,
     Overlay,
     Partition,
     Patch,
@@ -23,6 +24,7 @@ from synthfm.generator.canvas.section import (
     Region,
     Scene,
     Section,
+    Shell,
     Structure,
 )
 
@@ -58,6 +60,14 @@ class Canvas:
         What was drawn.
     count
         How many structures that is.
+    groups
+        Regions that are more objects together.
+    sets
+        Like structures under what people call them, as a plan notes them (:meth:`note`).
+    ragged_share
+        Share of the objects whose outline is ragged.
+    solid
+        Whether a volume is cut from the scene: then nothing gets a wall.
     """
 
     section: Section
@@ -65,16 +75,19 @@ class Canvas:
     max_objects: int = 40
     spacing: int = 0
     gap_share: float = 0.0
-    placements: list[Placement | Partition] = field(default_factory=list)
+    placements: list[Placement | Partition | Shell] = field(default_factory=list)
     overlays: list[Overlay] = field(default_factory=list)
     count: int = 0
+    groups: list[Group] = field(default_factory=list)
+    sets: dict[str, list[int]] = field(default_factory=dict)
+    ragged_share: float = 0.0
+    solid: bool = False
 
     def scene(self) -> Scene:
         """All that was drawn."""
-        section = self.section
-        return Scene(
-            section.view, section.seen, section.min_area, tuple(self.placements), tuple(self.overlays)
-        )
+        section, groups = self.section, tuple(self.groups)
+        placements, overlays = tuple(self.placements), tuple(self.overlays)
+        return Scene(section.view, section.seen, section.min_area, placements, overlays, groups)
 
     # --- what is drawn of numbers, names and points ---
 
@@ -131,6 +144,10 @@ class Canvas:
             return view.size / 2 / view.scale
         return float(np.sqrt(self.regions[number].area / np.pi) / view.scale)
 
+    def parents(self) -> set[int]:
+        """The regions that hold others."""
+        return {region.parent for region in self.regions.values()}
+
     def depth(self, number: int) -> int:
         """How many objects a region is or lies in."""
         count = 0
@@ -173,8 +190,12 @@ class Canvas:
             return None
         shape = self._drawn(shape)
         is_object = self.chance(labelled)
+        if is_object and self.ragged_share and self.chance(self.ragged_share):
+            shape = slender.ragged(shape, self.rng, 0.08 * np.exp(self.rng.uniform(-2, 0)))
         patch = self.section.patch(shape, at, _pair(size), angle)
-        placed = self._add(patch, parent, shape.family, tissue, is_object, least, shape.connected)
+        placed = self._add(
+            patch, parent, shape.family, tissue, is_object, least, shape.connected, shape.least_piece
+        )
         if placed is None:
             return None
         self.placements.append(Placement(placed, shape, at, _pair(size), angle))
@@ -192,6 +213,7 @@ class Canvas:
         is_object: bool,
         least: float = 0.2,
         connected: bool = True,
+        least_piece: float = 0.0,
     ) -> Structure | None:
         """Number a structure, draw the gap that it keeps, and paint it; None if there is no room for it."""
         section, number = self.section, self.count + 1
@@ -201,7 +223,7 @@ class Canvas:
         gap = self.spacing if is_object else 0
         if is_object and self.chance(self.gap_share):
             gap = max(gap, int(self.rng.integers(1, 4)))
-        structure = Structure(number, parent, family, tissue, is_object, gap, least, connected)
+        structure = Structure(number, parent, family, tissue, is_object, gap, least, connected, least_piece)
         if not section.add(structure, patch):
             return None
         self.count = number
@@ -237,6 +259,42 @@ class Canvas:
             return False
         self.placements.append(placement)
         return True
+
+    def wall(
+        self, number: int | None, thickness: float, tissue: str, *, labelled: float = 1.0, name: str = "shell"
+    ) -> int | None:
+        """Give a region a wall of even thickness, in anatomical units, along the inside of its outline.
+
+        Returns the wall's number; None where there is no room for it.
+        """
+        if number is None or self.solid:
+            return None
+        is_object = self.chance(labelled)
+        pixels = max(thickness * self.section.view.scale, 1.5)
+        placed = self._add(
+            self.section.shell(number, pixels), number, name, tissue, is_object, 0.1, connected=False
+        )
+        if placed is None:
+            return None
+        self.placements.append(Shell(placed, pixels))
+        return placed.number
+
+    def note(self, name: str, number: int | None) -> int | None:
+        """Note that people call a structure by this name with others; returns its number.
+
+        What the name ends with in digits tells sets of one name apart.
+        """
+        if number:
+            self.sets.setdefault(name, []).append(number)
+        return number
+
+    def group(
+        self, name: str, numbers: Sequence[int | None], without: Sequence[int] = (), alike: bool = True
+    ) -> None:
+        """Make one more object of regions that are objects; those that were not placed are left out."""
+        there = tuple(n for n in numbers if n and n in self.regions)
+        if there:
+            self.groups.append(Group(name, there, tuple(without), alike))
 
     def overlay(self, shape: Shape, density: float, at: Point = (0.0, 0.0), size: Size = 1.0) -> None:
         """Add a shape's density to all that lies in its projection; `at` and `size` as in :meth:`put`."""
@@ -299,6 +357,7 @@ class Canvas:
             size = self.radius(parent) * largest * np.exp(self.rng.uniform(-2, 0))
             family = self.pick(LESIONS)
             lesion = self.put(family, at, size, self.turn(), parent=parent, tissue=self.pick(tissues))
+            self.note(f"lesions {parent}", lesion)
             if lesion and self.chance(0.25):
                 size, angle = size * self.rng.uniform(0.3, 0.6), self.turn()
                 tissue = self.pick(("fluid", "lesion", "bone"))

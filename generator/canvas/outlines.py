@@ -42,6 +42,8 @@ class Shape:
         A scalar field over [-1, 1]², the (2, 2) matrix that takes it to pixels, and its centre.
     connected
         Whether the family promises one connected piece.
+    least_piece
+        Where it does not: pieces smaller than that share of the largest are left out.
     parameters
         What the family made it from; None where it is an outline alone.
     branches
@@ -57,6 +59,7 @@ class Shape:
     connected: bool = True
     parameters: dict[str, Any] | None = None
     branches: tuple[Branch, ...] = ()
+    least_piece: float = 0.0
 
     def with_points(self, points: Contour) -> Shape:
         """The shape with its vertices moved; as :func:`dataclasses.replace`, in a fifth of the time."""
@@ -67,6 +70,7 @@ class Shape:
             connected=self.connected,
             parameters=self.parameters,
             branches=self.branches,
+            least_piece=self.least_piece,
         )
 
     def bounds(self) -> tuple[float, float, float, float]:

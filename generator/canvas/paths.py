@@ -243,6 +243,7 @@ def cut(solid: Solid, heights: Sequence[float], phases: Sequence[float] | None =
                 moved[k].append(cells[k])
         else:
             assert isinstance(path, Path)
+            assert isinstance(placement, Placement)
             places, motion = _moved(placement, path, anchor, z, beats, origin, scene.view.scale)
             motions.setdefault(placement.structure.number, motion)
             for k in range(count):

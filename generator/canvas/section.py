@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm.data.distance import squared_distance
 from synthfm.generator.canvas import outlines
 from synthfm.generator.canvas.outlines import Shape
 from synthfm.generator.canvas.view import View
@@ -117,6 +118,44 @@ class Partition:
 
 
 @dataclass(frozen=True, eq=False)
+class Shell:
+    """A wall of even thickness along the inside of a structure's outline, wherever that still shows.
+
+    Attributes
+    ----------
+    structure
+        What the wall is; its parent is the structure that it bounds.
+    thickness
+        In pixels.
+    """
+
+    structure: Structure
+    thickness: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Regions that people call by one name: both kidneys, all vessels; or one without what lies in it.
+
+    Attributes
+    ----------
+    name
+        What it is called, in the place of a shape family.
+    numbers
+        The regions, with all that lies in them.
+    without
+        Regions that do not belong to it though they lie in those.
+    alike
+        Whether the regions look like the first of them.
+    """
+
+    name: str
+    numbers: tuple[int, ...]
+    without: tuple[int, ...] = ()
+    alike: bool = True
+
+
+@dataclass(frozen=True, eq=False)
 class Overlay:
     """Something whose density adds to what lies before and behind it (a rib in a radiograph); no object."""
 
@@ -140,13 +179,16 @@ class Scene:
         Smallest area of an object, in pixels.
     placements, overlays
         In the order of painting.
+    groups
+        Which of the regions are more objects together.
     """
 
     view: View
     seen: NDArray[np.bool_] | None
     min_area: int
-    placements: tuple[Placement | Partition, ...]
+    placements: tuple[Placement | Partition | Shell, ...]
     overlays: tuple[Overlay, ...]
+    groups: tuple[Group, ...] = ()
 
 
 class Patch(NamedTuple):
@@ -199,6 +241,8 @@ class Section:
         How many of them are objects.
     density
         What overlays add, float32 (H, W); None where there are none.
+    groups
+        The scene's.
     """
 
     view: View
@@ -208,6 +252,7 @@ class Section:
     regions: dict[int, Region] = field(default_factory=dict)
     objects: int = 0
     density: NDArray[np.float32] | None = None
+    groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
         self.region = np.zeros((self.view.size, self.view.size), np.uint8)
@@ -231,6 +276,17 @@ class Section:
     def patch_of(self, placement: Placement) -> Patch:
         """As :meth:`patch`, of a placement's shape."""
         return self.patch(placement.shape, placement.at, placement.size, placement.angle)
+
+    def shell(self, number: int, thickness: float) -> Patch:
+        """The pixels of a region within so many pixels of its outline, which the frame's edge is none of."""
+        region = self.regions[number]
+        height, width = region.mask.shape
+        last = len(self.region)
+        around = ((region.top > 0, region.top + height < last), (region.left > 0, region.left + width < last))
+        inner = squared_distance(np.pad(region.mask, np.array(around, int)), False)
+        inner = inner[int(around[0][0]) :, int(around[1][0]) :][:height, :width]
+        mask = ((inner > 0) & (inner <= thickness**2)).astype(np.uint8)
+        return Patch(mask, region.top, region.left, int(np.count_nonzero(mask)))
 
     def cells(self, partition: Partition) -> Iterator[tuple[int, Patch]]:
         """The cells of a partition that hold pixels, and the seeds they belong to."""
@@ -316,13 +372,18 @@ class Section:
 
 def paint(scene: Scene) -> Section:
     """What the frame shows of a scene: a pure function of what was drawn."""
-    section = Section(scene.view, scene.seen, scene.min_area)
+    section = Section(scene.view, scene.seen, scene.min_area, groups=scene.groups)
     for placement in scene.placements:
         if isinstance(placement, Partition):
             for k, patch in section.cells(placement):
                 cell = placement.cells[k]
                 if cell is not None:
                     section.add(cell, patch)
+        elif isinstance(placement, Shell):
+            if placement.structure.parent in section.regions:
+                section.add(
+                    placement.structure, section.shell(placement.structure.parent, placement.thickness)
+                )
         else:
             add = section.add_piece if placement.further else section.add
             add(placement.structure, section.patch_of(placement))

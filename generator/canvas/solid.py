@@ -11,7 +11,7 @@ from synthfm.generator.canvas import shapes
 from synthfm.generator.canvas.layout import Canvas
 from synthfm.generator.canvas.outlines import Shape, place
 from synthfm.generator.canvas.paths import Array, CellPaths, Path, Solid, Tube, Warp, Wave, cut
-from synthfm.generator.canvas.section import Partition, Placement, paint
+from synthfm.generator.canvas.section import Partition, Placement, Shell, paint
 from synthfm.generator.settings import VolumeConfig
 
 STEP = 0.2
@@ -68,6 +68,7 @@ def draw_solid(
     placements: list[Placement | Partition] = []
     paths: list[Path | CellPaths] = []
     for placement in scene.placements:
+        assert not isinstance(placement, Shell), "a solid canvas has no walls"
         for drawn, path in draw.of(placement, 0.0, holders):
             placements.append(drawn)
             paths.append(path)

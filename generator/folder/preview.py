@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from synthfm.data.console import InputError
 from synthfm.data.folder import Manifest, read_manifest, shard_paths
-from synthfm.data.shards import Sample, Shard, membership
+from synthfm.data.shards import Sample, Shard, members_of
 from synthfm.generator.folder.drawing import (
     GREY,
     INK,
@@ -213,7 +213,7 @@ def _draw_prompts(panel: Image.Image, item: Shown) -> None:
     """The object's outline and tint, its clicks and its boxes, onto an enlarged image."""
     objects, row = item.sample.objects, item.row
     scale = panel.width / item.sample.image.shape[1]
-    mask = membership(objects.label, objects.parent)[row][item.sample.label]
+    mask = members_of(objects)[row][item.sample.label]
     large = Image.fromarray(mask.astype(np.uint8) * 90).resize(panel.size, Image.Resampling.NEAREST)
     panel.paste(Image.new("RGB", panel.size, tuple(palette()[objects.label[row]])), mask=large)
     draw = ImageDraw.Draw(panel)

@@ -125,11 +125,14 @@ class Seen:
         Which section that is.
     contacts
         As :func:`touching`, over all sections.
+    like
+        Of regions that look like an earlier one, which that is.
     """
 
     regions: dict[int, Region]
     within: dict[int, int]
     contacts: NDArray[np.int32]
+    like: dict[int, int]
 
 
 def seen_together(sections: Sequence[Section]) -> Seen:
@@ -141,7 +144,11 @@ def seen_together(sections: Sequence[Section]) -> Seen:
                 found[number] = region, k
     order = sorted(found)
     contacts = sum((touching(section.region) for section in sections[1:]), touching(sections[0].region))
-    return Seen({n: found[n][0] for n in order}, {n: found[n][1] for n in order}, contacts)
+    like: dict[int, int] = {}
+    for group in sections[0].groups:
+        alike = sorted(n for n in group.numbers if n in found and n not in like) if group.alike else []
+        like.update(dict.fromkeys(alike[1:], alike[0] if alike else 0))
+    return Seen({n: found[n][0] for n in order}, {n: found[n][1] for n in order}, contacts, like)
 
 
 def _means(
@@ -166,6 +173,8 @@ def _means(
             elif config.texture.enabled and rng.random() < config.texture.texture_only_share:
                 value = np.clip(mean[region.parent], *palette.shown)
                 texture_only.add(region.number)
+        if region.number in seen.like:
+            value = mean[seen.like[region.number]] + rng.normal(0, 0.2 * palette.spread)
         if not boundary.enabled:
             rivals = np.clip(mean[_rivals(seen, region)], *palette.shown)
             value = _stand_out(value, rivals, boundary.least_contrast)
@@ -275,6 +284,8 @@ def draw_look(
             if n in texture_only:
                 kind[n] = (kind[region.parent] + 1) % len(fields)
                 amplitude[n] = max(amplitude[n], rng.uniform(0.05, 0.14), 1.5 * amplitude[region.parent])
+        if n in seen.like:
+            kind[n], amplitude[n] = kind[seen.like[n]], amplitude[seen.like[n]]
         absorb[n] = absorption(rng, tissue)
         if boundary.enabled and region.is_object and rng.random() < boundary.capsule_share:
             step = (1 if rng.random() < 0.5 else -1) * rng.uniform(0.1, 0.5)

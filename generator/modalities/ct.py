@@ -136,6 +136,12 @@ class CT(Modality):
         "spine": 0.07,
         "free": 0.08,
         "crop": 0.04,
+        "angiogram": 0.0,
+        "teeth": 0.0,
+        "rows": 0.0,
+        "gyri": 0.0,
+        "cord": 0.0,
+        "walls": 0.0,
     }
     settings = CTSettings
     gamma_share = 0.25

@@ -75,6 +75,14 @@ class Generic(Modality):
         "abdomen": 0.05,
         "head": 0.05,
         "chest": 0.0,
+        "angiogram": 0.0,
+        "capillaries": 0.0,
+        "cells": 0.0,
+        "teeth": 0.0,
+        "rows": 0.0,
+        "gyri": 0.0,
+        "cord": 0.0,
+        "walls": 0.0,
     }
     settings = GenericSettings
 

@@ -105,6 +105,11 @@ class MR(Modality):
         "spine": 0.08,
         "abdomen": 0.1,
         "free": 0.08,
+        "gyri": 0.0,
+        "cord": 0.0,
+        "walls": 0.0,
+        "rows": 0.0,
+        "angiogram": 0.0,
     }
     settings = MRSettings
     cines = True

@@ -32,7 +32,7 @@ class XR(Generic):
     """Chests and limbs; plans add the densities of what lies before and behind."""
 
     name = "XR"
-    plans: ClassVar = {"radiograph": 0.35, "chest": 0.65}
+    plans: ClassVar = {"radiograph": 0.35, "chest": 0.65, "teeth": 0.0, "angiogram": 0.0, "rows": 0.0}
     settings = XRSettings
 
     def draw_palette(self, rng: np.random.Generator, physical: bool) -> Palette:

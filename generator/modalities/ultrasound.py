@@ -376,7 +376,16 @@ class US(Modality):
     """Echo levels under a probe; black patches cover what was burned in."""
 
     name = "US"
-    plans: ClassVar = {"layers": 0.34, "fetal": 0.2, "chambers": 0.16, "upper_abdomen": 0.16, "free": 0.14}
+    plans: ClassVar = {
+        "layers": 0.34,
+        "fetal": 0.2,
+        "chambers": 0.16,
+        "upper_abdomen": 0.16,
+        "free": 0.14,
+        "walls": 0.0,
+        "rows": 0.0,
+        "angiogram": 0.0,
+    }
     settings = USSettings
     negatives = False
     cines = True

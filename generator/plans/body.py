@@ -60,7 +60,7 @@ def ribs(canvas: Canvas, parent: int | None, inner: float, deep: float, count: i
         sweep = angle + np.linspace(0, rng.uniform(0.12, 0.45), 7)
         path = np.stack([inner * 0.99 * np.cos(sweep), deep * 0.99 * np.sin(sweep)], 1)
         shape = shapes.tube_along(path, rng.uniform(0.018, 0.035))
-        canvas.put(shape, (0, 0), 1, parent=parent, tissue="bone", labelled=0.15)
+        canvas.note("ribs", canvas.put(shape, (0, 0), 1, parent=parent, tissue="bone", labelled=0.15))
 
 
 def vessel(canvas: Canvas, at: tuple[float, float], size: float, parent: int | None, tissue: str) -> None:
@@ -78,6 +78,7 @@ def kidney(canvas: Canvas, at: tuple[float, float], side: int, parent: int | Non
     aspect, bend, taper = rng.uniform(0.5, 0.7), side * rng.uniform(0.3, 0.8), rng.uniform(-0.1, 0.1)
     bean = shapes.make("bent", {"aspect": aspect, "bend": bend, "taper": taper, "hilum": 0.0})
     organ = canvas.put(bean, at, size, side * 1.4 + rng.normal(0, 0.35), parent=parent, tissue="organ")
+    canvas.note("kidneys", organ)
     if not organ:
         return
     if canvas.chance(0.7):
@@ -91,6 +92,7 @@ def bowel(canvas: Canvas, parent: int | None, count: int) -> None:
     """Loops of bowel: wall and content of soft tissue, fluid, gas or contrast."""
     families = ("tube", "star", "bent", "ellipse")
     for loop in canvas.fill(parent, count, families, ("bowel", "soft"), (0.07, 0.3)):
+        canvas.note("bowel", loop)
         content = canvas.pick(("fluid", "air", "bowel", "blood", "none"))
         if content != "none":
             size = canvas.radius(loop) * canvas.rng.uniform(0.4, 0.9)
@@ -107,7 +109,8 @@ def abdomen(canvas: Canvas) -> None:
     vertebra(canvas, canvas.near(0, back, 0.02), rng.uniform(0.13, 0.18), cavity)
     for side in (-1, 1):
         at, size = canvas.near(side * 0.22, back + 0.25, 0.03), rng.uniform(0.14, 0.22)
-        canvas.put("ellipse", at, size, 0.2 * side, parent=cavity, tissue="muscle", labelled=0.4)
+        muscle = canvas.put("ellipse", at, size, 0.2 * side, parent=cavity, tissue="muscle", labelled=0.4)
+        canvas.note("muscles", muscle)
         if canvas.chance(0.6):
             at = canvas.near(side * 0.21, back, 0.02)
             canvas.put("ellipse", at, rng.uniform(0.07, 0.12), parent=cavity, tissue="muscle", labelled=0.5)
@@ -169,6 +172,7 @@ def thorax(canvas: Canvas) -> None:
         shape, place = shapes.oval(rng.uniform(2, 2.8)), canvas.near(side * 0.5 * inner, 0, 0.03)
         extent = (0.49 * inner, deep * rng.uniform(0.78, 0.95))
         lung = canvas.put(shape, place, extent, side * rng.normal(0.05, 0.08), parent=cavity, tissue="lung")
+        canvas.note("lungs", lung)
         if not lung:
             continue
         for _ in range(int(rng.integers(1, 4))):
@@ -189,7 +193,8 @@ def heart(canvas: Canvas, parent: int | None, at: tuple[float, float], size: flo
         x = at[0] + size * (along * np.cos(axis) - across * np.sin(axis))
         y = at[1] + size * (along * np.sin(axis) + across * np.cos(axis))
         family, place = canvas.pick(("star", "bent", "ellipse")), canvas.near(x, y, 0.02)
-        canvas.put(family, place, size * rng.uniform(0.25, 0.42), axis, parent=muscle, tissue=chamber)
+        size_of = size * rng.uniform(0.25, 0.42)
+        canvas.note("chambers", canvas.put(family, place, size_of, axis, parent=muscle, tissue=chamber))
 
 
 @plan()
@@ -232,6 +237,7 @@ def pelvis(canvas: Canvas) -> None:
         family = canvas.pick(("ellipse", "bent", "superellipse"))
         where, half = canvas.near(side * 0.62, 0.05, 0.03), (rng.uniform(0.1, 0.2), rng.uniform(0.15, 0.28))
         hip = canvas.put(family, where, half, side * rng.normal(0.3, 0.3), parent=cavity, tissue="cortex")
+        canvas.note("hips", hip)
         if hip:
             place, extent = (side * 0.62, 0.05), canvas.radius(hip) * 0.85
             canvas.put("ellipse", place, extent, canvas.turn(), parent=hip, tissue="marrow", labelled=0.0)
@@ -295,10 +301,13 @@ def head(canvas: Canvas) -> None:
             [side * (0.04 + 0.3 * spread * np.abs(t - 0.45) ** 1.3), spread * (-0.32 + 0.64 * t)], 1
         )
         shape = shapes.tube_along(horn, rng.uniform(0.03, 0.09) * np.sin(np.pi * (0.1 + 0.8 * t)))
-        canvas.put(shape, (0, rng.normal(0, 0.03)), 1, parent=brain, tissue="liquor", labelled=0.7)
+        horn_of = canvas.put(shape, (0, rng.normal(0, 0.03)), 1, parent=brain, tissue="liquor", labelled=0.7)
+        canvas.note("ventricles", horn_of)
         family = canvas.pick(("bent", "star", "ellipse"))
         place, size = canvas.near(side * 0.2, 0.0, 0.02), rng.uniform(0.08, 0.15)
-        canvas.put(family, place, size, side * 0.9, parent=brain, tissue="grey", labelled=0.7)
+        canvas.note(
+            "nuclei", canvas.put(family, place, size, side * 0.9, parent=brain, tissue="grey", labelled=0.7)
+        )
     if canvas.chance(0.5):
         size = rng.uniform(0.08, 0.3)
         at = canvas.somewhere(brain)
@@ -314,7 +323,9 @@ def head(canvas: Canvas) -> None:
         rough = rng.uniform(0.03, 0.09)
         for side in (-1, 1):
             shape, half = _folded(rng, rough), (wide * 0.4, tall * rng.uniform(0.78, 0.87))
-            canvas.put(shape, (side * wide * 0.44, 0), half, parent=brain, tissue="brain", labelled=0.25)
+            place = (side * wide * 0.44, 0)
+            white = canvas.put(shape, place, half, parent=brain, tissue="brain", labelled=0.25)
+            canvas.note("white matter", white)
     if canvas.chance(0.1):
         canvas.put("crescent", (wide * 0.75, 0), wide * 0.9, 0.0, parent=room, tissue="blood")
     canvas.lesions(brain, 0.2, ("lesion", "blood"), largest=0.3)
@@ -360,10 +371,12 @@ def spine(canvas: Canvas) -> None:
         kind |= {"taper": rng.normal(0, 0.05), "dent": max(0.0, rng.normal(0, 0.06))}
         shape, at = shapes.make("superellipse", kind), (float(column[k, 0]), float(y))
         bone = canvas.put(shape, at, (wide, share * pitch / 2), -tilt, parent=flesh, tissue="bone")
+        canvas.note("vertebrae", bone)
         canvas.lesions(bone, 0.06)
         place = (float(np.interp(y + pitch / 2, column[:, 1], column[:, 0])), float(y + pitch / 2))
         size = (wide * rng.uniform(0.85, 1.05), pitch * (1.02 - share))
-        canvas.put(shapes.oval(2.4), place, size, -tilt, parent=flesh, tissue="disc", labelled=discs)
+        disc = canvas.put(shapes.oval(2.4), place, size, -tilt, parent=flesh, tissue="disc", labelled=discs)
+        canvas.note("discs", disc)
         behind = float(canal[k, 0]) + 0.16
         at = (behind + 0.15, float(y) + 0.1)
         canvas.put("bent", at, (rng.uniform(0.12, 0.2), 0.06), 0.5, parent=flesh, tissue="bone", labelled=0.3)

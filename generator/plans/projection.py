@@ -33,7 +33,8 @@ def radiograph(canvas: Canvas) -> None:
         lung = {"exponent": rng.uniform(2, 2.6), "aspect": 1.0, "taper": rng.uniform(0.15, 0.4), "dent": 0.0}
         shape = shapes.make("superellipse", lung)
         place, half = canvas.near(side * 0.45, 0.0, 0.03), (rng.uniform(0.75, 0.9), wide)
-        canvas.put(shape, place, half, np.pi / 2 + side * rng.uniform(0, 0.12), parent=chest, tissue="lung")
+        turn = np.pi / 2 + side * rng.uniform(0, 0.12)
+        canvas.note("lungs", canvas.put(shape, place, half, turn, parent=chest, tissue="lung"))
     for region in list(canvas.regions.values()):
         if region.tissue == "lung":
             canvas.lesions(region.number, 0.35, ("soft", "organ"))
@@ -84,6 +85,7 @@ def _limb(canvas: Canvas) -> None:
             path = np.stack([x + 0.06 * np.sin(2 * y), y], 1) @ outlines.rotation(-axis)
             radius = rng.uniform(0.06, 0.1) * swell
             bone = canvas.put(shapes.tube_along(path, radius), (0, 0), 1, parent=flesh, tissue="bone")
+            canvas.note("bones", bone)
             if bone:
                 shape = shapes.tube_along(path, radius * 0.5)
                 canvas.put(shape, (0, 0), 1, parent=bone, tissue="marrow", labelled=0.0)
@@ -119,7 +121,8 @@ def chest(canvas: Canvas) -> None:
     sides = [_lung(canvas, side, wide, dome) for side in (-1, 1)]
     left = canvas.put(sides[0], (0, 0), 1, parent=body, tissue="lung")
     if not (left and canvas.chance(0.12) and canvas.extend(left, sides[1], (0, 0), 1)):  # both as one object
-        canvas.put(sides[1], (0, 0), 1, parent=body, tissue="lung")
+        canvas.note("lungs", left)
+        canvas.note("lungs", canvas.put(sides[1], (0, 0), 1, parent=body, tissue="lung"))
     for region in list(canvas.regions.values()):
         if region.tissue == "lung":
             canvas.lesions(region.number, 0.3, ("soft", "organ"), largest=0.35)

@@ -89,6 +89,7 @@ def _thyroid(canvas: Canvas, skin: float) -> None:
         family = canvas.pick(("star", "superellipse", "bent"))
         size = (rng.uniform(0.3, 0.45), rng.uniform(0.25, 0.4))
         lobe = canvas.put(family, at, size, rng.normal(0, 0.3), tissue="gland")
+        canvas.note("lobes", lobe)
         if lobe:
             canvas.lesions(lobe, 0.9, ("lesion", "fluid", "gland"), largest=0.8)
     canvas.layer(strap - 0.1, strap + 0.25, 0.05, 0, "muscle", 0.0)
@@ -186,9 +187,10 @@ def chambers(canvas: Canvas) -> None:
         kind = shapes.make("star", {**shapes.draw_star(rng), "aspect": 1.0})
         if lv_wall and w < h and x > 0:
             wall = canvas.put(kind, (px, py), (w * 1.3, h * 1.15), axis, parent=ground, tissue="organ")
-            canvas.put(kind, (px, py), (w, h), axis, parent=wall or ground, tissue="blood")
+            number = canvas.put(kind, (px, py), (w, h), axis, parent=wall or ground, tissue="blood")
         else:
-            canvas.put(kind, (px, py), (w, h), axis, parent=ground, tissue="blood")
+            number = canvas.put(kind, (px, py), (w, h), axis, parent=ground, tissue="blood")
+        canvas.note("chambers", number)
     place, extent = canvas.near(at[0], at[1], 0.05), size * rng.uniform(0.9, 1.1)
     canvas.put("arc", place, extent, canvas.turn(), parent=chest, tissue="septum", labelled=0.0)
     count = int(rng.integers(2, 6))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -11,7 +13,18 @@ from hypothesis.extra.numpy import arrays
 
 from synthfm.data.chunks import deflated, fletcher32
 from synthfm.data.console import InputError
-from synthfm.data.shards import VERSION, Shard, ShardWriter, membership
+from synthfm.data.folder import check_sample
+from synthfm.data.prompts import tight_box
+from synthfm.data.shards import (
+    OBJECT_COLUMNS,
+    VERSION,
+    Objects,
+    Shard,
+    ShardWriter,
+    membership,
+    object_masks,
+    pack_labels,
+)
 from tests.support.shards import POINTS, assert_same_sample, random_samples, write_shard
 
 seeds = st.integers(0, 2**32 - 1)
@@ -248,3 +261,52 @@ def test_the_checksum_is_the_one_that_hdf5_computes(words, odd):
             file.flush()
             _, chunk = stored.id.read_direct_chunk((0,))
             assert chunk == content + fletcher32(content).to_bytes(4, "little")
+
+
+def sample_with_set(label=9, members=(1, 2)):
+    """A sample of two objects, and a set of labels."""
+    sample = next(s for s in random_samples(3, 60) if len(s.objects) == 2 and not s.objects.parent.any())
+    own = sample.objects.label
+    members = [int(own[k - 1]) if k < 3 else k for k in members]
+    rows = {name: getattr(sample.objects, name) for name in OBJECT_COLUMNS}
+    two = {name: np.concatenate([values, values[:1]]) for name, values in rows.items()}
+    mask = np.isin(sample.label, members)
+    two["label"][2], two["members"][2], two["area"][2] = label or own[0], pack_labels(members), mask.sum()
+    two["point_labels"][2][two["point_labels"][2] == 0] = -1  # they may lie on the other one
+    two["box"][2] = tight_box(mask) if mask.any() else 0
+    return replace(sample, objects=Objects(**two))
+
+
+def test_a_set_is_written_and_read_and_its_mask_is_its_members(tmp_path):
+    sample = sample_with_set()
+    assert check_sample(sample) is None
+    with Shard(write_shard(tmp_path / "a.h5", [sample])) as shard:
+        assert_same_sample(sample, shard[0])
+        objects = shard[0].objects
+        assert objects.is_set.tolist() == [False, False, True]
+        masks = object_masks(sample.label, objects)
+    assert np.array_equal(masks[2], masks[0] | masks[1])
+
+
+def test_what_is_wrong_with_a_set_is_said():
+    assert "made up of label 77" in check_sample(sample_with_set(members=(1, 77)))
+    assert "made up of label 9" in check_sample(sample_with_set(members=(1, 9)))
+    sample = sample_with_set()
+    sample.label[0, 0] = 9
+    assert "label 9 of the label map is not in the object table" in check_sample(sample)
+
+
+def test_shards_before_sets_are_read(tmp_path):
+    samples = random_samples(5, 3)
+    path = write_shard(tmp_path / "a.h5", samples)
+    with h5py.File(path, "r+") as file:
+        del file["object/members"]
+        file.attrs["version"] = 3
+    with Shard(path) as shard:
+        for written, read in zip(samples, shard, strict=True):
+            assert_same_sample(written, read)
+            assert not read.objects.is_set.any()
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 4
+    with pytest.raises(InputError, match=r"a\.h5: dataset 'object/members' is missing"):
+        Shard(path)

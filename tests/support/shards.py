@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from synthfm.data import prompts
-from synthfm.data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter, object_masks_from_table
+from synthfm.data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter, membership
 
 POINTS = 4
 
@@ -25,7 +25,7 @@ def objects_in(
     """The table of the objects of a label map, whose parents are given by their numbers in it."""
     labels, count = np.array(list(parents), np.uint8), len(parents)
     above = np.array(list(parents.values()), np.uint8)
-    masks = object_masks_from_table(label, labels, above)
+    masks = membership(labels, above)[:, label]
     points = np.zeros((count, positives + negatives, 2), np.int16)
     kinds = np.full((count, positives + negatives), -1, np.int8)
     for k, mask in enumerate(masks):

@@ -66,13 +66,17 @@ def pack(prompts: Sequence[Prompt]) -> PackedPrompts:
     return PackedPrompts(torch.from_numpy(coords[:, used]), torch.from_numpy(kinds), ragged)
 
 
-def pack_alike(points: Tensor, labels: Tensor, boxes: Tensor | None) -> PackedPrompts:
+def pack_alike(
+    points: Tensor, labels: Tensor, boxes: Tensor | None, *, ragged: bool = False
+) -> PackedPrompts:
     """N prompts of as many clicks each, all with a box or all without, as tensors on one device.
 
     Parameters
     ----------
     points, labels, boxes
         (N, M, 2), (N, M) of 1, 0 or :data:`PAD_LABEL`, and (N, 4) or None; M may be 0.
+    ragged
+        Whether some of the labels are :data:`IGNORE_LABEL`.
     """
     coords, kinds = [points.float()], [labels.long()]
     if boxes is not None:
@@ -84,4 +88,4 @@ def pack_alike(points: Tensor, labels: Tensor, boxes: Tensor | None) -> PackedPr
     elif points.shape[1]:
         coords.append(torch.zeros_like(coords[0][:, :1]))
         kinds.append(torch.full_like(kinds[0][:, :1], PAD_LABEL))
-    return PackedPrompts(torch.cat(coords, 1), torch.cat(kinds, 1))
+    return PackedPrompts(torch.cat(coords, 1), torch.cat(kinds, 1), ragged)

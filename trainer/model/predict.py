@@ -14,6 +14,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from synthfm.data.prompts import Multimask, Prompt
+from synthfm.data.strokes import thinned
 from synthfm.trainer.model import click_middle, look, second_look
 from synthfm.trainer.model.look import Encoding, Prediction, Segmentation
 from synthfm.trainer.model.packing import pack
@@ -80,7 +81,8 @@ class Segmenter:
         encoding
             Of the image.
         prompts
-            Of any kinds, in pixels of the image; boxes are cut to it.
+            Of any kinds, in pixels of the image; boxes are cut to it, and hundreds of clicks thinned out
+            (:func:`synthfm.data.strokes.thinned`).
         previous
             For prompts that correct a mask, with all that was asked before, its segmentation; None for the
             others. A prompt's own mask is then not looked at.
@@ -97,7 +99,7 @@ class Segmenter:
             If a prompt is empty or lies outside of the image, or a previous segmentation is of another image
             or model.
         """
-        asked = [prompt.within(encoding.original_size) for prompt in prompts]
+        asked = [thinned(prompt.within(encoding.original_size)) for prompt in prompts]
         before = [None] * len(asked) if previous is None else list(previous)
         if len(before) != len(asked):
             raise ValueError(f"{len(before)} previous segmentations of {len(asked)} prompts")

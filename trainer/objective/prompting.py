@@ -18,7 +18,9 @@ DRAWN_CLICKS = ("point_person", "point_random")
 """Single clicks that are drawn from the mask, in the order of `Batch.clicks`."""
 SINGLE_CLICKS = ("point", "point_any", *DRAWN_CLICKS)
 _STORED = ("point", "point_any", "points", "points_negative", "box", "box_loose", "box_point", "mask")
-KINDS = (*_STORED, *DRAWN_CLICKS)
+MANY = {"scribble": "strokes", "points_many": "many"}
+"""Kinds of many clicks, of which objects have different numbers, and the fields of a batch that hold them."""
+KINDS = (*_STORED, *DRAWN_CLICKS, *MANY)
 BOXES = {"box": "boxes", "box_loose": "boxes_loose", "box_point": "boxes_loose"}
 """Which of a batch's boxes the kinds with one take."""
 
@@ -129,10 +131,14 @@ def first_prompts(
     -------
     points, labels, boxes
         (N, M, 2), (N, M) and (N, 4) or None; N = images x objects of the group, image by image. M may be 0.
+        Where objects have different numbers of clicks (:data:`MANY`), some are to be ignored.
     """
     if plan.kind in DRAWN_CLICKS:
         clicks = batch.clicks[:, slots, DRAWN_CLICKS.index(plan.kind)].flatten(0, 1)
         points, labels = clicks[:, None], batch.point_labels.new_ones((len(clicks), 1))
+    elif plan.kind in MANY:
+        field = MANY[plan.kind]
+        points, labels = (getattr(batch, name)[:, slots].flatten(0, 1) for name in (field, f"{field}_labels"))
     else:
         points, labels = _clicks(plan, batch.points[:, slots], batch.point_labels[:, slots])
     boxes = None

@@ -16,6 +16,7 @@ from synthfm.trainer.model.packing import IGNORE_LABEL, PackedPrompts, pack_alik
 from synthfm.trainer.objective import losses
 from synthfm.trainer.objective.carry import Asked, Carried, answers_in, targets
 from synthfm.trainer.objective.prompting import (
+    MANY,
     SINGLE_CLICKS,
     Plan,
     assign_objects,
@@ -61,7 +62,7 @@ class Group:
 
     def packed(self) -> PackedPrompts:
         """As the decoder takes them."""
-        return pack_alike(self.points, self.labels, self.boxes)
+        return pack_alike(self.points, self.labels, self.boxes, ragged=self.plan.kind in MANY)
 
 
 class Step(nn.Module):
@@ -221,14 +222,14 @@ class Step(nn.Module):
         prompts = group.packed()
         coords, kinds = prompts.coords[picked::objects], prompts.kinds[picked::objects]
         shown = shown[picked::objects]
-        views = second_look.squares(shown > 0, PackedPrompts(coords, kinds), sizes, size)
+        views = second_look.squares(shown > 0, PackedPrompts(coords, kinds, prompts.ragged), sizes, size)
         scale = size / views[:, 2:]
         seen = ((sizes - views[:, :2].flip(1)) * scale).round().long().clamp(1, size)
         features = self._encoded(second_look.cut(_squared(images.float()), views, size, size), seen)
         memory = second_look.cut(shown[:, None], views, size, side)
         wanted = second_look.cut(masks, views, size, size)[:, 0]
         wanted = losses.area_average(wanted, 2 * (side * self.config.loss.scale,))
-        moved = PackedPrompts((coords - views[:, None, :2]) * scale[:, None], kinds)
+        moved = PackedPrompts((coords - views[:, None, :2]) * scale[:, None], kinds, prompts.ragged)
         logits, estimated = decoder.decode(self.sam, features, moved, memory)
         return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
 
@@ -323,7 +324,8 @@ def _packed(groups: Sequence[Group], count: int) -> PackedPrompts:
     kinds = [
         nn.functional.pad(p.kinds, (0, m), value=IGNORE_LABEL) for p, m in zip(parts, missing, strict=True)
     ]
-    return PackedPrompts(_joined(coords, count), _joined(kinds, count), ragged=len(set(numbers)) > 1)
+    ragged = len(set(numbers)) > 1 or any(part.ragged for part in parts)
+    return PackedPrompts(_joined(coords, count), _joined(kinds, count), ragged)
 
 
 def _squared(images: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+IGNORED = -2
+"""Label of what fills up rows of fewer points, as :data:`synthfm.trainer.model.packing.IGNORE_LABEL`."""
+
 
 @dataclass
 class Batch:
@@ -35,6 +38,9 @@ class Batch:
         int64 (B,), the samples' numbers in their datasets.
     modality
         B names.
+    strokes, strokes_labels, many, many_labels
+        Strokes as clicks, and many clicks at once, where they are asked for: float32 (B, K, M, 2) and int64
+        (B, K, M), rows of fewer filled up with :data:`IGNORED`. Else None.
     features
         (B, C, h, w) embeddings where a cache is used, else None.
     following
@@ -54,6 +60,10 @@ class Batch:
     clicks: Tensor
     index: Tensor
     modality: list[str]
+    strokes: Tensor | None = None
+    strokes_labels: Tensor | None = None
+    many: Tensor | None = None
+    many_labels: Tensor | None = None
     features: Tensor | None = None
     following: Following | None = None
     problems: list[str] = field(default_factory=list)
@@ -133,6 +143,11 @@ def collate(items: Sequence[dict]) -> Batch:
         for key in items[0]
         if key not in ("modality", "features", "problems", "following")
     }
+    for name in ("strokes", "many"):
+        if name in arrays:
+            used = int((arrays[f"{name}_labels"] != IGNORED).sum(-1).max())
+            for key in (name, f"{name}_labels"):
+                arrays[key] = arrays[key][:, :, :used].contiguous()
     following = [item["following"] for item in items if item.get("following") is not None]
     parts = following[0] if following else {}
     later = {key: torch.from_numpy(np.stack([one[key] for one in following])) for key in parts}

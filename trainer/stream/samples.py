@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.distance import extents
-from synthfm.data.prompts import centre_point, loose_box, person_point, random_point
-from synthfm.data.shards import Objects, Sample, membership
-from synthfm.trainer.config import Stream
+from synthfm.data.prompts import Prompt, centre_point, loose_box, person_point, random_point
+from synthfm.data.shards import Objects, Sample, members_of
+from synthfm.data.strokes import STROKE_POINTS, draw_prompt, many_clicks
+from synthfm.trainer.config import Prompting, Stream
 from synthfm.trainer.stream import augment
+from synthfm.trainer.stream.batch import IGNORED
 from synthfm.trainer.stream.following import SlicesAfter
 
 WIDE = 0.8
@@ -26,11 +28,13 @@ def prepare(
     *,
     repeat: bool = True,
     run: SlicesAfter | None = None,
+    prompting: Prompting | None = None,
 ) -> dict | None:
     """Augment a sample and choose its objects; None where it has none to ask for.
 
     Where it has too few they come again, so that samples make a batch, but not without `repeat`. The slices
     of a `run` that follow it are augmented as it is, and its objects are found in them by their tracks.
+    Strokes and many clicks are drawn where `prompting` asks for some.
 
     Returns
     -------
@@ -62,6 +66,7 @@ def prepare(
         "clicks": drawn_clicks(label, clear, rng),
         "index": sample.index,
         "modality": sample.modality,
+        **_many(label[: drawn.size[0], : drawn.size[1]], members, prompting, rng),
         "following": following,
     }
 
@@ -72,7 +77,7 @@ def _following(
     """The fields of :class:`synthfm.trainer.stream.batch.Following` for one image, as arrays."""
     members = np.zeros((len(run.samples), len(rows), 256), bool)
     for number, other in enumerate(run.samples):
-        table = membership(other.objects.label, other.objects.parent)
+        table = members_of(other.objects)
         if other.index == sample.index:
             members[number] = table[rows]
             continue
@@ -91,6 +96,51 @@ def _following(
     }
 
 
+def _many(
+    label: NDArray[np.uint8],
+    members: NDArray[np.bool_],
+    prompting: Prompting | None,
+    rng: np.random.Generator,
+) -> dict[str, NDArray]:
+    """Strokes of each object as clicks, and many clicks at once, where they are asked for.
+
+    Of each, float32 (K, M, 2) and int64 (K, M), filled up with points to be ignored (:data:`IGNORED`).
+    """
+    found: dict[str, NDArray] = {}
+    if prompting is None:
+        return found
+    masks = [row[label] for row in members]
+    if prompting.mix.scribble:
+        most = prompting.strokes_max
+        found |= _filled("strokes", [_scribble(mask, most, rng) for mask in masks], 2 * most * STROKE_POINTS)
+    if prompting.mix.points_many:
+        clicks = [_clicks(mask, prompting.many_max, rng) for mask in masks]
+        found |= _filled("many", clicks, prompting.many_max)
+    return found
+
+
+def _scribble(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> Prompt:
+    """Up to so many strokes inside, and three times in four as many outside."""
+    inside = int(rng.integers(1, most + 1))
+    outside = int(rng.integers(1, most + 1)) if rng.random() < 0.75 else 0
+    return draw_prompt(mask, inside, outside, rng)
+
+
+def _clicks(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> Prompt:
+    """Two clicks up to so many, fewer more often; from all of them inside down to a fifth."""
+    count = int(np.exp(rng.uniform(np.log(2), np.log(most + 1))))
+    return many_clicks(mask, count, float(rng.uniform(0.2, 1.0)), rng)
+
+
+def _filled(name: str, prompts: list[Prompt], most: int) -> dict[str, NDArray]:
+    points = np.zeros((len(prompts), most, 2), np.float32)
+    labels = np.full((len(prompts), most), IGNORED, np.int64)
+    for row, prompt in enumerate(prompts):
+        count = len(prompt.points)
+        points[row, :count], labels[row, :count] = prompt.points, prompt.labels
+    return {name: points, f"{name}_labels": labels}
+
+
 def choose_objects(
     label: NDArray[np.uint8],
     objects: Objects,
@@ -106,7 +156,7 @@ def choose_objects(
     """
     if not len(objects):
         return None
-    table = membership(objects.label, objects.parent)
+    table = members_of(objects)
     area = table @ np.bincount(label.ravel(), minlength=256)
     fits = np.flatnonzero((area >= stream.min_area) & (area <= stream.max_share * label.size))
     if not len(fits):
@@ -126,12 +176,13 @@ def clear_parts(
 ) -> NDArray[np.bool_]:
     """What a click inside may fall on, (K, 256): of each object all but the small objects that lie in it.
 
-    Small is less than `least` of its area. An object that shows nothing else keeps them.
+    Small is less than `least` of its area. An object that shows nothing else keeps them, and so does a set,
+    which is made of small ones.
     """
-    table = membership(objects.label, objects.parent)
+    table = members_of(objects)
     pixels = np.bincount(label.ravel(), minlength=256)
     area, members = table @ pixels, table[rows]
-    small = members[:, objects.label] & (area < least * area[rows, None])
+    small = members[:, objects.label] & (area < least * area[rows, None]) & ~objects.is_set[rows, None]
     clear = members & ~(small @ table)
     return np.where((clear @ pixels > 0)[:, None], clear, members)
 

@@ -235,7 +235,8 @@ class Batches:
                 if following:
                     chance = np.random.default_rng([self.config.seed, position, attempt, 5])
                     run = slices_after(shard, row, following, self.config.prompts.carry_apart, chance)
-                item = prepare(shard[row], self.config.stream, self.config.augment, rng, run=run)
+                stream, change, prompts = self.config.stream, self.config.augment, self.config.prompts
+                item = prepare(shard[row], stream, change, rng, run=run, prompting=prompts)
                 features = self.cache.read(path, row) if self.cache and item else None
                 if self.cache and item and run:
                     item["following"]["features"] = np.stack([self.cache.read(path, k) for k in run.rows])

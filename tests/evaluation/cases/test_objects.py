@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,47 @@ def test_labels_have_any_type_and_negative_ones_are_background(dtype: str, tmp_p
     for case in cases:
         for number, thing in enumerate(case.objects, start=1):
             np.testing.assert_array_equal(thing.mask, LABEL[case.slice] == number)
+
+
+def strokes_in(folder: Path, **keys: Any) -> Any:
+    masks = {"file": "{id}_m.png", "structure": "lesion", "strokes": "{id}_strokes.npz", **keys}
+    write_picture(folder / "a.png", picture_of(np.eye(30, 40, dtype=np.uint8), RNG, "uint8"))
+    label = np.zeros((30, 40), np.uint8)
+    label[5:20, 5:20] = 1
+    write_picture(folder / "a_m.png", label)
+    return source("{id:a}.png", masks)
+
+
+def test_what_people_drew_comes_with_the_object(tmp_path: Path) -> None:
+    wanted, drawn = strokes_in(tmp_path), np.zeros((2, 2, 30, 40), bool)
+    drawn[0, 0, 10, 8:15] = drawn[1, 1, 25, 30:38] = True
+    np.savez(tmp_path / "a_strokes.npz", *drawn)
+    (case,), failures = split(iter_cases(wanted, tmp_path))
+    assert not failures
+    assert np.array_equal(np.stack(case.objects[0].strokes), drawn)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: None, "No such file"),
+        (lambda path: path.write_text("hello"), "no npz file of arrays"),
+        (
+            lambda path: np.savez(path, np.zeros((2, 3, 4), bool)),
+            r"bool \(2, 3, 4\), expected bool \(2, 30, 40\)",
+        ),
+        (lambda path: np.savez(path, np.zeros((2, 30, 40))), r"float64 \(2, 30, 40\), expected bool"),
+    ],
+)
+def test_strokes_that_cannot_be_used_are_reported_and_the_object_stays(tmp_path: Path, write, words) -> None:
+    wanted = strokes_in(tmp_path)
+    write(tmp_path / "a_strokes.npz")
+    (case,), (failure,) = split(iter_cases(wanted, tmp_path))
+    assert re.search(words, failure.reason), failure.reason
+    assert failure.file.endswith("a_strokes.npz")
+    assert case.objects[0].strokes == ()
+
+
+def test_strokes_are_of_one_object(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="strokes goes with structure"):
+        strokes_in(tmp_path, structure=None, labels={"lesion": 1})

@@ -10,7 +10,15 @@ import pytest
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases import prompting
-from synthfm.evaluation.cases.prompting import SETTINGS, Key, Setting, correct, make_prompt, parse_setting
+from synthfm.evaluation.cases.prompting import (
+    SETTINGS,
+    Key,
+    Setting,
+    correct,
+    make_prompt,
+    parse_setting,
+    person_prompt,
+)
 
 
 def disc(radius: int = 12, size: int = 64) -> np.ndarray:
@@ -36,6 +44,8 @@ COUNTS = {
     "box_point": (1, 0, True),
     "scribble": (prompting.SCRIBBLE_POINTS, 0, False),
     "clicks:4": (1, 0, False),
+    "points:7": (6, 1, False),
+    "scribble:2": (4, 8, False),
 }
 
 
@@ -52,7 +62,7 @@ def test_a_setting_gives_its_clicks_and_box_where_they_belong(setting, expected)
 
 
 def test_every_setting_is_covered_above():
-    assert set(SETTINGS) == set(COUNTS) - {"clicks:4"}
+    assert set(SETTINGS) == set(COUNTS) - {"clicks:4", "points:7", "scribble:2"}
 
 
 def test_a_prompt_depends_on_its_key_and_seed_alone():
@@ -111,7 +121,10 @@ def test_a_corrective_click_lies_in_the_largest_error_and_keeps_what_was_there()
     assert third.labels.tolist() == [1, 0, 1]
 
 
-@pytest.mark.parametrize("setting", ["dot", "clicks:0", "clicks:", "clicks:100", "clicks:2.5", "Box"])
+@pytest.mark.parametrize(
+    "setting",
+    ["dot", "clicks:0", "clicks:", "clicks:100", "clicks:2.5", "Box", "points:0", "strokes", "scribble:x"],
+)
 def test_an_unknown_setting_is_named_with_what_is_allowed(setting):
     with pytest.raises(InputError, match="point1_random"):
         parse_setting(setting)
@@ -168,3 +181,23 @@ print(seen.count)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert "compiling, once for this version on this machine\n" in done.stderr
     assert done.stdout == "0\n"
+
+
+@pytest.mark.parametrize("kind", ["points", "scribble"])
+def test_more_at_once_hold_the_fewer(kind):
+    few, more = (make_prompt(disc(), key(f"{kind}:{count}"), 5) for count in (3, 9))
+    pairs = [set(zip(map(tuple, p.points.tolist()), p.labels.tolist(), strict=True)) for p in (few, more)]
+    assert pairs[0] < pairs[1]
+
+
+def test_a_persons_strokes_are_those_of_that_person():
+    drawn = np.zeros((2, 2, 64, 64), bool)
+    drawn[0, 0, 28, 20:40] = drawn[0, 1, 5, 5:30] = drawn[1, 0, 30, 30] = True
+    first, second = (person_prompt(drawn, key(f"strokes:{number}")) for number in (1, 2))
+    assert (first.positives[:, 1] == 28).all()
+    assert (first.negatives[:, 1] == 5).all()
+    assert second.points.tolist() == [[30, 30]]
+    assert second.setting.clicks
+    assert not second.setting.interactive
+    with pytest.raises(ValueError, match="strokes:3: 2 people's strokes are with liver"):
+        person_prompt(drawn, key("strokes:3"))

@@ -101,6 +101,12 @@ def test_one_box_gives_the_ball_on_the_scans_grid_with_its_volume_and_a_picture(
     ]
 
 
+def test_a_stroke_through_the_ball_gives_the_ball(tmp_path: Path) -> None:
+    strokes = ("--stroke", "ball:14,24,20,20,27,25,2", "--stroke", "ball:2,2,40,3,2,-")
+    done(scan_in(tmp_path), *strokes, "--two-d", "--out", tmp_path / "m.mha")
+    assert dice(read(tmp_path / "m.mha")[2], BALL[2]) > 0.8
+
+
 def test_two_d_answers_the_named_slice_only(tmp_path: Path) -> None:
     done(scan_in(tmp_path), "--box", BOX, "--two-d", "--out", tmp_path / "m.mha")
     mask = read(tmp_path / "m.mha")
@@ -252,6 +258,17 @@ BAD = {
     "outside": (lambda p: [scan_in(p), "--point", "60,24,2"], r"--point 60,24,2: .*outside of scan\.nii\.gz"),
     "swapped": (lambda p: [scan_in(p), "--box", "32,36,9,13,2"], r"did you mean 9,13,32,36\?"),
     "no slice": (lambda p: [scan_in(p), "--point", "20,24"], r"which of the 6 slices \(0 to 5\)\?"),
+    "stroke": (lambda p: [scan_in(p), "--stroke", "1,2,3"], "--stroke 1,2,3: expected x0,y0,x1,y1 and so on"),
+    "stroke without a slice": (lambda p: [scan_in(p), "--stroke", "1,2,3,4"], "which of the 6 slices"),
+    "stroke outside": (
+        lambda p: [scan_in(p), "--stroke", "1,2,99,4,2"],
+        "x 99, y 4, slice 2: outside of scan",
+    ),
+    "stroke far outside": (
+        lambda p: [scan_in(p), "--stroke", "1,2,1e300,4,2"],
+        "no image has so many pixels",
+    ),
+    "stroke in mm": (lambda p: [scan_in(p), "--stroke", "1,2,3,4", "--world"], "strokes are in pixels"),
     "another grid": (other_grid, r"m\.nii\.gz: spacing .* differs .*grid of scan\.nii\.gz"),
     "unknown scan": (unknown_scan, r"p\.csv: scan 'other\.nii\.gz': not among the scans given"),
     "NaN": (with_nan, r"1 voxels are NaN or infinite, the first at voxel \(3, 2, 1\)"),
@@ -265,7 +282,9 @@ BAD = {
 def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path, case: str) -> None:
     make, message = BAD[case]
     words = make(tmp_path)
-    asked = [] if {"--point", "--box", "--mask", "--prompts"} & {*map(str, words)} else ["--box", BOX]
+    asked = (
+        [] if {"--point", "--box", "--stroke", "--mask", "--prompts"} & {*map(str, words)} else ["--box", BOX]
+    )
     line = only_line(predict(*words, *asked, "--out", tmp_path / "out"), 2)
     assert re.search(message, line), line
     assert not (tmp_path / "out").exists()
@@ -280,7 +299,7 @@ def test_a_scan_too_large_is_refused_before_it_is_read(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a.nii.gz", "--out", "o"], "nothing is asked: give --box, --point, --mask or --prompts"),
+        (["a.nii.gz", "--out", "o"], "nothing is asked: give --box, --point, --stroke, --mask or --prompts"),
         (["a.nii.gz", "--box", BOX, "--out", "a.nii.gz"], "a.nii.gz would be written over"),
         (["*.nii.gz", "--box", BOX, "--out", "o.nii.gz"], "one file for 2 scans; give a folder"),
         (["a.nii.gz", "--box", BOX, "--out", "o.jpg"], "no kind of mask file ends so"),

@@ -8,6 +8,7 @@ import torch
 from skimage.draw import disk
 
 from synthfm.data.prompts import Prompt
+from synthfm.data.strokes import MOST, thinned
 from synthfm.trainer.model import look, models, predict
 from synthfm.trainer.model.packing import pack
 from synthfm.trainer.model.predict import SecondLook, Segmenter
@@ -141,3 +142,17 @@ def test_a_prompt_that_is_none_of_the_image_is_an_error(segmenter, image, prompt
             ask()
     with pytest.raises(ValueError, match="2 previous segmentations of 1 prompts"):
         segmenter.predict(encoding, [prompt.with_click([5, 5], 1).moved(5, 0)], [None, None])
+
+
+def test_ten_thousand_clicks_are_answered_as_a_hundred_spread_over_them(segmenter, image, mask):
+    ys, xs = np.nonzero(mask)
+    chosen = np.random.default_rng(0).integers(len(ys), size=10_000)
+    many = Prompt(np.stack([xs, ys], 1)[chosen], np.ones(10_000))
+    encoding = segmenter.encode(image)
+    (found,) = segmenter.predict(encoding, [many])
+    assert (found.mask & mask).any()
+    (fewer,) = segmenter.predict(encoding, [thinned(many)])
+    assert np.array_equal(found.mask, fewer.mask)
+    assert len(thinned(many).points) == MOST
+    few = Prompt(many.points[:5], many.labels[:5])
+    assert thinned(few) is few

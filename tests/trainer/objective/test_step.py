@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from synthfm.data.prompts import tight_box
 from synthfm.data.shards import Sample, object_masks
-from synthfm.trainer.config import Augment, Stream
+from synthfm.trainer.config import Augment, Prompting, Stream
 from synthfm.trainer.model import decoder, models
 from synthfm.trainer.model.tiny import TinyEncoder
 from synthfm.trainer.objective import losses
@@ -213,3 +213,19 @@ def test_cached_embeddings_have_the_type_that_the_encoder_would_give(enabled):
         assert step.encode(replace(batch, features=None)).dtype == encoded.dtype
     assert cached.dtype == encoded.dtype == (torch.bfloat16 if enabled else torch.float32)
     torch.testing.assert_close(cached, encoded, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["scribble", "points_many"])
+def test_prompts_of_many_clicks_give_together_what_each_gives_alone(kind):
+    stream, many = Stream(objects_per_image=1, min_area=4), Prompting(mix={"scribble": 1, "points_many": 1})
+    items = [
+        prepare(ellipse_sample(k, 64), stream, PLAIN, np.random.default_rng(k), prompting=many)
+        for k in range(4)
+    ]
+    plan, step = [Plan(kind, rounds=2, seed=3)], step_of(96).eval()
+    labels = collate(items).strokes_labels if kind == "scribble" else collate(items).many_labels
+    assert len(set((labels >= 0).sum(-1).flatten().tolist())) > 1
+    with torch.no_grad():
+        together = step(collate(items), plan)[0]
+        alone = [step(collate([item]), plan)[0] for item in items]
+    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-4, atol=1e-4)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfm.data.console import InputError
-from synthfm.data.shards import membership, object_masks
-from synthfm.trainer.config import Augment, Stream, TrainConfig
+from synthfm.data.shards import membership, object_masks, pack_labels
+from synthfm.trainer.config import Augment, Prompting, Stream, TrainConfig
 from synthfm.trainer.stream import augment, stream
-from synthfm.trainer.stream.batch import collate
+from synthfm.trainer.stream.batch import IGNORED, collate
 from synthfm.trainer.stream.samples import clear_parts, prepare
 from synthfm.trainer.stream.stream import Batches, Source, epoch_order, loader, validation_batches
 from tests.support.ellipses import ellipse_sample, write_dataset
@@ -167,7 +167,9 @@ def test_clicks_keep_clear_of_small_objects(least):
 
 def test_an_object_that_shows_only_small_ones_may_be_clicked_there():
     label = np.repeat(np.array([[2, 2, 3, 3]], np.uint8), 4, axis=0)
-    table = SimpleNamespace(label=np.array([1, 2, 3], np.uint8), parent=np.array([0, 1, 1], np.uint8))
+    labels, parents = np.array([1, 2, 3], np.uint8), np.array([0, 1, 1], np.uint8)
+    none = {"members": np.zeros((3, 32), np.uint8), "is_set": np.zeros(3, bool)}
+    table = SimpleNamespace(label=labels, parent=parents, **none)
     clear = clear_parts(label, table, np.array([0, 1]), 0.9)
     assert clear[0][[2, 3]].all()
     assert np.flatnonzero(clear[1]).tolist() == [2]
@@ -394,3 +396,57 @@ def test_a_validation_asks_for_each_object_once_whatever_training_is_asked(tmp_p
         assert torch.equal(ours.points, theirs.points)
     counts = {len(batch.members[0]) for batch in batches[0]}
     assert min(counts) < max(counts) <= 4
+
+
+def test_a_set_is_clicked_on_what_it_is_made_of_however_small():
+    label = np.repeat(np.array([[2, 2, 2, 3, 0, 1]], np.uint8), 4, axis=0)
+    members = np.stack([pack_labels(labels) for labels in ([], [], [], [2, 3])])
+    members[:3] = 0
+    table = SimpleNamespace(
+        label=np.arange(1, 5, dtype=np.uint8),
+        parent=np.array([0, 1, 1, 1], np.uint8),
+        members=members,
+        is_set=np.array([False, False, False, True]),
+    )
+    clear = clear_parts(label, table, np.array([3]), 0.5)
+    assert np.flatnonzero(clear[0]).tolist() == [2, 3]
+
+
+MANY = Prompting(mix={"scribble": 1, "points_many": 1}, strokes_max=2, many_max=12)
+
+
+def test_strokes_and_many_clicks_lie_on_their_side_after_augmentation():
+    stream, change = Stream(objects_per_image=3, min_area=4), Augment(affine=0.5, crop=0.5)
+    counts = {"strokes": set(), "many": set()}
+    for seed in range(20):
+        item = prepare(ellipse_sample(seed, 48), stream, change, np.random.default_rng(seed), prompting=MANY)
+        if item is None:
+            continue
+        height, width = item["sizes"]
+        for name, found in counts.items():
+            for row, members in enumerate(item["members"]):
+                labels = item[f"{name}_labels"][row]
+                used = labels != IGNORED
+                x, y = item[name][row][used].astype(int).T
+                assert (members[item["labels"][y, x]] == (labels[used] == 1)).all()
+                assert ((x < width) & (y < height)).all()
+                assert (labels[used] == 1).any()
+                assert used[: used.sum()].all()
+                found.add(int(used.sum()))
+    assert max(counts["many"]) <= 12
+    assert max(counts["strokes"]) <= 40
+    assert all(len(found) > 5 for found in counts.values())
+
+
+def test_strokes_are_drawn_where_they_are_asked_for_and_change_nothing_else():
+    def item(prompting):
+        return prepare(
+            ellipse_sample(1, 48), Stream(), Augment(), np.random.default_rng(1), prompting=prompting
+        )
+
+    plain, many = item(Prompting()), item(MANY)
+    assert set(many) - set(plain) == {"strokes", "strokes_labels", "many", "many_labels"}
+    assert all(np.array_equal(plain[name], many[name]) for name in plain)
+    batch = collate([many, many])
+    assert batch.strokes.shape[2] == (batch.strokes_labels != IGNORED).sum(-1).max()
+    assert collate([plain]).strokes is None
