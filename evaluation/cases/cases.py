@@ -108,7 +108,9 @@ def _entry_cases(
         yield from _volume_cases(descriptor, entry, share, dims)
         return
     try:
-        frames = count_frames(entry.image, key=descriptor.image.key, axes=descriptor.image.axes)
+        frames = count_frames(
+            entry.image, key=descriptor.image.key, axes=descriptor.image.axes, root=entry.root
+        )
     except Unreadable as error:
         yield _failure(descriptor, entry, entry.image, str(error))
         return
@@ -141,7 +143,7 @@ def _volume_cases(
         return
     try:
         frame = entry.frame if isinstance(entry.frame, int) else None
-        volume = read_volume(entry.image, key=options.key, axes=options.axes, frame=frame)
+        volume = read_volume(entry.image, key=options.key, axes=options.axes, frame=frame, root=entry.root)
         _check_image(volume, dims if dims == 3 else options.dimensions)
     except Unreadable as error:
         yield _failure(descriptor, entry, entry.image, str(error))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm.evaluation.formats.reach import check_data_files
 from synthfm.evaluation.formats.volume import Unreadable, Volume, placement
 
 
@@ -34,6 +35,7 @@ def read_slicer(path: Path, image: Volume) -> dict[str, NDArray[np.bool_]]:
     """
     import slicerio
 
+    check_data_files(path)
     try:
         found = slicerio.read_segmentation(str(path))
         voxels, segments = found["voxels"], found["segments"]

@@ -115,9 +115,13 @@ def images_in(folder: Path, names: Sequence[str]) -> list[tuple[Path, str]]:
 
 
 def read_upright(path: Path, title: str, frame: int = 0) -> Scan:
-    """A file as a scan, its slices as a radiologist looks at them; an InputError begins with the title."""
+    """A file as a scan, its slices as a radiologist looks at them; an InputError begins with the title.
+
+    Frames of DICOM are slices, also of a cine.
+    """
+    dicom = path.is_dir() or (path.is_file() and is_dicom(path))
     try:
-        return read_scan(path, frame=frame, upright=True)
+        return read_scan(path, frame=None if dicom else frame, upright=True)
     except InputError as error:
         raise InputError(f"{title}: {str(error).removeprefix(f'{path}: ')}") from error
 

@@ -120,7 +120,7 @@ def test_dicom_colours_are_grey_as_a_pictures_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(still.array[0], volume.array[1])
     assert volume.array.dtype == np.uint8
     assert mask.array.max() == 255
-    assert count_frames(cine) == count_frames(cine.parent) == 1
+    assert count_frames(cine) == count_frames(cine.parent) == 2
 
 
 def test_ybr_is_grey_by_its_luminance(tmp_path: Path) -> None:
@@ -273,11 +273,21 @@ def test_dicom_without_pixels_is_told_for_what_it_is(
     assert read_volume(first).flat
 
 
-def test_a_file_without_the_mark_of_dicom_is_told_so(tmp_path: Path) -> None:
-    (path,) = write_dicom_series(tmp_path / "s", ARRAY[:1])
-    path.write_bytes(path.read_bytes()[132:])
+@pytest.mark.parametrize("bare", [132, None], ids=["no preamble", "no meta information"])
+def test_a_slice_without_a_preamble_is_read_as_the_others(tmp_path: Path, bare: int | None) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY, ["1", "2", "3", "4"])
+    content = paths[-1].read_bytes()
+    start = bare or 144 + int.from_bytes(content[140:144], "little")  # after the group length, all of group 2
+    paths[-1].write_bytes(content[start:])
+    np.testing.assert_array_equal(read_volume(tmp_path / "s").array, ARRAY)
+    (tmp_path / "s" / "notes").write_bytes(b"text " * 99)
+    assert len(read_volume(tmp_path / "s").files) == 4
+
+
+def test_a_file_that_is_no_dicom_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"text " * 99)
     with pytest.raises(Unreadable, match="is no DICOM file: the mark DICM"):
-        read_volume(path)
+        read_volume(tmp_path / "a.dcm")
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]], ids=str)
