@@ -297,8 +297,9 @@ def _grid(frames: list[_Frame]) -> _Grid:
             )
         planes.append((frame.position, frame.axes))
     positions, axes = (np.array(values) for values in zip(*planes, strict=True))
-    pixels = {frame.pixel for frame in frames}
-    if len(pixels) > 1 and (None in pixels or not np.allclose([*pixels], next(iter(pixels)), rtol=0.01)):
+    pixels = list({frame.pixel for frame in frames})
+    sizes = np.array([pixel or (np.nan, np.nan) for pixel in pixels])
+    if len(pixels) > 1 and not np.allclose(sizes, sizes[0], rtol=0.01):
         shown = ", ".join("none" if pixel is None else "{:g} x {:g} mm".format(*pixel) for pixel in pixels)
         raise Unreadable(f"the slices have different sizes of pixels (PixelSpacing): {shown}")
     if not np.allclose(axes, axes[0], atol=1e-3):

@@ -83,7 +83,7 @@ _said = threading.local()
 
 @functools.cache  # ITK has one for all threads, and it stays
 def _listener() -> Any:
-    sitk = simpleitk()
+    sitk: Any = simpleitk()
 
     class Listener(sitk.LoggerBase):
         def DisplayWarningText(self, text: str) -> None:

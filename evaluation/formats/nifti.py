@@ -85,10 +85,12 @@ def read_header(path: Path) -> Any:
     for order in "<>":
         size = int(np.frombuffer(start[:4], f"{order}i4")[0]) if len(start) >= 4 else 0
         if size == 540 and len(start) >= 540:
-            kind, single = nibabel.Nifti2Header, start[4:6] == b"n+"
+            kind: Any = nibabel.Nifti2Header
+            single = start[4:6] == b"n+"
         elif size == 348 and len(start) >= 348:
             named = start[344:346] in (b"n+", b"ni")
-            kind, single = nibabel.Nifti1Header if named else nibabel.AnalyzeHeader, start[344:346] == b"n+"
+            kind = nibabel.Nifti1Header if named else nibabel.AnalyzeHeader
+            single = start[344:346] == b"n+"
         else:
             continue
         header = kind(start[:size], order, check=False)

@@ -100,6 +100,9 @@ def _read_tiff(path: Path, mask: bool, stored: bool, root: Path | None) -> Pixel
         _check_others(path, _others(file), root)
         whole = [series for series in file.series if not series.keyframe.is_reduced]  # and no thumbnail
         series = (whole or file.series)[0]
+        alike = [
+            item for item in whole or file.series if (item.shape, item.axes) == (series.shape, series.axes)
+        ]
         page = series.keyframe
         _check_sides(page.imagelength, page.imagewidth)
         kind, kinds = page.photometric, tifffile.PHOTOMETRIC
@@ -114,6 +117,8 @@ def _read_tiff(path: Path, mask: bool, stored: bool, root: Path | None) -> Pixel
             return _read_pixels(path, mask, stored)._replace(lossy=lossy)
         names = {"S": "c", "C": "t", "T": "t", "Y": "y", "X": "x"}
         array, axes = series.asarray(), "".join(names.get(axis, "z") for axis in series.axes)
+        if len(alike) > 1 and "z" not in axes:  # pages that were written one by one
+            array, axes = np.stack([item.asarray() for item in alike]), f"z{axes}"
         if kind == kinds.PALETTE and not stored and array.dtype.kind in "bu":
             array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)
             axes += "c"

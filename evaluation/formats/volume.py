@@ -89,6 +89,19 @@ def check_pixels(volume: Volume) -> None:
         raise Unreadable("holds nothing but NaN or infinite values")
 
 
+def check_finite(volume: Volume) -> None:
+    """Raise :class:`Unreadable` where a voxel is NaN or infinite."""
+    if volume.array.dtype.kind != "f":
+        return
+    bad = ~np.isfinite(volume.array)
+    if bad.any():
+        k, j, i = np.unravel_index(int(bad.argmax()), bad.shape)
+        raise Unreadable(
+            f"{np.count_nonzero(bad)} voxels are NaN or infinite, the first at voxel ({i}, {j}, {k}); "
+            "give numbers everywhere, such as the background's value"
+        )
+
+
 def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
     """What differs between an image's and a mask's grid, None if nothing does.
 

@@ -31,7 +31,7 @@ from synthfm.evaluation.formats.readers import (
     read_volume,
     suffix_of,
 )
-from synthfm.evaluation.formats.volume import Unreadable, Volume, check_pixels
+from synthfm.evaluation.formats.volume import Unreadable, Volume, check_finite, check_pixels
 from synthfm.evaluation.scans.grid import Grid, Points, grid_of
 
 MOST_VOXELS = 2**30
@@ -234,7 +234,7 @@ def scan_of(
     volume = Volume(values, steps, flat=flat)  # type: ignore[arg-type]
     try:
         check_pixels(volume)
-        _check_finite(volume)
+        check_finite(volume)
         form: Form = "picture" if flat and array.dtype == np.uint8 else "nifti"
         modality = _modality(name, form, volume)
         levels = grey_levels(volume, modality, _intensity(form, modality, window))  # type: ignore[arg-type]
@@ -251,7 +251,7 @@ def _read(
     plane_of = _header_of(path, form)
     volume = read_volume(path, frame=frame)
     check_pixels(volume)
-    _check_finite(volume)
+    check_finite(volume)
     grid = grid_of(volume)
     if form in _FORMS.values():
         grid = replace(grid, flat=False) if plane_of is None else _flat_grid(*plane_of, grid)
@@ -332,18 +332,6 @@ def _check_size(size: Sequence[int], components: int) -> None:
         raise Unreadable(
             f"{shown} voxels, {voxels / MOST_VOXELS:.1f} times as many as fit; cut it, or sample it down, to "
             f"at most {MOST_VOXELS} voxels"
-        )
-
-
-def _check_finite(volume: Volume) -> None:
-    if volume.array.dtype.kind != "f":
-        return
-    bad = ~np.isfinite(volume.array)
-    if bad.any():
-        k, j, i = np.unravel_index(int(bad.argmax()), bad.shape)
-        raise Unreadable(
-            f"{np.count_nonzero(bad)} voxels are NaN or infinite, the first at voxel ({i}, {j}, {k}); "
-            "give numbers everywhere, such as the background's value"
         )
 
 
