@@ -6,8 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,9 +144,15 @@ class Dataset:
     limit: int | None
     """At most so many cases, spread evenly."""
 
-    @cached_property
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _read: list[list[Case | Failure]] = field(default_factory=list, repr=False, compare=False)
+
+    @property
     def _found(self) -> list[Case | Failure]:
-        return list(iter_cases(self.descriptor, self.root, limit=self.limit))
+        with self._lock:  # whoever asks for another dataset does not wait
+            if not self._read:
+                self._read.append(list(iter_cases(self.descriptor, self.root, limit=self.limit)))
+            return self._read[0]
 
     @property
     def cases(self) -> list[Case]:
