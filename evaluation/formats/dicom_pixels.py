@@ -14,8 +14,6 @@ from synthfm.evaluation.formats.colours import grey
 from synthfm.evaluation.formats.itk import from_itk, reading
 from synthfm.evaluation.formats.volume import Unreadable, simpleitk
 
-JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
-"""Transfer syntaxes in which three samples are YCbCr unless the stream itself says otherwise."""
 Rescale = tuple[float, float]
 """Slope and intercept."""
 
@@ -24,9 +22,10 @@ def read_pixels(path: Path, rescales: Sequence[Rescale], mask: bool) -> NDArray:
     """The values of a file, (frames, Y, X).
 
     A Modality LUT, or else slope and intercept, each frame's own, are applied; whole numbers stay so, others
-    become float32. MONOCHROME1 (large is dark) is turned by complementing the stored values. Colours become
-    grey, in a mask as those of a picture do; of a palette a mask has the numbers. Padding, which fills an
-    image up to a rectangle and is no value, becomes 0, or the smallest value where there are negative ones.
+    become float32. MONOCHROME1 (large is dark) is turned by complementing the stored values. Colours, of a
+    JPEG those that its stream says, become grey, in a mask as those of a picture do; of a palette a mask has
+    the numbers. Padding, which fills an image up to a rectangle and is no value, becomes 0, or the smallest
+    value where there are negative ones.
 
     Raises
     ------
@@ -52,8 +51,6 @@ def read_pixels(path: Path, rescales: Sequence[Rescale], mask: bool) -> NDArray:
     if 1 < len(rescales) != len(stored):
         raise Unreadable(f"holds {len(stored)} frames, its header describes {len(rescales)}")
     if samples == 3:
-        if file.PhotometricInterpretation == "RGB" and syntax in JPEG and _is_ycbcr(file):
-            stored = pydicom.pixels.convert_color_space(stored, "YBR_FULL", "RGB")
         return grey(stored, mask, "shown")
     if file.PhotometricInterpretation == "PALETTE COLOR":
         if mask:
@@ -109,6 +106,8 @@ def _values(stored: NDArray, file: Any, rescales: Sequence[Rescale]) -> NDArray:
     turned = file.PhotometricInterpretation == "MONOCHROME1"
     if file.get("ModalityLUTSequence"):
         values = pydicom.pixels.apply_modality_lut(stored, file)
+        if stored.dtype.itemsize == 1 and values.max() < 256:  # a table of 16 bits for grey levels of 8
+            values = values.astype(np.uint8)
         return values.max() - (values - values.min()) if turned else values
     if turned:
         stored = ~stored if file.PixelRepresentation else 2 ** int(file.BitsStored) - 1 - stored
@@ -128,28 +127,6 @@ def rescaled(stored: NDArray, rescales: Sequence[Rescale], bits: int) -> NDArray
     most = abs(slope) * 2.0 ** (bits - (stored.dtype.kind == "i")) + abs(intercept)
     kind = np.int16 if most < 2**15 else np.int32 if most < 2**31 else np.int64
     return stored.astype(kind) * kind(slope) + kind(intercept)
-
-
-def _is_ycbcr(file: Any) -> bool:
-    """Whether a JPEG stream is in YCbCr whatever the header says: JFIF's mark or Adobe's, or fewer pixels of
-    the colours, tell.
-    """
-    from pydicom.encaps import get_frame
-
-    count = int(file.get("NumberOfFrames") or 1)
-    stream = get_frame(file.PixelData, 0, number_of_frames=count)
-    at = 2
-    while at + 4 <= len(stream) and stream[at] == 0xFF:
-        marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
-        body = stream[at + 4 : at + 2 + length]
-        if marker == 0xEE and body[:5] == b"Adobe":
-            return len(body) > 11 and body[11] == 1
-        if marker == 0xE0 and body[:4] == b"JFIF":
-            return True
-        if 0xC0 <= marker <= 0xC3 and len(body) >= 15:
-            return len({body[7], body[10], body[13]}) > 1
-        at += 2 + length
-    return False
 
 
 def _by_itk(path: Path, file: Any, rescales: Sequence[Rescale], mask: bool) -> NDArray:
