@@ -91,7 +91,7 @@ def _split(parts: list[str]) -> Iterator[str]:
 
 
 def _names_path(text: str) -> bool:
-    """Whether a value is the path of what is there, bare or as ``NAME=PATH``, ``KIND:PATH``, ``NAME=KIND:PATH``."""
+    """Whether a value is the path of what is there, bare or after ``NAME=``, ``KIND:`` or ``NAME=KIND:``."""
     named = text.partition("=")[2]
     ways = (text, named, text.partition(":")[2], named.partition(":")[2])
     return any(way and os.path.exists(way) for way in ways)

@@ -235,13 +235,11 @@ def absence(descriptor: Descriptor, root: Path) -> str:
     """What was expected of a dataset of which nothing is there, and what is there instead."""
     source, folders = descriptor.sources[0], Folders()
     text = f"expected images {source.image!r} in the folder {source.folder[0]!r}"
+    outside = next(_candidates(source, root, folders, outside=True), None)
+    if outside is not None:
+        return f"{text}, which leads out of the data root to {outside.resolve()}; give a root that holds it"
     folder = next(_candidates(source, root, folders), None)
     if folder is None:
-        outside = next(_candidates(source, root, folders, outside=True), None)
-        if outside is not None:
-            return (
-                f"{text}, which leads out of the data root to {outside.resolve()}; give a root that holds it"
-            )
         return f"{text}, which is not there"
     for part in PurePosixPath(source.image).parts[:-1]:
         deeper = folders.find(folder, part)
