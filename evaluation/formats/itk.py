@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthfm.evaluation.formats.packed import check_packed
 from synthfm.evaluation.formats.reach import HEADERS, check_data_files
 from synthfm.evaluation.formats.volume import Unreadable, Volume, simpleitk
 
@@ -35,6 +36,7 @@ def read_itk(path: Path, frame: int | None = None, root: Path | None = None) -> 
     """
     with reading(path, root) as reader:
         states = _states_spacing(path)
+        check_packed(path)
         volume = from_itk(reader.Execute(), frame)
     return volume if states else replace(volume, spacing=None)
 

@@ -177,3 +177,20 @@ def test_numbers_in_other_files_are_those_of_arrays_in_reach(folder: Path) -> No
             read_volume(folder / "v.h5", key=key)
     with pytest.raises(Unreadable, match=r"secret\.raw.*external storage"):
         read_volume(folder / "raw.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "packed"), [("v.mha", ""), ("v.nrrd", ""), ("v.mhd", "zraw"), ("v.nhdr", "raw.gz")]
+)
+def test_a_flipped_bit_in_packed_voxels_is_seen(tmp_path: Path, name: str, packed: str) -> None:
+    write_itk(tmp_path / name, np.random.default_rng(0).integers(0, 900, (9, 20, 30)).astype(np.int16))
+    read_volume(tmp_path / name)
+    path = tmp_path / (f"v.{packed}" if packed else name)
+    content = path.read_bytes()
+    for at in np.random.default_rng(1).integers(1000, len(content), 30):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        with pytest.raises(Unreadable, match="checksum|cut short|cannot be read"):
+            read_volume(tmp_path / name)
+    path.write_bytes(content[:-300])
+    with pytest.raises(Unreadable):
+        read_volume(tmp_path / name)
