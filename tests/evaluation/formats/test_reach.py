@@ -189,7 +189,7 @@ def test_a_flipped_bit_in_packed_voxels_is_seen(tmp_path: Path, name: str, packe
     content = path.read_bytes()
     for at in np.random.default_rng(1).integers(1000, len(content), 30):
         path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
-        with pytest.raises(Unreadable, match="checksum|cut short|cannot be read"):
+        with pytest.raises(Unreadable, match=r"checksum|cut short|cannot be read"):
             read_volume(tmp_path / name)
     path.write_bytes(content[:-300])
     with pytest.raises(Unreadable):
