@@ -36,6 +36,8 @@ def read_pixels(path: Path, rescales: Sequence[Rescale], mask: bool) -> NDArray:
 
     try:
         file = pydicom.dcmread(path, force=True)
+        if not any(name in file for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+            raise Unreadable("holds no pixels: truncated, or no image")
         _state_syntax(file)
         syntax = file.file_meta.TransferSyntaxUID
         if syntax.is_compressed and not pydicom.pixels.get_decoder(syntax).is_available:

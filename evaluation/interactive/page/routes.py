@@ -54,7 +54,7 @@ class _Request(flask.Request):
 
     max_form_memory_size = MOST_JSON  # fields that are no files; files go to the disk
 
-    @property
+    @property  # type: ignore[misc]
     def max_content_length(self) -> int:
         return MOST_BYTES if _sends_files(self) else MOST_JSON
 

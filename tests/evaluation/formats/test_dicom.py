@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -470,3 +471,25 @@ def test_bits_beside_the_values_are_no_part_of_them(tmp_path: Path) -> None:
     for path in paths:
         edit_dicom(path, BitsStored=12, HighBit=11)
     np.testing.assert_array_equal(read_volume(tmp_path / "s").array, ARRAY)
+
+
+@pytest.mark.parametrize("packing", ["JPEGLSLossless", "JPEGLosslessSV1", "JPEG2000Lossless"])
+def test_what_packs_the_pixels_is_of_no_matter(tmp_path: Path, packing: str) -> None:
+    pack = {
+        "JPEGLSLossless": imagecodecs.jpegls_encode,
+        "JPEGLosslessSV1": lambda values: imagecodecs.ljpeg_encode(values, bitspersample=16),
+        "JPEG2000Lossless": lambda values: imagecodecs.jpeg2k_encode(values, level=0, codecformat="j2k"),
+    }[packing]
+    values = np.random.default_rng(0).integers(0, 900, (3, 30, 40)).astype(np.uint16)
+    for path, part in zip(
+        write_dicom_series(tmp_path / "s", values, slope=2, intercept=-9), values, strict=True
+    ):
+        file = pydicom.dcmread(path)
+        file.PixelRepresentation, file.PixelData = 0, pydicom.encaps.encapsulate([pack(part)])
+        file["PixelData"].VR = "OB"
+        file.file_meta.TransferSyntaxUID = getattr(pydicom.uid, packing)
+        file.save_as(path)
+    np.testing.assert_array_equal(read_volume(tmp_path / "s").array, 2 * values.astype(int) - 9)
+    cut_short(path, 0.6)
+    with pytest.raises(Unreadable, match=path.name):
+        read_volume(tmp_path / "s")
