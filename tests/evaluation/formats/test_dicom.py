@@ -490,6 +490,6 @@ def test_what_packs_the_pixels_is_of_no_matter(tmp_path: Path, packing: str) -> 
         file.file_meta.TransferSyntaxUID = getattr(pydicom.uid, packing)
         file.save_as(path)
     np.testing.assert_array_equal(read_volume(tmp_path / "s").array, 2 * values.astype(int) - 9)
-    cut_short(path, 0.6)
-    with pytest.raises(Unreadable, match=path.name):
+    cut_short(paths[2], 0.6)
+    with pytest.raises(Unreadable, match="i0002"):
         read_volume(tmp_path / "s")
