@@ -481,9 +481,8 @@ def test_what_packs_the_pixels_is_of_no_matter(tmp_path: Path, packing: str) -> 
         "JPEG2000Lossless": lambda values: imagecodecs.jpeg2k_encode(values, level=0, codecformat="j2k"),
     }[packing]
     values = np.random.default_rng(0).integers(0, 900, (3, 30, 40)).astype(np.uint16)
-    for path, part in zip(
-        write_dicom_series(tmp_path / "s", values, slope=2, intercept=-9), values, strict=True
-    ):
+    paths = write_dicom_series(tmp_path / "s", values, slope=2, intercept=-9)
+    for path, part in zip(paths, values, strict=True):
         file = pydicom.dcmread(path)
         file.PixelRepresentation, file.PixelData = 0, pydicom.encaps.encapsulate([pack(part)])
         file["PixelData"].VR = "OB"
