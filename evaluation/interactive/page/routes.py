@@ -55,7 +55,7 @@ class _Request(flask.Request):
     max_form_memory_size = MOST_JSON  # fields that are no files; files go to the disk
 
     @property  # type: ignore[misc]
-    def max_content_length(self) -> int:
+    def max_content_length(self) -> int:  # type: ignore[override]
         return MOST_BYTES if _sends_files(self) else MOST_JSON
 
 
