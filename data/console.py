@@ -71,11 +71,30 @@ def check_jobs(jobs: int) -> None:
 
 
 def separated(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Callback of an option that may be repeated and may hold several values, separated by commas."""
-    parts = tuple(part for value in values for part in value.split(",") if part)
+    """Callback of an option that may be repeated and may hold several values, separated by commas.
+
+    What is a file or folder as a whole is one value, whatever commas are in its path.
+    """
+    parts = tuple(part for value in values for part in _split(value.split(",")) if part)
     if values and not parts:  # as from a variable that is not set
         raise InputError(f"{option.opts[0]} is given, but empty")
     return parts
+
+
+def _split(parts: list[str]) -> Iterator[str]:
+    """Parts of a text between commas, those together that are a path together."""
+    while parts:
+        whole = (end for end in range(len(parts), 1, -1) if _names_path(",".join(parts[:end])))
+        end = next(whole, 1)
+        yield ",".join(parts[:end])
+        parts = parts[end:]
+
+
+def _names_path(text: str) -> bool:
+    """Whether a value is the path of what is there, bare or after ``NAME=``, ``KIND:`` or ``NAME=KIND:``."""
+    named = text.partition("=")[2]
+    ways = (text, named, text.partition(":")[2], named.partition(":")[2])
+    return any(way and os.path.exists(way) for way in ways)
 
 
 class NamedPath(click.Path):

@@ -31,7 +31,7 @@ from synthfm.evaluation.cases.slicing import (
 )
 from synthfm.evaluation.cases.synthetic import shard_cases
 from synthfm.evaluation.formats.readers import count_frames, read_volume
-from synthfm.evaluation.formats.volume import Unreadable, Volume, check_pixels, with_spacing
+from synthfm.evaluation.formats.volume import Unreadable, Volume, check_finite, check_pixels, with_spacing
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,9 @@ def _entry_cases(
         yield from _volume_cases(descriptor, entry, share, dims)
         return
     try:
-        frames = count_frames(entry.image, key=descriptor.image.key, axes=descriptor.image.axes)
+        frames = count_frames(
+            entry.image, key=descriptor.image.key, axes=descriptor.image.axes, root=entry.root
+        )
     except Unreadable as error:
         yield _failure(descriptor, entry, entry.image, str(error))
         return
@@ -141,8 +143,10 @@ def _volume_cases(
         return
     try:
         frame = entry.frame if isinstance(entry.frame, int) else None
-        volume = read_volume(entry.image, key=options.key, axes=options.axes, frame=frame)
+        volume = read_volume(entry.image, key=options.key, axes=options.axes, frame=frame, root=entry.root)
         _check_image(volume, dims if dims == 3 else options.dimensions)
+        if dims == 3:  # of slices those that hold some are left out
+            check_finite(volume)
     except Unreadable as error:
         yield _failure(descriptor, entry, entry.image, str(error))
         return
@@ -182,7 +186,7 @@ def _whole_cases(
     layers = [view.slices(layer) for layer in structures.layers()]
     shown = np.empty(image.shape, np.uint8)
     for k in range(len(image)):  # not at once: the values in between take four bytes a voxel
-        shown[k] = to_grey(np.nan_to_num(image[k], nan=levels[0]), levels)
+        shown[k] = to_grey(image[k], levels)
     problem = blank(shown, view.volume.array, levels)
     if problem is not None:
         yield _failure(descriptor, entry, entry.image, problem)

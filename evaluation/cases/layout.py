@@ -15,6 +15,7 @@ from synthfm.data.files import natural
 from synthfm.data.folder import MANIFEST, read_manifest, shard_paths
 from synthfm.evaluation.cases.patterns import Folders, Groups, fill, group_names, match
 from synthfm.evaluation.cases.schema import Descriptor, Masks, Source
+from synthfm.evaluation.formats.reach import is_below
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Entry:
         Frame of a 4-D file, None for the whole file.
     spacing
         mm (rows, columns) from the descriptor's table, None where it says nothing.
+    root
+        The data root, out of which nothing leads.
     """
 
     id: str
@@ -73,6 +76,7 @@ class Entry:
     wanted: tuple[Masks, ...]
     frame: int | str | None
     spacing: tuple[float, float] | None
+    root: Path
 
 
 def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
@@ -89,10 +93,10 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
     folders = Folders()
     seen: dict[str, tuple[Source, Path]] = {}
     for source, folder in places(descriptor, root, folders):
-        table = _spacing_table(descriptor, folder)
+        table = _spacing_table(descriptor, folder, root)
         images = list(match(folder, source.image, folders))
         _check_pairing(source, len(images))
-        _check_table(descriptor, folder, table, [path for path, _ in images])
+        _check_table(descriptor, _table_path(descriptor, folder, root), table, [path for path, _ in images])
         claims: dict[tuple[Path, str], tuple[Groups, Path]] = {}
         for path, groups in images:
             matched = _mask_files(source, folder, groups, folders)
@@ -121,6 +125,7 @@ def entries(descriptor: Descriptor, root: Path) -> Iterator[Entry]:
                     tuple(source.masks),
                     frame,
                     table.get(path.name),
+                    root,
                 )
 
 
@@ -136,13 +141,13 @@ def _check_pairing(source: Source, images: int) -> None:
 
 
 def _check_table(
-    descriptor: Descriptor, folder: Path, table: dict[str, tuple[float, float]], images: list[Path]
+    descriptor: Descriptor, file: Path | None, table: dict[str, tuple[float, float]], images: list[Path]
 ) -> None:
     columns = descriptor.spacing_table
     if columns is None or not table or any(path.name in table for path in images):
         return
     raise InputError(
-        f"{_table_path(descriptor, folder)}: no {columns.name!r} is the name of an image, such as "
+        f"{file}: no {columns.name!r} is the name of an image, such as "
         f"{images[0].name!r}; the first is {next(iter(table))!r}"
     )
 
@@ -169,7 +174,7 @@ def files(descriptor: Descriptor, root: Path) -> list[Path]:
     for entry in entries(descriptor, root):
         for path in (entry.image, *(mask.path for mask in entry.masks)):
             found.update(_parts_of(path))
-    tables = (_table_path(descriptor, folder) for _, folder in places(descriptor, root, Folders()))
+    tables = (_table_path(descriptor, folder, root) for _, folder in places(descriptor, root, Folders()))
     found.update(path for path in tables if path is not None)
     return sorted(found)
 
@@ -230,6 +235,9 @@ def absence(descriptor: Descriptor, root: Path) -> str:
     """What was expected of a dataset of which nothing is there, and what is there instead."""
     source, folders = descriptor.sources[0], Folders()
     text = f"expected images {source.image!r} in the folder {source.folder[0]!r}"
+    outside = next(_candidates(source, root, folders, outside=True), None)
+    if outside is not None:
+        return f"{text}, which leads out of the data root to {outside.resolve()}; give a root that holds it"
     folder = next(_candidates(source, root, folders), None)
     if folder is None:
         return f"{text}, which is not there"
@@ -268,8 +276,11 @@ def _any_mask(source: Source, folder: Path, folders: Folders) -> bool:
     )
 
 
-def _candidates(source: Source, root: Path, folders: Folders) -> Iterator[Path]:
-    """The folders as written, then without leading parts: the data root may lie inside the download."""
+def _candidates(source: Source, root: Path, folders: Folders, outside: bool = False) -> Iterator[Path]:
+    """The folders as written, then without leading parts: the data root may lie inside the download.
+
+    Those that lie below the root, links resolved, or else those `outside` of it.
+    """
     seen: set[Path] = set()
     parts = [PurePosixPath(unicodedata.normalize("NFC", name)).parts for name in source.folder]
     for skip in range(max(map(len, parts), default=0) + 1):
@@ -279,7 +290,8 @@ def _candidates(source: Source, root: Path, folders: Folders) -> Iterator[Path]:
                 folder = folders.find(folder, name) if folder is not None else None
             if skip <= len(part) and folder is not None and folder not in seen and folder.is_dir():
                 seen.add(folder)
-                yield folder
+                if is_below(folder, root) != outside:
+                    yield folder
 
 
 def _mask_files(source: Source, folder: Path, groups: Groups, folders: Folders) -> list[MaskFile]:
@@ -320,15 +332,18 @@ def _entry_id(source: Source, groups: Groups, path: Path, frame: int | None, des
     return name
 
 
-def _table_path(descriptor: Descriptor, folder: Path) -> Path | None:
+def _table_path(descriptor: Descriptor, folder: Path, root: Path) -> Path | None:
     if descriptor.spacing_table is None:
         return None
     paths = (place / descriptor.spacing_table.table for place in (folder, folder.parent))
-    return next((path for path in paths if path.is_file()), None)
+    path = next((path for path in paths if path.is_file()), None)
+    if path is not None and not is_below(path, root):
+        raise InputError(f"{path}: the table of spacings lies outside of the data root {root}")
+    return path
 
 
-def _spacing_table(descriptor: Descriptor, folder: Path) -> dict[str, tuple[float, float]]:
-    table, path = descriptor.spacing_table, _table_path(descriptor, folder)
+def _spacing_table(descriptor: Descriptor, folder: Path, root: Path) -> dict[str, tuple[float, float]]:
+    table, path = descriptor.spacing_table, _table_path(descriptor, folder, root)
     if table is None or path is None:
         return {}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from synthfm.evaluation.cases.layout import Entry, MaskFile
 from synthfm.evaluation.cases.patterns import fill, group_names
 from synthfm.evaluation.cases.schema import COLOUR, Masks
 from synthfm.evaluation.formats.colours import Colours, colour_names
+from synthfm.evaluation.formats.foreground import threshold_of
+from synthfm.evaluation.formats.reach import check_below
 from synthfm.evaluation.formats.readers import (
     ARRAY_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -28,6 +31,8 @@ from synthfm.evaluation.formats.readers import (
 )
 from synthfm.evaluation.formats.segmentation import is_segmentation, read_segments
 from synthfm.evaluation.formats.volume import Unreadable, Volume, same_grid
+
+log = logging.getLogger(__name__)
 
 
 class _Empty(Unreadable):
@@ -210,6 +215,7 @@ def _read(
     inside = list(path.iterdir()) if path.is_dir() else []
     if len(inside) == 1 and _is_segmentation(inside[0]):  # as archives lay out a DICOM-SEG
         path = inside[0]
+    check_below(path, entry.root)
     if _is_segmentation(path):
         if kind.labels is None:
             raise Unreadable("is a DICOM-SEG; say with labels which of its segments are which structures")
@@ -222,17 +228,17 @@ def _read(
     else:
         if kind.colours and suffix_of(path) not in PICTURE_SUFFIXES:
             raise Unreadable("is no picture; only pictures have colours as labels")
-        volume = _stack(files, image, kind) if kind.per_slice else _one(path, kind, entry)
+        volume = _stack(files, image, kind, entry.root) if kind.per_slice else _one(path, kind, entry)
     problem = same_grid(image, volume, strict=strict)
     if problem:
         raise Unreadable(problem)
     if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
         raise Unreadable("the mask holds NaN or infinite values")
     if kind.labels is not None:
-        yield from _labelled(kind, volume.array, path, structures)
+        yield from _labelled(kind, volume, path, structures)
         return
     (name,) = files[0].names()
-    mask = volume.array > _threshold(kind, path)
+    mask = volume.array > _threshold(kind, volume.array, path, entry.root)
     if not mask.any():
         raise _Empty(f"the mask of {name} is empty")
     yield from _objects(kind, name, mask)
@@ -256,14 +262,22 @@ def _objects(kind: Masks, name: str, mask: NDArray[np.bool_]) -> Found:
 def _one(path: Path, kind: Masks, entry: Entry) -> Volume:
     """A mask file; a 4-D one is cut to the image's frame."""
     frame = entry.frame if isinstance(entry.frame, int) else None  # a 3-D file has none to choose
-    return read_volume(path, key=kind.key, axes=kind.axes, frame=frame, mask=True, colours=_colours(kind))
+    return read_volume(
+        path,
+        key=kind.key,
+        axes=kind.axes,
+        frame=frame,
+        mask=True,
+        colours=_colours(kind),
+        root=entry.root,
+    )
 
 
 def _colours(kind: Masks) -> Colours:
     """What a picture's colours are: labels told apart by colour must not become one number."""
     if kind.labels is None:
-        return "any"
-    return "number" if kind.colours else "refuse"
+        return "shown"
+    return "number" if kind.colours else "stored"
 
 
 def _is_segmentation(path: Path) -> bool:
@@ -271,13 +285,21 @@ def _is_segmentation(path: Path) -> bool:
     return path.is_file() and suffix_of(path) not in others and is_segmentation(path)
 
 
-def _threshold(kind: Masks, path: Path) -> float:
+_told: set[tuple[str, Path]] = set()
+"""Patterns of masks, with their data roots, of which a doubt has been told."""
+
+
+def _threshold(kind: Masks, values: NDArray, path: Path, root: Path) -> float:
     if kind.threshold is not None:
         return kind.threshold
-    return 127 if suffix_of(path) in (".jpg", ".jpeg") else 0
+    found = threshold_of(values)
+    if found.doubt is not None and (kind.file, root) not in _told:
+        _told.add((kind.file, root))
+        log.warning("%s %s; masks.threshold in the descriptor says otherwise", path.name, found.doubt)
+    return found.value
 
 
-def _stack(files: list[MaskFile], image: Volume, kind: Masks) -> Volume:
+def _stack(files: list[MaskFile], image: Volume, kind: Masks, root: Path) -> Volume:
     """One picture a slice to a volume, in the order of the image's own files where it has them."""
     if len(files) != len(image.array):
         raise Unreadable(f"{len(files)} mask files for {len(image.array)} slices; expected one a slice")
@@ -286,19 +308,21 @@ def _stack(files: list[MaskFile], image: Volume, kind: Masks) -> Volume:
         range(len(image.array)), key=lambda k: natural(image.files[k]) if image.files else [(0, k, "")]
     )
     pictures: dict[int, NDArray] = {}
+    lossy = False
     for position, file in zip(by_name, ordered, strict=True):
         try:
-            picture = read_volume(
-                file.path, key=kind.key, axes=kind.axes, mask=True, colours=_colours(kind)
-            ).array
+            volume = read_volume(
+                file.path, key=kind.key, axes=kind.axes, mask=True, colours=_colours(kind), root=root
+            )
         except Unreadable as error:
             raise Unreadable(f"{file.path.name} {error}") from error
+        picture, lossy = volume.array, lossy or volume.lossy
         if picture.shape[0] != 1 or picture.shape[1:] != image.array.shape[1:]:
             size, expected = (" x ".join(map(str, array.shape[1:])) for array in (picture, image.array))
             raise Unreadable(f"{file.path.name} is {size}, the image's slices are {expected}")
         pictures[position] = picture[0]
     stacked = np.stack([pictures[position] for position in sorted(pictures)])  # of the widest type among them
-    return replace(image, array=stacked)  # a picture lies as the slice that it was drawn on
+    return replace(image, array=stacked, lossy=lossy)  # a picture lies as the slice that it was drawn on
 
 
 def _numbers(values: list[int | str], present: NDArray) -> list[int]:
@@ -330,9 +354,10 @@ def _labels_of(array: NDArray, colours: bool) -> tuple[NDArray, NDArray]:
     return np.flatnonzero(sum(np.bincount(part.ravel(), minlength=size) for part in array)), array
 
 
-def _labelled(kind: Masks, array: NDArray, path: Path, structures: Structures) -> Found:
+def _labelled(kind: Masks, volume: Volume, path: Path, structures: Structures) -> Found:
     """The structures of a multi-label file; those that are as drawn are added at once, the others come."""
-    if suffix_of(path) in (".jpg", ".jpeg"):
+    array = volume.array
+    if volume.lossy:
         raise Unreadable(
             "a JPEG keeps no label numbers or colours exactly; expected PNG or TIFF, or one structure"
         )

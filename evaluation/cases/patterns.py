@@ -4,7 +4,7 @@ A pattern is a path relative to a folder, matched part by part:
 
 ========== ==============================================================
 ``*``      any characters of one path part
-``**``     as a whole part: any number of folders
+``**``     as a whole part: any number of folders, each once whichever links lead to it
 ``{name}`` any characters of one part, remembered under `name`
 ``{name:regex}`` what the regular expression matches, remembered
 ``{:regex}`` what the regular expression matches
@@ -18,6 +18,7 @@ pattern a name that the image's pattern has already bound stands for the same te
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
@@ -36,7 +37,7 @@ class Folders:
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, str]] = {}
         self._sorted: dict[tuple[Path, int], tuple[list[str], list[int]]] = {}
-        self._inner: dict[Path, list[Path]] = {}
+        self._below: dict[Path, list[Path]] = {}
 
     def names(self, folder: Path) -> list[str]:
         """Names in a folder in natural order, hidden ones aside; none if it cannot be read."""
@@ -86,12 +87,31 @@ class Folders:
         first = bisect_left(words, text, key=lambda word: word[: len(text)])
         return order[first : bisect_right(words, text, key=lambda word: word[: len(text)])]
 
-    def inner(self, folder: Path) -> list[Path]:
-        """Folders in a folder, in natural order."""
-        if folder not in self._inner:
-            paths = (folder / name for name in self._names(folder).values())
-            self._inner[folder] = [path for path in paths if path.is_dir()]
-        return self._inner[folder]
+    def below(self, folder: Path) -> list[Path]:
+        """A folder and all in it, in natural order, each once: a link only to what is not reached without."""
+        if folder not in self._below:
+            links: list[Path] = []
+            plain = list(self._walk(folder, set(), links))
+            seen = {os.path.realpath(path) for path in plain} if links else set()
+            self._below[folder] = plain if not links else list(self._walk(folder, seen))
+        return self._below[folder]
+
+    def _walk(self, folder: Path, seen: set[str], links: list[Path] | None = None) -> Iterator[Path]:
+        """Depth first; links are collected, or followed to folders that are not `seen`."""
+        yield folder
+        for name in self._names(folder).values():
+            path = folder / name
+            if not path.is_dir():
+                continue
+            linked = path.is_symlink()
+            if links is not None and linked:
+                links.append(path)
+                continue
+            real = os.path.realpath(path) if links is None else ""
+            if linked and real in seen:
+                continue
+            seen.add(real)
+            yield from self._walk(path, seen, links)
 
 
 def tokens(pattern: str) -> list[tuple[str, str]]:
@@ -205,9 +225,8 @@ def _match(
         return
     head, rest = parts[0], parts[1:]
     if head == "**":
-        yield from _match(folder, rest, folders, bound, greedy)
-        for deeper in folders.inner(folder):
-            yield from _match(deeper, parts, folders, bound, greedy)
+        for deeper in folders.below(folder):
+            yield from _match(deeper, rest, folders, bound, greedy)
         return
     expression, start, end = _expression(head, bound, greedy)
     if end is None:

@@ -110,7 +110,8 @@ class Masks(Array):
     outline: bool = False
     """The mask (each label) draws the outline only: it is closed and filled."""
     threshold: float | None = None
-    """One structure a file: a pixel is inside above this value; by default 0, and 127 for JPEG."""
+    """One structure a file: a pixel is inside above this value; by default as the values in the file say, see
+    :mod:`synthfm.evaluation.formats.foreground`."""
     instances: Literal["union", "files", "components"] = "union"
     """Several masks of one structure in an image: their union is the object; each file is one; each connected
     component of a file (and label) is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.files import natural
-from synthfm.evaluation.formats.colours import grey
-from synthfm.evaluation.formats.itk import from_itk, itk_reason
-from synthfm.evaluation.formats.volume import Unreadable, Volume, simpleitk
+from synthfm.evaluation.formats.dicom_pixels import read_pixels
+from synthfm.evaluation.formats.itk import checked_frame
+from synthfm.evaluation.formats.volume import Unreadable, Volume
 
 TAGS = [
     "SeriesInstanceUID",
@@ -25,6 +25,11 @@ TAGS = [
     "SeriesDescription",
     "Modality",
     "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SliceThickness",
+    "RescaleSlope",
+    "RescaleIntercept",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
@@ -37,18 +42,16 @@ UNEVEN = 1.5
 from an uneven table: a slice is missing, or one is too many."""
 
 
-def read_series(folder: Path, *, mask: bool = False) -> Volume:
+def read_series(folder: Path, *, frame: int | None = None, mask: bool = False) -> Volume:
     """Read the one DICOM series in a folder, slices ordered by ImagePositionPatient along the slice normal.
 
-    Rescale slope and intercept are applied, each slice's own; values with fractions are float32. ITK turns
-    MONOCHROME1 (large values are dark) into MONOCHROME2 by complementing the stored values, so that large is
-    bright here always. Other files in the folder are left alone.
+    Values are those of :func:`.dicom_pixels.read_pixels`. Other files in the folder are left alone.
 
     Raises
     ------
     Unreadable
-        If there is no series or more than one, a slice is damaged, of another size or orientation, two slices
-        lie at the same position, or one is missing between two others.
+        If there is no series or more than one, a slice is damaged, of another size, spacing or orientation,
+        two slices lie at the same position, or one is missing between two others.
     """
     paths = [
         path
@@ -64,7 +67,7 @@ def read_series(folder: Path, *, mask: bool = False) -> Volume:
             raise Unreadable(f"{path.name} has no SeriesInstanceUID: truncated, or no image")
     _check_one_series([header for _, header in headers])
     if len(headers) == 1:
-        return read_file(headers[0][0], mask=mask)
+        return read_file(headers[0][0], frame=frame, mask=mask)
     for path, header in headers:
         try:
             _check_pixels(header)
@@ -73,36 +76,56 @@ def read_series(folder: Path, *, mask: bool = False) -> Volume:
     frames = [frame for path, header in headers for frame in _frames(path, header)]
     if len(frames) > len(headers):
         raise Unreadable(f"{len(headers)} multi-frame files in one folder; expected one")
+    if frame is not None and not mask:
+        raise Unreadable(f"a series of {len(frames)} slices, which image.frame does not apply to")
     grid = _grid(frames)
-    return _placed(_read_slices([headers[k][0] for k in grid.order], mask), frames, grid)
+    ordered = [headers[k][0] for k in grid.order], [frames[k] for k in grid.order]
+    return _placed(_read_slices(*ordered, mask), frames, grid)
 
 
-def read_file(path: Path, *, mask: bool = False) -> Volume:
+def read_file(path: Path, *, frame: int | None = None, mask: bool = False) -> Volume:
     """Read one DICOM file: a slice, a projection image or a multi-frame object.
 
     Frames that have a position in the patient become slices in the order of their positions; others (a cine)
-    stay in the file's order. Colours become grey, in a mask as those of a picture do (`mask`).
+    stay in the file's order, or are one image where a `frame` is asked for, counted from 0.
     """
     header = read_header(path)
     _check_pixels(header)
     frames = _frames(path, header)
-    volume = _read_itk(path, mask)
-    if 1 < len(frames) != len(volume.array):
-        raise Unreadable(f"holds {len(volume.array)} frames, its header describes {len(frames)}")
-    if len({frame.rescale for frame in frames}) > 1:
-        volume = replace(volume, array=_rescaled(path, frames))
-    pixel, depth = frames[0].pixel, (volume.spacing or (1.0,))[0]
-    volume = replace(
-        volume,
-        spacing=None if pixel is None else (depth, *pixel),
-        files=(path.name,) * len(volume.array),
-    )
-    if all(frame.position is None for frame in frames):  # a projection: ITK's default geometry means nothing
-        return replace(volume, direction=None, origin=None)
+    array = read_pixels(path, [frame.rescale for frame in frames], mask)
+    nowhere = all(frame.position is None for frame in frames)
+    if frame is not None and not (mask and len(array) == 1):
+        if not nowhere and len(frames) > 1:
+            raise Unreadable(f"a volume of {len(frames)} slices, which image.frame does not apply to")
+        array = array[checked_frame(frame, len(array))][None]
+    first, names = frames[0], (path.name,) * len(array)
+    spacing = None if first.pixel is None else (_depth(header), *first.pixel)
+    if nowhere or first.axes is None or len(frames) == 1 < len(array):  # a projection, or a cine
+        return Volume(array, spacing, flat=len(array) == 1, files=names)
     if len(frames) == 1:
-        return volume
+        x, y = first.axes[:3], first.axes[3:]
+        direction = np.column_stack([x, y, np.cross(x, y)])
+        return Volume(array, spacing, direction, first.position, flat=True, files=names)
     grid = _grid(frames)
-    return _placed(volume.array[grid.order], frames, grid)
+    return _placed(array[grid.order], frames, grid)
+
+
+def count_cine(path: Path) -> int:
+    """Frames of a cine, in a file or as the only one in a folder; 1 of what lies in the patient.
+
+    Raises
+    ------
+    Unreadable
+        If it cannot be read.
+    """
+    if path.is_dir():
+        files = [item for item in path.iterdir() if item.is_file() and item.name[0] != "." and is_dicom(item)]
+        if len(files) != 1:
+            return 1
+        path = files[0]
+    header = read_header(path)
+    described = any(frame.position is not None for frame in _frames(path, header))
+    return 1 if described else max(1, int(header.get("NumberOfFrames") or 1))
 
 
 def _check_one_series(headers: list[Any]) -> None:
@@ -200,10 +223,10 @@ def read_header(path: Path) -> Any:
     """The elements :data:`TAGS` of a file."""
     import pydicom
 
+    if not is_dicom(path):
+        raise Unreadable(f"{path.name} is no DICOM file: the mark DICM at byte 128 is missing")
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-    except pydicom.errors.InvalidDicomError as error:
-        raise Unreadable(f"{path.name} is no DICOM file: the mark DICM at byte 128 is missing") from error
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS, force=True)
     except Exception as error:  # pydicom lets struct, EOF and value errors through
         raise Unreadable(f"{path.name} cannot be read as DICOM: {error}") from error
 
@@ -227,6 +250,12 @@ def _pixel(elements: Any) -> tuple[float, float] | None:
     return next(iter(sizes)) if agree else None
 
 
+def _depth(header: Any) -> float:
+    """mm through a single slice; 1 where the header does not say."""
+    numbers = _numbers(header, "SliceThickness", 1)
+    return float(numbers[0]) if numbers is not None and numbers[0] > 0 else 1.0
+
+
 def _rescale(elements: Any) -> tuple[float, float]:
     slope, intercept = (_numbers(elements, f"Rescale{name}", 1) for name in ("Slope", "Intercept"))
     return 1.0 if slope is None else float(slope[0]), 0.0 if intercept is None else float(intercept[0])
@@ -240,14 +269,14 @@ class _Grid:
     ----------
     order
         Indices of the planes along their normal.
-    gap
-        mm from plane to plane.
+    step
+        mm (3,) from plane to plane, which a tilted gantry has not along their normal.
     direction, origin
         As in :class:`Volume`.
     """
 
     order: list[int]
-    gap: float
+    step: NDArray
     direction: NDArray
     origin: NDArray
 
@@ -268,6 +297,11 @@ def _grid(frames: list[_Frame]) -> _Grid:
             )
         planes.append((frame.position, frame.axes))
     positions, axes = (np.array(values) for values in zip(*planes, strict=True))
+    pixels = list({frame.pixel for frame in frames})
+    sizes = np.array([pixel or (np.nan, np.nan) for pixel in pixels])
+    if len(pixels) > 1 and not np.allclose(sizes, sizes[0], rtol=0.01):
+        shown = ", ".join("none" if pixel is None else "{:g} x {:g} mm".format(*pixel) for pixel in pixels)
+        raise Unreadable(f"the slices have different sizes of pixels (PixelSpacing): {shown}")
     if not np.allclose(axes, axes[0], atol=1e-3):
         raise Unreadable("the slices have different orientations (ImageOrientationPatient)")
     direction = np.column_stack([axes[0, :3], axes[0, 3:], np.cross(axes[0, :3], axes[0, 3:])])
@@ -285,9 +319,8 @@ def _grid(frames: list[_Frame]) -> _Grid:
             f"{first} and {second} lie {gaps[k]:.4g} mm apart, the other slices {usual:.4g} mm; "
             "expected even spacing (is a slice missing?)"
         )
-    span = positions[order[-1]] - positions[order[0]]  # its length, not its depth: a gantry may be tilted
-    gap = float(np.linalg.norm(span)) / len(gaps)
-    return _Grid(order.tolist(), gap, direction, positions[order[0]])
+    step = (positions[order[-1]] - positions[order[0]]) / len(gaps)
+    return _Grid(order.tolist(), step, direction, positions[order[0]])
 
 
 def _placed(array: NDArray, frames: list[_Frame], grid: _Grid) -> Volume:
@@ -295,9 +328,10 @@ def _placed(array: NDArray, frames: list[_Frame], grid: _Grid) -> Volume:
     pixel = frames[0].pixel
     return Volume(
         array,
-        None if pixel is None else (grid.gap, *pixel),
+        None if pixel is None else (float(np.linalg.norm(grid.step)), *pixel),
         grid.direction,
         grid.origin,
+        step=grid.step,
         files=tuple(frames[k].name for k in grid.order),
     )
 
@@ -307,73 +341,27 @@ def _neighbours(frames: list[_Frame], order: NDArray, k: int) -> tuple[str, str]
     return frames[order[k]].name, frames[order[k + 1]].name
 
 
-def _read_itk(path: Path, mask: bool) -> Volume:
-    """A file as ITK reads it (YBR and palettes as RGB), in grey; what has fractions in single precision."""
-    sitk = simpleitk()
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise Unreadable(f"cannot be read as DICOM: {itk_reason(error)}") from error
-    if image.GetNumberOfComponentsPerPixel() == 1:
-        volume = from_itk(image)
-    else:
-        pixels = sitk.GetArrayFromImage(image)
-        numbers = _palette_numbers(path) if mask else None
-        volume = replace(from_itk(image, 0), array=grey(pixels, mask) if numbers is None else numbers)
-    return replace(volume, array=volume.array.astype(np.float32)) if _fractional(volume.array) else volume
-
-
-def _palette_numbers(path: Path) -> NDArray | None:
-    """The stored numbers (Z, Y, X) of a file with a palette, None for other colours."""
-    import pydicom
-
-    file = pydicom.dcmread(path)
-    if file.PhotometricInterpretation != "PALETTE COLOR":
-        return None
-    return np.reshape(file.pixel_array, (-1, file.Rows, file.Columns))
-
-
-def _fractional(array: NDArray) -> bool:
-    return array.dtype.kind == "f"
-
-
-def _read_slices(paths: list[Path], mask: bool) -> NDArray:
-    """The files of a series as (Z, Y, X), in a type that holds the values of all.
-
-    One by one: ITK's reader of a series takes the type for all from the first, and slopes may change (PET).
-    """
+def _read_slices(paths: list[Path], frames: list[_Frame], mask: bool) -> NDArray:
+    """The files of a series as (Z, Y, X), in a type that holds the values of all: slopes may change (PET)."""
     slices: list[NDArray] = []
-    for path in paths:
+    for path, frame in zip(paths, frames, strict=True):
         try:
-            slices.append(_read_itk(path, mask).array)
+            slices.append(read_pixels(path, [frame.rescale], mask))
             if slices[-1].shape != slices[0].shape:
                 sizes = [" x ".join(map(str, array.shape[1:])) for array in (slices[-1], slices[0])]
                 raise Unreadable(f"is {sizes[0]}, the first slice is {sizes[1]}")
         except Unreadable as error:
             raise Unreadable(f"{path.name} {error}") from error
-    dtype = np.float32 if any(map(_fractional, slices)) else np.result_type(*slices)
+    dtype = np.float32 if any(part.dtype.kind == "f" for part in slices) else np.result_type(*slices)
     return np.concatenate(slices, dtype=dtype, casting="same_kind")
 
 
-def _rescaled(path: Path, frames: list[_Frame]) -> NDArray:
-    """Frames (Z, Y, X), float32, of a file whose slope or intercept changes: ITK applies the first to all."""
-    import pydicom
-
-    try:
-        file = pydicom.dcmread(path)
-        stored = file.pixel_array
-    except Exception as error:  # pydicom and its decoders raise many kinds
-        reason = " ".join(str(error).split())
-        raise Unreadable(
-            f"slope or intercept changes from frame to frame; cannot be read: {reason}"
-        ) from error
-    if file.PhotometricInterpretation == "MONOCHROME1":  # as ITK turns it
-        stored = ~stored if file.PixelRepresentation else 2**file.BitsStored - 1 - stored
-    slopes, intercepts = np.array([frame.rescale for frame in frames], np.float32).T[..., None, None]
-    return slopes * stored + intercepts
-
-
 def is_dicom(path: Path) -> bool:
-    """Whether a file starts as a DICOM part 10 file does."""
+    """Whether a file starts as a DICOM file does: with a preamble, or without one at its first elements."""
     with open(path, "rb") as handle:
-        return handle.read(132)[128:] == b"DICM"
+        start = handle.read(132)
+    if start[128:] == b"DICM":
+        return True
+    group, element = start[:2], start[2:4]  # (0002,0000) or (0008,0000) to (0008,0018)
+    little = group in (b"\2\0", b"\x08\0") and element[1:] == b"\0" and element[0] <= 0x18
+    return len(start) == 132 and (little or (group == b"\0\x08" and element[:1] == b"\0"))

@@ -1,15 +1,137 @@
-"""Images as SimpleITK reads them, as volumes."""
+"""Images as SimpleITK reads them, as volumes: MetaImage and NRRD, and what DICOM's files hold."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthfm.evaluation.formats.packed import check_packed
+from synthfm.evaluation.formats.reach import HEADERS, check_data_files
 from synthfm.evaluation.formats.volume import Unreadable, Volume, simpleitk
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+
+log = logging.getLogger(__name__)
+_IO = {"metaimage": "MetaImageIO", "nrrd": "NrrdImageIO"}
+
+
+def read_itk(path: Path, frame: int | None = None, root: Path | None = None) -> Volume:
+    """Read MetaImage or NRRD; `frame` picks from a fourth axis or from vector pixels.
+
+    Raises
+    ------
+    Unreadable
+        If it is damaged, its voxels lie out of reach, or its header gives a spacing that is no length.
+    """
+    with reading(path, root) as reader:
+        states = _states_spacing(path)
+        check_packed(path)
+        volume = from_itk(reader.Execute(), frame)
+    return volume if states else replace(volume, spacing=None)
+
+
+def size_of(path: Path, root: Path | None = None) -> tuple[tuple[int, ...], int]:
+    """Voxels along each axis of MetaImage or NRRD, and numbers a voxel, from the header."""
+    with reading(path, root) as reader:
+        reader.ReadImageInformation()
+        return tuple(reader.GetSize()), int(reader.GetNumberOfComponents())
+
+
+@contextmanager
+def reading(path: Path, root: Path | None = None) -> Iterator[Any]:
+    """ITK's reader of a file, whatever the case of its suffix; what it warns of is told with the file."""
+    sitk = simpleitk()
+    check_data_files(path, root)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    kind = HEADERS.get(path.suffix.lower())
+    if kind is not None:
+        reader.SetImageIO(_IO[kind])
+    try:
+        with _told_of(path):
+            yield reader
+    except RuntimeError as error:
+        reason = itk_reason(error)
+        if path.suffix.lower() == ".mha" and "No such file" in reason:  # MetaIO, of voxels that end early
+            reason = "cut short"
+        raise Unreadable(f"cannot be read: {reason}") from error
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Have what ITK warns of while this thread reads a file logged with the file's name, each once."""
+    _listener()
+    _said.texts = []
+    try:
+        yield
+    finally:
+        for text in dict.fromkeys(_without_address(item) for item in _said.texts):
+            log.warning("%s: %s", path, text)
+
+
+_said = threading.local()
+
+
+@functools.cache  # ITK has one for all threads, and it stays
+def _listener() -> Any:
+    sitk: Any = simpleitk()
+
+    class Listener(sitk.LoggerBase):
+        def DisplayWarningText(self, text: str) -> None:
+            texts = getattr(_said, "texts", None)
+            if texts is not None:
+                texts.append(text)
+
+        DisplayText = DisplayErrorText = DisplayGenericOutputText = DisplayDebugText = DisplayWarningText
+
+    listener = Listener()
+    listener.SetAsGlobalITKLogger()
+    return listener
+
+
+def _without_address(text: str) -> str:
+    """A warning without the place in ITK's source and the address of the object that it is of."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return re.sub(r"^\w+ \(0x[0-9a-f]+\): ", "", " ".join(lines[1:] or lines))
+
+
+def _states_spacing(path: Path) -> bool:
+    """Whether a header says how large a voxel is: ITK makes 1 mm of silence, a flip of what is negative."""
+    with open(path, "rb") as handle:
+        text = handle.read(1 << 16)
+    if HEADERS[path.suffix.lower()] == "metaimage":  # ElementDataFile is the last line
+        header = text.split(b"ElementDataFile")[0]
+        found = re.search(rb"^\s*Element(?:Spacing|Size)\s*[=:](.*)", header, re.M)
+        unknown: tuple[str, ...] = ()
+    else:  # an empty line ends it; an axis of unknown spacing is nan
+        header = re.split(rb"\r?\n\r?\n", text)[0]
+        found = re.search(rb"^spacings:(?!=)(.*)", header, re.M | re.I)
+        unknown = ("nan",)
+        if found is None:
+            return re.search(rb"^space directions:(?!=).*\d", header, re.M | re.I) is not None
+    words = [] if found is None else found[1].decode("ascii", "replace").split()
+    known = [word for word in words if word.lower() not in unknown]
+    if not all(_is_length(word) for word in known):
+        raise Unreadable(f"its header gives a spacing of {' x '.join(words)}; expected lengths above 0")
+    return bool(words) and len(known) == len(words)
+
+
+def _is_length(word: str) -> bool:
+    try:
+        return 0 < float(word) < np.inf
+    except ValueError:
+        return False
 
 
 def itk_reason(error: Exception) -> str:

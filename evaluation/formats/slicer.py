@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm.evaluation.formats.packed import check_packed
+from synthfm.evaluation.formats.reach import check_data_files
 from synthfm.evaluation.formats.volume import Unreadable, Volume, placement
 
 
@@ -34,6 +36,8 @@ def read_slicer(path: Path, image: Volume) -> dict[str, NDArray[np.bool_]]:
     """
     import slicerio
 
+    check_data_files(path)
+    check_packed(path)
     try:
         found = slicerio.read_segmentation(str(path))
         voxels, segments = found["voxels"], found["segments"]

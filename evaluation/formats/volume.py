@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+LONGEST = np.iinfo(np.int16).max
+"""Pixels of a side, as clicks are int16."""
+
 
 class Unreadable(Exception):
     """A file that cannot be used; the message is the reason, without the file's name."""
@@ -30,6 +33,11 @@ class Volume:
         Whether the file holds a 2-D image.
     files
         DICOM: names of the slices' files (and frames in them), in the order of the slices.
+    step
+        mm (3,) from slice to slice, of a DICOM series, whose gantry may have been tilted; None where that is
+        along the third of the directions.
+    lossy
+        Whether values near each other may stand for one, as in a JPEG.
     """
 
     array: NDArray
@@ -38,13 +46,14 @@ class Volume:
     origin: NDArray | None = None
     flat: bool = False
     files: tuple[str, ...] = ()
+    step: NDArray | None = None
+    lossy: bool = False
 
 
 def simpleitk():  # type: ignore[no-untyped-def]
-    """SimpleITK, with its warnings off: what matters in them is checked and reported per file."""
+    """SimpleITK."""
     import SimpleITK as sitk
 
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     return sitk
 
 
@@ -78,6 +87,19 @@ def check_pixels(volume: Volume) -> None:
         raise Unreadable(f"size {' x '.join(map(str, volume.array.shape))} is no image")
     if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).any():
         raise Unreadable("holds nothing but NaN or infinite values")
+
+
+def check_finite(volume: Volume) -> None:
+    """Raise :class:`Unreadable` where a voxel is NaN or infinite."""
+    if volume.array.dtype.kind != "f":
+        return
+    bad = ~np.isfinite(volume.array)
+    if bad.any():
+        k, j, i = np.unravel_index(int(bad.argmax()), bad.shape)
+        raise Unreadable(
+            f"{np.count_nonzero(bad)} voxels are NaN or infinite, the first at voxel ({i}, {j}, {k}); "
+            "give numbers everywhere, such as the background's value"
+        )
 
 
 def same_grid(image: Volume, mask: Volume, *, strict: bool) -> str | None:
@@ -133,10 +155,7 @@ def placement(
     Unreadable
         If it lies on another grid, or beyond the image.
     """
-    if image.direction is None or image.origin is None or image.spacing is None:
-        raise Unreadable("the image has no geometry to place a segmentation in")
-    step = image.direction * np.array(image.spacing[::-1])  # columns: one voxel along x, y, z
-    to_index = np.linalg.inv(step[:, ::-1])  # mm to (z, y, x)
+    to_index = np.linalg.inv(steps_of(image))  # mm to (z, y, x)
     axes = to_index @ affine[:3, :3]  # column k: the image's index step of the array's axis k
     start = to_index @ (affine[:3, 3] - image.origin)
     steps = np.rint(axes).astype(int)
@@ -156,6 +175,22 @@ def placement(
         target.append(slice(first, first + size))
         flips.append(slice(None, None, int(sign)))
     return tuple(target), order, tuple(flips)
+
+
+def steps_of(image: Volume) -> NDArray:
+    """mm in the patient of one voxel along z, y, x, the columns of 3 x 3.
+
+    Raises
+    ------
+    Unreadable
+        If the image does not say.
+    """
+    if image.direction is None or image.origin is None or image.spacing is None:
+        raise Unreadable("the image has no geometry to place a segmentation in")
+    steps = (image.direction * np.array(image.spacing[::-1]))[:, ::-1]
+    if image.step is not None:
+        steps[:, 0] = image.step
+    return steps
 
 
 def _size(volume: Volume) -> str:

@@ -1,4 +1,6 @@
-"""What the page and the server for other programs share: a port, who may ask there, and how it ends."""
+"""What the page and the server for other programs share: a port, who may ask there, in which order, and how
+it ends.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +8,77 @@ import errno
 import ipaddress
 import signal
 import socket
+import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 import flask
-from werkzeug.serving import BaseWSGIServer
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler
 
 from synthfm.data.console import InputError
 
+SILENT = 60.0
+"""Seconds after which nobody is waited for who says no more in the middle of a request."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Of every reply: no other site may show it, run in it or use it."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+class Handler(WSGIRequestHandler):
+    """Reads a request, and gives up on who does not go on with it."""
+
+    timeout = SILENT
+
+    def log_error(self, format: str, *args: Any) -> None:
+        """Nothing: who left, or was silent for too long, is not of interest."""
+
+
+class Turns:
+    """A lock that those who wait get in the order in which they came, so that nobody is kept out for long."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        mine = object()
+        with self._changed:
+            self._waiting.append(mine)
+            self._changed.wait_for(lambda: self._waiting[0] is mine)
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        with self._changed:
+            self._waiting.popleft()
+            self._changed.notify_all()
+
+
+def has_left() -> bool:
+    """Whether the client of the request that is being answered has closed its connection."""
+    connection = flask.request.environ.get("werkzeug.socket")
+    if connection is None:
+        return False
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def with_headers(reply: flask.Response) -> flask.Response:
+    """Add :data:`HEADERS` to a reply."""
+    reply.headers.update(HEADERS)
+    return reply
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,18 @@ from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
+from synthfm.evaluation.formats.foreground import threshold_of
 from synthfm.evaluation.formats.readers import read_volume
 from synthfm.evaluation.formats.segmentation import is_segmentation, read_segments
 from synthfm.evaluation.formats.slicer import is_slicer, read_slicer
-from synthfm.evaluation.formats.volume import Unreadable, same_grid
+from synthfm.evaluation.formats.volume import Unreadable, Volume, same_grid
 from synthfm.evaluation.interactive.prompt_files import Mark
 from synthfm.evaluation.scans.scan import Scan
 
 Mask = NDArray[np.bool_]
+MOST_LABELS = 255
+"""Numbers of a label map; what holds more of them is one object in shades."""
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -96,18 +101,27 @@ def read_masks(mark: Mark, scan: Scan) -> dict[str, Mask]:
             differs = same_grid(scan.volume, volume, strict=True)
             if differs is not None:
                 raise Unreadable(f"{differs}; expected a mask on the grid of {scan.path.name}")
-            labels = [label for label in np.unique(volume.array).tolist() if label]
-            whole = len(labels) < 2 or volume.array.dtype.kind == "f"
-            masks = (
-                {mark.object: volume.array > 0}
-                if whole
-                else {f"{mark.object} {label}": volume.array == label for label in labels}
-            )
+            masks = _objects_in(mark, path, volume)
     except Unreadable as error:
         raise InputError(f"{path}: {error}") from error
     if not any(mask.any() for mask in masks.values()):
         raise InputError(f"{path}: the mask is empty; expected voxels above 0")
     return {name: scan.by_slice(mask) for name, mask in masks.items()}
+
+
+def _objects_in(mark: Mark, path: Path, shown: Volume) -> dict[str, Mask]:
+    """The objects of a mask that is read as it is shown: those of a label map's numbers, or one."""
+    labels = (
+        [] if shown.array.dtype.kind == "f" else [label for label in np.unique(shown.array).tolist() if label]
+    )
+    if shown.lossy or len(labels) < 2 or len(labels) > MOST_LABELS:
+        found = threshold_of(shown.array)
+        if found.doubt is not None:
+            log.warning("%s %s", path, found.doubt)
+        return {mark.object: shown.array > found.value}
+    stored = read_volume(path, mask=True, colours="stored").array  # of a palette its numbers, and no colours
+    labels = [label for label in np.unique(stored).tolist() if label]
+    return {f"{mark.object} {label}": stored == label for label in labels}
 
 
 def _point(mark: Mark, scan: Scan) -> tuple[float, float, int]:

@@ -30,7 +30,15 @@ from werkzeug.serving import make_server
 from synthfm.data.console import InputError
 from synthfm.evaluation.interactive.finding import Model, open_model
 from synthfm.evaluation.interactive.leases import Lease, Leases
-from synthfm.evaluation.interactive.listening import LOCAL, in_address, listen, only_for, serve_until_ended
+from synthfm.evaluation.interactive.listening import (
+    LOCAL,
+    Handler,
+    in_address,
+    listen,
+    only_for,
+    serve_until_ended,
+    with_headers,
+)
 from synthfm.evaluation.interactive.remote import Change, RemoteSession
 from synthfm.evaluation.interactive.wire import (
     Begun,
@@ -125,7 +133,8 @@ def serve(
         model = open_model(checkpoint, device)
         desk = Desk(model, capabilities(checkpoint), Leases(most), api_key, WITHIN, say)
         hosts = (*LOCAL, host) if host not in ("0.0.0.0", "::") else ()
-        server = make_server(host, port, make_app(desk, hosts), threaded=True, fd=listening.fileno())
+        app = make_app(desk, hosts)
+        server = make_server(host, port, app, threaded=True, request_handler=Handler, fd=listening.fileno())
         server.service_actions = desk.leases.sweep  # type: ignore[method-assign]  # each half a second
         if made_up:
             say(f"API key, made up as others than this machine can ask: {api_key}")
@@ -164,6 +173,7 @@ def make_app(desk: Desk, hosts: Sequence[str] = LOCAL) -> flask.Flask:
     app.extensions["desk"] = desk
     app.before_request(lambda: only_for(hosts))
     app.before_request(_check_key)
+    app.after_request(with_headers)
     app.register_error_handler(Exception, _in_one_line)
     app.register_blueprint(api)
     return app

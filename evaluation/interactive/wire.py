@@ -61,9 +61,10 @@ class Image(pydantic.BaseModel):
 
 def read_json(kind: type[Asked]) -> Asked:
     """The request's JSON."""
-    if (flask.request.content_length or 0) > MOST_JSON:
+    text = _read(MOST_JSON + 1)  # whatever the request says of its length
+    if len(text) > MOST_JSON:
         raise InputError(f"more than {MOST_JSON >> 20} MiB of JSON")
-    return _checked(kind, flask.request.get_data())
+    return _checked(kind, text)
 
 
 def read_header(kind: type[Asked]) -> Asked:
@@ -79,6 +80,17 @@ def _checked(kind: type[Asked], text: bytes) -> Asked:
         raise InputError(": ".join([".".join(map(str, first["loc"])) or "JSON", first["msg"]])) from error
 
 
+def _read(most: int) -> bytes:
+    """The next bytes of the request's body, at most so many."""
+    parts, left = [], most
+    while left > 0 and (part := flask.request.stream.read(min(left, 1 << 22))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+_LONGEST_HEAD = 1 << 12
+"""Bytes; an array's head has no more."""
 _HEAD = struct.Struct("<4sBBBB")
 _KINDS = {np.dtype(kind).name for kind in "?bBhHiIqQefd"}
 
@@ -89,7 +101,7 @@ def read_array(axes: int, most: int) -> NDArray:
     The client's own function makes room for whatever an array claims to be, Python objects included, so that
     what it claims is looked at before.
     """
-    body = flask.request.get_data()
+    body = _read(_LONGEST_HEAD)
     try:
         *_, found, letters = _HEAD.unpack_from(body)
         kind = body[_HEAD.size : _HEAD.size + letters].decode("ascii")
@@ -103,6 +115,13 @@ def read_array(axes: int, most: int) -> NDArray:
         raise InputError(f"array {kind} {shape}: expected numbers along {axes} axes")
     if voxels > most:
         raise InputError(f"array {shape}: {voxels} voxels, expected at most {most}")
+    size = voxels * np.dtype(kind).itemsize
+    size += size // 16 + (1 << 20)  # what cannot be packed grows a little
+    if (flask.request.content_length or 0) > size:
+        raise InputError(f"array {shape} of {kind} in {flask.request.content_length} bytes: that is too many")
+    body += _read(size + 1 - len(body))
+    if len(body) > size:
+        raise InputError(f"array {shape} of {kind} in more than {size} bytes: that is too many")
     try:
         return unpack_array(body)
     except (struct.error, ValueError, RuntimeError) as error:

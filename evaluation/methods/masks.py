@@ -1,12 +1,14 @@
 """Masks saved by any other system: scored beside the methods that run here.
 
 ``synthfm-eval prompts`` exports what every method is given; the masks come back as images, of volumes as
-NIfTI (above 0 is the object), of the case's size, each under the path that the export names for it.
+NIfTI, of the case's size, each under the path that the export names for it. Which values are the object,
+:mod:`synthfm.evaluation.formats.foreground` says.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,12 +26,13 @@ from synthfm.evaluation.cases.prompting import (
     Setting,
 )
 from synthfm.evaluation.cases.volume_prompts import Spacing
+from synthfm.evaluation.formats.foreground import threshold_of
 from synthfm.evaluation.formats.readers import read_volume
 from synthfm.evaluation.formats.volume import Unreadable
 from synthfm.evaluation.methods.method import Method, Predicted, VolumeMethod
 
+log = logging.getLogger(__name__)
 PROMPTS = "prompts.json"
-
 
 PICTURE, VOLUME = ".png", ".nii.gz"
 """Suffixes of the masks of images, and of volumes."""
@@ -46,6 +49,7 @@ class _Folder:
         known = SETTINGS if self.suffix == PICTURE else VOLUME_SETTINGS
         self._settings = {setting for setting in known if any(_files(folder, setting))}
         self._seeds = exported_seeds(folder)
+        self._told = False
 
     def accepts(self, setting: Setting) -> bool:
         return setting.name in self._settings
@@ -68,7 +72,11 @@ class _Folder:
         if values.shape != shape:
             what = "pixels, the image" if len(shape) == 2 else "voxels, the volume"
             raise InputError(f"{path}: {values.shape} {what} has {shape}")
-        return np.asarray(values > 0)
+        found = threshold_of(values)
+        if found.doubt is not None and not self._told:
+            self._told = True
+            log.warning("%s %s (told once of each folder)", path, found.doubt)
+        return np.asarray(values > found.value)
 
 
 class SavedMasks(_Folder):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from synthfm.data.console import InputError
 from synthfm.data.files import natural
+from synthfm.evaluation.cases.patterns import Folders
 from synthfm.evaluation.formats.dicom import is_dicom
 from synthfm.evaluation.formats.readers import ARRAY_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES, suffix_of
 
@@ -31,7 +32,7 @@ def list_scans(paths: Sequence[Path]) -> list[Path]:
         if path.exists() or not glob.has_magic(str(path)):
             matches = [path]
         else:
-            matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True), key=natural)]
+            matches = [Path(name) for name in sorted(_matching(str(path), Folders()), key=natural)]
         some = [scan for match in matches for scan in (_in_folder(match) if match.is_dir() else [match])]
         if not some:
             what = "holds no scan" if matches else "matches no file"
@@ -39,6 +40,17 @@ def list_scans(paths: Sequence[Path]) -> list[Path]:
         for scan in some:
             found.setdefault(scan.resolve(), scan)
     return list(found.values())
+
+
+def _matching(pattern: str, folders: Folders) -> Iterator[str]:
+    """The files of a pattern, as :func:`glob.glob`'s, but the folders of ``**`` come once each."""
+    head, deep, rest = (f"{pattern}/*" if pattern.endswith("/**") else pattern).partition("**/")
+    if not deep or head[-1:] not in ("", "/"):
+        yield from glob.glob(pattern)
+        return
+    for start in glob.glob(head) if head else ["."]:
+        for folder in folders.below(Path(start)):
+            yield from _matching(str(Path(glob.escape(str(folder)), rest)), folders)
 
 
 def _in_folder(folder: Path) -> list[Path]:

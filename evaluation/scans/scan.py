@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,8 @@ from synthfm.evaluation.cases.schema import Intensity
 from synthfm.evaluation.cases.slicing import PLANES, View, grey_levels, not_hounsfield, to_grey, view_of
 from synthfm.evaluation.formats.colours import grey
 from synthfm.evaluation.formats.dicom import is_dicom
-from synthfm.evaluation.formats.itk import itk_reason
+from synthfm.evaluation.formats.itk import reading
+from synthfm.evaluation.formats.nifti import geometry, read_header, shape_of
 from synthfm.evaluation.formats.readers import (
     ARRAY_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -30,7 +31,7 @@ from synthfm.evaluation.formats.readers import (
     read_volume,
     suffix_of,
 )
-from synthfm.evaluation.formats.volume import Unreadable, Volume, check_pixels, simpleitk
+from synthfm.evaluation.formats.volume import Unreadable, Volume, check_finite, check_pixels
 from synthfm.evaluation.scans.grid import Grid, Points, grid_of
 
 MOST_VOXELS = 2**30
@@ -233,7 +234,7 @@ def scan_of(
     volume = Volume(values, steps, flat=flat)  # type: ignore[arg-type]
     try:
         check_pixels(volume)
-        _check_finite(volume)
+        check_finite(volume)
         form: Form = "picture" if flat and array.dtype == np.uint8 else "nifti"
         modality = _modality(name, form, volume)
         levels = grey_levels(volume, modality, _intensity(form, modality, window))  # type: ignore[arg-type]
@@ -247,13 +248,13 @@ def _read(
     path: Path, plane: str, frame: int | None, window: tuple[float, float] | None, upright: bool
 ) -> Scan:
     form = _form(path)
-    header = _itk_header(path) if form in ("nifti", "nrrd", "metaimage") else None
+    plane_of = _header_of(path, form)
     volume = read_volume(path, frame=frame)
     check_pixels(volume)
-    _check_finite(volume)
+    check_finite(volume)
     grid = grid_of(volume)
-    if header is not None:
-        grid = _flat_grid(header, grid) if header.GetDimension() == 2 else replace(grid, flat=False)
+    if form in _FORMS.values():
+        grid = replace(grid, flat=False) if plane_of is None else _flat_grid(*plane_of, grid)
     modality = _modality(path, form, volume)
     colours = _colours(path) if form == "picture" else None
     return Scan(
@@ -265,7 +266,7 @@ def _read(
         view=view_of(volume, "radiological" if upright else "file", plane),
         levels=grey_levels(volume, modality, _intensity(form, modality, window)),  # type: ignore[arg-type]
         modality=modality,
-        sheared=form == "dicom" and _is_sheared(path, volume),
+        sheared=_is_sheared(volume),
     )
 
 
@@ -295,50 +296,48 @@ def _intensity(form: Form, modality: str, window: tuple[float, float] | None) ->
 
 def _in_other_words(reason: str) -> str:
     """A reader's reason, in the words of somebody who has one scan and no descriptor of a dataset."""
-    if "orthonormal" in reason:
-        return "its axes are not at right angles (a sheared grid); resample it to a grid with right angles"
-    return reason.replace("say which with image.frame", "give the number of one with --frame").replace(
-        "another slices.plane", "another --plane"
-    )
+    words = {
+        "say which with image.frame": "give the number of one with --frame",
+        "image.frame": "--frame",
+        "another slices.plane": "another --plane",
+    }
+    for ours, theirs in words.items():
+        reason = reason.replace(ours, theirs)
+    return reason
 
 
-def _itk_header(path: Path) -> Any:
-    """ITK's reader with a file's header, of a scan that is not too large."""
-    reader = simpleitk().ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        if path.stat().st_size == 0:
-            raise Unreadable("the file is empty")
+def _header_of(path: Path, form: Form) -> tuple[NDArray, NDArray] | None:
+    """Origin (2,) and direction (2, 2) of a 2-D file of a volume's kind; a scan too large is refused."""
+    if form not in _FORMS.values():
+        return None
+    if path.stat().st_size == 0:
+        raise Unreadable("the file is empty")
+    if form == "nifti":
+        header = read_header(path)
+        _check_size(shape_of(header), 1)
+        lies = geometry(header)
+        return (lies.origin[:2], lies.direction[:2, :2]) if len(shape_of(header)) == 2 else None
+    with reading(path) as reader:
         reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise Unreadable(f"cannot be read: {itk_reason(error)}") from error
-    size = reader.GetSize()
-    voxels = int(np.prod([float(side) for side in size]) * reader.GetNumberOfComponents())
+        _check_size(reader.GetSize(), reader.GetNumberOfComponents())
+        if reader.GetDimension() != 2:
+            return None
+        return np.array(reader.GetOrigin()), np.reshape(reader.GetDirection(), (2, 2))
+
+
+def _check_size(size: Sequence[int], components: int) -> None:
+    voxels = int(np.prod([float(side) for side in size]) * components)
     if voxels > MOST_VOXELS:
         shown = " x ".join(map(str, size))
         raise Unreadable(
             f"{shown} voxels, {voxels / MOST_VOXELS:.1f} times as many as fit; cut it, or sample it down, to "
             f"at most {MOST_VOXELS} voxels"
         )
-    return reader
 
 
-def _check_finite(volume: Volume) -> None:
-    if volume.array.dtype.kind != "f":
-        return
-    bad = ~np.isfinite(volume.array)
-    if bad.any():
-        k, j, i = np.unravel_index(int(bad.argmax()), bad.shape)
-        raise Unreadable(
-            f"{np.count_nonzero(bad)} voxels are NaN or infinite, the first at voxel ({i}, {j}, {k}); "
-            "give numbers everywhere, such as the background's value"
-        )
-
-
-def _flat_grid(header: Any, grid: Grid) -> Grid:
-    """The grid of a 2-D file: what ITK says of it, in the plane z = 0."""
-    x, y = header.GetOrigin()
-    (a, b), (c, d) = np.reshape(header.GetDirection(), (2, 2)).tolist()
+def _flat_grid(origin: NDArray, direction: NDArray, grid: Grid) -> Grid:
+    """The grid of a 2-D file, in the plane z = 0."""
+    (x, y), ((a, b), (c, d)) = origin.tolist(), direction.tolist()
     return replace(grid, origin=(x, y, 0.0), direction=((a, b, 0.0), (c, d, 0.0), (0.0, 0.0, 1.0)), flat=True)
 
 
@@ -347,7 +346,7 @@ def _modality(path: Path, form: Form, volume: Volume) -> str:
         import pydicom
 
         found = pydicom.dcmread(
-            dicom_files(path, volume)[0], stop_before_pixels=True, specific_tags=["Modality"]
+            dicom_files(path, volume)[0], stop_before_pixels=True, specific_tags=["Modality"], force=True
         )
         kind = str(found.get("Modality", ""))
         kind = {"CR": "XR", "DX": "XR", "MG": "XR", "OPT": "OCT"}.get(kind, kind)
@@ -377,14 +376,8 @@ def dicom_files(path: Path, volume: Volume) -> list[Path]:
     return [path / name for name in names]
 
 
-def _is_sheared(path: Path, volume: Volume) -> bool:
-    files = dicom_files(path, volume)
-    if len(files) < 2 or volume.spacing is None:
+def _is_sheared(volume: Volume) -> bool:
+    if volume.step is None or volume.spacing is None or volume.direction is None:
         return False
-    import pydicom
-
-    last = pydicom.dcmread(files[-1], stop_before_pixels=True, specific_tags=["ImagePositionPatient"])
-    grid = grid_of(volume)
-    expected = grid.to_patient([[0, 0, len(files) - 1]])[0]
-    offset = np.abs(np.array(last.ImagePositionPatient, float) - expected)
-    return bool(offset.max() > 0.5 * min(grid.spacing))
+    off = np.abs(volume.step - volume.direction[:, 2] * volume.spacing[0]) * (len(volume.array) - 1)
+    return bool(off.max() > 0.5 * min(volume.spacing))

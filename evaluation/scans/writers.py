@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.files import replacing, slug
+from synthfm.evaluation.formats.nifti import read_header, shape_of
 from synthfm.evaluation.formats.volume import simpleitk
 from synthfm.evaluation.scans.scan import Scan, dicom_files
 
@@ -114,13 +115,13 @@ def _write_nifti(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
     _check_straight(scan)
     voxels: NDArray = label_map(masks).T  # i, j, k
     if scan.form == "nifti":
-        source: Any = nibabel.load(scan.path)
-        kind = nibabel.Nifti2Image if isinstance(source.header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-        image = kind(voxels.reshape(source.shape[:3]), None, kind.header_class.from_header(source.header))
-        if isinstance(source.header, nibabel.Nifti1Header):  # the codes and both matrices, to the last bit
+        header = read_header(scan.path)
+        kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+        image = kind(voxels.reshape(shape_of(header)[:3]), None, kind.header_class.from_header(header))
+        if isinstance(header, nibabel.Nifti1Header):  # the codes and both matrices, to the last bit
             image.header.extensions.clear()  # they may name the patient
         else:  # Analyze has neither
-            image.set_sform(source.affine, 1)
+            image.set_sform(header.get_best_affine(), 1)
     else:
         turn = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS to RAS
         image = nibabel.Nifti1Image(voxels, turn @ scan.grid.affine if scan.grid.measured else None)

@@ -16,7 +16,7 @@ import h5py
 import pytest
 from click.testing import CliRunner
 
-from synthfm.data.console import WAIT_PASSIVELY, Failed, Group, InputError, Interrupted
+from synthfm.data.console import WAIT_PASSIVELY, Failed, Group, InputError, Interrupted, separated
 
 
 @pytest.fixture
@@ -221,3 +221,25 @@ def test_what_only_lists_starts_without_the_heavy_packages(module, commands, tmp
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr.strip() == ""
+
+
+def test_a_path_with_a_comma_is_one_value(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one, two").mkdir()
+    for name in ("one, two/ds.yaml", "a,b.pth", "c.yaml", "d.yaml"):
+        (tmp_path / name).touch()
+
+    @click.command()
+    @click.option("--value", "values", multiple=True, callback=separated)
+    def given(values):
+        click.echo("|".join(values))
+
+    for value, parts in {
+        "one, two/ds.yaml": "one, two/ds.yaml",
+        "hc18,one, two/ds.yaml,busi": "hc18|one, two/ds.yaml|busi",
+        "x=a,b.pth": "x=a,b.pth",
+        "x=zoom:a,b.pth,ellipse": "x=zoom:a,b.pth|ellipse",
+        "c.yaml,d.yaml": "c.yaml|d.yaml",
+        "one,,two": "one|two",
+    }.items():
+        assert CliRunner().invoke(given, ["--value", value]).output == f"{parts}\n"

@@ -16,7 +16,7 @@ from synthfm.data.config import Config
 from synthfm.data.console import InputError
 from synthfm.data.distance import bounds
 from synthfm.data.prompts import Prompt
-from synthfm.evaluation.interactive.page.desk import MOST_CLICKS, Levels
+from synthfm.evaluation.interactive.page.desk import MOST_CLICKS, Levels, Number
 from synthfm.evaluation.interactive.page.editing import Editor
 
 MOST_STROKE = 5000
@@ -26,8 +26,13 @@ MOST_OBJECTS = 50
 SCRIBBLE = 10
 """Clicks that a scribble becomes, as the evaluation's setting has it."""
 
-Name = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
-Point = tuple[float, float]
+Name = Annotated[
+    str,
+    pydantic.StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
+    ),
+]
+Point = tuple[Number, Number]
 Stroke = Annotated[tuple[Point, ...], pydantic.Field(min_length=1, max_length=MOST_STROKE)]
 
 
@@ -137,7 +142,7 @@ class _Click(_Drawn):
 
 
 class _Box(_Drawn):
-    box: tuple[float, float, float, float]
+    box: tuple[Number, Number, Number, Number]
 
     def draw(self, editor: Editor, number: int) -> None:
         editor.session.ask(self.object, number, Prompt(box=self.box))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,7 +102,15 @@ class Asker:
         self.titles = {name: (titles or {}).get(name, name) for name in self.methods}
         self._last: dict[str, _Last] = {}
 
-    def ask(self, name: str, key: Hashable, image: NDArray[np.uint8], asked: Asked) -> Answer:
+    def ask(
+        self,
+        name: str,
+        key: Hashable,
+        image: NDArray[np.uint8],
+        asked: Asked,
+        turn: AbstractContextManager[None] | None = None,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> Answer:
         """One method's mask; each click goes with what the method returned for the round before it.
 
         Parameters
@@ -114,35 +123,52 @@ class Asker:
             uint8 (H, W).
         asked
             The prompt. A choice is left out for methods that offer none.
+        turn
+            Entered for each round, in between which others may ask.
+        enough
+            Whether to end between two rounds: what was answered is known when the same is asked again.
 
         Raises
         ------
         InputError
-            If there is no such method, it cannot use such prompts, or the prompt lies outside of the image.
+            If there is no such method, it cannot use such prompts, or the prompt lies outside of the image;
+            or if it is `enough` before the last round.
         """
+        turn = turn or nullcontext()
         asked = asked.within(image.shape)
         method = self._method(name, asked)
         if not isinstance(method, Ambiguous):
             asked = replace(asked, choice=None)
-        last, seconds = self._seen(method, key, image)
+        with turn:
+            last, seconds = self._seen(method, key, image)
         before: Predicted | None = None
         steps = asked.rounds()
         # Of the other ways that were tried nothing is kept: a second look is as large as the image.
-        last.said = {step: last.said[step] for step in steps if step in last.said}
+        said = last.said = {step: answer for step in steps if (answer := last.said.get(step)) is not None}
         for number, step in enumerate(steps):
             if before is not None and before.state is None:
                 before = None
             if number and before is None and step != asked:
                 continue  # a method that corrects nothing answers the whole prompt alone
-            if step not in last.said:
-                started = time.perf_counter()
-                predicted = _answer(method, last, step, before)
-                last.said[step] = Answer(predicted, seconds, time.perf_counter() - started)
-            before = last.said[step].predicted
-        return last.said[asked]
+            if step not in said:
+                if number and enough():
+                    raise InputError(
+                        f"{method.name} has answered {number} of {len(steps)} rounds so far; ask again"
+                    )
+                with turn:
+                    started = time.perf_counter()
+                    predicted = _answer(method, last, step, before)
+                    said[step] = Answer(predicted, seconds, time.perf_counter() - started)
+            before = said[step].predicted
+        return said[asked]
 
     def choices(
-        self, name: str, key: Hashable, image: NDArray[np.uint8], asked: Asked
+        self,
+        name: str,
+        key: Hashable,
+        image: NDArray[np.uint8],
+        asked: Asked,
+        turn: AbstractContextManager[None] | None = None,
     ) -> Sequence[Predicted]:
         """What one click alone may mean to a method, as masks; none if it has but one, or for other prompts.
 
@@ -152,8 +178,9 @@ class Asker:
         method = self._method(name, asked)
         if not isinstance(method, Ambiguous) or not asked.ambiguous:
             return []
-        last, _ = self._seen(method, key, image)
-        return _choices(method, last, asked)
+        with turn or nullcontext():
+            last, _ = self._seen(method, key, image)
+            return _choices(method, last, asked)
 
     def _method(self, name: str, asked: Asked) -> Method:
         """The method of a name, which can use the prompt."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import secrets
-import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
@@ -19,6 +18,7 @@ from skimage.measure import find_contours
 from synthfm.data.config import Config
 from synthfm.data.console import InputError
 from synthfm.data.distance import bounds
+from synthfm.evaluation.interactive.listening import Turns
 from synthfm.evaluation.interactive.page.asking import Asker
 from synthfm.evaluation.interactive.page.editing import Editors
 from synthfm.evaluation.interactive.page.pictures import Library
@@ -40,8 +40,8 @@ class Desk:
         Files on their way into the library.
     token
         Differs from one start of the server to the next, as what is called ``file/0`` does.
-    reading, asking
-        Datasets, and methods, are used by one request at a time.
+    asking
+        Methods are used by one request at a time, for one round of a prompt.
     editors
         The scans that people work on; each has a lock of its own.
     """
@@ -50,8 +50,7 @@ class Desk:
     asker: Future[Asker]
     uploads: Uploads
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-    reading: threading.Lock = field(default_factory=threading.Lock)
-    asking: threading.Lock = field(default_factory=threading.Lock)
+    asking: Turns = field(default_factory=Turns)
     editors: Editors = field(default_factory=Editors)
 
 
@@ -67,7 +66,8 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-Levels = Annotated[tuple[float, float], pydantic.AfterValidator(_rising)]
+Number = Annotated[float, pydantic.Field(allow_inf_nan=False)]
+Levels = Annotated[tuple[Number, Number], pydantic.AfterValidator(_rising)]
 """The values that are black and white."""
 Body = TypeVar("Body", bound=Config)
 
@@ -82,6 +82,8 @@ def body(kind: type[Body]) -> Body:
     """
     try:
         return kind.model_validate(flask.request.get_json(), strict=False)
+    except RecursionError as error:
+        raise InputError("JSON that is nested too deep") from error
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -31,6 +31,8 @@ AWAKE = 8
 """Of them, those used last, which keep encodings."""
 PATIENCE = 1.0
 """Seconds that a propagation which is cancelled is waited for."""
+UNSEEN = 180.0
+"""Seconds without a request after which a propagation ends; a page that waits asks, if seldom when hidden."""
 IDLE = 3600.0
 """Seconds after which one with objects that nobody has used may go, where there are so many."""
 
@@ -182,6 +184,9 @@ class Editor:
                 job.found[step.slice] = step.bits
                 job.asked += 1
                 if job.cancelled.is_set():
+                    return
+                if time.monotonic() - self.used > UNSEEN:
+                    job.error = "stopped, as nobody looked any more"
                     return
         except (ValueError, InputError) as error:
             job.error = str(error)

@@ -6,8 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -115,9 +114,13 @@ def images_in(folder: Path, names: Sequence[str]) -> list[tuple[Path, str]]:
 
 
 def read_upright(path: Path, title: str, frame: int = 0) -> Scan:
-    """A file as a scan, its slices as a radiologist looks at them; an InputError begins with the title."""
+    """A file as a scan, its slices as a radiologist looks at them; an InputError begins with the title.
+
+    Frames of DICOM are slices, also of a cine.
+    """
+    dicom = path.is_dir() or (path.is_file() and is_dicom(path))
     try:
-        return read_scan(path, frame=frame, upright=True)
+        return read_scan(path, frame=None if dicom else frame, upright=True)
     except InputError as error:
         raise InputError(f"{title}: {str(error).removeprefix(f'{path}: ')}") from error
 
@@ -141,9 +144,15 @@ class Dataset:
     limit: int | None
     """At most so many cases, spread evenly."""
 
-    @cached_property
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _read: list[list[Case | Failure]] = field(default_factory=list, repr=False, compare=False)
+
+    @property
     def _found(self) -> list[Case | Failure]:
-        return list(iter_cases(self.descriptor, self.root, limit=self.limit))
+        with self._lock:  # whoever asks for another dataset does not wait
+            if not self._read:
+                self._read.append(list(iter_cases(self.descriptor, self.root, limit=self.limit)))
+            return self._read[0]
 
     @property
     def cases(self) -> list[Case]:

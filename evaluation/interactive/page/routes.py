@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,12 +18,22 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from synthfm.data.config import Config
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
-from synthfm.evaluation.interactive.listening import LOCAL, only_for
-from synthfm.evaluation.interactive.page.asking import Asked, Asker
-from synthfm.evaluation.interactive.page.desk import MOST_CLICKS, Desk, Levels, body, desk, outline, png
+from synthfm.evaluation.interactive.listening import LOCAL, has_left, only_for, with_headers
+from synthfm.evaluation.interactive.page.asking import Answer, Asked, Asker
+from synthfm.evaluation.interactive.page.desk import (
+    MOST_CLICKS,
+    Desk,
+    Levels,
+    Number,
+    body,
+    desk,
+    outline,
+    png,
+)
 from synthfm.evaluation.interactive.page.pictures import Library, Picture, Place
 from synthfm.evaluation.interactive.page.scan_routes import scans
 from synthfm.evaluation.interactive.page.uploads import Uploads
+from synthfm.evaluation.methods.method import Predicted
 from synthfm.evaluation.scoring.metrics import overlap
 
 log = logging.getLogger(__name__)
@@ -32,7 +43,24 @@ MOST_BYTES = 4 << 30
 MOST_JSON = 1 << 20
 """Bytes of a request that sends no files."""
 
+WITHIN = 20.0
+"""Seconds in which a prompt of many rounds is answered, or one is told to ask again."""
+
 api = flask.Blueprint("api", __name__, url_prefix="/api")
+
+
+class _Request(flask.Request):
+    """A request that is not read any further where it is too much, whatever it says of its length."""
+
+    max_form_memory_size = MOST_JSON  # fields that are no files; files go to the disk
+
+    @property  # type: ignore[misc]
+    def max_content_length(self) -> int:  # type: ignore[override]
+        return MOST_BYTES if _sends_files(self) else MOST_JSON
+
+
+def _sends_files(request: flask.Request) -> bool:
+    return request.path == "/api/files" and request.mimetype == "multipart/form-data"
 
 
 def make_app(
@@ -51,10 +79,11 @@ def make_app(
         empty for any.
     """
     app = flask.Flask(__name__, static_folder=str(HERE / "static"))
-    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    app.request_class = _Request
     app.extensions["desk"] = Desk(library, asker, Uploads(folder))
     app.before_request(lambda: only_for(hosts))
     app.before_request(_not_too_much)
+    app.after_request(with_headers)
     app.register_error_handler(Exception, _in_one_line)
     app.register_error_handler(RequestEntityTooLarge, _too_large)
     app.add_url_rule("/", view_func=lambda: app.send_static_file("index.html"), endpoint="page")
@@ -65,7 +94,7 @@ def make_app(
 
 def _not_too_much() -> None:
     size = flask.request.content_length or 0
-    if size > MOST_JSON and flask.request.mimetype != "multipart/form-data":
+    if size > MOST_JSON and not _sends_files(flask.request):
         flask.abort(413, f"too much in one request: {size} bytes, at most {MOST_JSON}")
 
 
@@ -86,6 +115,9 @@ def _too_large(error: RequestEntityTooLarge) -> Any:
     return {"error": f"too much in one request: at most {most}"}, 413
 
 
+Coordinate = Annotated[int, pydantic.Field(ge=-(2**15), lt=2**15)]
+
+
 class _Shown(Config):
     """What is to be shown: an image's name and a place in it."""
 
@@ -94,9 +126,7 @@ class _Shown(Config):
     levels: Levels | None = None
 
     def picture(self) -> Picture:
-        place = Place(self.frame, self.levels)
-        with desk().reading:
-            return desk().library.result().show(self.image, place)
+        return desk().library.result().show(self.image, Place(self.frame, self.levels))
 
 
 class _Sent(Config):
@@ -109,33 +139,46 @@ class _Question(_Shown):
     """One method is asked for a mask in what is shown."""
 
     method: str
-    clicks: Annotated[tuple[tuple[int, int, Literal[0, 1]], ...], pydantic.Field(max_length=MOST_CLICKS)] = ()
-    box: tuple[float, float, float, float] | None = None
+    clicks: Annotated[
+        tuple[tuple[Coordinate, Coordinate, Literal[0, 1]], ...], pydantic.Field(max_length=MOST_CLICKS)
+    ] = ()
+    box: tuple[Number, Number, Number, Number] | None = None
     choice: int | None = None
 
-    def put(self, ask: Literal["ask", "choices"]) -> tuple[Picture, Any]:
-        """What is shown, and what :class:`synthfm.evaluation.interactive.page.asking.Asker` says to it."""
-        picture = self.picture()
+    def asked(self) -> Asked:
+        """The prompt."""
         points, labels = [click[:2] for click in self.clicks], [click[2] for click in self.clicks]
-        asker, asked = desk().asker.result(), Asked(Prompt(points, labels, self.box), self.choice)
-        with desk().asking:
-            return picture, getattr(asker, ask)(
-                self.method, (self.image, picture.place), picture.image, asked
-            )
+        return Asked(Prompt(points, labels, self.box), self.choice)
+
+    def answer(self) -> tuple[Picture, Answer]:
+        """What is shown, and the method's answer, as far as it comes in time and somebody waits for it."""
+        picture, asker, until = self.picture(), desk().asker.result(), time.monotonic() + WITHIN
+        key = self.image, picture.place
+
+        def enough() -> bool:
+            return time.monotonic() > until or has_left()
+
+        found = asker.ask(self.method, key, picture.image, self.asked(), desk().asking, enough)
+        return picture, found
+
+    def choices(self) -> Sequence[Predicted]:
+        """What one click alone may mean to the method."""
+        picture, asker = self.picture(), desk().asker.result()
+        key = self.image, picture.place
+        return asker.choices(self.method, key, picture.image, self.asked(), desk().asking)
 
 
 @api.get("/start")
 def _start() -> Any:
     library = desk().library.result()
-    with desk().reading:
-        return {
-            "token": desk().token,
-            "first": library.first(),
-            "datasets": [
-                {"name": name, "title": item.descriptor.title} for name, item in library.datasets.items()
-            ],
-            "files": [_listed(library, name) for name in library.files],
-        }
+    return {
+        "token": desk().token,
+        "first": library.first(),
+        "datasets": [
+            {"name": name, "title": item.descriptor.title} for name, item in library.datasets.items()
+        ],
+        "files": [_listed(library, name) for name in list(library.files)],
+    }
 
 
 def _listed(library: Library, name: str) -> dict[str, Any]:
@@ -154,12 +197,11 @@ def _cases(name: str) -> Any:
     library = desk().library.result()
     if name not in library.datasets:
         raise InputError(f"no dataset {name!r}")
-    with desk().reading:
-        found = library.datasets[name]
-        cases = [
-            {"image": f"case/{name}/{number}", "title": case.case} for number, case in enumerate(found.cases)
-        ]
-        problems = [f"{item.case}: {item.reason}" for item in found.failures]
+    found = library.datasets[name]
+    cases = [
+        {"image": f"case/{name}/{number}", "title": case.case} for number, case in enumerate(found.cases)
+    ]
+    problems = [f"{item.case}: {item.reason}" for item in found.failures]
     return {"cases": cases, "problems": problems}
 
 
@@ -198,7 +240,7 @@ def _show() -> Any:
 
 @api.post("/ask")
 def _ask() -> Any:
-    picture, found = body(_Question).put("ask")
+    picture, found = body(_Question).answer()
     mask = found.predicted.mask
     pixels = int(mask.sum())
     scores = [
@@ -221,7 +263,7 @@ def _ask() -> Any:
 @api.post("/choices")
 def _choices() -> Any:
     """What one click alone may mean, the smallest first; a mask that the model has twice is named once."""
-    _, found = body(_Question).put("choices")
+    found = body(_Question).choices()
     masks = {item.mask.tobytes(): (number, item.mask) for number, item in reversed([*enumerate(found)])}
     rising = sorted(masks.values(), key=lambda item: int(item[1].sum()))
     return {
@@ -235,5 +277,5 @@ def _choices() -> Any:
 
 @api.post("/mask.png")
 def _mask() -> Any:
-    _, found = body(_Question).put("ask")
+    _, found = body(_Question).answer()
     return flask.Response(png(found.predicted.mask.astype(np.uint8) * 255), mimetype="image/png")

@@ -15,7 +15,7 @@ from typing import Any
 
 from werkzeug.serving import make_server
 
-from synthfm.evaluation.interactive.listening import LOCAL, in_address, listen, serve_until_ended
+from synthfm.evaluation.interactive.listening import LOCAL, Handler, in_address, listen, serve_until_ended
 from synthfm.evaluation.interactive.page.asking import Asker
 from synthfm.evaluation.interactive.page.loading import Wanted, load
 from synthfm.evaluation.interactive.page.pictures import Library
@@ -49,7 +49,12 @@ def serve(wanted: Wanted, *, host: str, port: int, browser: bool, say: Callable[
         library: Future[Library] = Future()
         asker: Future[Asker] = Future()
         server = make_server(
-            host, port, make_app(library, asker, Path(folder), hosts), threaded=True, fd=listening.fileno()
+            host,
+            port,
+            make_app(library, asker, Path(folder), hosts),
+            threaded=True,
+            request_handler=Handler,
+            fd=listening.fileno(),
         )
 
         def work() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import tempfile
@@ -12,6 +13,26 @@ from werkzeug.datastructures import FileStorage
 
 from synthfm.data.console import InputError
 from synthfm.evaluation.interactive.page.pictures import Library, images_in
+
+MOST_NAME = 200
+"""Bytes of a file's name; file systems have room for 255."""
+
+
+def _save(item: FileStorage, folder: Path) -> str:
+    """Write a file that was sent into a folder, and return its name there: another, where that is taken."""
+    name = Path(str(item.filename).replace("\\", "/")).name
+    if name in ("", "..") or not name.isprintable():
+        raise InputError(f"{item.filename!r} is no name of a file")
+    if len(name.encode(errors="replace")) > MOST_NAME:
+        raise InputError(f"{name[:40]}...: a name of more than {MOST_NAME} bytes")
+    for number in itertools.count():
+        try:  # also of another folder, or of a request at the same time
+            with open(folder / f"{number or ''}{'_' * bool(number)}{name}", "xb") as file:
+                item.save(file)
+                return Path(file.name).name
+        except FileExistsError:
+            continue
+    raise AssertionError
 
 
 class Uploads:
@@ -39,13 +60,7 @@ class Uploads:
         own, names = self.folder / upload, self._names[upload]
         try:
             for item in files:
-                name = Path(str(item.filename).replace("\\", "/")).name
-                if name in ("", ".."):
-                    raise InputError(f"{item.filename!r} is no name of a file")
-                while (own / name).exists():  # of another folder
-                    name = f"_{name}"
-                item.save(own / name)
-                names.append(name)
+                names.append(_save(item, own))
         except BaseException:
             self._names.pop(upload, None)
             shutil.rmtree(own, ignore_errors=True)

@@ -62,7 +62,7 @@ def test_an_image_on_which_clicks_would_not_fit(tmp_path: Path) -> None:
     wanted = source("{id:a}.png", {"file": "{id}_m.png", "structure": "liver"})
     cases, (failure,) = split(iter_cases(wanted, tmp_path))
     assert not cases
-    assert failure.reason == "size 1 x 2 x 40000: sides of more than 32767 pixels are not supported"
+    assert failure.reason == "size 2 x 40000: sides of more than 32767 pixels are not supported"
 
 
 def test_a_missing_mask(tmp_path: Path) -> None:
@@ -177,6 +177,48 @@ def test_a_file_without_colours_where_colours_are_labels(tmp_path: Path) -> None
     assert [thing.structure for thing in case.objects] == ["spleen"]
     write_picture(tmp_path / "b_m.png", LABEL[5].astype(np.uint16))
     assert "8 bits a channel" in split(iter_cases(wanted, tmp_path))[1][0].reason
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_voxels_cost_a_volume_that_is_scored_as_one(tmp_path: Path, value: float) -> None:
+    image = picture_of(LABEL, RNG, "float32")
+    image[5, 3, 4] = value
+    write_pair(tmp_path, "bad", LABEL, image)
+    write_pair(tmp_path, "good", LABEL)
+    cases, (failure,) = split(iter_cases(descriptor(modality="MR"), tmp_path, dims=3))
+    assert {case.volume for case in cases} == {"good"}
+    assert failure.case == "bad"
+    assert failure.reason.startswith("1 voxels are NaN or infinite, the first at voxel (4, 3, 5)")
+
+
+@pytest.mark.parametrize("threshold", [None, 10])
+def test_a_mask_in_shades_is_told_of_once_unless_a_threshold_is_given(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, threshold: int | None
+) -> None:
+    label = blocks((30, 40), [1])
+    shades = np.where(label > 0, 200, 0).astype(np.uint8)
+    shades[0] = np.arange(40) * 2
+    for name in ("a", "b"):
+        write_picture(tmp_path / f"{name}.png", picture_of(label, RNG, "uint8"))
+        write_picture(tmp_path / f"{name}_m.png", shades)
+    mask: dict[str, Any] = {"file": "{id}_m.png", "structure": "liver"}
+    wanted = source("{id:[ab]}.png", {**mask, "threshold": threshold} if threshold else mask)
+    cases, _ = split(iter_cases(wanted, tmp_path))
+    assert [item.mask.sum() for case in cases for item in case.objects] == 2 * [
+        np.count_nonzero(shades > (threshold or 127))
+    ]
+    told = "a_m.png holds more than two values, 0 to 200: what is above 127 is taken for the object"
+    assert caplog.text.count("more than two values") == (0 if threshold else 1)
+    assert (told in caplog.text) == (threshold is None)
+
+
+def test_labels_are_not_told_from_what_is_packed_as_jpeg_whatever_its_name(tmp_path: Path) -> None:
+    label = blocks((30, 40), [1])
+    write_picture(tmp_path / "a.png", picture_of(label, RNG, "uint8"))
+    write_picture(tmp_path / "m.jpg", label * np.uint8(100)).rename(tmp_path / "a_m.png")
+    wanted = source("{id:a}.png", {"file": "{id}_m.png", "labels": {"liver": 100}})
+    _, (failure,) = split(iter_cases(wanted, tmp_path))
+    assert failure.reason.startswith("a JPEG keeps no label numbers")
 
 
 def test_nan_voxels_cost_their_slices(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from synthfm.evaluation.cases.patterns import Folders, fill, group_names, match
 from synthfm.evaluation.cases.preview import examples
 from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.export import export_prompts
+from synthfm.evaluation.scans.listing import list_scans
 from synthfm.evaluation.scoring.scores import read_scores
 from synthfm.evaluation.session import evaluate
 from tests.support.cases import OWN, cases_of, write_own
@@ -274,3 +275,72 @@ def test_structures_may_be_named_by_the_files(tmp_path: Path) -> None:
     path = kidneys(tmp_path, {"file": "masks/{id}_{structure}_{number:[0-9]+}.png", "structures": "*"})
     found = [[item.structure for item in case.objects] for case in cases_of(str(path), tmp_path)]
     assert found == [["left_kidney", "liver"]] * 2
+
+
+@pytest.mark.parametrize("links", [("up",), ("again",), ("up", "again")])
+def test_folders_of_two_stars_come_once_whichever_links_lead_to_them(
+    tmp_path: Path, links: tuple[str, ...]
+) -> None:
+    (tmp_path / "s" / "p1" / "deep").mkdir(parents=True)
+    for name in ("p1/a1.png", "p1/deep/a2.png"):
+        (tmp_path / "s" / name).touch()
+    if "up" in links:
+        (tmp_path / "s" / "p1" / "up").symlink_to("..")
+    if "again" in links:
+        (tmp_path / "s" / "again").symlink_to("../s")
+    expected = ["s/p1/a1.png", "s/p1/deep/a2.png"]
+    found = match(tmp_path / "s", "**/{id}.png", Folders())
+    assert [str(path.relative_to(tmp_path)) for path, _ in found] == expected
+    scans = list_scans([tmp_path / "s" / "**" / "*.png"])
+    assert [str(path.relative_to(tmp_path)) for path in scans] == expected
+
+
+def test_a_link_to_a_folder_that_is_not_there_otherwise_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "far" / "p1").mkdir(parents=True)
+    (tmp_path / "far" / "p1" / "a.png").touch()
+    (tmp_path / "s").mkdir()
+    for name in ("first", "second"):
+        (tmp_path / "s" / name).symlink_to("../far")
+    found = [str(path.relative_to(tmp_path)) for path, _ in match(tmp_path / "s", "**/{id}.png", Folders())]
+    assert found == ["s/first/p1/a.png"]
+
+
+def write_pictures(folder: Path) -> None:
+    label = blocks((30, 40), [1])
+    write_picture(folder / "a.png", picture_of(label, np.random.default_rng(0), "uint8"))
+    write_picture(folder / "masks" / "a.png", label)
+
+
+@pytest.mark.parametrize("folder", ["../far", "{far}", "link", "data/../../far"])
+def test_a_folder_out_of_the_data_root_is_not_entered(tmp_path: Path, folder: str) -> None:
+    write_pictures(tmp_path / "far")
+    root = tmp_path / "root"
+    (root / "data").mkdir(parents=True)
+    (root / "link").symlink_to(tmp_path / "far")
+    sources = [{**OWN["sources"][0], "folder": folder.format(far=tmp_path / "far")}]
+    path = write_own(tmp_path, sources=sources)
+    with pytest.raises(InputError, match=r"leads out of the data root to .*/far; give a root that holds it"):
+        list(iter_cases(load_descriptor(str(path)), root))
+    if folder == "{far}":  # below a root that is named it may be written so
+        assert len(cases_of(str(path), tmp_path)) == 1
+
+
+@pytest.mark.parametrize("linked", ["a.png", "masks/a.png"])
+def test_a_file_that_is_a_link_out_of_the_data_root_costs_itself(tmp_path: Path, linked: str) -> None:
+    write_pictures(tmp_path / "root")
+    (tmp_path / "root" / linked).rename(tmp_path / "far.png")
+    (tmp_path / "root" / linked).symlink_to(tmp_path / "far.png")
+    path = write_own(tmp_path, sources=OWN["sources"])
+    (failure,) = iter_cases(load_descriptor(str(path)), tmp_path / "root")
+    assert failure.reason.startswith("a.png lies outside of the data root, in ")
+    sources = [{**OWN["sources"][0], "folder": "root"}]
+    assert len(cases_of(str(write_own(tmp_path, sources=sources)), tmp_path)) == 1
+
+
+def test_a_table_of_spacings_out_of_the_data_root_is_refused(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "root")
+    (tmp_path / "t.csv").write_text("name,mm\na.png,0.5\n")
+    table = {"table": "../t.csv", "name": "name", "column": "mm"}
+    wanted = load_descriptor(str(write_own(tmp_path, spacing_table=table)))
+    with pytest.raises(InputError, match="the table of spacings lies outside of the data root"):
+        list(iter_cases(wanted, tmp_path / "root"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom import DataElement
 
 from synthfm.evaluation.formats.readers import count_frames, read_volume
@@ -120,7 +123,7 @@ def test_dicom_colours_are_grey_as_a_pictures_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(still.array[0], volume.array[1])
     assert volume.array.dtype == np.uint8
     assert mask.array.max() == 255
-    assert count_frames(cine) == count_frames(cine.parent) == 1
+    assert count_frames(cine) == count_frames(cine.parent) == 2
 
 
 def test_ybr_is_grey_by_its_luminance(tmp_path: Path) -> None:
@@ -273,11 +276,21 @@ def test_dicom_without_pixels_is_told_for_what_it_is(
     assert read_volume(first).flat
 
 
-def test_a_file_without_the_mark_of_dicom_is_told_so(tmp_path: Path) -> None:
-    (path,) = write_dicom_series(tmp_path / "s", ARRAY[:1])
-    path.write_bytes(path.read_bytes()[132:])
+@pytest.mark.parametrize("bare", [132, None], ids=["no preamble", "no meta information"])
+def test_a_slice_without_a_preamble_is_read_as_the_others(tmp_path: Path, bare: int | None) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY, ["1", "2", "3", "4"])
+    content = paths[-1].read_bytes()
+    start = bare or 144 + int.from_bytes(content[140:144], "little")  # after the group length, all of group 2
+    paths[-1].write_bytes(content[start:])
+    np.testing.assert_array_equal(read_volume(tmp_path / "s").array, ARRAY)
+    (tmp_path / "s" / "notes").write_bytes(b"text " * 99)
+    assert len(read_volume(tmp_path / "s").files) == 4
+
+
+def test_a_file_that_is_no_dicom_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"text " * 99)
     with pytest.raises(Unreadable, match="is no DICOM file: the mark DICM"):
-        read_volume(path)
+        read_volume(tmp_path / "a.dcm")
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]], ids=str)
@@ -333,5 +346,149 @@ def test_slices_of_different_orientation_are_refused(tmp_path: Path) -> None:
 def test_a_truncated_slice_of_a_series_is_named(tmp_path: Path, part: float) -> None:
     paths = write_dicom_series(tmp_path / "s", np.random.default_rng(0).integers(0, 99, (4, 30, 30)))
     cut_short(paths[2], part)
+    with pytest.raises(Unreadable, match="i0002"):
+        read_volume(tmp_path / "s")
+
+
+def test_fewer_pixels_than_the_header_says_are_no_image(tmp_path: Path) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY)
+    edit_dicom(paths[1], PixelData=ARRAY[1].tobytes()[:20])
+    for path in (paths[1], tmp_path / "s"):
+        with pytest.raises(Unreadable, match=r"its pixels cannot be read: .*bytes"):
+            read_volume(path)
+
+
+@pytest.mark.parametrize("entries", [16, 8])
+def test_a_modality_lut_takes_the_place_of_slope_and_intercept(tmp_path: Path, entries: int) -> None:
+    stored = np.arange(30, dtype=np.uint8).reshape(5, 6)
+    path = write_colour(tmp_path / "l.dcm", stored, "MONOCHROME2")
+    item = pydicom.Dataset()
+    item.add(DataElement("LUTDescriptor", "US", [30, 0, entries]))
+    item.add(DataElement("LUTData", "US", [200 - 3 * value for value in range(30)]))
+    item.ModalityLUTType = "US"
+    file = pydicom.dcmread(path)
+    file.ModalityLUTSequence = [item]
+    file.save_as(path)
+    found = read_volume(path).array[0]
+    np.testing.assert_array_equal(found, 200 - 3 * stored.astype(int))
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("signed", "padding", "limit", "least"),
+    [
+        (0, 65535, None, 0),
+        (1, -32768, None, 0),
+        (1, 32768, None, 0),
+        (1, -32768, -30000, 0),
+        (1, -32768, None, -9),
+    ],
+)
+def test_what_pads_an_image_is_no_value_of_it(
+    tmp_path: Path, signed: int, padding: int, limit: int | None, least: int
+) -> None:
+    values = np.arange(4 * 30).reshape(4, 5, 6) + least
+    stored = values.copy()
+    stored[:, 0, :3] = padding if padding < 32768 or not signed else padding - 65536
+    if limit is not None:
+        stored[:, 0, 0] = limit
+    kind = {"PixelRepresentation": signed, "RescaleSlope": None, "RescaleIntercept": None}
+    for k, path in enumerate(write_dicom_series(tmp_path / "s", np.zeros(values.shape))):
+        edit_dicom(path, **kind, PixelData=stored[k].astype("<i2" if signed else "<u2").tobytes())
+        file = pydicom.dcmread(path)
+        name = "SS" if signed and padding < 0 else "US"
+        file.add(DataElement("PixelPaddingValue", name, padding))
+        if limit is not None:
+            file.add(DataElement("PixelPaddingRangeLimit", name, limit))
+        file.save_as(path)
+    found = read_volume(tmp_path / "s").array
+    values[:, 0, :3] = 0
+    real = found.copy()
+    real[:, 0, :3] = 0
+    np.testing.assert_array_equal(real, values)
+    assert found[:, 0, :3].min() >= min(least, 0)
+    assert found[:, 0, :3].max() <= 0
+
+
+def write_jpeg(path: Path, shown: np.ndarray, mode: str) -> Path:
+    """A secondary capture packed as JPEG, its header saying RGB whatever the stream holds."""
+    packed = io.BytesIO()
+    Image.fromarray(shown).save(packed, "JPEG", quality=95, **({"keep_rgb": True} if mode == "RGB" else {}))
+    write_colour(path, shown)
+    file = pydicom.dcmread(path)
+    file.PixelData = pydicom.encaps.encapsulate([packed.getvalue()])
+    file["PixelData"].VR = "OB"
+    file.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+    file.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGB", "YCbCr"])
+def test_a_jpeg_is_of_the_colours_that_its_stream_says(tmp_path: Path, mode: str) -> None:
+    shown = np.zeros((32, 48, 3), np.uint8)
+    shown[8:24, 8:32] = (200, 40, 0)
+    found = read_volume(write_jpeg(tmp_path / "j.dcm", shown, mode)).array[0].astype(int)
+    expected = np.rint(shown @ [0.299, 0.587, 0.114])
+    assert np.abs(found - expected).mean() < 2
+
+
+def test_a_frame_of_a_cine_is_one_image_and_slices_are_no_frames(tmp_path: Path) -> None:
+    cine = write_colour(tmp_path / "c" / "c.dcm", COLOURS)
+    for path in (cine, cine.parent):
+        volume = read_volume(path, frame=1)
+        assert volume.flat
+        np.testing.assert_array_equal(volume.array[0], read_volume(cine).array[1])
+    with pytest.raises(Unreadable, match="frame 2 does not exist; the file has 2"):
+        read_volume(cine, frame=2)
+    series = write_dicom_series(tmp_path / "s", ARRAY)
+    several = write_enhanced(tmp_path / "e.dcm", series, [0, 1, 2, 3])
+    for path in (tmp_path / "s", several):
+        assert count_frames(path) == 1
+        with pytest.raises(Unreadable, match=r"4 slices, which image\.frame does not apply to"):
+            read_volume(path, frame=1)
+
+
+def test_slices_of_two_sizes_of_pixels_are_refused(tmp_path: Path) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY)
+    edit_dicom(paths[2], PixelSpacing=[1.0, 1.004])
+    read_volume(tmp_path / "s")
+    for other in ([0.9, 0.9], None):
+        edit_dicom(paths[2], PixelSpacing=other)
+        with pytest.raises(Unreadable, match=r"different sizes of pixels \(PixelSpacing\)"):
+            read_volume(tmp_path / "s")
+
+
+def test_an_element_of_an_unknown_kind_costs_nothing(tmp_path: Path) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY)
+    content = paths[0].read_bytes()
+    at = content.index(b"\x10\0\x10\0PN")  # PatientName
+    paths[0].write_bytes(content[: at + 4] + b"ZZ" + content[at + 6 :])
+    np.testing.assert_array_equal(read_volume(tmp_path / "s").array, ARRAY)
+
+
+def test_bits_beside_the_values_are_no_part_of_them(tmp_path: Path) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY | 0x7000)  # an overlay in the upper bits
+    for path in paths:
+        edit_dicom(path, BitsStored=12, HighBit=11)
+    np.testing.assert_array_equal(read_volume(tmp_path / "s").array, ARRAY)
+
+
+@pytest.mark.parametrize("packing", ["JPEGLSLossless", "JPEGLosslessSV1", "JPEG2000Lossless"])
+def test_what_packs_the_pixels_is_of_no_matter(tmp_path: Path, packing: str) -> None:
+    pack = {
+        "JPEGLSLossless": imagecodecs.jpegls_encode,
+        "JPEGLosslessSV1": lambda values: imagecodecs.ljpeg_encode(values, bitspersample=16),
+        "JPEG2000Lossless": lambda values: imagecodecs.jpeg2k_encode(values, level=0, codecformat="j2k"),
+    }[packing]
+    values = np.random.default_rng(0).integers(0, 900, (3, 30, 40)).astype(np.uint16)
+    paths = write_dicom_series(tmp_path / "s", values, slope=2, intercept=-9)
+    for path, part in zip(paths, values, strict=True):
+        file = pydicom.dcmread(path)
+        file.PixelRepresentation, file.PixelData = 0, pydicom.encaps.encapsulate([pack(part)])
+        file["PixelData"].VR = "OB"
+        file.file_meta.TransferSyntaxUID = getattr(pydicom.uid, packing)
+        file.save_as(path)
+    np.testing.assert_array_equal(read_volume(tmp_path / "s").array, 2 * values.astype(int) - 9)
+    cut_short(paths[2], 0.6)
     with pytest.raises(Unreadable, match="i0002"):
         read_volume(tmp_path / "s")

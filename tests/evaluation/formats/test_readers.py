@@ -57,27 +57,32 @@ def test_an_opaque_alpha_channel_is_no_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".gif"])
-def test_a_palette_is_numbers_in_a_mask_and_colours_in_an_image(tmp_path: Path, suffix: str) -> None:
+def test_a_palette_is_numbers_for_labels_and_colours_in_an_image(tmp_path: Path, suffix: str) -> None:
     from PIL import Image
 
     numbers = np.array([[0, 1], [2, 1]], np.uint8)
     picture = Image.fromarray(numbers)
     picture.putpalette([0, 0, 0, 200, 0, 0, 0, 100, 0])
     picture.save(tmp_path / f"p{suffix}")
-    np.testing.assert_array_equal(read_volume(tmp_path / f"p{suffix}", mask=True).array[0], numbers)
+    labels = read_volume(tmp_path / f"p{suffix}", mask=True, colours="stored")
+    np.testing.assert_array_equal(labels.array[0], numbers)
     assert read_volume(tmp_path / f"p{suffix}").array[0, 0, 1] == 60  # 0.299 of red
+    assert read_volume(tmp_path / f"p{suffix}", mask=True).array[0].tolist() == [[0, 200], [100, 200]]
 
 
 def test_a_tiff_is_grey_as_it_is_shown(tmp_path: Path) -> None:
     numbers = np.array([[0, 1], [2, 250]], np.uint8)
     tifffile.imwrite(tmp_path / "white.tif", numbers, photometric="miniswhite")
     np.testing.assert_array_equal(read_volume(tmp_path / "white.tif").array[0], 255 - numbers)
-    np.testing.assert_array_equal(read_volume(tmp_path / "white.tif", mask=True).array[0], numbers)
+    labels = read_volume(tmp_path / "white.tif", mask=True, colours="stored")
+    np.testing.assert_array_equal(labels.array[0], numbers)
+    np.testing.assert_array_equal(read_volume(tmp_path / "white.tif", mask=True).array[0], 255 - numbers)
     colours = np.zeros((3, 256), np.uint16)
     colours[0, 1] = 200 << 8
     tifffile.imwrite(tmp_path / "palette.tif", numbers, photometric="palette", colormap=colours)
     assert read_volume(tmp_path / "palette.tif").array[0].tolist() == [[0, 60], [0, 0]]
-    np.testing.assert_array_equal(read_volume(tmp_path / "palette.tif", mask=True).array[0], numbers)
+    labels = read_volume(tmp_path / "palette.tif", mask=True, colours="stored")
+    np.testing.assert_array_equal(labels.array[0], numbers)
 
 
 def test_cmyk_is_no_red_green_blue_and_alpha(tmp_path: Path) -> None:
@@ -102,9 +107,12 @@ def test_a_mask_in_black_and_white_is_what_is_white(tmp_path: Path) -> None:
     mask = np.zeros((9, 16), bool)
     mask[2:5, 3:9] = True
     for photometric, stored in (("minisblack", mask), ("miniswhite", ~mask)):
-        tifffile.imwrite(tmp_path / "m.tif", stored, photometric=photometric)
+        tifffile.imwrite(tmp_path / "m.tif", stored, photometric=photometric, software="a scanner")
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "m.tif")), mask)
         np.testing.assert_array_equal(read_volume(tmp_path / "m.tif", mask=True).array[0] > 0, mask)
+
+    tifffile.imwrite(tmp_path / "m.tif", mask)  # as black on white, by a program that shows True as black
+    np.testing.assert_array_equal(read_volume(tmp_path / "m.tif", mask=True).array[0] > 0, mask)
 
 
 @pytest.mark.parametrize("offset", [np.nan, -4.0, np.inf, 1e6])
@@ -423,6 +431,9 @@ def test_nifti_with_voxels_of_size_0_has_no_spacing(tmp_path: Path) -> None:
     assert read_volume(path).spacing == pytest.approx((2.0, 0.6, 0.5))
     content = bytearray(path.read_bytes())
     content[80:92] = np.zeros(3, "<f4").tobytes()  # pixdim[1] to [3]
+    path.write_bytes(content)
+    assert read_volume(path).spacing == pytest.approx((2.0, 0.6, 0.5))  # the sform says it too
+    content[252:256] = bytes(4)  # both codes
     path.write_bytes(content)
     assert read_volume(path).spacing is None
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(bytes(content)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -104,3 +105,41 @@ def test_segments_of_one_label_are_one_structure(tmp_path: Path) -> None:
     found = read_segments(path, read_volume(tmp_path / "s"))
     np.testing.assert_array_equal(found["lesion"], label > 0)
     np.testing.assert_array_equal(found[1], label == 1)
+
+
+def tilted(paths: list[Path]) -> None:
+    """Slices that do not lie above each other, as behind a gantry that was tilted."""
+    for k, path in enumerate(paths):
+        edit_dicom(path, ImagePositionPatient=[0, 1.3 * k, 5 * k])
+
+
+def without_thickness(file: pydicom.Dataset) -> None:
+    del file.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness
+
+
+def with_wrong_spacing(file: pydicom.Dataset) -> None:
+    file.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = 3.3
+
+
+@pytest.mark.parametrize("change", [lambda file: None, without_thickness, with_wrong_spacing])
+@pytest.mark.parametrize("tilt", [False, True])
+def test_frames_lie_where_their_positions_say(tmp_path: Path, change: Any, tilt: bool) -> None:
+    label = blocks((6, 20, 30), [1, 2])
+    series = write_dicom_series(tmp_path / "s", picture_of(label, np.random.default_rng(0)))
+    if tilt:
+        tilted(series)
+    path = write_dicom_seg(tmp_path / "seg.dcm", series, {"liver": label == 1, "spleen": label == 2})
+    file = pydicom.dcmread(path)
+    change(file)
+    file.PerFrameFunctionalGroupsSequence = list(file.PerFrameFunctionalGroupsSequence)
+    file.save_as(path)
+    image = read_volume(tmp_path / "s")
+    masks = read_segments(path, image)
+    np.testing.assert_array_equal(masks["liver"], label == 1)
+    np.testing.assert_array_equal(masks["spleen"], label == 2)
+    for group in file.PerFrameFunctionalGroupsSequence:  # half a slice off
+        x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
+        group.PlanePositionSequence[0].ImagePositionPatient = [x, y, z + 2.5]
+    file.save_as(path)
+    with pytest.raises(Unreadable, match="between those of the image"):
+        read_segments(path, image)

@@ -99,6 +99,6 @@ def test_another_grid_is_refused(image, tmp_path, change, message):
 def test_what_is_damaged_is_told_in_one_line(image, tmp_path):
     path = written(tmp_path / "a.seg.nrrd", np.ones((9, 7, 5), np.uint8), to_patient(image), [("one", 0, 1)])
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(Unreadable, match="cannot be read as a segmentation") as error:
+    with pytest.raises(Unreadable, match="cut short: the packed voxels") as error:
         read_slicer(path, image)
     assert "\n" not in str(error.value)

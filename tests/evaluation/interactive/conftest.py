@@ -94,12 +94,15 @@ def browse() -> Iterator[Callable[..., Any]]:
 
     with ExitStack() as stack:
 
-        def browse(app: Any, width: int = 1280, height: int = 800) -> Any:
+        def browse(app: Any, width: int = 1280, height: int = 800, *, policy: bool = False) -> Any:
             address = stack.enter_context(_served(app))
             playwright = stack.enter_context(sync_playwright())
             chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
             stack.callback(chromium.close)
-            page = chromium.new_page(viewport={"width": width, "height": height})
+            # What Playwright waits for is evaluated in the page, which the page's own policy forbids.
+            page = chromium.new_page(viewport={"width": width, "height": height}, bypass_csp=not policy)
+            page.said = []
+            page.on("console", lambda message: page.said.append(message.text))
             page.goto(address)
             return page
 

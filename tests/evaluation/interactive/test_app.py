@@ -1,13 +1,16 @@
 """The page to try methods by hand: its server and its command."""
 
 import base64
+import contextlib
 import io
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from urllib.request import urlopen
 
@@ -18,14 +21,17 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from skimage.draw import polygon2mask
+from werkzeug.serving import make_server
 
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cli import main
+from synthfm.evaluation.interactive.listening import Handler
 from synthfm.evaluation.interactive.page.asking import Asked, Asker
 from synthfm.evaluation.interactive.page.loading import Wanted, load
 from synthfm.evaluation.interactive.page.pictures import Place, samples
 from synthfm.evaluation.interactive.page.routes import LOCAL, make_app, outline
+from synthfm.evaluation.methods.method import Predicted
 from synthfm.evaluation.scoring.ask import ask, case_prompts
 from tests.support.cases import disc_case, random_tiny
 from tests.support.files import blocks, cut_short, picture_of, write_dicom_series, write_itk, write_picture
@@ -463,3 +469,176 @@ def test_what_cannot_be_loaded_ends_the_command(tmp_path):
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert done.output.splitlines()[-1].startswith("Error: broken.png: ")
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "x" * 5000 + ".png", "ä" * 120 + ".png", "a\nb.png", "."])
+def test_a_name_that_no_file_can_have_is_refused(client, name, sent):
+    reply = client.post("/api/files", data={"files": [(io.BytesIO(b"x"), name)]})
+    assert reply.status_code == 400, reply.get_data(as_text=True)
+    assert not list(sent.iterdir())
+
+
+@pytest.mark.parametrize("path", ["/api/ask", "/api/show", "/api/open", "/api/scans"])
+def test_json_that_is_nested_without_end_or_no_json_is_refused(client, path):
+    huge = '{"image": "a\\u0000", "clicks": [[1e400, 1, 1]]}'
+    for text in ("[" * 100000, '{"image":' * 20000, "{", "1" * 5000, huge):
+        reply = client.post(path, data=text, content_type="application/json")
+        assert reply.status_code == 400, (text[:20], reply.get_data(as_text=True)[:200])
+        assert "\n" not in reply.get_json()["error"]
+
+
+def test_clicks_beyond_all_counts_are_refused(client):
+    body = {"image": "case/discs/0", "method": "rand"}
+    for clicks in ([[3, 3, 1]] * 201, [[10**30, 3, 1]], [[3, -(10**9), 1]]):
+        assert "clicks" in post(client, "/api/ask", 400, **body, clicks=clicks)["error"]
+
+
+def test_every_reply_forbids_other_sites_to_show_it(client):
+    for path in ("/", "/api/start", "/static/main.js", "/nowhere"):
+        reply = client.get(path)
+        assert reply.headers["X-Frame-Options"] == "DENY"
+        assert "frame-ancestors 'none'" in reply.headers["Content-Security-Policy"]
+        assert "script-src 'self';" in reply.headers["Content-Security-Policy"]
+
+
+class _Slow:
+    """A method that takes its time for a round, and corrects what it said before."""
+
+    def __init__(self, name, seconds=0.05):
+        self.name, self.seconds, self.asked = name, seconds, 0
+
+    def accepts(self, setting):
+        return True
+
+    def encode(self, image):
+        return image.shape
+
+    def predict(self, encoded, prompts, previous=()):
+        self.asked += 1
+        time.sleep(self.seconds)
+        return [Predicted(np.ones(encoded, bool), state=0)]
+
+
+def test_others_are_answered_between_two_rounds_of_a_long_prompt(library, sent):
+    slow = _Slow("slow")
+    app = make_app(made(library), made(Asker([slow, _Slow("quick", 0)])), sent)
+    clicks = [[k % 50, k // 50, 1] for k in range(100)]
+    done = []
+
+    def ask(method, asked):
+        body = {"image": "case/discs/0", "method": method, "clicks": asked}
+        reply = app.test_client().post("/api/ask", json=body)
+        done.append((method, reply.status_code))
+
+    long = threading.Thread(target=ask, args=("slow", clicks))
+    long.start()
+    while not slow.asked:
+        time.sleep(0.01)
+    for _ in range(3):
+        ask("quick", clicks[:1])
+    assert done == [("quick", 200)] * 3
+    long.join()
+    assert done[-1] == ("slow", 200)
+
+
+def test_a_prompt_that_takes_too_long_is_gone_on_with_when_it_is_asked_again(library, sent, monkeypatch):
+    monkeypatch.setattr("synthfm.evaluation.interactive.page.routes.WITHIN", 0.2)
+    slow = _Slow("slow")
+    client = make_app(made(library), made(Asker([slow])), sent).test_client()
+    body = {"image": "case/discs/0", "method": "slow", "clicks": [[k, 3, 1] for k in range(10)]}
+    for _ in range(10):
+        reply = client.post("/api/ask", json=body)
+        if reply.status_code == 200:
+            break
+        assert "of 10 rounds so far; ask again" in reply.get_json()["error"]
+    assert reply.status_code == 200
+    assert slow.asked == 10
+
+
+def test_uploads_of_one_name_at_once_are_all_kept(client, sent):
+    upload = keep_bytes(client, b"first")
+    threads = [
+        threading.Thread(target=keep_bytes, args=(client.application.test_client(), b"%d" % k, upload))
+        for k in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    folder = sent / upload
+    assert {path.read_bytes() for path in folder.iterdir()} == {b"first", *(b"%d" % k for k in range(20))}
+
+
+def keep_bytes(client, content, upload=None):
+    data = {"files": [(io.BytesIO(content), "a.png")], **({"upload": upload} if upload else {})}
+    reply = client.post("/api/files", data=data)
+    assert reply.status_code == 200, reply.get_data(as_text=True)
+    return reply.get_json()["upload"]
+
+
+@pytest.mark.parametrize("name", ["v.mhd", "v.nrrd"])
+def test_a_header_shows_nothing_but_what_was_sent_with_it(client, tmp_path, name):
+    secret = tmp_path / "secret.raw"
+    secret.write_bytes(bytes(range(100)) * 3)
+    if name == "v.mhd":
+        text = "ObjectType = Image\nNDims = 2\nDimSize = 10 10\nElementType = MET_UCHAR\nElementDataFile = "
+    else:
+        text = "NRRD0004\ntype: uchar\ndimension: 2\nsizes: 10 10\nencoding: raw\ndata file: "
+    for other in (str(secret), "../" * 20 + str(secret).lstrip("/"), "/etc/passwd"):
+        (tmp_path / name).write_text(f"{text}{other}\n")
+        assert "outside of its folder" in send(client, tmp_path / name, code=400)["error"]
+    (tmp_path / name).write_text(f"{text}secret.raw\n")
+    assert send(client, tmp_path / name, secret)["title"] == name
+
+
+def test_a_body_that_is_too_long_is_not_read(client):
+    class Endless(io.RawIOBase):
+        """What comes in chunks, and so without a word on its length."""
+
+        given = 0
+
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            assert self.given < 1 << 22
+            buffer[:] = b" " * len(buffer)
+            self.given += len(buffer)
+            return len(buffer)
+
+    more = {"content_type": "application/json"}
+    reply = client.post("/api/ask", **more, environ_overrides={"CONTENT_LENGTH": str(4 << 30)})
+    assert reply.status_code == 413
+    chunks = {"wsgi.input": io.BufferedReader(Endless()), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    reply = client.post("/api/ask", **more, environ_overrides=chunks)
+    assert reply.status_code in (400, 413)
+
+
+@contextlib.contextmanager
+def served(app):
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def test_work_ends_when_its_client_has_left(library, sent):
+    slow = _Slow("slow", 0.1)
+    with served(make_app(made(library), made(Asker([slow])), sent)) as (host, port):
+        clicks = [[k % 50, k // 50, 1] for k in range(150)]
+        body = json.dumps({"image": "case/discs/0", "method": "slow", "clicks": clicks})
+        connection = socket.create_connection((host, port), timeout=20)
+        head = f"POST /api/ask HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        while not slow.asked:
+            time.sleep(0.01)
+        connection.close()
+        before = -1
+        while before != slow.asked:
+            before = slow.asked
+            time.sleep(0.5)
+        assert slow.asked < 100

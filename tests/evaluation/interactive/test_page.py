@@ -503,3 +503,21 @@ def test_a_folder_can_be_dropped(page, tmp_path):
     drop(tmp_path / "study")
     page.wait_for_function("synthfm.scan.info?.shape[0] === 4")
     assert page.inner_text("#status") == ""
+
+
+def test_nothing_of_the_page_is_against_its_own_policy(library, methods, sent, browse):
+    shown, asked = Future(), Future()
+    shown.set_result(library)
+    asked.set_result(Asker(methods, {"rand": "first look"}))
+    page = browse(make_app(shown, asked, sent), 1200, 900, policy=True)
+    for _ in range(200):
+        if page.evaluate("Boolean(window.synthfm?.state.shown && synthfm.state.methods.length)"):
+            break
+        page.wait_for_timeout(100)
+    page.locator("canvas").first.click()
+    page.wait_for_timeout(1000)
+    assert page.evaluate("synthfm.prompt().clicks.length") == 1
+    with page.expect_download() as download:
+        page.get_by_text("Save mask").first.click()
+    assert download.value.suggested_filename.endswith(".png")
+    assert not [text for text in page.said if "Content Security Policy" in text]

@@ -364,6 +364,24 @@ def test_saved_masks_may_be_pictures_of_any_mode(tmp_path, mode):
     assert dice(case, answer) == 1.0
 
 
+def test_saved_masks_are_what_is_shown_and_probabilities_above_half(tmp_path, caplog):
+    case = disc_case(0)
+    save_masks(tmp_path, case, ["box", "point1"])
+    (box,), (point,) = ((tmp_path / name).rglob("*.png") for name in ("box", "point1"))
+    mask = case.objects[0].mask
+    picture = Image.fromarray(np.where(mask, 0, 1).astype(np.uint8), mode="P")
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    picture.save(box)
+    shades = np.where(mask, 230, 20).astype(np.uint8)
+    shades[0] = 60
+    Image.fromarray(shades).save(point)
+    method = registry.build(f"masks:{tmp_path}")
+    for setting in ("box", "point1"):
+        (answer,) = predict(method, case, setting)
+        assert dice(case, answer) == 1.0
+    assert "holds more than two values, 20 to 230: what is above 127" in caplog.text
+
+
 def test_a_missing_folder_of_masks_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         registry.build(f"masks:{tmp_path / 'nowhere'}")
