@@ -81,11 +81,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return relinked(markdown, posixpath.join("docs", posixpath.dirname(page.file.src_uri)))
 
 
-def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """Sphinx's roles in docstrings, as plain code."""
-    return re.sub(r":(?:func|class|data|mod|meth|attr):<code>~?(.*?)</code>", r"<code>\1</code>", html)
-
-
 # --- pages ---
 
 
