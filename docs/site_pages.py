@@ -10,6 +10,7 @@ import ast
 import functools
 import importlib
 import inspect
+import math
 import posixpath
 import re
 import textwrap
@@ -79,6 +80,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     if page.file.generated_by is not None:
         return markdown
     return relinked(markdown, posixpath.join("docs", posixpath.dirname(page.file.src_uri)))
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """What an option without a default has: click's own name for that is no use to a reader."""
+    return html.replace("<code>Sentinel.UNSET</code>", "")
 
 
 # --- pages ---
@@ -248,8 +254,13 @@ def type_text(shape: dict[str, Any], schema: dict[str, Any]) -> str:
 def bounds(shape: dict[str, Any]) -> str:
     """The range of a number, as text."""
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    found = [f"{sign} {shape[key]:g}" for key, sign in signs.items() if key in shape]
+    found = [f"{sign} {rounded(shape[key])}" for key, sign in signs.items() if key in shape]
     return f" {', '.join(found)}" if found else ""
+
+
+def rounded(number: float) -> str:
+    """A bound, a very large one as a power of two."""
+    return f"2^{math.log2(number):g}" if number > 1 << 24 else f"{number:g}"
 
 
 def default_text(value: Any) -> str:

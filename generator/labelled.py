@@ -106,10 +106,10 @@ def fitted(label: NDArray[np.integer], size: int, given: LabelsConfig) -> LabelM
     order, parents = _order(values, dict(given.parents))
     place = np.zeros(len(values) + 1, np.uint8)
     place[1 + np.array(order, int)] = np.arange(1, len(order) + 1)
-    split = place[split]
-    height, width = _size_in(split.shape, size)
+    numbered = place[split]
+    height, width = _size_in(numbered.shape, size)
     numbers, seen = np.zeros((size, size), np.uint8), np.zeros((size, size), bool)
-    numbers[:height, :width] = _resized(split, (height, width), len(values))
+    numbers[:height, :width] = _resized(numbered, (height, width), len(values))
     seen[:height, :width] = True
     return LabelMap(numbers, tuple(values[k] for k in order), parents, seen)
 
