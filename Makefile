@@ -138,7 +138,7 @@ links:
 	  ln -sfn ../../../$$package build/mypy/synthfm/$$package; done
 
 docs: $(BIN)/.all links ## build the site into build/site, every link checked
-	$(BIN)/python -m mkdocs build --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS)
 
 lint: $(BIN)/.all links ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -145,6 +145,19 @@ def test_slices_of_volumes_are_samples_and_empty_ones_are_left_out(tmp_path):
     assert families <= {"label 1", "label 2", "label 1007"}
 
 
+def test_images_are_found_by_name_in_sub_folders_and_as_nnu_net_names_them(labels, images, tmp_path):
+    for folder, suffix in ((labels, ""), (images, "_0000")):
+        (folder / "more").mkdir()
+        (folder / "case1.png").rename(folder / "more" / f"case1{suffix}.png")
+    command = (labels, "--images", images, "--size", 80, "--jobs", 1)
+    assert invoke(*command, "--out", tmp_path / "a").exit_code == 0
+    second = skimage.io.imread(images / "case2.png"), skimage.io.imread(images / "more" / "case1_0000.png")
+    for sample, image in zip(samples_of(tmp_path / "a")[1:], second, strict=True):
+        assert (sample.image[:60] == image).all()
+    np.save(images / "case2.npy", np.zeros((60, 80), np.uint8))
+    assert "case2.png, case2.npy may both be its image" in message_of(invoke(*command, "--out", tmp_path / "b"))
+
+
 def test_components_are_objects_where_that_is_asked(labels, images, tmp_path):
     command = (labels / "case0.png", "--images", images / "case0.png", "--size", 80, "--jobs", 1)
     assert "3 objects" in invoke(*command, "--out", tmp_path / "a").stdout
