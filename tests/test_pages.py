@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import re
@@ -13,10 +14,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from click.shell_completion import BashComplete
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PACKAGES = {"synthfm-generate": "generator", "synthfm-train": "trainer", "synthfm-eval": "evaluation"}
 
 RUN = """
 import json, shlex, sys
@@ -24,12 +27,12 @@ from importlib import import_module
 
 import matplotlib
 matplotlib.use("Agg")
-for kind, text in json.load(sys.stdin):
+packages, steps = json.load(sys.stdin)
+for kind, text in steps:
     if kind == "python":
         exec(compile(text, f"<{text[:60]}>", "exec"), globals())
         continue
     program, *arguments = shlex.split(text)
-    packages = {"synthfm-generate": "generator", "synthfm-train": "trainer", "synthfm-eval": "evaluation"}
     main = import_module(f"synthfm.{packages[program]}.cli").main
     assert not main.main(arguments, program, standalone_mode=False), text
 print("all of it ran")
@@ -59,7 +62,7 @@ def run(what: list[tuple[str, str]], folder: Path) -> str:
     """Run code and commands in a process of their own; what they printed."""
     done = subprocess.run(
         [sys.executable, "-c", RUN],
-        input=json.dumps(what),
+        input=json.dumps([PACKAGES, what]),
         capture_output=True,
         text=True,
         cwd=folder,
@@ -161,6 +164,26 @@ def test_costs_are_those_of_the_measured_rate(tmp_path):
     for hours, on_64, terabytes in json.loads(shown.splitlines()[-2].partition(" ")[2]):
         of = f"{on_64:.1f} hours" if on_64 > 1 else f"{round(on_64 * 60)} minutes"
         assert re.search(rf"\| {hours} \| {of} \| .* \| {terabytes:g} TB", page), (hours, of, terabytes)
+
+
+def test_the_disk_of_an_embedding_cache_is_what_the_page_says(tmp_path):
+    from synthfm.trainer.model import models
+    from synthfm.trainer.stream.embeddings import disk_needed
+
+    run([("command", "synthfm-generate run --preset demo --num 8 --size 64 --jobs 1 --out shards")], tmp_path)
+    tiny = disk_needed(models.load("tiny")[0], [tmp_path / "shards"]) / 8
+    page = (DOCS / "training.md").read_text()
+    assert (
+        f"{tiny / 1e3:.0f} kB an image for `tiny` at 256 pixels, {16 * tiny / 1e6:.1f} MB for SAM's" in page
+    )
+
+
+@pytest.mark.parametrize("program", PACKAGES)
+def test_a_shell_can_complete_commands_and_options(program):
+    main = importlib.import_module(f"synthfm.{PACKAGES[program]}.cli").main
+    complete = BashComplete(main, {}, program, "")
+    assert "--seed" in [item.value for item in complete.get_completions(["run"], "--se")]
+    assert "run" in [item.value for item in complete.get_completions([], "ru")]
 
 
 @pytest.mark.parametrize("name", ["generate", "evaluate"])

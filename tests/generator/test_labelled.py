@@ -155,7 +155,9 @@ def test_images_are_found_by_name_in_sub_folders_and_as_nnu_net_names_them(label
     for sample, image in zip(samples_of(tmp_path / "a")[1:], second, strict=True):
         assert (sample.image[:60] == image).all()
     np.save(images / "case2.npy", np.zeros((60, 80), np.uint8))
-    assert "case2.png, case2.npy may both be its image" in message_of(invoke(*command, "--out", tmp_path / "b"))
+    assert "case2.png, case2.npy may both be its image" in message_of(
+        invoke(*command, "--out", tmp_path / "b")
+    )
 
 
 def test_components_are_objects_where_that_is_asked(labels, images, tmp_path):
