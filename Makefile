@@ -27,7 +27,7 @@ SECOND_LOOK := $(if $(filter tiny,$(CHECKPOINT)),second-look:tiny$(comma))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-generate generate train eval predict serve demo app tiny ablation weights test test-quick test-minimum \
-  lint format lock bench bench-peers clean
+  lint links format lock docs bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -132,11 +132,17 @@ test-minimum: ## the quick tests with the lowest versions that setup.cfg allows,
 lock: $(BIN)/.all ## write the installed versions down as the tested set
 	$(BIN)/python -m pip freeze --exclude-editable | sed -n 's/+[a-z0-9.]*$$//; /^\(nvidia\|cuda\|triton\)/d; /==/p' > $(LOCK)
 
-lint: $(BIN)/.all ## check format, lint and types
+# What reads packages without importing them finds them by their folders' names.
+links:
+	@mkdir -p build/mypy/synthfm && for package in data generator trainer evaluation; do \
+	  ln -sfn ../../../$$package build/mypy/synthfm/$$package; done
+
+docs: $(BIN)/.all links ## build the site into build/site, every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS)
+
+lint: $(BIN)/.all links ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@mkdir -p build/mypy/synthfm && for package in data generator trainer evaluation; do \
-	  ln -sfn ../../../$$package build/mypy/synthfm/$$package; done  # mypy finds packages by their folders' names
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -6,10 +6,14 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from synthfm.data.console import Failed, Group, NamedPath, Progress
+from synthfm.data.console import Failed, Group, InputError, NamedPath, Progress
+
+if TYPE_CHECKING:
+    from synthfm.generator.config import GeneratorConfig
 
 # Before NumPy is loaded: one thread a process, also where no worker process is started.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -58,21 +62,19 @@ def run(
     the same command goes on from there.
     """
     from synthfm.generator.config import load_config
-    from synthfm.generator.folder.factory import Stopped, generate
 
     config = load_config(preset, overrides, size=size)
+    settings = {"shard_size": shard_size, "jobs": jobs, "backend": backend, "scheduler": scheduler}
+    volumes = f" of {num} volumes" if config.makes_volumes else ""
+    _fill(out, config, volumes, num=num, root_seed=seed, **settings)
+
+
+def _fill(out: Path, config: GeneratorConfig, what: str, **settings: Any) -> None:
+    """Fill a folder and say what it holds, or how to go on."""
+    from synthfm.generator.folder.factory import Stopped, generate
+
     try:
-        manifest = generate(
-            out,
-            config,
-            num=num,
-            root_seed=seed,
-            shard_size=shard_size,
-            jobs=jobs,
-            backend=backend,
-            scheduler=scheduler,
-            progress=True,
-        )
+        manifest = generate(out, config, progress=True, **settings)
     except Stopped as stopped:
         if stopped.whole:
             click.echo(f"{stopped}; to go on: {shlex.join(['synthfm-generate', *sys.argv[1:]])}", err=True)
@@ -81,11 +83,140 @@ def run(
         sys.exit(128 + stopped.signum)
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     objects = sum(shard.objects for shard in manifest.shards)
-    volumes = f" of {num} volumes" if config.makes_volumes else ""
     click.echo(
-        f"{out}: {manifest.num} samples{volumes}, {objects} objects, {len(manifest.shards)} shards, "
+        f"{out}: {manifest.num} samples{what}, {objects} objects, {len(manifest.shards)} shards, "
         f"{megabytes:.1f} MB"
     )
+
+
+def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[int, str], ...]:
+    """Callback of an option that may be repeated, ``LABEL=SOMETHING``."""
+    pairs: dict[int, str] = {}
+    for value in values:
+        number, equals, text = value.partition("=")
+        if not (equals and text and number.isdecimal() and int(number) > 0):
+            raise click.BadParameter(f"{value!r}: write {option.metavar}, a label is a number from 1")
+        if int(number) in pairs:
+            raise click.BadParameter(f"{value!r}: label {number} is given twice")
+        pairs[int(number)] = text
+    return tuple(sorted(pairs.items()))
+
+
+@main.command("from-labels")
+@click.argument("labels", nargs=-1, required=True, type=NamedPath())
+@click.option("--out", type=FOLDER, required=True, help="Folder to fill; made if missing.")
+@click.option(
+    "--images", type=NamedPath(), help="The label maps' images: a folder of files of the same names."
+)
+@click.option("--modality", default="generic", help="Of those images: CT, MR, US, XR, OCT, generic.")
+@click.option(
+    "--window", type=float, nargs=2, metavar="LOW HIGH", default=None, help="Their values of black and white."
+)
+@click.option("--copies", type=int, default=1, help="Images painted for each label map.")
+@click.option(
+    "--instances",
+    type=click.Choice(["labels", "components"]),
+    default="labels",
+    help="What an object is: all pixels of a number, or each connected component.",
+)
+@click.option(
+    "--parent", "parents", multiple=True, metavar="LABEL=LABEL", callback=_pairs,
+    help="The first is part of the second, such as a tumour of the liver; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--tissue", "tissues", multiple=True, metavar="LABEL=NAME", callback=_pairs,
+    help="What a label is painted as; any tissue if not given; repeatable.",
+)  # fmt: skip
+@click.option("--size", type=int, help="Side of the images in pixels; the preset's own if not given.")
+@click.option("--seed", type=int, default=0, help="Root seed; sample i depends on it and on i alone.")
+@click.option("--jobs", type=int, default=-1, help="Worker processes; -1 for one a core.")
+@click.option("--preset", default="full", help="A preset's name (see presets) or a YAML file.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY.SUB=VALUE", help="Override a key; repeatable."
+)
+@click.option("--shard-size", type=int, help="Samples a shard; 64 if not given.")
+def from_labels(
+    labels: tuple[Path, ...],
+    out: Path,
+    images: Path | None,
+    modality: str,
+    window: tuple[float, float] | None,
+    copies: int,
+    instances: Literal["labels", "components"],
+    parents: tuple[tuple[int, str], ...],
+    tissues: tuple[tuple[int, str], ...],
+    size: int | None,
+    seed: int,
+    jobs: int,
+    preset: str,
+    overrides: tuple[str, ...],
+    shard_size: int | None,
+) -> None:
+    """Fill a folder with shards from label maps of your own: PNG, TIFF, npy, npz, NIfTI, or folders of them.
+
+    With --images each sample is a label map and its own image. Without, an image is painted for each label
+    map as for a synthetic scene: --preset ct paints it as CT. 0 is background; each slice of a volume is a
+    sample.
+    """
+    from synthfm.generator.config import load_config
+    from synthfm.generator.folder.label_files import survey
+    from synthfm.generator.labelled import LabelsConfig
+
+    _check_options(images, modality, window, copies, tissues, instances, parents)
+    given = LabelsConfig(
+        sha256="",
+        images=images is not None,
+        modality=modality,
+        window=window,
+        instances=instances,
+        parents=tuple((label, int(parent)) for label, parent in parents),
+        tissues=tissues,
+    )
+    config, slices, total = survey(labels, images, load_config(preset, overrides, size=size), given)
+    left_out = total - len(slices)
+    what = f" of {len(slices)} label maps" + f" ({left_out} without an object left out)" * (left_out > 0)
+    _fill(
+        out,
+        config,
+        what,
+        num=copies * len(slices),
+        root_seed=seed,
+        shard_size=shard_size,
+        jobs=jobs,
+        given=slices,
+    )
+
+
+def _check_options(
+    images: Path | None,
+    modality: str,
+    window: tuple[float, float] | None,
+    copies: int,
+    tissues: tuple[tuple[int, str], ...],
+    instances: str,
+    parents: tuple[tuple[int, str], ...],
+) -> None:
+    if copies < 1:
+        raise InputError(f"--copies {copies}: at least 1")
+    if images is not None and (copies > 1 or tissues):
+        raise InputError(
+            f"{'--copies' if copies > 1 else '--tissue'} is for images that are painted: without --images"
+        )
+    if images is None and (window or modality != "generic"):
+        raise InputError(
+            "--window and --modality are of given --images; of painted ones --preset says what they are"
+        )
+    if window and not window[0] < window[1]:
+        raise InputError(f"--window {window[0]:g} {window[1]:g}: the first number must be the smaller one")
+    if not (modality.isascii() and modality.isalnum() and len(modality) <= 24):
+        raise InputError(f"--modality {modality!r}: a name of letters and digits, such as CT")
+    if parents and instances == "components":
+        raise InputError(
+            "--parent goes with --instances labels: of components nothing says which lies in which"
+        )
+    for label, parent in parents:
+        if not (parent.isdecimal() and int(parent) > 0):
+            raise InputError(f"--parent {label}={parent}: write two labels, numbers from 1")
 
 
 @main.command()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
-from synthfm.data.shards import Sample
+from synthfm.data.shards import Objects, Sample
 from synthfm.generator.canvas import traits
 from synthfm.generator.canvas.annotation import move_outlines
 from synthfm.generator.canvas.layout import ORGANS, Canvas
@@ -46,33 +46,53 @@ def make_sample(
     InputError
         If none of :data:`ATTEMPTS` scenes shows an object.
     """
-    seed = int(np.random.SeedSequence(root_seed, spawn_key=(index,)).generate_state(1, np.uint64)[0])
-    size, appearance, boundary = config.size, config.appearance, config.boundary
     for attempt in range(ATTEMPTS):  # a scene in which nothing can be seen is drawn again
         if attempt and between is not None:
             between()
-        streams = np.random.SeedSequence(seed, spawn_key=(attempt,)).spawn(4)
-        layout_rng, look_rng, scan_rng, prompt_rng = map(np.random.default_rng, streams)
+        seed, (layout_rng, *others) = streams_of(root_seed, index, attempt)
         modality, plan = draw_kind(config, layout_rng)
-        settings = config.settings(modality.name)
         _, section, field = draw_scene(config, modality, plan, layout_rng)
         if not section.objects:
             continue
-        physical = bool(look_rng.random() < appearance.physical_share)
-        look = draw_look(section, modality.draw_palette(look_rng, physical), config, look_rng)
-        clean = render(section, look)
-        scan = modality.draw_scan(scan_rng, size, field, config.acquisition, settings)
-        image, ideal = scan.acquire(clean, section, look)
-        grey = display(image, modality.draw_display(scan_rng, size, appearance, settings))
-        if boundary.enabled and look_rng.random() < boundary.margin_share:
-            move_outlines(section, look_rng.uniform(*boundary.margin) * size / 1000)
-        label, objects = tabulate(section, grey, ideal, config.prompts, prompt_rng)
+        grey, label, objects = photograph(section, field, modality, config, *others)
         if len(objects):
             return Sample(grey, label, index, seed, modality.name, objects)
     raise InputError(
         f"sample {index}: none of {ATTEMPTS} scenes of size {config.size} shows an object; set a smaller "
         f"shapes.min_area ({config.shapes.min_area} pixels), or less noise"
     )
+
+
+def streams_of(root_seed: int, index: int, attempt: int = 0) -> tuple[int, list[np.random.Generator]]:
+    """A sample's own seed, and what its layout, look, scan and prompts are drawn from in one attempt."""
+    seed = int(np.random.SeedSequence(root_seed, spawn_key=(index,)).generate_state(1, np.uint64)[0])
+    streams = np.random.SeedSequence(seed, spawn_key=(attempt,)).spawn(4)
+    return seed, [np.random.default_rng(stream) for stream in streams]
+
+
+def photograph(
+    section: Section,
+    field: FieldOfView | None,
+    modality: Modality,
+    config: GeneratorConfig,
+    look_rng: np.random.Generator,
+    scan_rng: np.random.Generator,
+    prompt_rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Objects]:
+    """The image of a section through look, scanner and display, its label map and its table of objects.
+
+    The section's outlines may be moved; of its objects those are left out that nobody could see.
+    """
+    settings, size, boundary = config.settings(modality.name), config.size, config.boundary
+    physical = bool(look_rng.random() < config.appearance.physical_share)
+    look = draw_look(section, modality.draw_palette(look_rng, physical), config, look_rng)
+    clean = render(section, look)
+    scan = modality.draw_scan(scan_rng, size, field, config.acquisition, settings)
+    image, ideal = scan.acquire(clean, section, look)
+    grey = display(image, modality.draw_display(scan_rng, size, config.appearance, settings))
+    if boundary.enabled and look_rng.random() < boundary.margin_share:
+        move_outlines(section, look_rng.uniform(*boundary.margin) * size / 1000)
+    return (grey, *tabulate(section, grey, ideal, config.prompts, prompt_rng))
 
 
 def draw_kind(config: GeneratorConfig, rng: np.random.Generator) -> tuple[Modality, Plan]:

@@ -19,7 +19,7 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -36,6 +36,8 @@ from synthfm.data.shards import Sample, Shard, ShardWriter
 from synthfm.generator.config import GeneratorConfig
 from synthfm.generator.folder.claim import claimed
 from synthfm.generator.folder.compiling import compile_kernels
+from synthfm.generator.folder.label_files import Given, read_map, read_slice
+from synthfm.generator.labelled import LabelledConfig, paint_sample, take_sample
 from synthfm.generator.scene import make_sample
 from synthfm.generator.volume import make_volume, volume_depth
 
@@ -78,6 +80,8 @@ class Task:
     """The shard's line in the manifest of a folder that was finished before."""
     volumes: range | None = None
     """The numbers of its volumes, of which its samples are the slices; None for single images."""
+    given: tuple[Given, ...] = ()
+    """The label map of each sample, where they are given."""
 
 
 def generate(
@@ -91,6 +95,7 @@ def generate(
     backend: str = "loky",
     scheduler: str | None = None,
     progress: bool = False,
+    given: Sequence[Given] = (),
 ) -> Manifest:
     """Fill a folder with `num` samples or volumes, or finish what a call with the same arguments began.
 
@@ -117,6 +122,9 @@ def generate(
         address, whose workers must see `folder` under the same path.
     progress
         Whether to show a progress bar on standard error.
+    given
+        Label maps, of which sample i has number i, beginning again after the last; the config is then a
+        ``LabelledConfig``. :func:`synthfm.generator.folder.label_files.survey` returns both.
 
     Raises
     ------
@@ -143,7 +151,7 @@ def generate(
     )
     out = Path(folder).absolute()
     with _backend(jobs, backend, scheduler) as run, claimed(out, plan) as known:
-        tasks = _tasks(out, config, plan, contents, known)
+        tasks = _tasks(out, config, plan, contents, known, given)
         shards = _fill(out, tasks, run, progress, compiles=backend == "loky")
         write_manifest(out, dataclasses.replace(plan, shards=tuple(shards)))
         (out / UNFINISHED).unlink()
@@ -191,6 +199,11 @@ class _Content:
     count: int
     volumes: range | None = None
 
+    @property
+    def indices(self) -> range:
+        """The numbers of its samples."""
+        return range(self.first_index, self.first_index + self.count)
+
 
 def _contents(config: GeneratorConfig, num: int, root_seed: int, shard_size: int) -> list[_Content]:
     """What each shard of a dataset of `num` samples or volumes holds."""
@@ -212,6 +225,7 @@ def _tasks(
     plan: Manifest,
     contents: list[_Content],
     known: Mapping[str, ShardInfo],
+    given: Sequence[Given],
 ) -> list[Task]:
     progress = folder / f"progress.{uuid.uuid4().hex[:8]}{PARTIAL}"
     paths = [folder / f"shard-{number:05d}.h5" for number in range(len(contents))]
@@ -226,6 +240,7 @@ def _tasks(
             count=content.count,
             known=known.get(path.name),
             volumes=content.volumes,
+            given=tuple(given[index % len(given)] for index in content.indices) if given else (),
         )
         for path, content in zip(paths, contents, strict=True)
     ]
@@ -410,6 +425,10 @@ def fill_shard(task: Task) -> ShardInfo | None:
 
 def _samples(task: Task, between: Callable[[], None]) -> Iterator[Sample]:
     """The samples of a shard, made one by one or volume by volume."""
+    if isinstance(task.config, LabelledConfig):
+        for index, given in enumerate(task.given, start=task.first_index):
+            yield _labelled(task.config, task.root_seed, index, given, between)
+        return
     if task.volumes is None:
         for index in range(task.first_index, task.first_index + task.count):
             yield make_sample(task.config, task.root_seed, index, between)
@@ -419,6 +438,20 @@ def _samples(task: Task, between: Callable[[], None]) -> Iterator[Sample]:
         volume = make_volume(task.config, task.root_seed, number, first, between)
         first += len(volume)
         yield from volume
+
+
+def _labelled(
+    config: LabelledConfig, root_seed: int, index: int, given: Given, between: Callable[[], None]
+) -> Sample:
+    """The sample of a label map: of its own image, or of one that is painted."""
+    shown = read_map(given, config.size, config.labels)
+    if given.image is not None:
+        image = read_slice(given, config.size, config.labels.window)
+        return take_sample(config, root_seed, index, shown, image)
+    try:
+        return paint_sample(config, root_seed, index, shown, between)
+    except InputError as error:
+        raise InputError(f"{given}: {error}") from error
 
 
 class _Dropped(BaseException):  # numba catches every Exception here and there

@@ -111,8 +111,13 @@ def measure(folder: str | Path) -> Measured:
             for name in ("area", "contrast", "blur", "family"):
                 columns[name].append(getattr(shard.objects, name))
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    real = manifest.config.get("labels", {}).get("images", False)  # of given images nothing was asked
     return Measured(
-        name=folder.resolve().name, config=manifest.config, size=size, tracks=measure_tracks(folder), **joined
+        name=folder.resolve().name,
+        config={} if real else manifest.config,
+        size=size,
+        tracks=measure_tracks(folder),
+        **joined,
     )
 
 
