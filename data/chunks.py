@@ -1,11 +1,18 @@
-"""A chunk of an HDF5 dataset as its built-in deflate and Fletcher-32 filters lay it out, made faster."""
+"""Chunks of HDF5 datasets: made as HDF5's filters lay them out, but faster, and checked to be all there."""
 
 from __future__ import annotations
 
+import math
 import zlib
+from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from synthfm.data.console import InputError
+from synthfm.data.guard import admit
 
 
 def deflated(values: NDArray[np.uint8]) -> bytes:
@@ -30,3 +37,55 @@ def fletcher32(content: bytes) -> int:
         return 0
     first, second = int(words.sum()), int(words @ np.arange(len(words), 0, -1, dtype=np.uint64))
     return ((second - 1) % 65535 + 1) << 16 | ((first - 1) % 65535 + 1)
+
+
+def sound_dataset(file: h5py.File, name: str, path: Path, *, whole: bool) -> h5py.Dataset:
+    """A dataset that lies in the file itself, all of it, under checksums.
+
+    HDF5 follows links, external storage and virtual datasets to any file that can be read, and fills in zeros
+    for chunks that are not there.
+
+    Parameters
+    ----------
+    file, path
+        The file, and its name for messages.
+    name
+        The dataset's path in it.
+    whole
+        Whether it will be read at once, and not chunk by chunk: so much is to be let in.
+
+    Raises
+    ------
+    InputError
+        If it is not there, its path or its content leads out of the file, or it lacks chunks or checksums.
+    """
+    dataset = _own_dataset(file, name, path)
+    if not dataset.fletcher32 or dataset.chunks is None:
+        raise InputError(f"{path}: {name!r} has no checksums (Fletcher-32 on every chunk)")
+    chunks: list[tuple[int, int]] = []  # the filters that a chunk was written without; its bytes
+    dataset.id.chunk_iter(lambda chunk: chunks.append((chunk.filter_mask, chunk.size)))
+    sides = zip(dataset.shape, dataset.chunks, strict=True)
+    expected = math.prod(-(-side // step) for side, step in sides)
+    if len(chunks) != expected:
+        raise InputError(f"{path}: {name!r} lacks {expected - len(chunks)} of {expected} chunks")
+    if any(mask for mask, _ in chunks):
+        raise InputError(f"{path}: {name!r} has chunks without their checksum")
+    sizes = [size for _, size in chunks] or [0]
+    admit(math.prod(dataset.chunks) * dataset.dtype.itemsize, max(sizes))
+    if whole:
+        admit(dataset.size * dataset.dtype.itemsize, sum(sizes))
+    return dataset
+
+
+def _own_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    group: Any = file
+    for part in name.split("/"):
+        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) and part in group else None
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise InputError(f"{path}: {name!r} is a link; expected the dataset itself, in this file")
+        group = None if link is None else group[part]
+    if not isinstance(group, h5py.Dataset):
+        raise InputError(f"{path}: dataset {name!r} is missing")
+    if group.is_virtual or group.external:
+        raise InputError(f"{path}: {name!r} has its content in other files; expected it in this one")
+    return group

@@ -6,7 +6,6 @@ NIfTI (above 0 is the object), of the case's size, each under the path that the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.files import fingerprint, slug
+from synthfm.data.guard import opening, read_json
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases.prompting import (
     SETTINGS,
@@ -126,11 +126,10 @@ def exported_seeds(folder: Path) -> dict[str, int]:
     path = folder / PROMPTS
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+    export = "an export of 'synthfm-eval prompts'"
+    content = read_json(path, export)
+    with opening(path, f"not {export}"):
         return {line["mask"]: int(line["seed"]) for case in content["cases"] for line in case["prompts"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not an export of 'synthfm-eval prompts' ({error})") from error
 
 
 def build(name: str, folder: str) -> Method:
