@@ -35,7 +35,7 @@ class Failed(Exception):
 
 
 class Interrupted(Failed):
-    """The work was broken off by a signal, and what was done is kept (exit code 130, a shell's for Ctrl-C)."""
+    """The work was broken off by a signal, and what was done is kept (exit code 130 for Ctrl-C)."""
 
     exit_code = 130
 

@@ -180,8 +180,8 @@ def parse_yaml(text: str) -> Any:
     Raises
     ------
     ValueError, yaml.YAMLError
-        If it is no YAML, or a key stands twice in one mapping; if it is too long, or too much once its aliases
-        are followed, or holds a number of
+        If it is no YAML, or a key stands twice in one mapping; if it is too long, or too much once its
+        aliases are followed, or holds a number of
         more than :data:`NUMBER_LENGTH` characters.
     """
     if len(text) > YAML_BYTES:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from synthfm.data.files import natural
 from synthfm.evaluation.formats.colours import grey
 from synthfm.evaluation.formats.itk import from_itk, itk_reason
+from synthfm.evaluation.formats.sizes import check_deflated, check_size
 from synthfm.evaluation.formats.volume import Unreadable, Volume, simpleitk
 
 TAGS = [
@@ -83,6 +84,7 @@ def read_file(path: Path, *, mask: bool = False) -> Volume:
     Frames that have a position in the patient become slices in the order of their positions; others (a cine)
     stay in the file's order. Colours become grey, in a mask as those of a picture do (`mask`).
     """
+    check_size(path, ".dcm")
     header = read_header(path)
     _check_pixels(header)
     frames = _frames(path, header)
@@ -200,6 +202,7 @@ def read_header(path: Path) -> Any:
     """The elements :data:`TAGS` of a file."""
     import pydicom
 
+    check_deflated(path)
     try:
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
     except pydicom.errors.InvalidDicomError as error:

@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm.data.console import InputError
+from synthfm.data.guard import reason
 from synthfm.evaluation.formats.colours import Colours, grey
 from synthfm.evaluation.formats.dicom import is_dicom, read_file, read_series
 from synthfm.evaluation.formats.itk import checked_frame, from_itk, itk_reason
 from synthfm.evaluation.formats.nifti import check_nifti, states_spacing
+from synthfm.evaluation.formats.sizes import check_size
 from synthfm.evaluation.formats.volume import Unreadable, Volume, simpleitk
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr")
@@ -59,10 +62,15 @@ def read_volume(
     Unreadable
         If the file is missing, damaged, of an unknown kind or of unexpected dimensions.
     """
+    check_size(path, suffix_of(path))
     try:
         volume = _read(path, suffix_of(path), key, axes, frame, mask, colours)
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror or error}") from error
+    except (Unreadable, InputError):
+        raise
+    except Exception as error:  # on damage libraries raise what they like
+        raise Unreadable(f"cannot be read: {reason(error)}") from error
     if max(volume.array.shape) > LONGEST:
         size = " x ".join(map(str, volume.array.shape))
         raise Unreadable(f"size {size}: sides of more than {LONGEST} pixels are not supported")
@@ -145,6 +153,7 @@ def count_frames(path: Path, *, key: str | None = None, axes: str | None = None)
     Unreadable
         If the file cannot be read.
     """
+    check_size(path, suffix_of(path))
     if suffix_of(path) in ARRAY_SUFFIXES:
         return _frames(_read_array(path, key), axes, "tc")
     if suffix_of(path) in PICTURE_SUFFIXES:
