@@ -149,7 +149,7 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "S
 """The signals that ask a program to stop, and what a person calls them."""
 
 
-class Stopped(KeyboardInterrupt):
+class Signalled(KeyboardInterrupt):
     """One of :data:`SIGNALS`, raised in the main thread; `number` says which."""
 
     def __init__(self, number: int) -> None:
@@ -175,7 +175,7 @@ def waiting_for(what: str, longer: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Within, each of :data:`SIGNALS` raises :class:`Stopped`, but those that are ignored (nohup)."""
+    """Within, each of :data:`SIGNALS` raises :class:`Signalled`, but those that are ignored (nohup)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -185,7 +185,7 @@ def stoppable() -> Iterator[None]:
             number != signal.SIGINT
         ):  # a terminal that closes sends SIGHUP twice, while files are being removed
             signal.signal(number, lambda *_: None)
-        raise Stopped(number)
+        raise Signalled(number)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, old in before.items():
@@ -291,7 +291,7 @@ class Group(click.Group):
             raise _one_line(error, exit_code=2) from error
         except Failed as error:
             code = error.exit_code
-            if isinstance(error.__cause__, Stopped):
+            if isinstance(error.__cause__, Signalled):
                 code = 128 + error.__cause__.number
             raise _one_line(error, exit_code=code) from error
         except KeyboardInterrupt as error:

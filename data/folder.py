@@ -119,6 +119,10 @@ def _wrong_value(manifest: Manifest) -> str | None:
         pydantic.TypeAdapter(Manifest).validate_json(json.dumps(dataclasses.asdict(manifest)), strict=True)
     except pydantic.ValidationError as error:
         return ".".join(str(part) for part in error.errors()[0]["loc"])
+    depth = manifest.config.get("volume", {})
+    depth = depth.get("depth", 1) if isinstance(depth, dict) else None
+    if not all(type(end) is int for end in (depth if isinstance(depth, list) else [depth])) or depth == []:
+        return "config.volume.depth"
     for key, least in (("num", 0), ("shard_size", 1)):
         if getattr(manifest, key) < least:
             return key

@@ -13,13 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm.data.console import InputError
-from synthfm.data.guard import reason
 from synthfm.evaluation.formats.colours import Colours, grey
 from synthfm.evaluation.formats.dicom import is_dicom, read_file, read_series
 from synthfm.evaluation.formats.itk import checked_frame, from_itk, itk_reason
 from synthfm.evaluation.formats.nifti import check_nifti, states_spacing
-from synthfm.evaluation.formats.sizes import check_size
+from synthfm.evaluation.formats.sizes import check_size, readable
 from synthfm.evaluation.formats.volume import Unreadable, Volume, simpleitk
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr")
@@ -35,6 +33,7 @@ def suffix_of(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
+@readable()
 def read_volume(
     path: Path,
     *,
@@ -67,10 +66,6 @@ def read_volume(
         volume = _read(path, suffix_of(path), key, axes, frame, mask, colours)
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror or error}") from error
-    except (Unreadable, InputError):
-        raise
-    except Exception as error:  # on damage libraries raise what they like
-        raise Unreadable(f"cannot be read: {reason(error)}") from error
     if max(volume.array.shape) > LONGEST:
         size = " x ".join(map(str, volume.array.shape))
         raise Unreadable(f"size {size}: sides of more than {LONGEST} pixels are not supported")
@@ -145,6 +140,7 @@ def _states_spacing(path: Path) -> bool:
     return states_spacing(path)
 
 
+@readable()
 def count_frames(path: Path, *, key: str | None = None, axes: str | None = None) -> int:
     """Frames (time points or channels) of a file, 1 for one that is not 4-D; DICOM's are slices.
 

@@ -12,13 +12,15 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from synthfm.data.guard import TooLarge, admit, most
+from synthfm.data.console import InputError
+from synthfm.data.guard import TooLarge, admit, most, reason
 from synthfm.evaluation.formats.volume import Unreadable, simpleitk
 
 BLOCK = 1 << 20
@@ -26,6 +28,19 @@ DEFLATED = b"1.2.840.10008.1.2.1.99"
 """DICOM's transfer syntax of a deflated data set."""
 _FEW = 1 << 16
 """Bytes of a strip that cannot unpack to more than 64 MB, so that it need not be looked at."""
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Whatever a library raises on a damaged file within becomes :class:`Unreadable`."""
+    try:
+        yield
+    except (Unreadable, InputError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise Unreadable(f"cannot be opened: {error.strerror}") from error
+        raise Unreadable(f"cannot be read: {reason(error)}") from error
 
 
 def check_size(path: Path, suffix: str) -> None:

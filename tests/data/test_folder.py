@@ -294,3 +294,12 @@ def test_a_manifest_nested_without_end_is_refused(folder):
     (folder / "manifest.json").write_text('{"config": ' + "[" * 100_000)
     with pytest.raises(InputError, match="not a synthfm-shard manifest"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize("volume", [[], "deep", {"depth": []}, {"depth": "3"}, {"depth": [1, None]}])
+def test_a_config_whose_depth_is_none_is_refused(folder, volume):
+    content = json.loads((folder / "manifest.json").read_text())
+    content["config"]["volume"] = volume
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"wrong value at 'config\.volume\.depth'"):
+        read_manifest(folder)

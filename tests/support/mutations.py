@@ -51,8 +51,9 @@ def _number(content: bytearray, rng: np.random.Generator) -> bytearray:
     """A number of 2, 4 or 8 bytes at an even place becomes extreme."""
     width = int(rng.choice([2, 4, 8]))
     place = int(rng.integers(0, max(1, min(len(content), 2048) - width))) // 2 * 2
-    value = int(rng.choice([0, 1, 2 ** (8 * width - 1) - 1, 2 ** (8 * width - 1), 2 ** (8 * width) - 1]))
-    content[place : place + width] = value.to_bytes(width, str(rng.choice(["little", "big"])))  # type: ignore[arg-type]
+    top = 2 ** (8 * width - 1)
+    value = (0, 1, top - 1, top, 2 * top - 1)[rng.integers(5)]
+    content[place : place + width] = value.to_bytes(width, "little" if rng.random() < 0.5 else "big")
     return content
 
 

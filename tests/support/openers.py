@@ -67,7 +67,8 @@ def _read_dataset(path: Path) -> None:
     from synthfm.trainer.stream.stream import Source
 
     Source([path.parent], 0.2, 5)
-    _command("synthfm.generator.cli", "verify", path.parent)
+    for command in ("verify", "stats"):
+        _command("synthfm.generator.cli", command, path.parent)
 
 
 def _command(module: str, *words: object) -> None:

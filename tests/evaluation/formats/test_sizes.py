@@ -198,7 +198,8 @@ def test_the_setting_lets_a_large_file_in(tmp_path, monkeypatch):
 def test_a_flipped_bit_in_compressed_voxels_is_found(name, tmp_path):
     """Half of the flips at the stream's end, where its checksum is: ITK does not read that far."""
     path = write_itk(tmp_path / name, IMAGE)
-    read_volume(path)
+    whole = read_volume(path).array
+    refused = 0
     file = max(tmp_path.iterdir(), key=lambda one: one.stat().st_size)
     content = file.read_bytes()
     start = max(0, content.find(b"LOCAL\n"), content.find(b"\n\n")) + 20 if file == path else 20
@@ -214,8 +215,13 @@ def test_a_flipped_bit_in_compressed_voxels_is_found(name, tmp_path):
         damaged = bytearray(content)
         damaged[place // 8] ^= 1 << place % 8
         file.write_bytes(damaged)
-        with pytest.raises(Unreadable):
-            read_volume(path)
+        try:
+            found = read_volume(path).array
+        except Unreadable:
+            refused += 1
+        else:  # deflate fills its last byte up with bits that say nothing
+            np.testing.assert_array_equal(found, whole)
+    assert refused > len(places) / 2
 
 
 def test_a_damaged_file_is_one_reason_whatever_its_library_raises(tmp_path, monkeypatch):

@@ -195,6 +195,33 @@ def test_a_killed_worker_is_one_line_and_the_whole_shards_stay(tmp_path):
     assert all(path.suffix == ".h5" or path.name == UNFINISHED for path in folder.iterdir())
 
 
+def test_no_worker_outlives_a_program_that_is_killed(tmp_path):
+    folder = tmp_path / "data"
+    process = start(folder, *LONG)
+    wait_until(lambda: bool(list(folder.glob("*.h5"))), process)
+    left = psutil.Process(process.pid).children(recursive=True)
+    assert sum("popen_loky" in " ".join(one.cmdline()) for one in left) >= 2
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(left, timeout=10)
+    for one in alive:
+        one.kill()
+    assert not alive
+    subprocess.run([PROGRAM, "run", "--out", str(folder), *LONG], check=True, capture_output=True)
+    assert not list(folder.glob("*.partial"))
+
+
+def test_a_folder_that_is_removed_while_it_is_filled_is_one_line(tmp_path):
+    folder = tmp_path / "data"
+    process = start(folder, *LONG)
+    wait_until(lambda: bool(list(folder.glob("*.h5"))), process)
+    shutil.rmtree(folder)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"Error: {folder}: was removed while it was being filled" in errors
+    assert "Traceback" not in errors
+
+
 def test_a_worker_that_finds_no_scene_can_be_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(scene, "ATTEMPTS", 300_000)  # half a minute
     monkeypatch.setattr(scene, "draw_scene", lambda *_: (None, SimpleNamespace(objects=0), None))
