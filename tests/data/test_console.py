@@ -227,6 +227,7 @@ def test_a_signal_ends_a_command_with_a_line_that_says_how_to_go_on(number):
 def test_a_library_that_computes_on_is_not_waited_for_for_ever(number):
     process = started("computes", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert process.stdout.readline() == "begun\n"
+    time.sleep(1)  # what has not begun is interrupted at once
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)  # the computation takes half a minute
     assert process.returncode == 128 + number
