@@ -157,6 +157,8 @@ class Signalled(KeyboardInterrupt):
         self.number = number
 
 
+_received: list[int] = []
+"""The signals of :data:`SIGNALS` that have come."""
 _waits_for: list[tuple[str, float]] = [("what is being computed now", 0.0)]
 
 
@@ -244,6 +246,7 @@ def _acknowledge(reader: int, go_on: str) -> None:
                 return
             if numbers[0] not in SIGNALS:
                 continue
+            _received.append(numbers[0])
             what, longer = _waits_for[-1]
             if not first:
                 first, last = numbers[0], time.monotonic() + PATIENCE + longer
@@ -278,9 +281,18 @@ class Group(click.Group):
         """Run the program; its threads and worker processes wait passively, unless the user says how."""
         if not WAIT_PASSIVELY.keys() & os.environ.keys():
             os.environ.update(WAIT_PASSIVELY)  # OpenMP reads it when PyTorch is imported, in a command
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of what it tidies up
         given = args[0] if args else options.get("args")
         self._words = [str(word) for word in (sys.argv[1:] if given is None else given)]
-        return super().main(*args, **options)
+        try:
+            return super().main(*args, **options)
+        except SystemExit as end:
+            if given is None and _received and isinstance(end.code, int):
+                # On a busy machine the end of Python itself takes seconds; nothing is left for it to do.
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(end.code)
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         go_on = f"to go on: {shlex.join([ctx.info_name or sys.argv[0], *self._words])}"

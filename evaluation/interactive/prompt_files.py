@@ -126,7 +126,8 @@ def read_prompts(path: Path, scans: Sequence[Path], *, world: bool = False) -> P
     InputError
         If the file cannot be read, or is none of these, or names none of the scans given.
     """
-    found, strays = _read(path, scans, world)
+    with opening(path, "cannot be read as prompts"):
+        found, strays = _read(path, scans, world)
     if strays and not found:
         raise InputError(f"{path}: {strays[0]}")
     return found, list(dict.fromkeys(strays))

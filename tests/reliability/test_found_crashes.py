@@ -34,7 +34,20 @@ def _damaged_object_header(path: Path) -> None:
     _bytes(place, bytes(64))(path)
 
 
+def _text(old: str, new: str) -> Callable[[Path], None]:
+    """Text of the file is another."""
+
+    def change(path: Path) -> None:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
 FOUND = {
+    "prompts, a scan with NUL in its name": ("prompts", _text('"a.nii"', r'"a\u0000.nii"')),
+    "exported prompts, an image with NUL in its name": ("exported prompts", _text('"a.nii"', r'"a\u0000"')),
     "HDF5, an object header of zeros": ("HDF5", _damaged_object_header),
 }
 

@@ -189,7 +189,7 @@ def _digest(content: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key, value in sorted(content.items()):
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
