@@ -59,33 +59,39 @@ def sound_dataset(file: h5py.File, name: str, path: Path, *, whole: bool) -> h5p
     InputError
         If it is not there, its path or its content leads out of the file, or it lacks chunks or checksums.
     """
-    dataset = _own_dataset(file, name, path)
-    if not dataset.fletcher32 or dataset.chunks is None:
+    dataset, kept = _own_dataset(file, name, path)
+    filters = [kept.get_filter(k)[0] for k in range(kept.get_nfilters())]
+    if kept.get_layout() != h5py.h5d.CHUNKED or h5py.h5z.FILTER_FLETCHER32 not in filters:
         raise InputError(f"{path}: {name!r} has no checksums (Fletcher-32 on every chunk)")
     chunks: list[tuple[int, int]] = []  # the filters that a chunk was written without; its bytes
     dataset.id.chunk_iter(lambda chunk: chunks.append((chunk.filter_mask, chunk.size)))
-    sides = zip(dataset.shape, dataset.chunks, strict=True)
-    expected = math.prod(-(-side // step) for side, step in sides)
+    shape, steps = dataset.shape, kept.get_chunk()
+    expected = math.prod(-(-side // step) for side, step in zip(shape, steps, strict=True))
     if len(chunks) != expected:
         raise InputError(f"{path}: {name!r} lacks {expected - len(chunks)} of {expected} chunks")
     if any(mask for mask, _ in chunks):
         raise InputError(f"{path}: {name!r} has chunks without their checksum")
     sizes = [size for _, size in chunks] or [0]
-    admit(math.prod(dataset.chunks) * dataset.dtype.itemsize, max(sizes))
+    admit(math.prod(steps) * dataset.dtype.itemsize, max(sizes))
     if whole:
-        admit(dataset.size * dataset.dtype.itemsize, sum(sizes))
+        admit(math.prod(shape) * dataset.dtype.itemsize, sum(sizes))
     return dataset
 
 
-def _own_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    group: Any = file
-    for part in name.split("/"):
-        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) and part in group else None
-        if link is not None and not isinstance(link, h5py.HardLink):
+def _own_dataset(file: h5py.File, name: str, path: Path) -> tuple[h5py.Dataset, Any]:
+    """A dataset and the list of its properties, if both it and its content lie in the file."""
+    parts = name.encode().split(b"/")
+    for k in range(1, len(parts) + 1):
+        try:
+            link = file.id.links.get_info(b"/".join(parts[:k]))
+        except KeyError as error:
+            raise InputError(f"{path}: dataset {name!r} is missing") from error
+        if link.type != h5py.h5l.TYPE_HARD:
             raise InputError(f"{path}: {name!r} is a link; expected the dataset itself, in this file")
-        group = None if link is None else group[part]
-    if not isinstance(group, h5py.Dataset):
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
         raise InputError(f"{path}: dataset {name!r} is missing")
-    if group.is_virtual or group.external:
+    kept = dataset.id.get_create_plist()
+    if kept.get_layout() == h5py.h5d.VIRTUAL or kept.get_external_count():
         raise InputError(f"{path}: {name!r} has its content in other files; expected it in this one")
-    return group
+    return dataset, kept

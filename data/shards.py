@@ -384,6 +384,7 @@ class Shard:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._sound: dict[str, h5py.Dataset] = {}
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such shard")
         try:
@@ -464,7 +465,10 @@ class Shard:
             raise InputError(f"{self.path}: 'sample/volume' names a volume that is not among the {count}")
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        return sound_dataset(self._file, name, self.path, whole=name not in ("image", "label"))
+        if name not in self._sound:
+            whole = name not in ("image", "label")
+            self._sound[name] = sound_dataset(self._file, name, self.path, whole=whole)
+        return self._sound[name]
 
     def _column(self, name: str, dtype: str, rows: int, row: tuple[int, ...] = ()) -> NDArray:
         dataset = self._dataset(name)

@@ -23,7 +23,7 @@ from tests.support.files import write_itk
 from tests.support.runs import assert_same_run
 
 pytestmark = pytest.mark.long
-MOMENTS = 25
+MOMENTS = int(os.environ.get("SYNTHFM_MOMENTS", 25))
 WITHIN = 10.0
 """Seconds: a program ends within five of a signal; a busy machine may need some to see to that."""
 
