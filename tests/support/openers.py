@@ -175,9 +175,12 @@ def _read_series(path: Path) -> None:
 
 def _read_mask(path: Path) -> None:
     from synthfm.evaluation.formats.readers import count_frames, read_volume
+    from synthfm.evaluation.formats.volume import Unreadable
 
     count_frames(path)
-    read_volume(path, mask=True)
+    read_volume(path)
+    with suppress(Unreadable):  # what a picture shows may be no mask
+        read_volume(path, mask=True)
 
 
 def _predict(path: Path) -> None:
