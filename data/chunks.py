@@ -84,7 +84,9 @@ def _own_dataset(file: h5py.File, name: str, path: Path) -> tuple[h5py.Dataset, 
     for k in range(1, len(parts) + 1):
         try:
             link = file.id.links.get_info(b"/".join(parts[:k]))
-        except KeyError as error:
+        except (KeyError, RuntimeError) as error:
+            if "exist" not in str(error):  # damage, of which the reader tells
+                raise
             raise InputError(f"{path}: dataset {name!r} is missing") from error
         if link.type != h5py.h5l.TYPE_HARD:
             raise InputError(f"{path}: {name!r} is a link; expected the dataset itself, in this file")
