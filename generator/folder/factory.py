@@ -23,7 +23,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -51,6 +51,8 @@ BACKENDS = ("loky", "dask")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KILLED_AFTER = 1.5
 """Seconds that workers have to end their samples after a signal."""
+LONELY = 30.0
+"""Seconds that a cluster may be without a worker."""
 
 
 class Stopped(Exception):
@@ -150,9 +152,10 @@ def generate(
         shards=(),
     )
     out = Path(folder).absolute()
-    with _backend(jobs, backend, scheduler) as run, claimed(out, plan) as known:
+    with _backend(jobs, backend, scheduler) as (run, staffed), claimed(out, plan) as known:
         tasks = _tasks(out, config, plan, contents, known, parent=os.getpid() if backend == "loky" else 0)
-        shards = _fill(out, tasks, run, progress, compiles=backend == "loky", workers=jobs != 1)
+        local = backend == "loky"
+        shards = _fill(out, tasks, run, staffed, progress, compiles=local, workers=local and jobs != 1)
         write_manifest(out, dataclasses.replace(plan, shards=tuple(shards)))
         (out / UNFINISHED).unlink()
     return dataclasses.replace(plan, shards=tuple(shards))
@@ -244,8 +247,8 @@ def _tasks(
 @contextlib.contextmanager
 def _backend(
     jobs: int, backend: str, scheduler: str | None
-) -> Iterator[Callable[[list[Task]], list[ShardInfo | None]]]:
-    """A function that runs the tasks on this machine's processes or on a Dask cluster."""
+) -> Iterator[tuple[Callable[[list[Task]], list[ShardInfo | None]], Callable[[], bool]]]:
+    """A function that runs the tasks on this machine's processes or on a Dask cluster, and whether it can."""
     settings: dict[str, Any] = {"backend": backend}
     if backend == "dask":
         settings.update(client=_dask_client(str(scheduler)))
@@ -264,11 +267,14 @@ def _backend(
         with joblib.parallel_config(**settings):
             return joblib.Parallel(batch_size=1)(joblib.delayed(fill_shard)(task) for task in tasks)
 
+    def staffed() -> bool:
+        return "client" not in settings or bool(settings["client"].scheduler_info()["workers"])
+
     try:
-        yield run
+        yield run, staffed
     finally:
         if "client" in settings:
-            settings["client"].close()
+            settings["client"].close(timeout=5)
 
 
 def _dask_client(scheduler: str) -> Any:
@@ -289,6 +295,7 @@ def _fill(
     folder: Path,
     tasks: list[Task],
     run: Callable[[list[Task]], list[ShardInfo | None]],
+    staffed: Callable[[], bool],
     progress: bool,
     *,
     compiles: bool,
@@ -315,10 +322,10 @@ def _fill(
                 left = sum(task.count for task in tasks if not task.path.exists())
                 compile_kernels(tasks[0].config, tasks[0].root_seed, left, progress)
             working = True
-            with waiting_for("the samples that are being made"), ThreadPoolExecutor(1) as thread:
-                future = thread.submit(run, tasks)
+            with waiting_for("the samples that are being made"):
+                future = _in_thread(run, tasks)
                 total = tasks[-1].first_index + tasks[-1].count
-                _watch(future, ticks, there, total, progress, stops if compiles and workers else [])
+                _watch(future, ticks, there, total, progress, stops if workers else [], staffed)
                 shards = future.result()
     except Exception as error:
         if not stops:  # else it is of a worker that was ended
@@ -378,14 +385,39 @@ def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
             signal.signal(number, old)
 
 
+def _in_thread(run: Callable[[list[Task]], list[ShardInfo | None]], tasks: list[Task]) -> Future[Any]:
+    """What becomes of the tasks in a thread that no end of the program waits for: a cluster may be gone."""
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(run(tasks))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
 def _watch(
-    future: Future[Any], ticks: Path, there: int, total: int, progress: bool, stops: list[int]
+    future: Future[Any],
+    ticks: Path,
+    there: int,
+    total: int,
+    progress: bool,
+    stops: list[int],
+    staffed: Callable[[], bool],
 ) -> None:
     """Show a progress bar from the size of the progress file until the work is done.
 
     Workers that are asked to stop and do not, as the machine is busy, are killed: what they have is no shard.
+
+    Raises
+    ------
+    Failed
+        If the cluster has had no worker for :data:`LONELY` seconds.
     """
-    last = math.inf
+    last, looked, seen = math.inf, time.monotonic(), time.monotonic()
     with Progress(total=total, initial=there, unit="sample", disable=not progress) as bar:
         while not future.done():
             wait([future], timeout=0.2)
@@ -395,6 +427,14 @@ def _watch(
                 last = math.inf
                 stops = []
                 loky.get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+            if time.monotonic() > looked + LONELY / 10:
+                looked = time.monotonic()
+                seen = looked if staffed() else seen
+                if looked > seen + LONELY:
+                    text = (
+                        f"the Dask cluster has had no worker for {LONELY:g} s; start some, then run the same"
+                    )
+                    raise Failed(f"{text} command to go on")
             with contextlib.suppress(FileNotFoundError):
                 bar.update(there + ticks.stat().st_size - bar.n)
 

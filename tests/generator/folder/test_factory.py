@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -23,7 +24,7 @@ import joblib
 import psutil
 import pytest
 
-from synthfm.data.console import InputError
+from synthfm.data.console import Failed, InputError
 from synthfm.data.folder import MANIFEST, UNFINISHED, read_manifest, shard_paths, verify
 from synthfm.data.shards import Shard
 from synthfm.generator import scene
@@ -101,6 +102,17 @@ def test_a_dask_cluster_of_two_processes_writes_the_same_bytes(whole, tmp_path):
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         made = make(tmp_path / "dask", backend="dask", scheduler=cluster.scheduler_address)
     assert contents(made) == contents(whole)
+
+
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(factory, "LONELY", 2.0)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        made = threading.Timer(1, lambda: cluster.scale(0))
+        made.start()
+        with pytest.raises(Failed, match="the Dask cluster has had no worker for 2 s; start some"):
+            make(tmp_path / "dask", num=4000, backend="dask", scheduler=cluster.scheduler_address)
+        made.join()
 
 
 def test_a_sample_depends_on_its_index_and_the_seed_alone(whole, tmp_path):
