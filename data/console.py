@@ -295,7 +295,7 @@ class Group(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        go_on = f"to go on: {shlex.join([ctx.info_name or sys.argv[0], *self._words])}"
+        go_on = f"to go on: {ctx.info_name or sys.argv[0]} {shlex.join(self._words)}"
         try:
             with acknowledged(go_on), stoppable():
                 return super().invoke(ctx)

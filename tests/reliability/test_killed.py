@@ -75,6 +75,7 @@ COMMANDS = {
         lambda top, out: ["synthfm-train", "run", "--shards", top / "shards", "--out", out, "--train-encoder",
                           "--set", "image_size=32", "--steps", 60, "--batch", 4, "--set", "save_every=5",
                           "--set", "validate_every=20", "--set", "log_every=1", "--set", "precision=32",
+                          "--set", "optim.ema=0.9",
                           "--set", "stream.workers=1", "--accelerator", "cpu", "--devices", 1],
         assert_same_run,
     ),
