@@ -27,7 +27,7 @@ SECOND_LOOK := $(if $(filter tiny,$(CHECKPOINT)),second-look:tiny$(comma))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-generate generate train eval predict serve demo app tiny ablation weights test test-quick test-minimum \
-  lint links format lock docs bench bench-peers clean
+  test-long audit lint links format lock docs bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -120,6 +120,15 @@ test: $(BIN)/.all ## run the tests (the same set-up first)
 
 test-quick: $(BIN)/.all ## under two minutes: the tests that were fastest so far, as many as fit
 	$(BIN)/python -m pytest --quick $(ARGS)
+
+# In files of their own in tests/reliability; docs/reliability.md says what each does and how long it takes.
+test-long: $(BIN)/.all ## hours: kill, signal and starve every command, thousands of mutated files, a long run
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long tests/reliability $(ARGS)
+
+# In an environment of its own: it looks the tested set up, and is no part of it.
+audit: $(BIN)/.all ## look the tested versions up among the known vulnerabilities (asks a server)
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	.venv-audit/bin/pip-audit --no-deps --disable-pip --requirement $(LOCK) $(ARGS)
 
 # By uv, as pip has no way to take the lowest versions; without SAM 2, whose build takes a PyTorch of its own.
 test-minimum: ## the quick tests with the lowest versions that setup.cfg allows, in .venv-minimum

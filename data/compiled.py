@@ -12,7 +12,7 @@ from typing import Any
 from numba import njit
 from numba.core import event
 
-from synthfm.data.console import Progress
+from synthfm.data.console import InputError, Progress
 
 _compile = partial(njit, nogil=True, error_model="numpy")
 _kernels: list[Any] = []
@@ -26,10 +26,27 @@ def compiled(kernel: Callable[..., Any]) -> Any:
     """
     try:
         made = _compile(kernel, cache=True)
+        _name_the_cache(made)
     except RuntimeError:  # neither the program's folder nor the user's own can be written
         made = _compile(kernel)
     _kernels.append(made)
     return made
+
+
+def _name_the_cache(made: Any) -> None:
+    """Have errors of writing to numba's cache (its disk is full) name it, and not what is being made."""
+    save = made._cache.save_overload
+
+    def save_overload(signature: Any, data: Any) -> None:
+        try:
+            save(signature, data)
+        except OSError as error:
+            raise InputError(
+                f"{made.stats.cache_path}: {error.strerror or error}; numba keeps there what it compiles, "
+                "NUMBA_CACHE_DIR names another folder"
+            ) from error
+
+    made._cache.save_overload = save_overload
 
 
 def kept() -> bool:

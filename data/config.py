@@ -13,6 +13,7 @@ import pydantic
 import yaml
 
 from synthfm.data.console import InputError, did_you_mean
+from synthfm.data.guard import YAML_BYTES, parse_yaml, read_text
 
 
 class Config(pydantic.BaseModel):
@@ -29,8 +30,8 @@ class Config(pydantic.BaseModel):
         return value
 
 
-_NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
-"""What PyYAML raises: the last three on a date that does not exist, odd tags and deep nesting."""
+MOST_EXTENDED = 20
+"""Presets that extend each other."""
 
 Number = TypeVar("Number", bound=float)
 
@@ -63,27 +64,6 @@ class Weights(Config):
         return list(values), [value / total for value in values.values()]
 
 
-def _repeated(text: str) -> yaml.Node | None:
-    """The first key of a YAML text that stands twice in one mapping: of the two YAML would take the last."""
-    nodes, seen = [yaml.compose(text, yaml.SafeLoader)], set()
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:  # an alias
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            nodes += node.value
-        elif isinstance(node, yaml.MappingNode):
-            names: set[str] = set()
-            for key, value in node.value:
-                nodes.append(value)
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in names:
-                        return key
-                    names.add(key.value)
-    return None
-
-
 ConfigT = TypeVar("ConfigT", bound=pydantic.BaseModel)
 
 
@@ -95,17 +75,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     InputError
         If the file is missing, is not YAML or is not a mapping.
     """
+    text = read_text(path, "a YAML file", YAML_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from error
-    try:
-        content = yaml.safe_load(text)
-        twice = _repeated(text)
-    except _NOT_YAML as error:
+        content = parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
-    if twice is not None:
-        raise InputError(f"{path}: line {twice.start_mark.line + 1}: key {twice.value!r} stands twice")
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -154,6 +128,8 @@ def preset_values(folder: Path, name: str, seen: tuple[Path, ...] = ()) -> dict[
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if path.resolve() in [before.resolve() for before in seen]:
         raise InputError(f"preset {name} extends itself: {' -> '.join(map(str, (*seen, path)))}")
+    if len(seen) == MOST_EXTENDED:
+        raise InputError(f"preset {seen[0]}: extends more than {MOST_EXTENDED} presets, one after the other")
     if not path.is_file():
         names = preset_names(folder)
         raise InputError(
@@ -175,8 +151,8 @@ def _parse_override(item: str) -> dict[str, Any]:
     if not equals or not all(key.split(".")):
         raise InputError(f"--set {item!r}: write key.subkey=value")
     try:
-        value = yaml.safe_load(text)
-    except _NOT_YAML as error:
+        value = parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"--set {item!r}: the value is not valid YAML") from error
     nested: Any = value
     for part in reversed(key.split(".")):

@@ -6,9 +6,12 @@ import difflib
 import math
 import os
 import re
+import select
+import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +35,7 @@ class Failed(Exception):
 
 
 class Interrupted(Failed):
-    """The work was broken off by Ctrl-C, and what was done is kept (exit code 130, a shell's own for it)."""
+    """The work was broken off by a signal, and what was done is kept (exit code 130 for Ctrl-C)."""
 
     exit_code = 130
 
@@ -159,13 +162,32 @@ class Progress(tqdm):
         super().close()
 
 
-_waits_for: list[str] = ["what is being computed now"]
+PATIENCE = 3.5
+"""Seconds after a signal until a program ends without waiting any longer: all is gone within five."""
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+"""The signals that ask a program to stop, and what a person calls them."""
+
+
+class Signalled(KeyboardInterrupt):
+    """One of :data:`SIGNALS`, raised in the main thread; `number` says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {SIGNALS[signal.Signals(number)]}")
+        self.number = number
+
+
+_received: list[int] = []
+"""The signals of :data:`SIGNALS` that have come."""
+_waits_for: list[tuple[str, float]] = [("what is being computed now", 0.0)]
 
 
 @contextmanager
-def waiting_for(what: str) -> Iterator[None]:
-    """What a Ctrl-C within waits for, as :func:`acknowledged` says it; nothing is said of an empty text."""
-    _waits_for.append(what)
+def waiting_for(what: str, longer: float = 0.0) -> Iterator[None]:
+    """What a Ctrl-C within waits for, as :func:`acknowledged` says it; nothing is said of an empty text.
+
+    It may take so many seconds `longer` than others, where another process has to end first.
+    """
+    _waits_for.append((what, longer))
     try:
         yield
     finally:
@@ -173,19 +195,50 @@ def waiting_for(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def acknowledged() -> Iterator[None]:
-    """Within, a line on standard error tells of a Ctrl-C or SIGTERM at once, and for what it has to wait.
+def stoppable() -> Iterator[None]:
+    """Within, each of :data:`SIGNALS` raises :class:`Signalled`, but those that are ignored (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: Any) -> None:
+        if (
+            number != signal.SIGINT
+        ):  # a terminal that closes sends SIGHUP twice, while files are being removed
+            signal.signal(number, lambda *_: None)
+        raise Signalled(number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, old in before.items():
+        if old is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old or signal.SIG_DFL)  # None: one that Python cannot put back
+
+
+@contextmanager
+def acknowledged(go_on: str) -> Iterator[None]:
+    """Within, a line on standard error tells of a signal at once, and for what it has to wait; not for ever.
 
     Python's own handlers run between two steps of the main thread's Python code: after a computation of
     minutes in a library, minutes late. The system's handler writes the signal's number to a pipe at once,
-    from which a thread reads. It says something only of signals that the program has a handler for.
+    from which a thread reads. It says something only of signals that the program has a handler for, and
+    after :data:`PATIENCE` it ends the process: what is written is written whole, so nothing is lost but work.
+
+    Parameters
+    ----------
+    go_on
+        What to say then: how to go on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    thread = threading.Thread(target=_acknowledge, args=(reader,), daemon=True)
+    thread = threading.Thread(target=_acknowledge, args=(reader, go_on), daemon=True)
     thread.start()
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
@@ -196,15 +249,39 @@ def acknowledged() -> Iterator[None]:
         thread.join()
 
 
-def _acknowledge(reader: int) -> None:
-    names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+def _acknowledge(reader: int, go_on: str) -> None:
+    first, last = 0, math.inf
     place = -1
     with open(reader, "rb", buffering=0) as pipe:
-        while numbers := pipe.read(1):
-            if numbers[0] in names and _waits_for[-1]:
-                name = names[signal.Signals(numbers[0])]
-                Progress.write(f"{name}: waiting for {_waits_for[place]}", file=sys.stderr)
+        while True:
+            ready, _, _ = select.select(
+                [pipe], [], [], None if last == math.inf else max(0, last - time.monotonic())
+            )
+            if not ready:
+                _say(f"{SIGNALS[signal.Signals(first)]}: not waited any longer; {go_on}")
+                os._exit(128 + first)
+            numbers = pipe.read(1)
+            if not numbers:  # the program has ended in time
+                return
+            if numbers[0] not in SIGNALS:
+                continue
+            _received.append(numbers[0])
+            what, longer = _waits_for[-1]
+            if not first:
+                first, last = numbers[0], time.monotonic() + PATIENCE + longer
+            if what:
+                _say(f"{SIGNALS[signal.Signals(numbers[0])]}: waiting for {_waits_for[place][0]}")
                 place = 0  # a second one is not that patient
+
+
+def _say(text: str) -> None:
+    if is_first():
+        Progress.write(text, file=sys.stderr)
+
+
+def is_first() -> bool:
+    """Whether this is the first of a run's processes on this machine, which speaks for all."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 class Group(click.Group):
@@ -217,21 +294,44 @@ class Group(click.Group):
     def __init__(self, *args: Any, extra: str | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self._extra = extra
+        self._words: list[str] = []
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the program; its threads and worker processes wait passively, unless the user says how."""
         if not WAIT_PASSIVELY.keys() & os.environ.keys():
             os.environ.update(WAIT_PASSIVELY)  # OpenMP reads it when PyTorch is imported, in a command
-        return super().main(*args, **options)
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of what it tidies up
+        given = args[0] if args else options.get("args")
+        self._words = [str(word) for word in (sys.argv[1:] if given is None else given)]
+        try:
+            return super().main(*args, **options)
+        except SystemExit as end:
+            if given is None and _received and isinstance(end.code, int):
+                # On a busy machine the end of Python itself takes seconds; nothing is left for it to do.
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(end.code)
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
+        go_on = f"to go on: {ctx.info_name or sys.argv[0]} {shlex.join(self._words)}"
         try:
-            with acknowledged():
+            with acknowledged(go_on), stoppable():
                 return super().invoke(ctx)
         except InputError as error:
             raise _one_line(error, exit_code=2) from error
         except Failed as error:
-            raise _one_line(error, exit_code=error.exit_code) from error
+            code = error.exit_code
+            if isinstance(error.__cause__, Signalled):
+                code = 128 + error.__cause__.number
+            raise _one_line(error, exit_code=code) from error
+        except KeyboardInterrupt as error:
+            code = 128 + getattr(error, "number", signal.SIGINT)
+            if not is_first():
+                raise SystemExit(code) from error
+            raise _one_line(
+                f"{error or 'stopped'}; what is there is whole; {go_on}", exit_code=code
+            ) from error
         except ModuleNotFoundError as error:
             if self._extra is None:
                 raise
@@ -246,7 +346,23 @@ class Group(click.Group):
             raise _one_line(f"{name}{error.strerror}", exit_code=2) from error
 
 
+LINE = 1000
+"""Most characters of a message: what a file holds may be half a megabyte on one line."""
+
+
+def shortened(text: str, most: int = LINE) -> str:
+    """A text of which the middle is left out where it is longer.
+
+    >>> shortened("a" * 10 + "b" * 10, 12)
+    'aaaa ... bbb'
+    """
+    if len(text) <= most:
+        return text
+    end = (most - 5) // 2
+    return f"{text[: most - 5 - end]} ... {text[len(text) - end :]}"
+
+
 def _one_line(error: Exception | str, exit_code: int) -> click.ClickException:
-    exception = click.ClickException(re.sub(r"\s*\n\s*", "; ", str(error).strip()))
+    exception = click.ClickException(shortened(re.sub(r"\s*\n\s*", "; ", str(error).strip())))
     exception.exit_code = exit_code  # type: ignore[misc]  # click reads the instance's
     return exception

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from synthfm.data.console import InputError
+from synthfm.data.guard import read_text
 
 PARTIAL = ".partial"
 """What a shard's name ends in until it is whole."""
@@ -34,6 +35,34 @@ def _sha256(handle: Any) -> str:  # Python 3.10 has no hashlib.file_digest
     for block in iter(lambda: handle.read(1 << 20), b""):
         digest.update(block)
     return digest.hexdigest()
+
+
+DIGEST = ".sha256"
+"""What is added to a file's name for the file with its SHA-256, which ``sha256sum -c`` reads."""
+
+
+def write_digest(path: Path) -> None:
+    """Write a file's SHA-256 beside it; an older file's goes before that, by :func:`forget_digest`."""
+    write_atomically(_digest_of(path), f"{sha256(path)}  {path.name}\n")
+
+
+def forget_digest(path: Path) -> None:
+    """Remove the SHA-256 beside a file that is about to change."""
+    _digest_of(path).unlink(missing_ok=True)
+
+
+def check_digest(path: Path) -> None:
+    """Raise :class:`InputError` where a file's SHA-256 lies beside it and is another."""
+    beside = _digest_of(path)
+    if not beside.is_file():
+        return
+    wanted = read_text(beside, "a SHA-256", 10_000).split(maxsplit=1)[:1]
+    if wanted != [sha256(path)]:
+        raise InputError(f"{path}: damaged or changed: its SHA-256 is not the one in {beside.name}")
+
+
+def _digest_of(path: Path) -> Path:
+    return path.with_name(path.name + DIGEST)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pydantic
 
 from synthfm.data.console import InputError
 from synthfm.data.files import sha256, write_atomically
+from synthfm.data.guard import opening, read_json
 from synthfm.data.shards import AXES, FORMAT, VERSION, Sample, Shard, object_masks
 
 MANIFEST = "manifest.json"
@@ -96,17 +97,13 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 def parse_manifest(path: Path) -> Manifest:
     """Read one ``manifest.json`` or ``unfinished.json``; :class:`InputError` if it is not one of ours."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
+    content = read_json(path, f"a {FORMAT} manifest")
+    with opening(path, f"not a {FORMAT} manifest"):
         shards = tuple(ShardInfo(**line) for line in content.pop("shards"))
         manifest = Manifest(**content, shards=shards)
-        pydantic.TypeAdapter(Manifest).validate_json(text, strict=True)
-    except pydantic.ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise InputError(f"{path}: not a {FORMAT} manifest (wrong value at {key!r})") from error
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        raise InputError(f"{path}: not a {FORMAT} manifest ({error})") from error
+        wrong = _wrong_value(manifest)
+    if wrong is not None:
+        raise InputError(f"{path}: not a {FORMAT} manifest (wrong value at {wrong!r})")
     if manifest.format != FORMAT:
         raise InputError(f"{path}: format is {manifest.format!r}, expected {FORMAT!r}")
     if manifest.version < 1:
@@ -114,6 +111,30 @@ def parse_manifest(path: Path) -> Manifest:
     if manifest.version > VERSION:
         raise InputError(f"{path}: format version {manifest.version} is newer than {VERSION}; update synthfm")
     return manifest
+
+
+def _wrong_value(manifest: Manifest) -> str | None:
+    """The key of the first value that is of another kind, or that no folder of shards can have; else None."""
+    try:
+        pydantic.TypeAdapter(Manifest).validate_json(json.dumps(dataclasses.asdict(manifest)), strict=True)
+    except pydantic.ValidationError as error:
+        return ".".join(str(part) for part in error.errors()[0]["loc"])
+    depth = manifest.config.get("volume", {})
+    depth = depth.get("depth", 1) if isinstance(depth, dict) else None
+    if not all(type(end) is int for end in (depth if isinstance(depth, list) else [depth])) or depth == []:
+        return "config.volume.depth"
+    for key, least in (("num", 0), ("shard_size", 1)):
+        if getattr(manifest, key) < least:
+            return key
+    for number, line in enumerate(manifest.shards):
+        if line.file in ("", ".", "..") or "\0" in line.file or Path(line.file).name != line.file:
+            return f"shards.{number}.file"  # a shard lies in the folder itself
+        for key in ("first_index", "objects"):
+            if getattr(line, key) < 0:
+                return f"shards.{number}.{key}"
+        if not 1 <= line.count <= line.bytes:  # a sample takes some bytes
+            return f"shards.{number}.count"
+    return None
 
 
 def shard_paths(folders: Sequence[str | Path]) -> list[Path]:
@@ -135,6 +156,8 @@ def shard_paths(folders: Sequence[str | Path]) -> list[Path]:
                 raise InputError(
                     f"{path}: named in {MANIFEST} but missing; run the same synthfm-generate again"
                 )
+            if line.count > path.stat().st_size:
+                raise InputError(f"{path}: cannot hold the {line.count} samples that {MANIFEST} says")
             paths.append(path)
     return paths
 

@@ -20,9 +20,10 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from synthfm.data.chunks import deflated
+from synthfm.data.chunks import deflated, sound_dataset
 from synthfm.data.console import InputError
 from synthfm.data.files import PARTIAL
+from synthfm.data.guard import opening
 
 FORMAT = "synthfm-shard"
 _VOLUMES_SINCE = 3
@@ -418,6 +419,7 @@ class Shard:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._sound: dict[str, h5py.Dataset] = {}
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such shard")
         try:
@@ -430,14 +432,12 @@ class Shard:
             )
             raise InputError(f"{self.path}: {reason}; expected a {FORMAT} file") from error
         try:
-            self._read_header()
-            self._read_tables()
-        except InputError:
+            with opening(self.path, "corrupted: its structure cannot be read"):
+                self._read_header()
+                self._read_tables()
+        except BaseException:
             self._file.close()
             raise
-        except Exception as error:  # what h5py raises on a damaged structure is any of half a dozen kinds
-            self._file.close()
-            raise InputError(f"{self.path}: corrupted: its structure cannot be read ({error})") from error
 
     def _read_header(self) -> None:
         attributes = dict(self._file.attrs)
@@ -500,10 +500,10 @@ class Shard:
             raise InputError(f"{self.path}: 'sample/volume' names a volume that is not among the {count}")
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        item = self._file.get(name)
-        if not isinstance(item, h5py.Dataset):
-            raise InputError(f"{self.path}: dataset {name!r} is missing")
-        return item
+        if name not in self._sound:
+            whole = name not in ("image", "label")
+            self._sound[name] = sound_dataset(self._file, name, self.path, whole=whole)
+        return self._sound[name]
 
     def _column(self, name: str, dtype: str, rows: int, row: tuple[int, ...] = ()) -> NDArray:
         dataset = self._dataset(name)
@@ -516,12 +516,8 @@ class Shard:
         return self._read(dataset, ())
 
     def _read(self, dataset: h5py.Dataset, key: Any) -> NDArray:
-        try:
+        with opening(self.path, f"corrupted: {dataset.name!r} fails its checksum or cannot be read"):
             return dataset[key]
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{self.path}: corrupted: {dataset.name!r} fails its checksum or cannot be read"
-            ) from error
 
     def __len__(self) -> int:
         return self.count

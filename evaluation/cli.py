@@ -126,7 +126,7 @@ def _report_failures(failures: list[Any], done: int) -> None:
     for failure in failures[:20]:
         who = f"({failure.method})" if failure.method else ""
         what = " ".join(filter(None, (failure.dataset, failure.file or failure.case, who)))
-        click.echo(f"failed: {what}: {failure.reason}", err=True)
+        click.echo(console.shortened(f"failed: {what}: {failure.reason}"), err=True)
     if failures:
         message = f"{len(failures)} failed" + (", the first 20 are listed" if len(failures) > 20 else "")
         raise Failed(message) if done else InputError(f"nothing could be read: {message}")

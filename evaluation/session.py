@@ -23,7 +23,7 @@ from synthfm.evaluation.methods import masks as saved
 from synthfm.evaluation.methods import registry
 from synthfm.evaluation.methods.method import Method, Options, Unavailable, VolumeMethod
 from synthfm.evaluation.scoring.run import run
-from synthfm.evaluation.scoring.scores import FAILURES, claim, read_scores
+from synthfm.evaluation.scoring.scores import FAILURES, SCORES, claim, has_rows, read_scores
 
 log = logging.getLogger(__name__)
 AnyMethod = TypeVar("AnyMethod", Method, VolumeMethod)
@@ -85,20 +85,18 @@ def evaluate(
         without = _without_masks(methods, config.prompts)
         compile_kernels(shown=True)
         failures = run(descriptors, root, methods, config, out, jobs=jobs, known=without)
-        try:
-            table = read_scores(out)
-        except InputError as error:
+        if not has_rows(out / SCORES):
             if failures:
                 first = failures[0]
                 raise InputError(
                     f"nothing could be scored; all that failed is in {out / FAILURES} ({len(failures)}), "
                     f"the first: {first.file or first.case}: {first.reason}"
-                ) from error
+                )
             raise InputError(
                 f"nothing to score: no method given can use the prompt settings {', '.join(config.prompts)}, "
                 "or no case holds an object that is large enough"
-            ) from error
-        return write_tables(table, out, baseline=baseline), failures
+            )
+        return write_tables(read_scores(out), out, baseline=baseline), failures
 
 
 def build_methods(specs: Sequence[str], options: Options) -> list[Method]:

@@ -269,14 +269,18 @@ def verify(folder: Path) -> None:
 @click.option("--out", type=IMAGE, help="Also draw the histograms into this PNG file.")
 def stats(folder: Path, out: Path | None) -> None:
     """Histograms of area, contrast, edge width and objects; shares of families and modalities."""
+    from synthfm.data.folder import MANIFEST
+    from synthfm.data.guard import opening
     from synthfm.generator.folder.drawing import check_png
     from synthfm.generator.folder.stats import draw_page, measure, text_page, warnings
 
     if out is not None:
         check_png(out)
     measured = measure(folder)
-    click.echo(text_page(measured))
-    for warning in warnings(measured):
+    with opening(folder / MANIFEST, "its config is none that synthfm-generate writes"):
+        page, noted = text_page(measured), list(warnings(measured))
+    click.echo(page)
+    for warning in noted:
         click.echo(f"Warning: {warning}", err=True)
     if out is not None:
         draw_page(measured, out)

@@ -1,4 +1,4 @@
-"""How `--quick` chooses its tests: by what each took the last time."""
+"""Which tests run: `--quick` chooses by what each took the last time; those marked long want `--long`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ def pytest_addoption(parser):
     parser.addoption(
         "--quick", action="store_true", help="the tests that were fastest so far, for 100 seconds"
     )
+    parser.addoption("--long", action="store_true", help="also the tests of hours: tests/reliability")
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes many minutes; run with --long, as `make test-long` does")
     config.began = time.monotonic()
     config.durations = {}
     if config.pluginmanager.hasplugin("dsession"):
@@ -27,7 +29,11 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """With --quick: files of short tests first, without the tests known to be slow."""
+    """Without what is long; with --quick: files of short tests first, without those known to be slow."""
+    if not config.option.long:
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in set(long)]
     if not config.option.quick:
         return
     known = config.cache.get(DURATIONS, {})

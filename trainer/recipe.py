@@ -25,9 +25,10 @@ import yaml
 from pydantic import Field
 
 from synthfm.data.config import Config, differences, merge, preset_values, read_yaml, validate
-from synthfm.data.console import Failed, InputError, Interrupted
+from synthfm.data.console import Failed, InputError, Interrupted, waiting_for
 from synthfm.data.files import locked, sha256, write_atomically
 from synthfm.data.folder import MANIFEST
+from synthfm.data.guard import opening, read_json
 from synthfm.trainer.config import PRESETS, TrainConfig, load_config
 
 DONE = "recipe.json"
@@ -308,12 +309,11 @@ def run_recipe(
 def _read_done(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+    foreign = "the record of a recipe; choose another --out"
+    content = read_json(path, foreign)
+    with opening(path, f"not {foreign}"):
         keys = ("settings", "reads")
         return {str(made): {key: facts[key] for key in keys} for made, facts in content.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not the record of a recipe; choose another --out") from error
 
 
 def _write_done(path: Path, done: dict[str, Any]) -> None:
@@ -359,7 +359,8 @@ def _call(task: Task, out: Path) -> None:
         child = subprocess.Popen(words, cwd=out, env=os.environ | threads, start_new_session=True)
         for number in asked:
             _signal(child, number)
-        code = child.wait()
+        with waiting_for("the stage to end, and its state to be saved", longer=1.0):
+            code = child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

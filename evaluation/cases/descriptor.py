@@ -9,7 +9,7 @@ from pathlib import Path
 
 from synthfm.data.config import preset_names, read_yaml, validate
 from synthfm.data.console import InputError, did_you_mean
-from synthfm.data.folder import MANIFEST, read_manifest
+from synthfm.data.folder import MANIFEST, UNFINISHED, read_manifest
 from synthfm.evaluation.cases.layout import Found, absence, entries, find
 from synthfm.evaluation.cases.schema import Descriptor
 
@@ -42,8 +42,8 @@ def load_descriptor(name_or_path: str) -> Descriptor:
         If there is no such dataset, or a key of its descriptor is wrong; the message names the key.
     """
     path = Path(name_or_path)
-    if (path / MANIFEST).is_file():
-        read_manifest(path)
+    if any((path / name).is_file() for name in (MANIFEST, UNFINISHED)):
+        read_manifest(path)  # it refuses one that is unfinished
         name = path.resolve().name
         return Descriptor(
             name=name,

@@ -30,6 +30,7 @@ from synthfm.evaluation.formats.readers import (
     suffix_of,
 )
 from synthfm.evaluation.formats.segmentation import is_segmentation, read_segments
+from synthfm.evaluation.formats.sizes import readable
 from synthfm.evaluation.formats.volume import Unreadable, Volume, same_grid
 
 log = logging.getLogger(__name__)
@@ -438,6 +439,7 @@ def _fill(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return best
 
 
+@readable()
 def polygon_mask(path: Path, shape: tuple[int, ...], select: str) -> NDArray[np.bool_]:
     """Union of the polygons of an XML file, bool (H, W).
 

@@ -27,8 +27,11 @@ from pathlib import Path
 
 from synthfm.data.console import printable
 from synthfm.data.files import natural
+from synthfm.data.guard import in_time
 
 Groups = dict[str, str]
+PATIENCE = 5.0
+"""Seconds that the names in a folder may take to be compared, and a thousandth more for each."""
 
 
 class Folders:
@@ -235,11 +238,12 @@ def _match(
             yield from _match(there, rest, folders, bound, greedy)
         return
     compiled = re.compile(expression)
-    for name in folders.likely(folder, start, end):
-        found = compiled.fullmatch(name)
-        if found:
-            groups = bound | found.groupdict(default="")
-            yield from _match(folders.path(folder, name), rest, folders, groups, greedy)
+    names = folders.likely(folder, start, end)
+    with in_time(PATIENCE + len(names) / 1000, f"pattern {head!r}: its regular expression"):
+        matched = [(name, found) for name in names if (found := compiled.fullmatch(name))]
+    for name, found in matched:
+        groups = bound | found.groupdict(default="")
+        yield from _match(folders.path(folder, name), rest, folders, groups, greedy)
 
 
 def _expression(part: str, bound: Mapping[str, str], greedy: bool) -> tuple[str, str, str | None]:

@@ -27,36 +27,37 @@ def shard_cases(descriptor: Descriptor, limit: int | None) -> Iterator[Case | Fa
     for path, count in zip(paths, counts, strict=True):
         here = chosen[(chosen >= first) & (chosen < first + count)] - first
         first += count
-        if count == 0:
-            try:
-                Shard(path).close()
-            except InputError as error:
-                yield Failure(descriptor.name, path.name, "", str(path), str(error))
-        elif len(here):
-            yield from _shard(descriptor, path, here.tolist())
+        if count and not len(here):
+            continue
+        try:
+            shard = Shard(path)
+        except (InputError, OSError) as error:  # OSError: it may have vanished since, or not be readable
+            yield Failure(descriptor.name, path.name, "", str(path), str(error))
+            continue
+        with shard:
+            yield from _shard(descriptor, shard, here.tolist())
 
 
 def _count(path: Path) -> int:
     try:
         with Shard(path) as shard:
             return len(shard)
-    except InputError:
+    except (InputError, OSError):
         return 0
 
 
-def _shard(descriptor: Descriptor, path: Path, positions: list[int]) -> Iterator[Case | Failure]:
-    with Shard(path) as shard:
-        for position in positions:
-            name = f"{int(shard.index[position]):08d}"
-            try:
-                sample = shard[position]
-                objects = _objects(sample, descriptor.slices.min_area)
-            except (InputError, ValueError) as error:
-                yield Failure(descriptor.name, name, "", str(path), str(error))
-                continue
-            kept = limit_objects(objects, descriptor.slices.max_objects, name)
-            if kept:
-                yield Case(descriptor.name, sample.modality, name, name, name, 0, sample.image, None, kept)
+def _shard(descriptor: Descriptor, shard: Shard, positions: list[int]) -> Iterator[Case | Failure]:
+    for position in positions:
+        name = f"{int(shard.index[position]):08d}"
+        try:
+            sample = shard[position]
+            objects = _objects(sample, descriptor.slices.min_area)
+        except (InputError, OSError, ValueError) as error:
+            yield Failure(descriptor.name, name, "", str(shard.path), str(error))
+            continue
+        kept = limit_objects(objects, descriptor.slices.max_objects, name)
+        if kept:
+            yield Case(descriptor.name, sample.modality, name, name, name, 0, sample.image, None, kept)
 
 
 def _objects(sample: Sample, min_area: int) -> list[Object]:

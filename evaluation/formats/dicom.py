@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from synthfm.data.files import natural
 from synthfm.evaluation.formats.dicom_pixels import read_pixels
 from synthfm.evaluation.formats.itk import checked_frame
+from synthfm.evaluation.formats.sizes import check_deflated, check_size
 from synthfm.evaluation.formats.volume import Unreadable, Volume
 
 TAGS = [
@@ -89,6 +90,7 @@ def read_file(path: Path, *, frame: int | None = None, mask: bool = False) -> Vo
     Frames that have a position in the patient become slices in the order of their positions; others (a cine)
     stay in the file's order, or are one image where a `frame` is asked for, counted from 0.
     """
+    check_size(path, ".dcm")
     header = read_header(path)
     _check_pixels(header)
     frames = _frames(path, header)
@@ -223,6 +225,7 @@ def read_header(path: Path) -> Any:
     """The elements :data:`TAGS` of a file."""
     import pydicom
 
+    check_deflated(path)
     if not is_dicom(path):
         raise Unreadable(f"{path.name} is no DICOM file: the mark DICM at byte 128 is missing")
     try:

@@ -19,6 +19,7 @@ from synthfm.evaluation.formats.itk import checked_frame, read_itk, size_of
 from synthfm.evaluation.formats.nifti import read_header, read_nifti, shape_of
 from synthfm.evaluation.formats.pictures import open_picture
 from synthfm.evaluation.formats.reach import check_below
+from synthfm.evaluation.formats.sizes import check_size, readable
 from synthfm.evaluation.formats.volume import LONGEST, Unreadable, Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr")
@@ -33,6 +34,7 @@ def suffix_of(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
+@readable()
 def read_volume(
     path: Path,
     *,
@@ -64,6 +66,7 @@ def read_volume(
     Unreadable
         If the file is missing, damaged, of an unknown kind, of unexpected dimensions, or out of reach.
     """
+    check_size(path, suffix_of(path))
     try:
         volume = _read(path, suffix_of(path), key, axes, frame, mask, colours, root)
     except OSError as error:
@@ -109,6 +112,7 @@ def _read(
     raise Unreadable(f"unknown kind of file ({suffix or 'no suffix'}); expected one of {known}")
 
 
+@readable()
 def count_frames(
     path: Path, *, key: str | None = None, axes: str | None = None, root: Path | None = None
 ) -> int:
@@ -121,6 +125,7 @@ def count_frames(
     """
     check_below(path, root)
     suffix = suffix_of(path)
+    check_size(path, suffix)
     if suffix in ARRAY_SUFFIXES:
         return _frames(read_array(path, key, root), axes, "tc")
     if suffix in PICTURE_SUFFIXES:

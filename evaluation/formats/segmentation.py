@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.evaluation.formats.dicom import is_dicom, read_header
+from synthfm.evaluation.formats.sizes import readable
 from synthfm.evaluation.formats.volume import Unreadable, Volume, placement, steps_of
 
 
+@readable()
 def is_segmentation(path: Path) -> bool:
     """Whether a file is a DICOM-SEG object."""
     return is_dicom(path) and str(read_header(path).get("SOPClassUID", "")).startswith(
@@ -19,6 +21,7 @@ def is_segmentation(path: Path) -> bool:
     )
 
 
+@readable()
 def read_segments(path: Path, image: Volume) -> dict[int | str, NDArray[np.bool_]]:
     """Read a DICOM-SEG object on the grid of its image.
 

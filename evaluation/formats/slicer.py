@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from synthfm.evaluation.formats.packed import check_packed
 from synthfm.evaluation.formats.reach import check_data_files
+from synthfm.evaluation.formats.sizes import readable
 from synthfm.evaluation.formats.volume import Unreadable, Volume, placement
 
 
@@ -21,6 +22,7 @@ def is_slicer(path: Path) -> bool:
         return b"Segment0_ID:=" in handle.read(1 << 20).partition(b"\n\n")[0]
 
 
+@readable()
 def read_slicer(path: Path, image: Volume) -> dict[str, NDArray[np.bool_]]:
     """Read the segments on the grid of their image; they may cover part of it.
 

@@ -142,7 +142,8 @@ def predict(
             done += 1
             say(f"{count}{path}: {_summary(report)}: {', '.join(map(str, files))}")
     except KeyboardInterrupt as error:
-        raise Interrupted(f"stopped; {done} of {len(scans)} scans are done, the others as before") from error
+        text = f"stopped; {done} of {len(scans)} scans are done, the others as before"
+        raise Interrupted(f"{text}; the same command begins again") from error
     if failures and not done:
         raise InputError(f"{failures[0].file}: {failures[0].reason}; none of the {len(scans)} scans is done")
     return failures

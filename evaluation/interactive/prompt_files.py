@@ -7,7 +7,6 @@ in a scan. Nothing of the scan is known here yet, so that a file is checked befo
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 
 from synthfm.data.config import Config, validate
 from synthfm.data.console import InputError
+from synthfm.data.guard import opening, read_json
 from synthfm.data.strokes import polyline, stroke_points
 
 OBJECT = "object"
@@ -152,7 +152,8 @@ def read_prompts(path: Path, scans: Sequence[Path], *, world: bool = False) -> P
     InputError
         If the file cannot be read, or is none of these, or names none of the scans given.
     """
-    found, strays = _read(path, scans, world)
+    with opening(path, "cannot be read as prompts"):
+        found, strays = _read(path, scans, world)
     if strays and not found:
         raise InputError(f"{path}: {strays[0]}")
     return found, list(dict.fromkeys(strays))
@@ -163,10 +164,7 @@ def _read(path: Path, scans: Sequence[Path], world: bool) -> Placed:
         raise InputError(f"{path}: no such file")
     if path.suffix.lower() == ".csv":
         return _read_csv(path, scans, world)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    content = read_json(path, "a file of prompts")
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object with scans, or 3D Slicer's markups")
     if "markups" in content:
@@ -253,11 +251,8 @@ def listed(
 def _read_csv(path: Path, scans: Sequence[Path], world: bool) -> Placed:
     found: dict[Path, list[Mark]] = {}
     strays: list[str] = []
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.DictReader(handle))
-    except (ValueError, OSError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+    with opening(path, "cannot be read as CSV"), open(path, newline="", encoding="utf-8-sig") as handle:
+        rows = list(csv.DictReader(handle))
     columns = {"scan", "object", "slice", "label", "z", "z0", "z1"}.union(*PIXEL_COLUMNS.values())
     unknown = sorted({str(key) for row in rows for key in row} - columns)
     if unknown or not rows:
@@ -297,7 +292,7 @@ def _exported(path: Path, content: Mapping[str, Any], scans: Sequence[Path]) -> 
     """What ``synthfm-eval prompts`` writes: pictures of one slice, an object for each setting."""
     found: dict[Path, list[Mark]] = {}
     known = {scan.resolve() for scan in scans}
-    try:
+    with opening(path, "not as synthfm-eval prompts writes it"):
         for case in content["cases"]:
             scan = (path.parent / case["image"]).resolve()
             if scan not in known:  # an export holds all cases of its datasets; asked is of those given
@@ -312,8 +307,6 @@ def _exported(path: Path, content: Mapping[str, Any], scans: Sequence[Path]) -> 
                     marks.append(Mark(where, name, "box", tuple(map(float, line["box"])), 0))
                 for point, label in zip(line["points"], line["labels"], strict=True):
                     marks.append(Mark(where, name, "point", tuple(map(float, point)), 0, int(label)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not as synthfm-eval prompts writes it ({error!r})") from error
     if not found:
         raise InputError(f"{path}: names none of the scans given: {_list(scans)}")
     return found
@@ -326,7 +319,7 @@ def _markups(path: Path, content: Mapping[str, Any]) -> list[Mark]:
     """
     name = path.name.removesuffix(".json").removesuffix(".mrk")
     marks: list[Mark] = []
-    try:
+    with opening(path, "not as 3D Slicer writes markups"):
         for number, markup in enumerate(content["markups"], 1):
             kind = str(markup["type"])
             where = f"{path}: {kind} {markup.get('name') or number}:"
@@ -349,8 +342,6 @@ def _markups(path: Path, content: Mapping[str, Any]) -> list[Mark]:
                     marks.append(Mark(shown, name, "point", tuple(place.tolist()), None, label, "patient"))
             else:
                 raise InputError(f"{where} is no prompt; give point lists, lines, curves, ROIs or planes")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not as 3D Slicer writes markups ({error!r})") from error
     if not marks:
         raise InputError(f"{path}: has no control point; place one in 3D Slicer and save again")
     return marks

@@ -7,7 +7,6 @@ NIfTI, of the case's size, each under the path that the export names for it. Whi
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.files import fingerprint, slug
+from synthfm.data.guard import opening, read_json
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases.prompting import (
     SETTINGS,
@@ -134,11 +134,10 @@ def exported_seeds(folder: Path) -> dict[str, int]:
     path = folder / PROMPTS
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+    export = "an export of 'synthfm-eval prompts'"
+    content = read_json(path, export)
+    with opening(path, f"not {export}"):
         return {line["mask"]: int(line["seed"]) for case in content["cases"] for line in case["prompts"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not an export of 'synthfm-eval prompts' ({error})") from error
 
 
 def build(name: str, folder: str) -> Method:

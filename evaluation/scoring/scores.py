@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from synthfm.data.config import differences
 from synthfm.data.console import InputError
 from synthfm.data.files import naming, write_atomically
+from synthfm.data.guard import opening, read_json
 from synthfm.evaluation.cases.case import Failure
 
 if TYPE_CHECKING:
@@ -96,7 +98,9 @@ NEWER = ["slices_beyond", "slices_missed", "end_error"]
 
 
 def _cell(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value  # None becomes an empty field
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value  # None becomes an empty field
 
 
 def to_csv(rows: Iterable[Row | Failure], *, header: type | None = None) -> str:
@@ -131,14 +135,16 @@ class ScoresFile:
         self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115  # closed by close()
 
     def _resume(self) -> None:
-        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]  # what no newline ends is torn
-        rows = list(csv.reader(lines))
-        if not rows or rows[0] != COLUMNS:
-            raise InputError(f"{self.path}: not a {SCORES} of this program; give another --out")
-        place = [COLUMNS.index(name) for name in ("dataset", "case", "method")]
-        keys = [tuple(row[k] for k in place) for row in rows[1:]]
-        last = keys[-1][:2] if keys else None
-        kept = [line for line, key in zip(lines[1:], keys, strict=True) if key[:2] != last]
+        foreign = f"not a {SCORES} of this program; give another --out"
+        with opening(self.path, foreign):
+            lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]  # what no newline ends is torn
+            rows = list(csv.reader(lines))
+            if not rows or rows[0] != COLUMNS:
+                raise InputError(f"{self.path}: {foreign}")
+            place = [COLUMNS.index(name) for name in ("dataset", "case", "method")]
+            keys = [tuple(row[k] for k in place) for row in rows[1:]]
+            last = keys[-1][:2] if keys else None
+            kept = [line for line, key in zip(lines[1:], keys, strict=True) if key[:2] != last]
         self.done = {(key[0], key[1], key[2]) for key in keys if key[:2] != last}
         write_atomically(self.path, "\n".join([lines[0], *kept]) + "\n")
 
@@ -175,11 +181,10 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(settings, indent=1) + "\n")
         return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); give another --out") from error
-    if before != settings and not _has_rows(folder / SCORES):  # nothing was scored: nothing is mixed
+    before = read_json(path, "the settings of a run; give another --out")
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: not the settings of a run; give another --out")
+    if before != settings and not has_rows(folder / SCORES):  # nothing was scored: nothing is mixed
         write_atomically(path, json.dumps(settings, indent=1) + "\n")
         return
     if found := differences(before, settings):
@@ -189,7 +194,8 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _has_rows(path: Path) -> bool:
+def has_rows(path: Path) -> bool:
+    """Whether a ``scores.csv`` is there and holds a row."""
     if not path.is_file():
         return False
     with open(path, encoding="utf-8") as handle:
@@ -229,7 +235,7 @@ def read_scores(folder: str | Path) -> pd.DataFrame:
         raise InputError(f"{path}: no scores in it yet")
     for name in numbers:
         try:
-            table[name] = pd.to_numeric(table[name].replace("", None))
+            table[name] = pd.to_numeric(table[name].replace(["", "nan"], None))
         except (ValueError, TypeError) as error:
             raise InputError(
                 f"{path}: column {name!r} holds something that is no number ({error})"
@@ -249,6 +255,6 @@ def read_scores(folder: str | Path) -> pd.DataFrame:
 def _methods(settings: Path) -> list[str]:
     """The names of a run's methods, in its order."""
     try:
-        return list(json.loads(settings.read_text(encoding="utf-8"))["methods"])
-    except (OSError, ValueError, KeyError, TypeError):  # a scores.csv by itself
+        return list(read_json(settings, "a run's settings")["methods"])
+    except (OSError, InputError, KeyError, TypeError):  # a scores.csv by itself
         return []

@@ -13,20 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
+import math
 import os
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import joblib
+from joblib.externals import loky
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 
 from synthfm.data.console import Failed, InputError, Progress, check_jobs, waiting_for
@@ -47,6 +51,10 @@ MAX_SHARDS = 100_000  # their names have five digits
 MAX_SHARD_PIXELS = 1 << 25  # a shard is compressed in memory: a worker stays under 400 MB up to 1024 pixels
 BACKENDS = ("loky", "dask")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KILLED_AFTER = 1.5
+"""Seconds that workers have to end their samples after a signal."""
+LONELY = 30.0
+"""Seconds that a cluster may be without a worker."""
 
 
 class Stopped(Exception):
@@ -76,6 +84,8 @@ class Task:
     root_seed: int
     first_index: int
     count: int
+    parent: int = 0
+    """The process without which its worker is to end; 0 where a cluster keeps the workers."""
     known: ShardInfo | None = None
     """The shard's line in the manifest of a folder that was finished before."""
     volumes: range | None = None
@@ -150,9 +160,10 @@ def generate(
         shards=(),
     )
     out = Path(folder).absolute()
-    with _backend(jobs, backend, scheduler) as run, claimed(out, plan) as known:
-        tasks = _tasks(out, config, plan, contents, known, given)
-        shards = _fill(out, tasks, run, progress, compiles=backend == "loky")
+    with _backend(jobs, backend, scheduler) as (run, staffed), claimed(out, plan) as known:
+        local = backend == "loky"
+        tasks = _tasks(out, config, plan, contents, known, given, parent=os.getpid() if local else 0)
+        shards = _fill(out, tasks, run, staffed, progress, compiles=local, workers=local and jobs != 1)
         write_manifest(out, dataclasses.replace(plan, shards=tuple(shards)))
         (out / UNFINISHED).unlink()
     return dataclasses.replace(plan, shards=tuple(shards))
@@ -226,6 +237,7 @@ def _tasks(
     contents: list[_Content],
     known: Mapping[str, ShardInfo],
     given: Sequence[Given],
+    parent: int,
 ) -> list[Task]:
     progress = folder / f"progress.{uuid.uuid4().hex[:8]}{PARTIAL}"
     paths = [folder / f"shard-{number:05d}.h5" for number in range(len(contents))]
@@ -238,6 +250,7 @@ def _tasks(
             root_seed=plan.root_seed,
             first_index=content.first_index,
             count=content.count,
+            parent=parent,
             known=known.get(path.name),
             volumes=content.volumes,
             given=tuple(given[index % len(given)] for index in content.indices) if given else (),
@@ -249,8 +262,8 @@ def _tasks(
 @contextlib.contextmanager
 def _backend(
     jobs: int, backend: str, scheduler: str | None
-) -> Iterator[Callable[[list[Task]], list[ShardInfo | None]]]:
-    """A function that runs the tasks on this machine's processes or on a Dask cluster."""
+) -> Iterator[tuple[Callable[[list[Task]], list[ShardInfo | None]], Callable[[], bool]]]:
+    """A function that runs the tasks on this machine's processes or on a Dask cluster, and whether it can."""
     settings: dict[str, Any] = {"backend": backend}
     if backend == "dask":
         settings.update(client=_dask_client(str(scheduler)))
@@ -269,11 +282,14 @@ def _backend(
         with joblib.parallel_config(**settings):
             return joblib.Parallel(batch_size=1)(joblib.delayed(fill_shard)(task) for task in tasks)
 
+    def staffed() -> bool:
+        return "client" not in settings or bool(settings["client"].scheduler_info()["workers"])
+
     try:
-        yield run
+        yield run, staffed
     finally:
         if "client" in settings:
-            settings["client"].close()
+            settings["client"].close(timeout=5)
 
 
 def _dask_client(scheduler: str) -> Any:
@@ -294,9 +310,11 @@ def _fill(
     folder: Path,
     tasks: list[Task],
     run: Callable[[list[Task]], list[ShardInfo | None]],
+    staffed: Callable[[], bool],
     progress: bool,
     *,
     compiles: bool,
+    workers: bool,
 ) -> list[ShardInfo]:
     ticks = tasks[0].progress
     there = sum(task.count for task in tasks if task.path.exists())
@@ -313,45 +331,56 @@ def _fill(
     def whole() -> int:
         return sum(task.path.exists() for task in tasks)
 
-    lost = "the Dask cluster failed ({}); {} of {} shards are whole: run the same command to go on"
     try:
         with contextlib.suppress(_Dropped), _handling(stop):
             if compiles:
                 left = sum(task.count for task in tasks if not task.path.exists())
                 compile_kernels(tasks[0].config, tasks[0].root_seed, left, progress)
             working = True
-            with waiting_for("the samples that are being made"), ThreadPoolExecutor(1) as thread:
-                future = thread.submit(run, tasks)
-                _watch(future, ticks, there, tasks[-1].first_index + tasks[-1].count, progress)
+            with waiting_for("the samples that are being made"):
+                future = _in_thread(run, tasks)
+                total = tasks[-1].first_index + tasks[-1].count
+                _watch(future, ticks, there, total, progress, stops if workers else [], staffed)
                 shards = future.result()
-    except OSError as error:
-        if isinstance(error, TimeoutError):  # joblib's, which has waited for a worker
-            raise Failed(lost.format(error, whole(), len(tasks))) from error
-        if error.strerror is None:
-            raise
-        raise InputError(
-            f"{error.filename or folder}: {error.strerror}; {whole()} of {len(tasks)} shards are whole: put "
-            "it right, then run the same command to go on"
-        ) from error
-    except joblib.externals.loky.BrokenProcessPool as error:
-        raise Failed(
-            f"a worker process was killed (out of memory?); {whole()} of {len(tasks)} shards are whole: run "
-            "the same command to go on, perhaps with fewer --jobs"
-        ) from error
     except Exception as error:
-        if not type(error).__module__.startswith("distributed"):
-            raise
-        raise Failed(lost.format(error, whole(), len(tasks))) from error
+        if not stops:  # else it is of a worker that was ended
+            explained = _explained(error, folder, whole(), len(tasks))
+            if explained is error:
+                raise
+            raise explained from error
     finally:
         ticks.unlink(missing_ok=True)
     if stops:
         raise Stopped(stops[0], whole(), len(tasks))
+    if not folder.is_dir():
+        raise Failed(f"{folder}: was removed while it was being filled; run the same command to begin again")
     finished = [info for info in shards if info is not None]
     if len(finished) < len(tasks) or whole() < len(tasks):
         raise Failed(
             f"{folder}: not every worker sees this folder; --out must be on a file system they share"
         )
     return finished
+
+
+def _explained(error: Exception, folder: Path, whole: int, total: int) -> Exception:
+    """What went wrong while a folder was filled, in words for the person who has it filled."""
+    there = f"{whole} of {total} shards are whole"
+    lost = f"the Dask cluster failed ({error}); {there}: run the same command to go on"
+    if not folder.is_dir():
+        return Failed(f"{folder}: was removed while it was being filled; run the same command to begin again")
+    if isinstance(error, TimeoutError):  # joblib's, which has waited for a worker
+        return Failed(lost)
+    if isinstance(error, OSError) and error.strerror is not None:
+        return InputError(
+            f"{error.filename or folder}: {error.strerror}; {whole} of {total} shards are whole: put it "
+            "right, then run the same command to go on"
+        )
+    if isinstance(error, loky.BrokenProcessPool):
+        return Failed(
+            f"a worker process was killed (out of memory?); {whole} of {total} shards are whole: run the "
+            "same command to go on, perhaps with fewer --jobs"
+        )
+    return Failed(lost) if type(error).__module__.startswith("distributed") else error
 
 
 @contextlib.contextmanager
@@ -371,11 +400,56 @@ def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def _watch(future: Future[Any], ticks: Path, there: int, total: int, progress: bool) -> None:
-    """Show a progress bar from the size of the progress file until the work is done."""
+def _in_thread(run: Callable[[list[Task]], list[ShardInfo | None]], tasks: list[Task]) -> Future[Any]:
+    """What becomes of the tasks in a thread that no end of the program waits for: a cluster may be gone."""
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(run(tasks))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def _watch(
+    future: Future[Any],
+    ticks: Path,
+    there: int,
+    total: int,
+    progress: bool,
+    stops: list[int],
+    staffed: Callable[[], bool],
+) -> None:
+    """Show a progress bar from the size of the progress file until the work is done.
+
+    Workers that are asked to stop and do not, as the machine is busy, are killed: what they have is no shard.
+
+    Raises
+    ------
+    Failed
+        If the cluster has had no worker for :data:`LONELY` seconds.
+    """
+    last, looked, seen = math.inf, time.monotonic(), time.monotonic()
     with Progress(total=total, initial=there, unit="sample", disable=not progress) as bar:
         while not future.done():
             wait([future], timeout=0.2)
+            if stops and last == math.inf:
+                last = time.monotonic() + KILLED_AFTER
+            if time.monotonic() > last:
+                last = math.inf
+                stops = []
+                loky.get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+            if time.monotonic() > looked + LONELY / 10:
+                looked = time.monotonic()
+                seen = looked if staffed() else seen
+                if looked > seen + LONELY:
+                    text = (
+                        f"the Dask cluster has had no worker for {LONELY:g} s; start some, then run the same"
+                    )
+                    raise Failed(f"{text} command to go on")
             with contextlib.suppress(FileNotFoundError):
                 bar.update(there + ticks.stat().st_size - bar.n)
 
@@ -388,6 +462,8 @@ def fill_shard(task: Task) -> ShardInfo | None:
     InputError
         If the shard is there but damaged or another dataset's, or this machine's version is another.
     """
+    if task.parent not in (0, os.getpid()):
+        _outlive_not(task.parent)
     own = importlib.metadata.version("synthfm")
     if own != task.package_version:
         raise InputError(f"a worker has version {own} of synthfm, not {task.package_version}")
@@ -421,6 +497,18 @@ def fill_shard(task: Task) -> ShardInfo | None:
                     raise _Dropped
         return describe_shard(task.path)
     return None
+
+
+@functools.cache  # one thread a worker
+def _outlive_not(parent: int) -> None:
+    """End this worker when its parent has ended: killed, it tells them nothing, and they would go on."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _samples(task: Task, between: Callable[[], None]) -> Iterator[Sample]:

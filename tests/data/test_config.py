@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pydantic
@@ -121,23 +119,8 @@ def test_a_merged_key_does_not_stand_twice(tmp_path):
     path.write_text("a: &a {size: 1, num: 2}\nb: {<<: *a, size: 3}\n")
     assert read_yaml(path)["b"] == {"size": 3, "num": 2}
     path.write_text("a:\n  - {size: 1, num: 2, size: 3}\n")
-    with pytest.raises(InputError, match=r"a\.yaml: line 2: key 'size' stands twice"):
+    with pytest.raises(InputError, match=r"a\.yaml: not valid YAML: line 2: key 'size' stands twice"):
         read_yaml(path)
-
-
-def test_aliases_that_double_and_double_or_hold_themselves_are_read(tmp_path):
-    lines = [
-        "a0: &a0 [1]",
-        *(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]" for k in range(1, 60)),
-        "ring: &ring [*ring]",
-    ]
-    path = tmp_path / "a.yaml"
-    path.write_text("\n".join(lines))
-    program = "import sys; from pathlib import Path; from synthfm.data.config import read_yaml; "
-    program += "print(len(read_yaml(Path(sys.argv[1]))))"
-    # In a process of its own, so that a reader that follows them all is ended.
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "61\n", done.stderr
 
 
 @pytest.mark.parametrize("text", ["2020-13-45", "!!timestamp x", "[" * 3000])

@@ -147,6 +147,12 @@ def computes():
     with console.waiting_for("the step"):
         print("begun", flush=True)
         hashlib.pbkdf2_hmac("sha256", b"", b"", 40_000_000)  # as long a call of C as there is
+
+@program.command()
+@click.argument("name", default="")
+def waits(name):
+    print("begun", flush=True)
+    time.sleep(60)
 program()
 """
 
@@ -201,6 +207,35 @@ def test_ctrl_c_is_acknowledged_while_a_library_computes():
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_with_a_line_that_says_how_to_go_on(number):
+    process = started("waits", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    *_, last = errors.splitlines()
+    name = {signal.SIGINT: "Ctrl-C"}.get(number, number.name)
+    assert last == f"Error: stopped by {name}; what is there is whole; to go on: -c waits"
+    assert "Traceback" not in errors
+    assert "Aborted" not in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_library_that_computes_on_is_not_waited_for_for_ever(number):
+    process = started("computes", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(1)  # what has not begun is interrupted at once
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)  # the computation takes half a minute
+    assert process.returncode == 128 + number
+    name = {signal.SIGINT: "Ctrl-C"}.get(number, number.name)
+    assert errors.splitlines() == [
+        f"{name}: waiting for the step",
+        f"{name}: not waited any longer; to go on: -c computes",
+    ]
 
 
 @pytest.mark.parametrize(

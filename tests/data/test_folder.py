@@ -257,3 +257,49 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path):
         write_atomically(tmp_path / "a.txt", "new \ud800")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", "../shard-00000.h5"),
+        ("file", "/etc/passwd"),
+        ("file", ".."),
+        ("file", ""),
+        ("file", "a\0b"),
+        ("count", 10**12),
+        ("count", -6),
+        ("count", 0),
+        ("first_index", -1),
+        ("objects", -1),
+    ],
+)
+def test_a_line_that_no_shard_of_this_folder_can_have_is_refused(folder, key, value):
+    content = json.loads((folder / "manifest.json").read_text())
+    content["shards"][1][key] = value
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"wrong value at 'shards\.1\.{key}'"):
+        read_manifest(folder)
+
+
+def test_more_samples_than_the_shards_bytes_are_refused_before_room_is_made_for_them(folder):
+    content = json.loads((folder / "manifest.json").read_text())
+    content["shards"][1] |= {"count": 10**12, "bytes": 10**15}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"shard-00001\.h5: cannot hold the 1000000000000 samples"):
+        shard_paths([folder])
+
+
+def test_a_manifest_nested_without_end_is_refused(folder):
+    (folder / "manifest.json").write_text('{"config": ' + "[" * 100_000)
+    with pytest.raises(InputError, match="not a synthfm-shard manifest"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("volume", [[], "deep", {"depth": []}, {"depth": "3"}, {"depth": [1, None]}])
+def test_a_config_whose_depth_is_none_is_refused(folder, volume):
+    content = json.loads((folder / "manifest.json").read_text())
+    content["config"]["volume"] = volume
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"wrong value at 'config\.volume\.depth'"):
+        read_manifest(folder)

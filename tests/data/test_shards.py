@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from synthfm.data.chunks import deflated, fletcher32
 from synthfm.data.console import InputError
 from synthfm.data.folder import check_sample
+from synthfm.data.guard import VARIABLE
 from synthfm.data.prompts import tight_box
 from synthfm.data.shards import (
     OBJECT_COLUMNS,
@@ -202,7 +203,8 @@ def _replace(file: h5py.File, name: str, values: np.ndarray) -> None:
     if name == "object/points":
         values = np.zeros(len(file[name]), "int16")
     del file[name]
-    file[name] = values
+    shape = tuple(max(1, side) for side in values.shape)
+    file.create_dataset(name, data=values, chunks=shape, maxshape=(None, *values.shape[1:]), fletcher32=True)
 
 
 def test_a_missing_and_a_text_file_are_refused(tmp_path):
@@ -309,4 +311,107 @@ def test_shards_before_sets_are_read(tmp_path):
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = 4
     with pytest.raises(InputError, match=r"a\.h5: dataset 'object/members' is missing"):
+        Shard(path)
+
+
+def _without(file, name):
+    """A dataset's values, and its place free."""
+    values = file[name][()]
+    del file[name]
+    return values
+
+
+def _linked(file, name, link):
+    _without(file, name)
+    file[name] = link
+
+
+def _elsewhere(file, name, folder):
+    """The content of a dataset in another file: external storage."""
+    values = _without(file, name)
+    (folder / "raw.bin").write_bytes(values.tobytes())
+    file.create_dataset(
+        name, values.shape, values.dtype, external=[(str(folder / "raw.bin"), 0, values.nbytes)]
+    )
+
+
+def _virtual(file, name, folder):
+    values = _without(file, name)
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["there"] = values
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[...] = h5py.VirtualSource(str(folder / "other.h5"), "there", values.shape)
+    file.create_virtual_dataset(name, layout)
+
+
+def _again(file, name, **options):
+    """The same values, kept otherwise."""
+    values = _without(file, name)
+    options = {"chunks": (1, *values.shape[1:]), "fletcher32": True} | options
+    file.create_dataset(name, data=values, **options)
+
+
+def _with_a_hole(file, name):
+    values = _without(file, name)
+    hole = file.create_dataset(
+        name, values.shape, values.dtype, chunks=(1, *values.shape[1:]), fletcher32=True
+    )
+    hole[0] = values[0]
+
+
+def _unchecked(file, name):
+    """A chunk that was written past the filters, and says so: HDF5 reads it without a checksum."""
+    dataset = file[name]
+    dataset.id.write_direct_chunk((0,) * dataset.ndim, dataset[0].tobytes(), filter_mask=0xFFFFFFFF)
+
+
+LETTING_IN = {
+    "a soft link": (lambda file, name, folder: _linked(file, name, h5py.SoftLink("/label")), "is a link"),
+    "an external link": (
+        lambda file, name, folder: _linked(file, name, h5py.ExternalLink(str(folder / "b.h5"), name)),
+        "is a link",
+    ),
+    "external storage": (_elsewhere, "has its content in other files"),
+    "a virtual dataset": (_virtual, "has its content in other files"),
+    "no checksums": (lambda file, name, folder: _again(file, name, fletcher32=False), "has no checksums"),
+    "no chunks": (
+        lambda file, name, folder: _again(file, name, fletcher32=False, chunks=None),
+        "has no checksums",
+    ),
+    "a missing chunk": (lambda file, name, folder: _with_a_hole(file, name), "lacks 1 of 2 chunks"),
+    "a chunk without its checksum": (
+        lambda file, name, folder: _unchecked(file, name),
+        "has chunks without their checksum",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", LETTING_IN)
+@pytest.mark.parametrize("name", ["image", "sample/index"])
+def test_a_shard_holds_all_that_it_shows_and_under_a_checksum(how, name, tmp_path):
+    samples = random_samples(5, 2)
+    write_shard(tmp_path / "b.h5", samples)
+    path = write_shard(tmp_path / "a.h5", samples)
+    change, message = LETTING_IN[how]
+    with h5py.File(path, "r+") as file:
+        if name == "sample/index" and "chunk" in how and how != "no chunks":
+            _again(file, name)  # a chunk a row
+        change(file, name, *([tmp_path] if change.__code__.co_argcount == 3 else []))
+    with pytest.raises(InputError, match=rf"a\.h5: '{name}' {message}"):
+        Shard(path)
+
+
+def test_a_group_that_is_a_link_is_refused_as_well(tmp_path):
+    path = write_shard(tmp_path / "a.h5", random_samples(5, 2))
+    with h5py.File(path, "r+") as file:
+        file.move("sample", "moved")
+        file["sample"] = h5py.SoftLink("/moved")
+    with pytest.raises(InputError, match="'sample/index' is a link"):
+        Shard(path)
+
+
+def test_a_shard_that_unpacks_to_more_than_is_let_in_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = write_shard(tmp_path / "a.h5", random_samples(5, 2))
+    monkeypatch.setenv(VARIABLE, "1e-7")
+    with pytest.raises(InputError, match=r"a\.h5: unpacks to 480 bytes from .* SYNTHFM_MAX_GB"):
         Shard(path)

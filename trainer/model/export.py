@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthfm.data.console import InputError
-from synthfm.data.files import replacing
+from synthfm.data.files import forget_digest, replacing, write_digest
 from synthfm.trainer.model import models
+from synthfm.trainer.model.checkpoints import check_finite
 
 OPSET = 17
 FORMATS = ("pth", "safetensors", "onnx")
@@ -65,7 +66,7 @@ class OnnxDecoder(SamOnnxModel):
 
 
 def export(sam: Sam, path: Path, half: bool = False) -> list[Path]:
-    """Write a model in the format of the path's suffix; returns the files.
+    """Write a model in the format of the path's suffix, and the SHA-256 beside it; returns the model's files.
 
     Parameters
     ----------
@@ -89,9 +90,14 @@ def export(sam: Sam, path: Path, half: bool = False) -> list[Path]:
         raise InputError("--half is for .pth and .safetensors, not for ONNX")
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix == "onnx":
-        return list(export_onnx(sam, path))
-    models.export(sam, path, half)
-    return [path]
+        check_finite(sam.state_dict(), f"{path} is not written")
+        written = list(export_onnx(sam, path))
+    else:
+        models.export(sam, path, half)
+        written = [path]
+    for file in written:
+        write_digest(file)
+    return written
 
 
 def export_onnx(sam: Sam, path: Path) -> tuple[Path, Path]:
@@ -129,6 +135,7 @@ def _write(
     outputs: Sequence[str],
     axes: dict[str, dict[int, str]],
 ) -> None:
+    forget_digest(path)
     with replacing(path) as partial, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's, on shapes that are fixed here
         torch.onnx.export(

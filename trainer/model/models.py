@@ -17,7 +17,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from torch import Tensor, nn
 
 from synthfm.data.console import InputError
-from synthfm.trainer.model.checkpoints import StateDict, read_weights, save
+from synthfm.trainer.model.checkpoints import StateDict, check_finite, read_weights, save
 from synthfm.trainer.model.tiny import DEPTHS, STRIDE, ChannelNorm, Depths, TinyEncoder, depths_of, grow
 
 NAMES = ("tiny", "vit_b", "vit_l", "vit_h", "mobile_sam")
@@ -175,12 +175,18 @@ def export(sam: Sam, path: str | Path, half: bool = False) -> None:
 
     ``.safetensors`` writes that format, any other suffix PyTorch's; `half` float16 weights. What was there
     before stays whole if the disk fills.
+
+    Raises
+    ------
+    InputError
+        If a weight is NaN or infinite (in half precision beyond 65504).
     """
     weights = {key: value.detach().cpu().contiguous() for key, value in sam.state_dict().items()}
     if half:
         weights = {
             key: value.half() if value.is_floating_point() else value for key, value in weights.items()
         }
+    check_finite(weights, f"{path} is not written")
     save(weights, Path(path))
 
 

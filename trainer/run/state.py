@@ -21,6 +21,7 @@ from synthfm.data.config import differences
 from synthfm.data.console import InputError
 from synthfm.data.files import sha256
 from synthfm.data.folder import MANIFEST, read_manifest
+from synthfm.data.guard import opening, read_json
 from synthfm.trainer.model import checkpoints
 
 STATE = "state.pt"
@@ -114,20 +115,27 @@ def resume(out: Path, run: dict[str, Any], parts: Parts) -> Position:
                 "start over in it"
             )
         return Position()
+    foreign = "not a training state of this version; choose another --out, or --fresh"
     content = checkpoints.read_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path}: not a training state of this version; choose another --out, or --fresh")
-    before = json.loads(content["run"])
-    longer = before | {"config": before["config"] | {"steps": run["config"]["steps"]}}
-    more = run["config"]["steps"] > before["config"]["steps"]
-    if not _is_same(longer if more else before, run):
-        there, now = ({name: of[name] for name in ("config", "inputs")} for of in (before, run))
-        raise InputError(
-            f"{out} holds a run with other settings ({differences(there, now)}); choose another --out, "
-            "or --fresh to start over in it"
-        )
-    parts.load_state_dict(content)
-    return Position(**content["position"])
+        raise InputError(f"{path}: {foreign}")
+    with opening(path, foreign):
+        before = json.loads(content["run"])
+        longer = before | {"config": before["config"] | {"steps": run["config"]["steps"]}}
+        more = run["config"]["steps"] > before["config"]["steps"]
+        if not _is_same(longer if more else before, run):
+            there, now = ({name: of[name] for name in ("config", "inputs")} for of in (before, run))
+            raise InputError(
+                f"{out} holds a run with other settings ({differences(there, now)}); choose another --out, "
+                "or --fresh to start over in it"
+            )
+        position = Position(**content["position"])
+        if not all(type(value) in (int, float) for value in asdict(position).values()) or position.step < 0:
+            raise ValueError(f"position {content['position']}")
+        for name in ("model", "ema"):
+            checkpoints.check_finite(content.get(name, {}), str(path))
+        parts.load_state_dict(content)
+    return position
 
 
 def _identity(run: dict[str, Any]) -> dict[str, Any]:
@@ -160,8 +168,8 @@ def _begun(path: Path, run: dict[str, Any]) -> bool:
 def read_config(path: Path) -> dict[str, Any] | None:
     """What a run's ``config.json`` holds; None where there is none, or it is no run's."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path, "a run's config")
+    except (OSError, InputError):
         return None
     ours = isinstance(content, dict) and {"config", "inputs", "versions"} <= content.keys()
     return content if ours else None

@@ -24,9 +24,11 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional as F
 
+from synthfm.data.chunks import sound_dataset
 from synthfm.data.console import Failed, InputError, Progress
 from synthfm.data.files import locked, replacing
 from synthfm.data.folder import read_manifest
+from synthfm.data.guard import opening
 from synthfm.data.shards import Shard, fixed_text, read_text
 from synthfm.trainer.model import look
 
@@ -135,23 +137,27 @@ def out_of_memory(error: Exception) -> bool:
 def _is_of(path: Path, own: str) -> bool:
     if not path.is_file():
         return False
-    with _open_cache(path) as file:
-        if read_text(file.attrs["encoder"]) != own:
-            raise InputError(f"{path}: made by another encoder; choose an empty folder, or remove this one")
+    features, encoder = _open_cache(path)
+    features.file.close()
+    if encoder != own:
+        raise InputError(f"{path}: made by another encoder; choose an empty folder, or remove this one")
     return True
 
 
-def _open_cache(path: Path) -> h5py.File:
-    try:
+def _open_cache(path: Path) -> tuple[h5py.Dataset, str]:
+    """The embeddings in a file of a cache, and the hash of the encoder that made them."""
+    with opening(path, "not an embedding cache, or cut short; remove it and embed again"):
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(
-            f"{path}: not an embedding cache, or cut short; remove it and embed again"
-        ) from error
-    if read_text(file.attrs.get("format", "")) != FORMAT:
-        file.close()
-        raise InputError(f"{path}: not an embedding cache")
-    return file
+        try:
+            if read_text(file.attrs.get("format", "")) != FORMAT:
+                raise InputError(f"{path}: not an embedding cache")
+            features = sound_dataset(file, "features", path, whole=False)
+            if features.ndim != 4 or features.dtype != np.float16 or len(features) != file.attrs["count"]:
+                raise ValueError(f"features {features.dtype} {features.shape}")
+            return features, read_text(file.attrs["encoder"])
+        except BaseException:
+            file.close()
+            raise
 
 
 def _is_damaged(shard: Path) -> bool:
@@ -217,8 +223,10 @@ def _embed_shard(sam: Sam, path: Path, target: Path, own: str, batch: int, bar: 
             for start in range(0, len(shard), batch):
                 images = [shard[i].image[None] for i in range(start, min(start + batch, len(shard)))]
                 tensor = torch.from_numpy(np.stack(images)).to(sam.device)
-                encoded = look.encode(sam, fit_to_input(tensor, size))
-                features[start : start + len(images)] = encoded.half().cpu().numpy()
+                encoded = look.encode(sam, fit_to_input(tensor, size)).half()
+                if not torch.isfinite(encoded).all():
+                    raise Failed(f"{path}: its embeddings are NaN, or beyond the range of half precision")
+                features[start : start + len(images)] = encoded.cpu().numpy()
                 raw.check()
                 bar.update(len(images))
         raw.check()
@@ -253,27 +261,25 @@ class Cache:
                 if _is_damaged(source):
                     continue  # none of its samples is read
                 raise InputError(f"{folder}: holds no embeddings of {source}; run synthfm-train embed")
-            with _open_cache(path) as file:
-                encoder = read_text(file.attrs["encoder"])
-                if encoder != own:
-                    raise InputError(
-                        f"{path}: made by another encoder than the run's (hash {encoder[:12]}, "
-                        f"not {own[:12]}); run synthfm-train embed with the run's checkpoint"
-                    )
+            features, encoder = _open_cache(path)
+            features.file.close()
+            if encoder != own:
+                raise InputError(
+                    f"{path}: made by another encoder than the run's (hash {encoder[:12]}, "
+                    f"not {own[:12]}); run synthfm-train embed with the run's checkpoint"
+                )
 
     def read(self, shard: Path, row: int) -> NDArray[np.float16]:
         """The embedding of one sample, float16 (C, h, w)."""
         path = self._files[shard.resolve()]
-        try:
+        with opening(path, "corrupted; remove it and embed again"):
             return self._features(path)[row]
-        except (OSError, RuntimeError, KeyError) as error:
-            raise InputError(f"{path}: corrupted; remove it and embed again") from error
 
     def _features(self, path: Path) -> h5py.Dataset:
         if path not in self._open:
             if len(self._open) >= self._window:
                 self._open.popitem(last=False)[1].file.close()
-            self._open[path] = _open_cache(path)["features"]
+            self._open[path], _ = _open_cache(path)
         self._open.move_to_end(path)
         return self._open[path]
 

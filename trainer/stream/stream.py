@@ -7,15 +7,20 @@ and workers, and no state of the stream needs to be stored.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from synthfm.data.console import InputError
 from synthfm.data.folder import check_volumes, read_manifest, shard_paths
@@ -30,6 +35,47 @@ from synthfm.trainer.system.interruption import leave_group
 
 log = logging.getLogger("synthfm.train")
 _TRIES = 50
+
+
+@dataclass
+class Packed:
+    """A batch on its way from a worker: its tensors lie in shared memory."""
+
+    content: bytes
+
+    def unpacked(self) -> Batch:
+        """The batch.
+
+        Raises
+        ------
+        InputError
+            If the shared memory or the number of open files does not suffice for it.
+        """
+        try:
+            batch: Batch = pickle.loads(self.content)
+        except (RuntimeError, OSError) as error:
+            raise _no_room(str(error)) from error
+        return batch
+
+    def pin_memory(self) -> Batch | InputError:
+        """Called by the data loader, in a thread of its own."""
+        try:
+            return self.unpacked().pin_memory()
+        except InputError as error:
+            return error
+
+
+def _no_room(error: str) -> InputError:
+    """What to do where a worker cannot hand over its batches."""
+    if "Too many open files" in error or os.strerror(errno.EMFILE) in error:
+        return InputError(
+            "too many open files: the workers that read ahead need more; raise the limit (ulimit -n), or set "
+            "stream.workers=0"
+        )
+    return InputError(
+        "shared memory (/dev/shm) is full: the workers that read ahead pass their batches through it; give "
+        "it more (docker run --shm-size), or set stream.workers=0"
+    )
 
 
 class Source:
@@ -212,12 +258,23 @@ class Batches:
         count = self.following(step) if self.following else 0
         return collate([self._item(first + i, count) for i in range(self.size)])
 
-    def attempt(self, number: int) -> Batch | InputError | OSError:
-        """Batch `number`, or what is wrong: raised in a worker, an error would come with its traceback."""
+    def attempt(self, number: int) -> Batch | Packed | InputError | OSError:
+        """Batch `number`, or what is wrong: raised in a worker, an error would come with its traceback.
+
+        A worker packs it here: the loader's own thread for that would lose a batch for which there is no
+        room in the shared memory, and the run would wait for it for ever.
+        """
         try:
-            return self[number]
+            batch = self[number]
+            if get_worker_info() is None:
+                return batch
+            return Packed(bytes(ForkingPickler.dumps(batch)))
         except (InputError, OSError) as error:
             return error
+        except RuntimeError as error:
+            if "shared memory" not in str(error) and "Too many open files" not in str(error):
+                raise
+            return _no_room(str(error))
 
     def _item(self, position: int, following: int = 0) -> dict:
         """The sample at a position of the endless stream; one that cannot be used is replaced by another."""
@@ -292,11 +349,18 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterat
         multiprocessing_context="forkserver" if workers else None,  # forking a process with threads may hang
         worker_init_fn=leave_group,
     )
-    return map(_checked, read)
+    try:
+        return map(_checked, iter(read))
+    except OSError as error:  # of a worker that cannot be started
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOSPC):
+            raise
+        raise _no_room(str(error)) from error
 
 
-def _checked(batch: Batch | InputError | OSError) -> Batch:
-    """What :meth:`Batches.attempt` gives, its error raised."""
+def _checked(batch: Batch | Packed | InputError | OSError) -> Batch:
+    """What :meth:`Batches.attempt` gives, unpacked, its error raised."""
+    if isinstance(batch, Packed):
+        return batch.unpacked()
     if not isinstance(batch, Batch):
         raise batch
     return batch

@@ -78,14 +78,16 @@ def launched(fabric: Fabric) -> Iterator[None]:
     """
     with _not_alone():
         fabric.launch()
-    try:
-        yield
-    except (InputError, Failed, OSError, SystemExit) as error:
-        if getattr(error, "of_all", False):  # else the others may be waiting for this one, and it for them
-            clear_frames(error.__traceback__)  # which hold the model, and that the group
-            _leave(fabric)
-        raise
-    _leave(fabric)
+        try:
+            yield
+        except (InputError, Failed, OSError, SystemExit) as error:
+            if getattr(
+                error, "of_all", False
+            ):  # else the others may be waiting for this one, and it for them
+                clear_frames(error.__traceback__)  # which hold the model, and that the group
+                _leave(fabric)
+            raise
+        _leave(fabric)
 
 
 @contextmanager
@@ -94,7 +96,7 @@ def _not_alone() -> Iterator[None]:
     done, parent = threading.Event(), os.getppid()
 
     def watch() -> None:
-        while not done.wait(1.0):
+        while not done.wait(0.5):
             if os.getppid() != parent:
                 os._exit(1)
 

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from synthfm.data.console import InputError
+from synthfm.evaluation.cases import patterns
 from synthfm.evaluation.cases.case import Case, Failure
 from synthfm.evaluation.cases.cases import iter_cases
 from synthfm.evaluation.cases.descriptor import describe, descriptor_names, find, load_descriptor
@@ -307,3 +308,15 @@ def test_every_frame_of_a_4d_pair(suffix: str, tmp_path: Path) -> None:
     for case in cases:
         (thing,) = case.objects
         assert case.image[thing.mask].mean() > case.image[~thing.mask].mean() + 20
+
+
+def test_a_regular_expression_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "PATIENCE", 0.2)
+    (tmp_path / ("a" * 60 + ".png")).touch()
+    wanted = load_descriptor(
+        str(write_own(tmp_path, sources=[OWN["sources"][0] | {"image": "{id:(a|a)+b}.png"}]))
+    )
+    with pytest.raises(
+        InputError, match=r"pattern '\{id:\(a\|a\)\+b\}\.png': its regular expression takes more than"
+    ):
+        find(wanted, tmp_path)

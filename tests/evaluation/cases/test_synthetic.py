@@ -96,3 +96,22 @@ def test_a_damaged_manifest_is_an_input_error(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(InputError, match=r"manifest\.json"):
         load_descriptor(str(folder))
+
+
+def test_a_shard_that_vanishes_meanwhile_costs_itself(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards", samples=12)
+    found = iter_cases(load_descriptor(str(folder)), tmp_path)
+    first = [next(found)]
+    (folder / "shard-0004.h5").unlink()
+    cases, failures = split([*first, *found])
+    assert [case.case for case in cases] == [f"{k:08d}" for k in (0, 1, 2, 3, 8, 9, 10, 11)]
+    assert [(failure.case, failure.reason) for failure in failures] == [
+        ("shard-0004.h5", f"{folder / 'shard-0004.h5'}: no such shard")
+    ]
+
+
+def test_a_folder_that_is_still_being_filled_is_named_so(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards")
+    (folder / "manifest.json").rename(folder / "unfinished.json")
+    with pytest.raises(InputError, match=r"an unfinished dataset .* run the same synthfm-generate"):
+        load_descriptor(str(folder))

@@ -210,7 +210,7 @@ def test_points_outside_in_the_patient_are_told_in_pixels(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("p.json", "{", r"p\.json: cannot be read as JSON"),
+        ("p.json", "{", r"p\.json: not a file of prompts"),
         ("p.json", "[]", "expected a JSON object with scans"),
         (
             "p.json",

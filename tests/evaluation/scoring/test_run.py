@@ -110,6 +110,20 @@ def test_what_is_unknown_is_an_empty_field(discs):
     assert scores["volume_voxels"].isna().all()  # images: there is no volume
 
 
+def test_an_estimate_that_is_no_number_is_an_empty_field_and_costs_nobody_the_table(discs):
+    class Diverged(Oracle):
+        def predict(self, encoded, prompts, previous=()):
+            return [Predicted(answer.mask, float("nan")) for answer in super().predict(encoded, prompts)]
+
+    go(discs, [Diverged("m"), Oracle("other")])
+    scores = read_scores(discs[2])
+    assert set(scores["method"]) == {"m", "other"}
+    assert scores["predicted_iou"].isna().sum() == len(scores) / 2
+    path = discs[2] / "scores.csv"  # as files of before have it
+    path.write_text(path.read_text().replace(",,", ",nan,", 1))
+    assert read_scores(discs[2])["predicted_iou"].isna().sum() == len(scores) / 2
+
+
 def test_an_image_is_encoded_once_and_settings_share_a_batch(discs):
     method = Oracle()
     go(discs, method)

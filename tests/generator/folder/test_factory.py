@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -23,7 +24,7 @@ import joblib
 import psutil
 import pytest
 
-from synthfm.data.console import InputError
+from synthfm.data.console import Failed, InputError
 from synthfm.data.folder import MANIFEST, UNFINISHED, read_manifest, shard_paths, verify
 from synthfm.data.shards import Shard
 from synthfm.generator import scene
@@ -101,6 +102,17 @@ def test_a_dask_cluster_of_two_processes_writes_the_same_bytes(whole, tmp_path):
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         made = make(tmp_path / "dask", backend="dask", scheduler=cluster.scheduler_address)
     assert contents(made) == contents(whole)
+
+
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(factory, "LONELY", 2.0)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        made = threading.Timer(1, lambda: cluster.scale(0))
+        made.start()
+        with pytest.raises(Failed, match="the Dask cluster has had no worker for 2 s; start some"):
+            make(tmp_path / "dask", num=4000, backend="dask", scheduler=cluster.scheduler_address)
+        made.join()
 
 
 def test_a_sample_depends_on_its_index_and_the_seed_alone(whole, tmp_path):
@@ -193,6 +205,33 @@ def test_a_killed_worker_is_one_line_and_the_whole_shards_stay(tmp_path):
     assert "a worker process was killed" in errors
     assert "Traceback" not in errors
     assert all(path.suffix == ".h5" or path.name == UNFINISHED for path in folder.iterdir())
+
+
+def test_no_worker_outlives_a_program_that_is_killed(tmp_path):
+    folder = tmp_path / "data"
+    process = start(folder, *LONG)
+    wait_until(lambda: bool(list(folder.glob("*.h5"))), process)
+    left = psutil.Process(process.pid).children(recursive=True)
+    assert sum("popen_loky" in " ".join(one.cmdline()) for one in left) >= 2
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(left, timeout=10)
+    for one in alive:
+        one.kill()
+    assert not alive
+    subprocess.run([PROGRAM, "run", "--out", str(folder), *LONG], check=True, capture_output=True)
+    assert not list(folder.glob("*.partial"))
+
+
+def test_a_folder_that_is_removed_while_it_is_filled_is_one_line(tmp_path):
+    folder = tmp_path / "data"
+    process = start(folder, *LONG)
+    wait_until(lambda: bool(list(folder.glob("*.h5"))), process)
+    shutil.rmtree(folder)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"Error: {folder}: was removed while it was being filled" in errors
+    assert "Traceback" not in errors
 
 
 def test_a_worker_that_finds_no_scene_can_be_stopped(tmp_path, monkeypatch):

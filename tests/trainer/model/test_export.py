@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,14 @@ def test_the_mean_of_several_counts_each_as_often_as_it_is_named(tmp_path):
     result = command(*run)
     assert result.exit_code == 2
     assert "b.pth: another model or size than" in result.output
+
+
+def test_what_the_command_writes_has_its_sha256_beside_it(checkpoint, tmp_path):
+    for suffix in ("pth", "safetensors"):
+        path = tmp_path / f"a.{suffix}"
+        assert command("export", checkpoint, "--out", path).exit_code == 0
+        written = (tmp_path / f"a.{suffix}.sha256").read_text()
+        assert written == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  a.{suffix}\n"
 
 
 def test_half_precision_halves_the_file(sam, checkpoint, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import zipfile
 
@@ -12,6 +13,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling.common import LayerNorm2d
 
 from synthfm.data.console import InputError
+from synthfm.data.files import write_digest
 from synthfm.data.prompts import Prompt
 from synthfm.trainer.model import decoder, look, models
 from synthfm.trainer.model.packing import PackedPrompts, pack
@@ -312,3 +314,83 @@ def test_padding_of_batches_equals_sams(sam):
 def test_sizes_that_tiny_cannot_have_are_refused(size):
     with pytest.raises(InputError, match=f"multiple of 16 from 32, got {size}"):
         models.build("tiny", image_size=size)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_flipped_bit_never_changes_what_is_read(sam, tmp_path, suffix):
+    """Where a bit stands in no member, nothing is lost with it."""
+    path = tmp_path / f"a{suffix}"
+    models.export(sam, path, half=True)
+    weights, content = models.read_weights(path), path.read_bytes()
+    refused = 0
+    for place in np.random.default_rng(0).integers(0, 8 * len(content), 20):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            found = models.read_weights(path)
+        except InputError:
+            refused += 1
+        else:
+            assert found.keys() == weights.keys()
+            assert all(torch.equal(found[key], weights[key]) for key in weights)
+    assert refused > 15
+
+
+def test_a_file_with_its_sha256_beside_it_is_checked(sam, tmp_path):
+    path = tmp_path / "a.pth"
+    models.export(sam, path)
+    write_digest(path)
+    models.load(path)
+    beside = tmp_path / "a.pth.sha256"
+    beside.write_text("0" * 64 + "  a.pth\n")
+    with pytest.raises(
+        InputError, match=r"a\.pth: damaged or changed: its SHA-256 is not the one in a\.pth\.sha256"
+    ):
+        models.load(path)
+    models.export(sam, path)  # of another file it says nothing
+    assert not beside.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.fill_(float("nan")), "holds NaN or infinity, as a training that has diverged"),
+        (lambda value: value.index_fill_(0, torch.tensor([0]), float("-inf")), "holds NaN or infinity"),
+        (lambda value: value.half().fill_(float("inf")), "holds NaN or infinity"),
+        (lambda value: (100 * value).to(torch.int8), r"holds whole numbers \(int8\)"),
+        (lambda value: value.to_sparse(), "is sparse_coo, expected plain"),
+        (lambda value: value.to(torch.complex64), "is complex64, expected plain"),
+        (lambda value: torch.zeros(1).expand(10**12), r"unpacks to .* is let in; SYNTHFM_MAX_GB"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(sam, tmp_path, change, message):
+    weights = {key: value.clone() for key, value in sam.state_dict().items()}
+    key = "mask_decoder.iou_token.weight"
+    weights[key] = change(weights[key])
+    torch.save(weights, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=message) as caught:
+        models.load(tmp_path / "a.pth")
+    assert str(tmp_path / "a.pth") in str(caught.value)
+
+
+def test_weights_that_are_no_finite_numbers_are_not_written(sam, tmp_path):
+    broken = copy.deepcopy(sam)
+    for value, half in ((float("nan"), False), (1e5, True)):  # the latter is infinite in half precision
+        torch.nn.init.constant_(broken.mask_decoder.iou_token.weight, value)
+        with pytest.raises(
+            InputError, match=r"a\.pth is not written: mask_decoder\.iou_token\.weight holds NaN"
+        ):
+            models.export(broken, tmp_path / "a.pth", half)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_compressed_archive_is_refused(sam, tmp_path):
+    """PyTorch would read it; and a few kilobytes of it may be gigabytes."""
+    path, packed = tmp_path / "a.pth", tmp_path / "b.pth"
+    models.export(sam, path)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(InputError, match=r"b\.pth: a compressed archive"):
+        models.load(packed)

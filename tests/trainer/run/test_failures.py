@@ -439,3 +439,65 @@ def test_apples_gpu_is_not_taken_by_itself(monkeypatch):
     monkeypatch.setattr("lightning_fabric.accelerators.mps.MPSAccelerator.is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert processes.pick_accelerator("auto") == "cpu"
+
+
+def _edited(change):
+    def edit(path):
+        content = torch.load(path, weights_only=True)
+        change(content)
+        torch.save(content, path)
+
+    return edit
+
+
+BROKEN_STATES = {
+    "cut": (
+        lambda path: path.write_bytes(path.read_bytes()[:-2000]),
+        "not a PyTorch checkpoint, or cut short",
+    ),
+    "empty": (lambda path: path.write_bytes(b""), "not a PyTorch checkpoint, or cut short"),
+    "a list": (lambda path: torch.save([1], path), "not a training state of this version"),
+    "without a run": (_edited(lambda content: content.pop("run")), "not a training state of this version"),
+    "a run of another kind": (
+        _edited(lambda content: content.update(run="[" * 100_000)),
+        "not a training state of this version",
+    ),
+    "a position that is none": (
+        _edited(lambda content: content["position"].update(step="3")),
+        "not a training state of this version",
+    ),
+    "another model": (
+        _edited(lambda content: content["model"].popitem()),
+        "not a training state of this version",
+    ),
+    "another optimizer": (
+        _edited(lambda content: content.update(optimizer={})),
+        "not a training state of this version",
+    ),
+    "weights that are no numbers": (
+        _edited(lambda content: content["ema"]["mask_decoder.iou_token.weight"].fill_(float("nan"))),
+        "holds NaN or infinity",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN_STATES)
+def test_a_state_that_is_cut_or_foreign_is_one_line(shards, finished, tmp_path, how):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    change, message = BROKEN_STATES[how]
+    change(out / "state.pt")
+    with pytest.raises(InputError, match=message) as caught:
+        run(CONFIG, shards, out)
+    assert "\n" not in str(caught.value)
+    assert str(out / "state.pt") in str(caught.value)
+
+
+def test_a_flipped_bit_in_a_state_is_not_resumed_from(shards, finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    content = bytearray((out / "state.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (out / "state.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"state\.pt: damaged: the checksum of \S+ in it is wrong"):
+        run(CONFIG, shards, out)

@@ -242,15 +242,19 @@ def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
     process = started(["synthfm.trainer.cli", "run", "--shards", shards, *command], tmp_path)
     try:
         (os.killpg if group else os.kill)(process.pid, number)
-        assert process.wait(60) == 1
+        code = process.wait(60)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     text = (tmp_path / "stderr").read_text(encoding="utf-8")
-    assert text.count("the same command goes on") == 1
     assert text.count("waiting for the step to end") == 1
     assert "Traceback" not in text
+    if code != 1:  # the machine is too busy for a step in the time that there is
+        assert code == 128 + number
+        assert text.count("not waited any longer; to go on: ") == 1
+        return
+    assert text.count("the same command goes on") == 1
     step = torch.load(tmp_path / "state.pt", weights_only=True)["position"]["step"]
     assert step == len(rows(tmp_path / "log.csv"))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from synthfm.data.console import InputError
+from synthfm.data.console import Failed, InputError
 from synthfm.data.files import locked
 from synthfm.data.folder import read_manifest
 from synthfm.trainer.model import look, models
@@ -134,3 +134,48 @@ def test_inputs_are_known_by_the_first_digits_of_their_hash(checkpoint, shards):
     )
     assert described["shards"] == [[str(shards), manifest]]
     assert described["checkpoint"] == [str(checkpoint), weights_]
+
+
+def _without_the_encoder(path):
+    with h5py.File(path, "r+") as file:
+        del file.attrs["encoder"]
+
+
+def _of_fewer(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["count"] = 7
+
+
+def _linked(path):
+    with h5py.File(path, "r+") as file:
+        file.move("features", "there")
+        file["features"] = h5py.SoftLink("/there")
+
+
+SPOILED = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:3000]),
+    "a text": lambda path: path.write_text("no cache\n" * 100),
+    "without the encoder": _without_the_encoder,
+    "of fewer images": _of_fewer,
+    "a link": _linked,
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_cache_that_is_cut_or_foreign_is_one_line(how, sam, checkpoint, shards, tmp_path):
+    embeddings.embed(sam, [shards], tmp_path, progress=False)
+    path = min(tmp_path.glob("*.h5"))
+    SPOILED[how](path)
+    result = command("embed", "--shards", shards, "--checkpoint", checkpoint, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert f"Error: {path}: " in result.output
+    with pytest.raises(InputError, match=path.name):
+        embeddings.Cache(tmp_path, embeddings.encoder_hash(sam), [shards])
+
+
+def test_embeddings_that_are_no_numbers_are_not_kept(sam, shards, tmp_path, monkeypatch):
+    encode = look.encode
+    monkeypatch.setattr(look, "encode", lambda *args: 1e6 * encode(*args))  # beyond half precision
+    with pytest.raises(Failed, match="its embeddings are NaN, or beyond the range of half precision"):
+        embeddings.embed(sam, [shards], tmp_path, progress=False)
+    assert not any(tmp_path.glob("*.h5*"))
