@@ -15,7 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
+from synthfm.data.distance import bounds
 from synthfm.data.prompts import Prompt
 from synthfm.trainer.model import propagate
 from synthfm.trainer.model.bits import Bits
@@ -123,23 +125,31 @@ def size_of(encoding: Any) -> int:
     return sum(int(getattr(part, "nbytes", 0)) for part in parts)
 
 
-def corrected(answer: Mask, known: Mask, label: int) -> Mask:
-    """What a click makes of a mask that is known, from the model's answer to it, bool (H, W).
+def corrected(answer: Mask, known: Mask, points: ArrayLike, label: int) -> Mask:
+    """What clicks of one kind make of a mask that is known, from the model's answer to them, bool (H, W).
 
-    The answer, but where it is of something else than was known. A click on the object (label 1) says that
-    something is missing: an answer that leaves most of what was known is a piece that is added. A click on
-    the background says that something is too much: an answer that is mostly new takes away, and adds nothing.
+    Clicks on the object (label 1) say that something is missing: the pieces of the answer that hold one are
+    added. Clicks on the background say that something is too much: the pieces that the answer leaves out and
+    that hold one are taken away. What lies elsewhere nobody has complained of.
 
-    >>> known, part = np.array([[1, 1, 1, 0, 0]], bool), np.array([[0, 0, 0, 0, 1]], bool)
-    >>> corrected(part, known, 1).astype(int).tolist()
-    [[1, 1, 1, 0, 1]]
+    >>> known, answer = np.array([[1, 1, 1, 0, 0, 0]], bool), np.array([[0, 0, 0, 0, 1, 1]], bool)
+    >>> corrected(answer, known, [[4, 0]], 1).astype(int).tolist()
+    [[1, 1, 1, 0, 1, 1]]
+    >>> corrected(answer, known, [[0, 0]], 0).astype(int).tolist()
+    [[0, 0, 0, 0, 0, 0]]
     """
-    size, shared = np.count_nonzero(known), np.count_nonzero(known & answer)
-    if label == 1 and 2 * shared < size:
-        return known | answer
-    if label == 0 and 2 * shared < np.count_nonzero(answer):
-        return known & answer
-    return answer
+    differing = answer & ~known if label == 1 else known & ~answer
+    numbered, _ = ndimage.label(differing)
+    x, y = np.rint(np.atleast_2d(np.asarray(points, float))).astype(int).T
+    places = y.clip(0, known.shape[0] - 1), x.clip(0, known.shape[1] - 1)
+    meant = np.unique(numbered[places])
+    found = known ^ np.isin(numbered, meant[meant > 0])
+    found[places] = bool(label)  # whatever the answer
+    return found
+
+
+def _is_of(known: Bits, answer: Answer | None) -> bool:
+    return answer is not None and np.array_equal(known.packed, Bits.of(answer.mask).packed)
 
 
 class Session:
@@ -278,7 +288,7 @@ class Session:
         places = np.atleast_2d(np.asarray(points))
         labels = np.append(prompt.labels, np.full(len(places), label))
         more = Prompt(np.concatenate([prompt.points, places]), labels, prompt.box)
-        return self._ask(item, number, more, item.at(number), label)
+        return self._ask(item, number, more, item.at(number), (places, label))
 
     def scribble(self, name: str, number: int, points: ArrayLike, label: int = 1) -> Mask:
         """Draw a stroke on an object in a slice, or beside it, and see its mask there.
@@ -467,28 +477,52 @@ class Session:
             return True
 
     def _ask(
-        self, item: Object, number: int, prompt: Prompt, known: Bits | None, label: int | None = None
+        self,
+        item: Object,
+        number: int,
+        prompt: Prompt,
+        known: Bits | None,
+        clicks: tuple[NDArray, int] | None = None,
     ) -> Mask:
-        """Ask in a slice; `label` is that of the clicks that correct what is known there, if they do."""
+        """Ask in a slice; `clicks`, places and label, are those that correct what is known there, if they do.
+
+        What the model has answered, it answers anew, as it was trained to; what comes of propagation, a brush
+        or an earlier correction is changed at the clicks alone.
+        """
         self._check(number)
         previous = item.answers.get(number)
-        if previous is None and known is not None and known.mask.any():
-            shown = Prompt(prompt.points, prompt.labels, prompt.box, known.mask)
+        answers = {k: answer for k, answer in item.answers.items() if k != number}
+        if known is not None and clicks is not None and known.count and not _is_of(known, previous):
+            mask, estimate = self._correction(number, prompt, known.mask, clicks)
         else:
-            shown = prompt
-        (answer,) = self._segmenter.predict(self.encodings[number], [shown], [previous])
-        mask = answer.mask if label is None or known is None else corrected(answer.mask, known.mask, label)
+            (answer,) = self._segmenter.predict(self.encodings[number], [prompt], [previous])
+            mask, estimate, answers[number] = answer.mask, float(answer.iou), answer
         self._put(
             replace(
                 item,
                 prompts={**item.prompts, number: prompt},
-                answers={**item.answers, number: answer},
+                answers=answers,
                 anchors={**item.anchors, number: Bits.of(mask)},
-                iou={**item.iou, number: float(answer.iou)},
+                iou={**item.iou, number: estimate},
                 changed=item.changed | {number},
             )
         )
         return self.mask_in(item.name, number)
+
+    def _correction(
+        self, number: int, prompt: Prompt, known: Mask, clicks: tuple[NDArray, int]
+    ) -> tuple[Mask, float]:
+        """Ask in the square around what is known and the clicks, and let the answer count at the clicks."""
+        marked = known.copy()
+        x, y = np.rint(prompt.points).astype(int).T
+        marked[y.clip(0, known.shape[0] - 1), x.clip(0, known.shape[1] - 1)] = True
+        square = propagate.square_around(bounds(marked), known.shape, self._settings.factor)
+        part = propagate.part_of(self.slices[number], square)
+        shown = Prompt(prompt.points - square[:2], prompt.labels, mask=propagate.part_of(known, square))
+        (answer,) = self._segmenter.predict(self._segmenter.encode(part), [shown], [None])
+        said = known.copy()
+        said[square[1] : square[3], square[0] : square[2]] = answer.mask
+        return corrected(said, known, *clicks), float(answer.iou)
 
     def _check(self, number: int, mask: Mask | None = None) -> None:
         if not 0 <= number < len(self.slices):

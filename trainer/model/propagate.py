@@ -5,8 +5,8 @@ of this slice let its edge go; then the square around it is encoded as an image 
 and the point deepest inside it as the prompt; and the model's answer, the neighbour's mask, and what the grey
 values say of each pixel, as the prompted slices have taught them, are weighed against each other. So the
 answer walks outward from each slice that somebody has prompted (an *anchor*), until the object has ended.
-Between two anchors it runs from both, and each slice is a mixture of the two answers, nearer to that of the
-nearer anchor: their signed distances are averaged, as in shape-based interpolation [1]_.
+Between two anchors it runs from both, and each slice is a mixture of the two answers, much nearer to that of
+the nearer anchor: their signed distances are averaged, as in shape-based interpolation [1]_.
 
 Where an object ends no mask is right, and the model was never asked for none. What ends a run is that the
 new mask no longer agrees with the one before, is suddenly much smaller, or that its grey values are no longer
@@ -173,7 +173,7 @@ class Run:
     def __init__(
         self, slices: Sequence[Image], start: int, direction: int, mask: Mask, asking: Asking
     ) -> None:
-        self.start, self.direction = start, direction
+        self.start, self.direction, self.spacing = start, direction, asking.spacing
         self.steps: list[Step] = []
         self.ended = False
         self._slices, self._asking = slices, asking
@@ -288,7 +288,6 @@ def _between(forward: Run, backward: Run, way: range, settings: Propagation) -> 
         step = whole.at(k)
         if step is not None and fresh:
             yield step
-    length = backward.start - forward.start
     near = 0
     for k in way if other is forward else way[::-1]:
         one = whole.at(k)
@@ -298,8 +297,8 @@ def _between(forward: Run, backward: Run, way: range, settings: Propagation) -> 
             if one is not None:
                 yield one
             continue
-        share = (k - forward.start) / length
-        yield _mixed(one, second, share) if whole is forward else _mixed(second, one, share)
+        first, last = (one, second) if whole is forward else (second, one)
+        yield _mixed(first, last, k - forward.start, backward.start - k, settings, forward.spacing)
 
 
 def _outward(run: Run, before: Run | None, way: Sequence[int], settings: Propagation) -> Iterator[Step]:
@@ -433,9 +432,9 @@ class Question:
         height, width = mask.shape
         square = square_around(bounds(mask), (height, width), settings.factor)
         view = (0, 0, width, height) if whole else square
-        seen = _part(mask, view)
+        seen = part_of(mask, view)
         size = math.sqrt(np.count_nonzero(seen))
-        said = ndimage.gaussian_filter(taught.ratio(_part(image, view)), max(settings.smooth * size, 0.6))
+        said = ndimage.gaussian_filter(taught.ratio(part_of(image, view)), max(settings.smooth * size, 0.6))
         edge = signed_distance(seen) / max(settings.slope * spacing, 0.7)
         before = np.clip(edge, -settings.sureness, settings.sureness)
         expected = _joined(before + settings.forecast * said > 0, seen) if settings.forecast else seen
@@ -444,7 +443,7 @@ class Question:
 
     def part(self, image: NDArray) -> NDArray:
         """What the view shows of a slice."""
-        return _part(image, self.view)
+        return part_of(image, self.view)
 
     def weighed(self, answer: Answer, settings: Propagation) -> Mask:
         """The object in the slice, bool (H, W): the model's answer, the other mask and the grey values."""
@@ -456,7 +455,8 @@ class Question:
         return found
 
 
-def _part(image: NDArray, view: tuple[int, int, int, int]) -> NDArray:
+def part_of(image: NDArray, view: tuple[int, int, int, int]) -> NDArray:
+    """What lies in a view, XYXY, of an image, a copy of its own."""
     x0, y0, x1, y1 = view
     return np.ascontiguousarray(image[y0:y1, x0:x1])
 
@@ -602,17 +602,26 @@ def _histogram(values: NDArray) -> NDArray[np.float64]:
     return smooth / max(smooth.sum(), 1e-9)
 
 
-def _mixed(first: Step | None, second: Step | None, share: float) -> Step:
-    """Two answers for a slice, `share` of the second: their signed distances averaged."""
+def _mixed(
+    first: Step | None, second: Step | None, after: int, before: int, settings: Propagation, spacing: float
+) -> Step:
+    """Two answers for a slice, so many slices after the first's anchor and before the second's.
+
+    Their signed distances are averaged. Each counts by the square of the other's way, as errors grow with the
+    way; and no distance counts for more than an edge moves from the nearer anchor, so that where the two have
+    little in common the nearer one decides.
+    """
     if first is None or second is None:
         (step,) = [one for one in (first, second) if one is not None]
         return step
+    share = after**2 / (after**2 + before**2)
     masks = first.mask, second.mask
     x0, y0, x1, y1 = bounds(masks[0] | masks[1]).tolist()
     part = np.s_[max(y0 - 1, 0) : y1 + 1, max(x0 - 1, 0) : x1 + 1]
-    depth = (1 - share) * signed_distance(masks[0][part]) + share * signed_distance(masks[1][part])
+    most = max(settings.slope * spacing * min(after, before), 1.0)
+    one, other = (np.clip(signed_distance(mask[part]), -most, most) for mask in masks)
     mixed = np.zeros_like(masks[0])
-    mixed[part] = depth > 0
+    mixed[part] = (1 - share) * one + share * other > 0
     return Step.of(first.slice, mixed, (1 - share) * first.iou + share * second.iou)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
 
 from synthfm.data.prompts import tight_box
-from synthfm.evaluation.scans.session import MEMORY, Session
+from synthfm.evaluation.scans.session import MEMORY, Session, corrected
 from tests.support.region_growing import RegionGrowing, ellipsoid
 
 
@@ -48,14 +51,39 @@ def test_a_click_is_asked_with_all_before_it_and_with_the_answer_that_it_correct
     assert len(segmenter.encoded) == 1  # the slice is encoded once
 
 
-def test_a_click_on_a_slice_that_propagation_has_filled_is_asked_with_its_mask(session: Session) -> None:
+def test_a_click_on_a_slice_that_propagation_has_filled_is_asked_in_the_square_around_its_mask(
+    session: Session,
+) -> None:
     session.box("liver", 11, [10, 9, 36, 40])
     list(session.propagate("liver"))
     before = session.mask_in("liver", 8)
     session.click("liver", 8, [22, 24], label=0)
     prompt, previous = session._segmenter.asked[-1]
     assert previous is None
-    np.testing.assert_array_equal(prompt.mask, before)
+    ((column, row),) = prompt.points.astype(int)
+    ys, xs = np.nonzero(before)
+    there = np.zeros_like(prompt.mask)
+    there[ys - 24 + row, xs - 22 + column] = True
+    np.testing.assert_array_equal(prompt.mask, there)
+    assert prompt.mask.shape < before.shape
+
+
+@given(seed=st.integers(0, 2**32 - 1), label=st.sampled_from([0, 1]))
+def test_a_correction_changes_what_its_click_is_about_and_nothing_else(seed: int, label: int) -> None:
+    rng = np.random.default_rng(seed)
+    known, answer = (ndimage.gaussian_filter(rng.normal(size=(20, 24)), 1.5) > 0 for _ in range(2))
+    x, y = int(rng.integers(24)), int(rng.integers(20))
+    found = corrected(answer, known, [x, y], label)
+    numbered, _ = ndimage.label(found != known)
+    assert numbered.max() <= 1
+    assert not (found & ~known if label == 0 else known & ~found).any()  # a click inside takes nothing away
+    assert found[y, x] == bool(label)
+    if known[y, x] != bool(label):
+        assert numbered[y, x] == 1
+        pieces, _ = ndimage.label(answer & ~known if label else known & ~answer)
+        piece = pieces == pieces[y, x] if pieces[y, x] else np.zeros_like(known)
+        piece[y, x] = True
+        np.testing.assert_array_equal(found != known, piece)
 
 
 def test_a_correction_leaves_the_slices_beyond_the_nearest_anchors_as_they_were(session: Session) -> None:
