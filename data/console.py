@@ -94,10 +94,14 @@ def _split(parts: list[str]) -> Iterator[str]:
 
 
 def _names_path(text: str) -> bool:
-    """Whether a value is the path of what is there, bare or after ``NAME=``, ``KIND:`` or ``NAME=KIND:``."""
-    named = text.partition("=")[2]
-    ways = (text, named, text.partition(":")[2], named.partition(":")[2])
-    return any(way and os.path.exists(way) for way in ways)
+    """Whether a value is the path of what is there, bare or after ``NAME=``, ``KIND:`` or ``NAME=KIND:``.
+
+    A comma before one of these ends another value.
+    """
+    name, _, named = text.partition("=")
+    ways = [("", text), (name, named)]
+    ways += [(before + kind, rest) for before, way in ways for kind, _, rest in [way.partition(":")]]
+    return any(way and "," not in before and os.path.exists(way) for before, way in ways)
 
 
 class NamedPath(click.Path):

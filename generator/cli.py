@@ -108,7 +108,7 @@ def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -
 @click.option(
     "--images", type=NamedPath(), help="The label maps' images: a folder of files of the same names."
 )
-@click.option("--modality", default="generic", help="Of those images: CT, MR, US, XR, OCT, generic.")
+@click.option("--modality", default="generic", help="Of those images: CT, MR, US, XR, generic, ...")
 @click.option(
     "--window", type=float, nargs=2, metavar="LOW HIGH", default=None, help="Their values of black and white."
 )

@@ -225,9 +225,9 @@ def read_header(path: Path) -> Any:
     """The elements :data:`TAGS` of a file."""
     import pydicom
 
-    check_deflated(path)
     if not is_dicom(path):
         raise Unreadable(f"{path.name} is no DICOM file: the mark DICM at byte 128 is missing")
+    check_deflated(path)
     try:
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS, force=True)
     except Exception as error:  # pydicom lets struct, EOF and value errors through

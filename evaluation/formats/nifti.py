@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm.data.guard import admit
 from synthfm.evaluation.formats.itk import checked_frame
 from synthfm.evaluation.formats.reach import check_reach
 from synthfm.evaluation.formats.volume import Unreadable, Volume
@@ -205,6 +206,7 @@ def _stored(header: Any, source: Path, path: Path) -> NDArray:
         raise Unreadable(f"holds voxels of an unknown type ({error})") from error
     count = int(np.prod([float(side) for side in shape]))
     expected = offset + count * kind.itemsize
+    admit(expected, source.stat().st_size)
     try:
         with _unpacked(source) as handle:
             content = io.BytesIO()
@@ -212,8 +214,10 @@ def _stored(header: Any, source: Path, path: Path) -> NDArray:
                 part := handle.read(min(1 << 24, expected - content.tell()))
             ):
                 content.write(part)
-            while handle.read(1 << 22):  # to the checksum at the end
-                pass
+            length = content.tell()
+            while part := handle.read(1 << 22):  # to the checksum at the end
+                length += len(part)
+                admit(length, source.stat().st_size)
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(f"truncated or damaged gzip file ({error})") from error
     if content.tell() < expected:

@@ -6,6 +6,7 @@ import re
 import zlib
 from pathlib import Path
 
+from synthfm.data.guard import admit
 from synthfm.evaluation.formats.reach import HEADERS, MOST_HEADER
 from synthfm.evaluation.formats.volume import Unreadable
 
@@ -51,7 +52,7 @@ def _nrrd(text: bytes) -> tuple[str, int] | None:
 
 
 def _unpack(source: Path, start: int) -> None:
-    stream = zlib.decompressobj(47)  # zlib's or gzip's, as its first bytes say
+    stream, length = zlib.decompressobj(47), 0  # zlib's or gzip's, as its first bytes say
     try:
         with open(source, "rb") as handle:
             handle.seek(start)
@@ -59,6 +60,7 @@ def _unpack(source: Path, start: int) -> None:
                 part = stream.unconsumed_tail or handle.read(_PART)
                 if not part:
                     raise Unreadable(f"cut short: the packed voxels in {source.name} do not end")
-                stream.decompress(part, _PART)
+                length += len(stream.decompress(part, _PART))
+                admit(length, source.stat().st_size)
     except zlib.error as error:
         raise Unreadable(f"damaged: the packed voxels in {source.name} have another checksum") from error

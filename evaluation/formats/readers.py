@@ -66,7 +66,6 @@ def read_volume(
     Unreadable
         If the file is missing, damaged, of an unknown kind, of unexpected dimensions, or out of reach.
     """
-    check_size(path, suffix_of(path))
     try:
         volume = _read(path, suffix_of(path), key, axes, frame, mask, colours, root)
     except OSError as error:
@@ -92,6 +91,7 @@ def _read(
     root: Path | None,
 ) -> Volume:
     check_below(path, root)
+    check_size(path, suffix)
     if path.is_dir():
         return read_series(path, frame=frame, mask=mask)
     if not path.is_file():

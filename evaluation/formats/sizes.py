@@ -1,7 +1,6 @@
-"""What a file's content takes, compared with the file before memory is asked for; checksums left unread.
+"""What a file's content takes, compared with the file before memory is asked for.
 
-A file of a few kilobytes may claim, or unpack to, gigabytes; see :mod:`synthfm.data.guard`. And readers of
-MetaImage and NRRD stop at the last voxel, before the checksum of the compressed stream.
+A file of a few kilobytes may claim, or unpack to, gigabytes; see :mod:`synthfm.data.guard`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from synthfm.data.console import InputError
-from synthfm.data.guard import TooLarge, admit, most, reason
+from synthfm.data.guard import TooLarge, admit, reason
 from synthfm.evaluation.formats.volume import Unreadable, simpleitk
 
 BLOCK = 1 << 20
@@ -35,6 +34,8 @@ def readable() -> Iterator[None]:
     """Whatever a library raises on a damaged file within becomes :class:`Unreadable`."""
     try:
         yield
+    except TooLarge as error:
+        raise Unreadable(str(error)) from error
     except (Unreadable, InputError):
         raise
     except Exception as error:
@@ -153,7 +154,7 @@ def _segments(handle: Any, page: Any) -> None:
 
 
 def _volume(path: Path) -> None:
-    """NIfTI, MetaImage, NRRD: what the header says; and the voxels' stream, where it has a checksum."""
+    """MetaImage and NRRD: what the header says."""
     reader = simpleitk().ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -161,80 +162,20 @@ def _volume(path: Path) -> None:
     kind = simpleitk().GetPixelIDValueAsString(reader.GetPixelID())
     bits = re.search(r"(\d+)-bit", kind)
     unpacked = voxels * (int(bits[1]) if bits else 64) // 8
-    detached = path.suffix.lower() in (".mhd", ".nhdr", ".hdr")
+    detached = path.suffix.lower() in (".mhd", ".nhdr")
     files = path.parent.iterdir() if detached else [path]
     admit(unpacked, max(file.stat().st_size for file in files if file.is_file()))
-    found = _stream_of(path)
-    if found is not None:
-        _check_stream(*found)
 
 
-def _check_stream(file: Path, offset: int) -> None:
-    """Read compressed voxels to their end, where their checksum is.
-
-    Raises
-    ------
-    Unreadable
-        If the stream is damaged or cut short, or unpacks to more than is let in.
-    """
-    try:
-        with open(file, "rb") as handle:
-            handle.seek(offset)
-            _read_through(handle, most(file.stat().st_size), zlib.MAX_WBITS | 32)
-    except zlib.error as error:
-        raise Unreadable(f"damaged: its compressed voxels fail their checksum ({error})") from error
-    except TooLarge as error:
-        raise Unreadable(str(error)) from error
-
-
-def _read_through(handle: BinaryIO, bound: int, window: int) -> int:
-    """Unpack a stream to its end without keeping it; the number of bytes that it holds."""
-    length, packed = 0, 0
-    unpacker = zlib.decompressobj(window)
-    while block := handle.read(BLOCK):
-        packed += len(block)
-        while block:
-            length += len(unpacker.decompress(block, 16 * BLOCK))
-            if length > bound:
-                admit(length, packed)
-                raise TooLarge(f"unpacks to more than {bound} bytes")
-            block = unpacker.unconsumed_tail
-            if unpacker.eof:
-                if not unpacker.unused_data.startswith(b"\x1f\x8b"):
-                    return length
-                block = unpacker.unused_data  # a gzip file may be several, one after the other
-                unpacker = zlib.decompressobj(window)
-    raise zlib.error("its end is missing")
-
-
-def _stream_of(path: Path) -> tuple[Path, int] | None:
-    """The file with the compressed voxels of a volume, and where they begin; None where they are not."""
-    if path.name.lower().endswith(".gz"):
-        return path, 0
-    with open(path, "rb") as handle:
-        start = handle.read(1 << 18)
-    if path.suffix.lower() not in (".mha", ".mhd", ".nrrd", ".nhdr"):
-        return None
-    if path.suffix.lower() in (".mha", ".mhd"):
-        found = re.search(rb"^\s*ElementDataFile\s*[=:]\s*(\S[^\r\n]*?)\s*\n", start, re.M)
-        packed = re.search(rb"^\s*CompressedData\s*[=:]\s*True", start, re.M | re.I)
-        if found is None or packed is None or packed.start() > found.start():
-            return None
-        local = found[1].upper() == b"LOCAL"
-        name, offset = (None, found.end()) if local else (found[1], 0)
-    else:
-        end = re.search(rb"\r?\n\r?\n", start)
-        header = start[: end.start()] if end else start
-        if not re.search(rb"^encoding:\s*(gz|gzip)\s*$", header, re.M | re.I):
-            return None
-        if re.search(rb"^(line|byte) ?skip:\s*[^0\s]", header, re.M | re.I):
-            return None
-        beside = re.search(rb"^data ?file:\s*(\S[^\r\n]*?)\s*$", header, re.M | re.I)
-        if end is None and beside is None:
-            return None
-        name, offset = (beside[1], 0) if beside else (None, end.end() if end else 0)
-    file = path if name is None else path.parent / name.decode(errors="surrogateescape")
-    return (file, offset) if file.is_file() else None
+def _unpack(handle: BinaryIO, size: int) -> None:
+    """Unpack a raw deflate stream to its end without keeping it, of a file of so many bytes."""
+    length, unpacker = 0, zlib.decompressobj(-zlib.MAX_WBITS)
+    while not unpacker.eof:
+        block = unpacker.unconsumed_tail or handle.read(BLOCK)
+        if not block:
+            raise zlib.error("its end is missing")
+        length += len(unpacker.decompress(block, 16 * BLOCK))
+        admit(length, size)
 
 
 def check_deflated(path: Path) -> None:
@@ -251,7 +192,7 @@ def check_deflated(path: Path) -> None:
             return
         handle.seek(144 + struct.unpack("<I", start[140:144])[0])
         try:
-            _read_through(handle, most(path.stat().st_size), -zlib.MAX_WBITS)
+            _unpack(handle, path.stat().st_size)
         except TooLarge as error:
             raise Unreadable(str(error)) from error
         except zlib.error as error:
@@ -274,7 +215,7 @@ _CHECKS: dict[str, Callable[[Path], None]] = {
     **dict.fromkeys((".h5", ".hdf5", ".mat"), _hdf5),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".gif"), _picture),
     **dict.fromkeys((".tif", ".tiff"), _tiff),
-    **dict.fromkeys((".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr"), _volume),
+    **dict.fromkeys((".mhd", ".mha", ".nrrd", ".nhdr"), _volume),
     ".dcm": _dicom,
 }
 """Suffix to what compares the content with the file."""

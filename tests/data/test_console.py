@@ -275,6 +275,8 @@ def test_a_path_with_a_comma_is_one_value(tmp_path, monkeypatch):
         "x=a,b.pth": "x=a,b.pth",
         "x=zoom:a,b.pth,ellipse": "x=zoom:a,b.pth|ellipse",
         "c.yaml,d.yaml": "c.yaml|d.yaml",
+        "ellipse,x=zoom:c.yaml": "ellipse|x=zoom:c.yaml",
+        "ellipse,zoom:c.yaml": "ellipse|zoom:c.yaml",
         "one,,two": "one|two",
     }.items():
         assert CliRunner().invoke(given, ["--value", value]).output == f"{parts}\n"

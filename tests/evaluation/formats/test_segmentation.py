@@ -108,9 +108,13 @@ def test_segments_of_one_label_are_one_structure(tmp_path: Path) -> None:
 
 
 def tilted(paths: list[Path]) -> None:
-    """Slices that do not lie above each other, as behind a gantry that was tilted."""
+    """Slices that do not lie above each other, as behind a gantry that was tilted by a quarter."""
     for k, path in enumerate(paths):
-        edit_dicom(path, ImagePositionPatient=[0, 1.3 * k, 5 * k])
+        edit_dicom(
+            path,
+            ImagePositionPatient=[0, -1.25 * k, 5 * k],
+            ImageOrientationPatient=[1, 0, 0, 0, 0.9701425, 0.2425356],
+        )
 
 
 def without_thickness(file: pydicom.Dataset) -> None:

@@ -79,8 +79,9 @@ def test_speckle_of_averaged_frames_is_gamma_distributed(sections, look_of, look
 
 
 def test_a_modality_is_one_file_and_a_preset():
+    """And where presets mix all of them."""
     assert "OCT" in MODALITIES
     folder = Path(generator.__file__).parent
     naming = [path for path in folder.rglob("*.*") if path.suffix in (".py", ".yaml")]
     naming = [path.name for path in naming if re.search(r"\boct\b", path.read_text(), re.IGNORECASE)]
-    assert sorted(naming) == ["oct.py", "oct.yaml"]
+    assert sorted(naming) == ["objects.yaml", "oct.py", "oct.yaml"]
