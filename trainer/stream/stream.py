@@ -52,7 +52,7 @@ class Packed:
             If the shared memory or the number of open files does not suffice for it.
         """
         try:
-            batch: Batch = pickle.loads(self.content)
+            batch: Batch = pickle.loads(self.content)  # of our own worker, never of a file
         except (RuntimeError, OSError) as error:
             raise _no_room(str(error)) from error
         return batch
