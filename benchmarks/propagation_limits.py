@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from synthfm.data.folder import shard_paths
 from synthfm.data.shards import Shard, object_masks
 from synthfm.trainer.model import models
+from synthfm.trainer.model.likelihood import LikelihoodRatio
 from synthfm.trainer.model.predict import Segmenter
-from synthfm.trainer.model.propagate import SHIPPED, LikelihoodRatio, ask, has_ended
+from synthfm.trainer.model.propagate import SHIPPED, ask, has_ended
 
 SMALLEST, LARGEST, LONGEST, BEYOND = 150, 6000, 5, 3
 """Pixels of an object in its largest slice, slices that it fills at least, slices past its end."""

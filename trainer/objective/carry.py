@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synthfm.trainer.model import look
+from synthfm.trainer.model.likelihood import LikelihoodRatio
 from synthfm.trainer.model.packing import PackedPrompts, pack
 from synthfm.trainer.model.predict import shown_mask
 from synthfm.trainer.model.propagate import (
     SHIPPED,
-    LikelihoodRatio,
     Mask,
     Question,
     as_prompt,

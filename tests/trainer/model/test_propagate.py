@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from synthfm.trainer.model.propagate import SHIPPED, LikelihoodRatio, Step, propagate
+from synthfm.trainer.model.likelihood import LikelihoodRatio
+from synthfm.trainer.model.propagate import SHIPPED, Step, propagate
 from tests.support.region_growing import RegionGrowing, ellipsoid
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from synthfm.data.shards import Shard
 from synthfm.trainer.config import Augment, Prompting, Stream
 from synthfm.trainer.model import decoder, look, models
+from synthfm.trainer.model.likelihood import LikelihoodRatio
 from synthfm.trainer.model.predict import Segmenter
-from synthfm.trainer.model.propagate import SHIPPED, LikelihoodRatio, Question, ask
+from synthfm.trainer.model.propagate import SHIPPED, Question, ask
 from synthfm.trainer.objective import losses
 from synthfm.trainer.objective.carry import Carried, spoilt
 from synthfm.trainer.objective.prompting import Plan, draw_plans
