@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,19 +30,32 @@ def main() -> None:
     """Make synthetic medical images with label maps and prompts, and look at them."""
 
 
+MAKING = (
+    click.option("--size", type=int, help="Side of the images in pixels; the preset's own if not given."),
+    click.option("--seed", type=int, default=0, help="Root seed; sample i depends on it and on i alone."),
+    click.option("--jobs", type=int, default=-1, help="Worker processes; -1 for one a core."),
+    click.option("--preset", default="full", help="A preset's name (see presets) or a YAML file."),
+    click.option(
+        "--set", "overrides", multiple=True, metavar="KEY.SUB=VALUE", help="Override a key; repeatable."
+    ),
+    click.option(
+        "--shard-size", type=int, help="Samples a shard; 64 if not given, fewer where they are very large."
+    ),
+)
+"""Options of every command that makes images."""
+
+
+def making(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :data:`MAKING`."""
+    for option in reversed(MAKING):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.option("--out", type=FOLDER, required=True, help="Folder to fill; made if missing.")
 @click.option("--num", type=int, required=True, help="Number of images, or of volumes.")
-@click.option("--size", type=int, help="Side of the images in pixels; the preset's own if not given.")
-@click.option("--seed", type=int, default=0, help="Root seed; sample i depends on it and on i alone.")
-@click.option("--jobs", type=int, default=-1, help="Worker processes; -1 for one a core.")
-@click.option("--preset", default="full", help="A preset's name (see presets) or a YAML file.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY.SUB=VALUE", help="Override a key; repeatable."
-)
-@click.option(
-    "--shard-size", type=int, help="Samples a shard; 64 if not given, fewer where they are very large."
-)
+@making
 @click.option("--backend", default="loky", help="loky: processes of this machine; dask: a cluster.")
 @click.option("--scheduler", metavar="ADDRESS", help="The Dask scheduler's, such as tcp://host:8786.")
 def run(
@@ -127,14 +141,7 @@ def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -
     "--tissue", "tissues", multiple=True, metavar="LABEL=NAME", callback=_pairs,
     help="What a label is painted as; any tissue if not given; repeatable.",
 )  # fmt: skip
-@click.option("--size", type=int, help="Side of the images in pixels; the preset's own if not given.")
-@click.option("--seed", type=int, default=0, help="Root seed; sample i depends on it and on i alone.")
-@click.option("--jobs", type=int, default=-1, help="Worker processes; -1 for one a core.")
-@click.option("--preset", default="full", help="A preset's name (see presets) or a YAML file.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY.SUB=VALUE", help="Override a key; repeatable."
-)
-@click.option("--shard-size", type=int, help="Samples a shard; 64 if not given.")
+@making
 def from_labels(
     labels: tuple[Path, ...],
     out: Path,
