@@ -237,7 +237,7 @@ class Step(nn.Module):
         """Losses of carrying one object of each image through the slices that follow, one of each slice.
 
         As :mod:`synthfm.trainer.objective.carry` says; from an embedding cache, which has no squares around
-        objects, whole slices are asked.
+        objects, whole slices are asked. None for images that are no slices of a volume, and where no image is.
         """
         following, plan = batch.following, group.plan
         assert following is not None
@@ -245,14 +245,17 @@ class Step(nn.Module):
         picked = plan.seed % len(slots)
         slot = slots[picked]
         whole = following.features is not None
-        carried = self._carried(batch, following, plan, slot, shown[picked :: len(slots)])
+        rows = following.apart[:, : plan.following].any(1).nonzero()[:, 0].tolist()
+        if not rows:
+            return []
+        carried = self._carried(batch, following, plan, slot, shown[picked :: len(slots)], rows)
         found = []
         for number in range(1, plan.following + 1):
             slices = [one.images[number] for one in carried]
             questions = [one.question(number, whole=whole) for one in carried]
             asked = Asked.of(self.sam, questions, slices)
             if following.features is not None:
-                features = _as_autocast(following.features[:, number - 1])
+                features = _as_autocast(following.features[rows, number - 1])
             else:
                 features = self._encoded(asked.images, asked.sizes)
             logits, estimated = decoder.decode(self.sam, features, asked.prompts, asked.memory)
@@ -267,9 +270,15 @@ class Step(nn.Module):
         return found
 
     def _carried(
-        self, batch: Batch, following: Following, plan: Plan, slot: int, shown: Tensor
+        self,
+        batch: Batch,
+        following: Following,
+        plan: Plan,
+        slot: int,
+        shown: Tensor,
+        images: Sequence[int],
     ) -> list[Carried]:
-        """The images' objects of one slot; shown (B, 4h, 4w) are the logits of the model's own answers."""
+        """Some images' objects of one slot; shown (B, 4h, 4w) are the logits of the model's own answers."""
         height, width = batch.labels.shape[1:]
         longest = max(height, width)
         own = losses.upsample(shown[:, None], (longest, longest))[:, 0, :height, :width] > 0
@@ -278,7 +287,9 @@ class Step(nn.Module):
         first = replace(batch, members=batch.members[:, slot : slot + 1]).masks()[:, 0] > 0
         masks = torch.stack([first, *(following.masks(number, slot) for number in range(count))], 1)
         found = []
-        for row, (rows, columns) in enumerate(batch.sizes.tolist()):
+        sizes = batch.sizes.tolist()
+        for row in images:
+            rows, columns = sizes[row]
             seen = np.s_[..., :rows, :columns]
             found.append(
                 Carried.of(

@@ -188,6 +188,19 @@ def test_from_an_embedding_cache_whole_slices_are_asked(shard, answering):
         assert shown == pytest.approx(float(batch.masks()[0, 0].mean()), abs=0.06)
 
 
+@pytest.mark.parametrize("volumes", [(True, False), (False, True), (False, False)])
+def test_only_slices_of_volumes_are_carried_on(shard, answering, volumes):
+    one, side = batch_of(shard, track=0), INPUT // 16
+    both = one._mapped(lambda tensor: torch.cat([tensor, tensor]))
+    both.features = torch.zeros(2, 256, side, side)
+    both.following.features = torch.arange(2.0).view(2, 1, 1, 1, 1).expand(2, 2, 256, side, side)
+    both.following.apart[~torch.tensor(volumes)] = 0  # as of a single image
+    calls = answering(0.0, 0.0, 0.0)
+    step_of()(both, [plan_that_begins(1, one, following=2)])
+    asked = [features[:, 0, 0, 0].tolist() for features, *_ in calls[1:]]
+    assert asked == [[row for row in range(2) if volumes[row]]] * 2 * any(volumes)
+
+
 def test_an_answer_that_means_another_object_is_not_carried(shard):
     sample = shard[FIRST]
     masks = [sample.label == 1, sample.label == 1]
