@@ -107,16 +107,28 @@ def thinned(prompt: SomePrompt, most: int = MOST) -> SomePrompt:
     """
     if max(len(prompt.positives), len(prompt.negatives)) <= most:
         return prompt
-    kept: list[int] = []
-    for label in (1, 0):
-        rows = np.flatnonzero(prompt.labels == label)
-        away = np.full(len(rows), np.inf)
-        for turn in range(min(most, len(rows))):
-            here = int(np.argmax(away)) if turn else 0
-            kept.append(int(rows[here]))
-            away = np.minimum(away, ((prompt.points[rows] - prompt.points[rows[here]]) ** 2).sum(1))
-            away[here] = -1
-    return replace(prompt, points=prompt.points[sorted(kept)], labels=prompt.labels[sorted(kept)])
+    kinds = [np.flatnonzero(prompt.labels == label) for label in (1, 0)]
+    kept = np.sort(np.concatenate([rows[spread(prompt.points[rows], most)] for rows in kinds]))
+    return replace(prompt, points=prompt.points[kept], labels=prompt.labels[kept])
+
+
+def spread(points: NDArray, count: int, beside: NDArray | None = None) -> NDArray[np.int64]:
+    """Rows of `count` of some points (N, 2), of fewer all: each is the farthest from those before it.
+
+    Before the first come those that it lies `beside`, (M, 2); where there are none the first is the first.
+
+    >>> spread(np.array([[0, 0], [1, 0], [9, 0], [4, 0]]), 3).tolist()
+    [0, 2, 3]
+    """
+    chosen: list[int] = []
+    away = np.full(len(points), np.inf)
+    for place in () if beside is None else beside:
+        away = np.minimum(away, ((points - place) ** 2).sum(1))
+    for _ in range(min(count, len(points))):
+        chosen.append(int(np.argmax(away)))
+        away = np.minimum(away, ((points - points[chosen[-1]]) ** 2).sum(1))
+        away[chosen[-1]] = -1
+    return np.array(chosen, np.int64)
 
 
 def strokes_in(drawn: Mask) -> list[Stroke]:
@@ -170,7 +182,8 @@ def draw_strokes(
             path = _line(part, longest, rng)
         else:
             if kind == "centre" and kind not in followed:
-                followed[kind] = skimage.morphology.skeletonize(part)
+                # a copy: scikit-image 0.22 cannot take a view
+                followed[kind] = skimage.morphology.skeletonize(np.ascontiguousarray(part))
             path = _followed(followed["centre"] if kind == "centre" else _contour(squared, rng), longest, rng)
         strokes.append(_wobbled(path, part, rng) + np.array([x0, y0]))
     return strokes

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from synthfm.data.prompts import Multimask, Prompt
 from synthfm.data.strokes import thinned
-from synthfm.trainer.model import click_middle, look, second_look
+from synthfm.trainer.model import click_middle, in_turn, look, second_look
 from synthfm.trainer.model.look import Encoding, Prediction, Segmentation
 from synthfm.trainer.model.packing import pack
 from synthfm.trainer.model.second_look import SecondLook, mask_prompt
@@ -105,12 +105,51 @@ class Segmenter:
             raise ValueError(f"{len(before)} previous segmentations of {len(asked)} prompts")
         for one in before:
             self._check(one, encoding)
+        return self._in_turn(encoding, asked, before)
+
+    def _in_turn(
+        self, encoding: Encoding, prompts: Sequence[Prompt], previous: Sequence[Segmentation | None]
+    ) -> list[Segmentation]:
+        """The answers to prompts of any number of clicks, see :mod:`synthfm.trainer.model.in_turn`."""
+        settings = None if self.second_look is None else self.second_look.in_turn
+        if self.second_look is None or settings is None:
+            return self._asked(encoding, prompts, previous)
+        said = [
+            in_turn.said_first(prompt, settings, None if one is None else one.mask)
+            for prompt, one in zip(prompts, previous, strict=True)
+        ]
+        found = self._asked(encoding, list(map(in_turn.only, prompts, said)), previous)
+        for _ in range(settings.turns):
+            added = [
+                in_turn.unkept(prompt, one.mask, so_far, settings)
+                for prompt, one, so_far in zip(prompts, found, said, strict=True)
+            ]
+            rows = [row for row, clicks in enumerate(added) if clicks.any()]
+            if not rows:
+                break
+            for row in rows:
+                said[row] = said[row] | added[row]
+            corrected = [in_turn.only(prompts[row], said[row]) for row in rows]
+            answers = self._asked(encoding, corrected, [found[row] for row in rows])
+            for row, answer in zip(rows, answers, strict=True):
+                found[row] = answer
+        return [
+            one if so_far.all() else second_look.with_clicks_kept(one, prompt, self.second_look)
+            for prompt, one, so_far in zip(prompts, found, said, strict=True)
+        ]
+
+    def _asked(
+        self, encoding: Encoding, prompts: Sequence[Prompt], previous: Sequence[Segmentation | None]
+    ) -> list[Segmentation]:
+        """The answers to prompts, each asked with all of its clicks."""
         found: dict[int, Segmentation] = {}
-        shown = [one is not None or asked[row].mask is not None for row, one in enumerate(before)]
+        shown = [
+            one is not None or prompt.mask is not None for prompt, one in zip(prompts, previous, strict=True)
+        ]
         for rows in batches(shown, BATCH):
-            some = self._batch(encoding, [asked[row] for row in rows], [before[row] for row in rows])
+            some = self._batch(encoding, [prompts[row] for row in rows], [previous[row] for row in rows])
             found.update(zip(rows, some, strict=True))
-        return [found[row] for row in range(len(asked))]
+        return [found[row] for row in range(len(prompts))]
 
     def alternatives(self, encoding: Encoding, prompt: Prompt) -> list[Segmentation]:
         """The three masks of a prompt that may mean several things, in the model's order.

@@ -22,9 +22,10 @@ from torch.nn import functional as F
 
 from synthfm.data.distance import bounds
 from synthfm.data.prompts import Prompt
-from synthfm.trainer.model import ellipse_prior, grey_values, look
+from synthfm.trainer.model import ellipse_prior, grey_values, in_turn, look
 from synthfm.trainer.model.ellipse_prior import EllipsePrior
 from synthfm.trainer.model.grey_values import GreyValues, expected_iou, resized
+from synthfm.trainer.model.in_turn import InTurn
 from synthfm.trainer.model.look import Encoding, Prediction, Segmentation
 from synthfm.trainer.model.packing import BOX_LABELS, PackedPrompts, pack
 
@@ -54,6 +55,8 @@ class SecondLook:
     middle
         By how much surer the model must be of an answer to a click in the middle of what the click may mean,
         see :mod:`synthfm.trainer.model.click_middle`; None to ask the click alone.
+    in_turn
+        How many clicks are asked, see :mod:`synthfm.trainer.model.in_turn`; None to ask them all at once.
     grey_values, ellipse
         What refines each look's mask; None to leave it out.
     """
@@ -65,6 +68,7 @@ class SecondLook:
     spot: float = 0.03
     click_logit: float = 1.0
     middle: float | None = 0.1
+    in_turn: InTurn | None = in_turn.SHIPPED
     grey_values: GreyValues | None = grey_values.SHIPPED
     ellipse: EllipsePrior | None = ellipse_prior.SHIPPED
 
@@ -138,6 +142,13 @@ def predict(
 def segmentation(logits: Tensor, iou: float, low_res: Tensor) -> Segmentation:
     """The one of these logits (H, W)."""
     return Segmentation((logits > 0).cpu().numpy(), iou, low_res, logits)
+
+
+def with_clicks_kept(found: Segmentation, prompt: Prompt, settings: SecondLook = SHIPPED) -> Segmentation:
+    """A second look's answer with every click on its own side, see :func:`keep_clicks`."""
+    if found.logits is None:
+        return found
+    return segmentation(keep_clicks(found.logits, prompt, settings), found.iou, found.low_res)
 
 
 def _is_part(mask: NDArray[np.bool_], whole: NDArray[np.bool_], same: float) -> bool:

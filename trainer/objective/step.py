@@ -237,7 +237,7 @@ class Step(nn.Module):
         """Losses of carrying one object of each image through the slices that follow, one of each slice.
 
         As :mod:`synthfm.trainer.objective.carry` says; from an embedding cache, which has no squares around
-        objects, whole slices are asked. None for images that are no slices of a volume, and where no image is.
+        objects, whole slices are asked. Single images are not carried, so there may be none.
         """
         following, plan = batch.following, group.plan
         assert following is not None
