@@ -34,7 +34,7 @@ class InTurn:
         The most further questions.
     """
 
-    first: int = 5
+    first: int = 10
     more: int = 5
     turns: int = 3
 
