@@ -136,21 +136,52 @@ def bounds(mask: NDArray) -> NDArray:
 
 
 @compiled
-def extents(label: NDArray) -> NDArray:
-    """The smallest XYXY half-open box around each number of a uint8 label map, int32 (256, 4).
+def extents(label: NDArray) -> tuple[NDArray, NDArray]:
+    """Where the numbers of a uint8 label map lie, and how many pixels each has.
 
-    A number that does not occur has its left and top at the far edges and its right and bottom at 0, so that
-    the box of several numbers together is the least of the first two and the largest of the last two.
+    Returns
+    -------
+    boxes
+        int32 (256, 4), the smallest XYXY half-open box around each number. One that does not occur has its
+        left and top at the far edges and its right and bottom at 0, so that the box of several numbers
+        together is the least of the first two and the largest of the last two.
+    pixels
+        int64 (256,).
     """
     height, width = label.shape
-    boxes = np.zeros((256, 4), np.int32)
+    boxes, pixels = np.zeros((256, 4), np.int32), np.zeros(256, np.int64)
     boxes[:, 0], boxes[:, 1] = width, height
     for i in range(height):
-        for j in range(width):
-            box = boxes[label[i, j]]
-            box[0], box[2] = min(box[0], j), max(box[2], j + 1)
+        start = 0
+        for j in range(1, width + 1):  # run by run: a label map has few in a row
+            if j < width and label[i, j] == label[i, start]:
+                continue
+            number = label[i, start]
+            pixels[number] += j - start
+            box = boxes[number]
+            box[0], box[2] = min(box[0], start), max(box[2], j)
             box[1], box[3] = min(box[1], i), i + 1
-    return boxes
+            start = j
+    return boxes, pixels
+
+
+@compiled
+def fill_mask(label: NDArray, members: NDArray, mask: NDArray) -> None:
+    """Write ``members[label]`` into `mask`, as NumPy's indexing does in seven times the time.
+
+    Parameters
+    ----------
+    label
+        uint8 (H, W), a label map or a part of one.
+    members
+        bool (256,), which numbers are the mask's.
+    mask
+        (H, W) of any type of numbers.
+    """
+    height, width = label.shape
+    for i in range(height):
+        for j in range(width):
+            mask[i, j] = members[label[i, j]]
 
 
 @compiled

@@ -376,6 +376,8 @@ def compile_kernels(shown: bool) -> None:
     mask, rng = label > 0, np.random.default_rng(0)
     with compiling(shown):
         distance.extents(label)
+        for kind in (bool, np.float32):
+            distance.fill_mask(label, np.ones(256, bool), np.empty(label.shape, kind))
         centre_point(mask)
         positive_points(mask, 2, rng)
         negative_points(mask, 2, rng, label)

@@ -50,7 +50,8 @@ def test_the_tight_box_holds_the_mask_and_each_side_touches_it(mask):
 def test_extents_are_the_tight_boxes_of_every_number_in_a_label_map(mask, seed):
     label = np.random.default_rng(seed).choice(np.array([0, 3, 255], np.uint8), mask.shape)
     label[mask] = 7
-    boxes = extents(label)
+    boxes, pixels = extents(label)
+    assert pixels.tolist() == np.bincount(label.ravel(), minlength=256).tolist()
     for number in range(256):
         if (label == number).any():
             np.testing.assert_array_equal(boxes[number], prompts.tight_box(label == number))
