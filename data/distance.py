@@ -152,17 +152,27 @@ def extents(label: NDArray) -> tuple[NDArray, NDArray]:
     boxes, pixels = np.zeros((256, 4), np.int32), np.zeros(256, np.int64)
     boxes[:, 0], boxes[:, 1] = width, height
     for i in range(height):
-        start = 0
+        row, start = label[i], 0
         for j in range(1, width + 1):  # run by run: a label map has few in a row
-            if j < width and label[i, j] == label[i, start]:
+            if j < width and row[j] == row[start]:
                 continue
-            number = label[i, start]
-            pixels[number] += j - start
-            box = boxes[number]
+            box = boxes[row[start]]
             box[0], box[2] = min(box[0], start), max(box[2], j)
             box[1], box[3] = min(box[1], i), i + 1
+            pixels[row[start]] += j - start
             start = j
     return boxes, pixels
+
+
+@compiled
+def around(boxes: NDArray, members: NDArray) -> NDArray:
+    """The smallest box around several numbers' boxes of :func:`extents`, int32 (4,); `members` bool (256,)."""
+    box = np.array([np.iinfo(np.int32).max, np.iinfo(np.int32).max, 0, 0], np.int32)
+    for number in range(len(members)):
+        if members[number]:
+            box[:2] = np.minimum(box[:2], boxes[number, :2])
+            box[2:] = np.maximum(box[2:], boxes[number, 2:])
+    return box
 
 
 @compiled
@@ -196,6 +206,24 @@ def depth(mask: NDArray) -> NDArray:
         for j in range(x1 - x0):
             out[y0 + i, x0 + j] = np.sqrt(float(squared[i, j]))
     return out
+
+
+@compiled
+def by_depth(mask: NDArray, share: float) -> tuple[int, int]:
+    """x and y of the pixel with which the sum of a mask's :func:`depth`, row by row, exceeds that share of all.
+
+    So a share drawn evenly in 0..1 draws pixels in proportion to their depth. (-1, -1) for an empty mask.
+    """
+    x0, y0, x1, y1 = bounds(mask)
+    if x1 == 0:
+        return -1, -1
+    squared = squared_distance(mask[y0:y1, x0:x1].copy(), True).ravel()
+    sums, total = np.empty(len(squared)), 0.0
+    for k in range(len(squared)):
+        total += np.float32(np.sqrt(float(squared[k])))
+        sums[k] = total
+    place = np.searchsorted(sums, share * total, side="right")
+    return x0 + place % (x1 - x0), y0 + place // (x1 - x0)
 
 
 @compiled

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm.data.distance import extents, fill_mask
+from synthfm.data.distance import around, extents, fill_mask
 from synthfm.data.prompts import Prompt, centre_point, loose_box, person_point, random_point
 from synthfm.data.shards import Objects, Sample, members_of
 from synthfm.data.strokes import STROKE_POINTS, draw_prompt, many_clicks
@@ -155,9 +155,8 @@ def mask_within(
     label: NDArray[np.uint8], extent: NDArray[np.int32], members: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """The top left pixel (x, y) of a mask's tight box, and the mask in it; `extent` is the label map's."""
-    parts = extent[members]
-    (x0, y0), (x1, y1) = parts[:, :2].min(0), parts[:, 2:].max(0)
-    return np.array([x0, y0]), mask_of(label[y0:y1, x0:x1], members)
+    x0, y0, x1, y1 = box = around(extent, members)
+    return box[:2], mask_of(label[y0:y1, x0:x1], members)
 
 
 def choose_objects(
@@ -242,11 +241,9 @@ def prompts_after(
     each = np.arange(len(rows))[:, None]
     hit = np.where(kinds == 1, clear[each, label[y, x]], ~members[each, label[y, x]])
     kinds = np.where(inside & hit, kinds, -1)
-    boxes = np.zeros((len(rows), 4), np.float32)
+    boxes = np.array([around(extent, numbers) for numbers in members], np.float32)
     loose = np.zeros((len(rows), 4), np.float32)
     for k in range(len(rows)):
-        parts = extent[members[k]]
-        boxes[k, :2], boxes[k, 2:] = parts[:, :2].min(0), parts[:, 2:].max(0)
         far = {"outward": WIDE} if wide and rng.random() < wide else {}
         loose[k] = loose_box(boxes[k], rng, drawn.size, **far)
         if kinds[k, 0] != 1:
