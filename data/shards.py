@@ -517,7 +517,7 @@ class Shard:
 
     def _read(self, name: str, key: Any) -> NDArray:
         dataset = self._dataset(name)
-        with opening(self.path, f"corrupted: {name!r} fails its checksum or cannot be read"):
+        with opening(self.path, f"corrupted: '/{name}' fails its checksum or cannot be read"):
             return dataset[key]
 
     def __len__(self) -> int:

@@ -34,12 +34,13 @@ class Batch:
         float32 (B, K, 4), XYXY.
     points, point_labels
         float32 (B, K, P, 2) and int64 (B, K, P): the centre, further positives, then negatives; -1 pads.
-    clicks
-        float32 (B, K, 2, 2): a click as a person places it, and one on any pixel of the object.
     index
         int64 (B,), the samples' numbers in their datasets.
     modality
         B names.
+    clicks
+        float32 (B, K, 2, 2): a click as a person places it, and one on any pixel of the object, where any prompt
+        that is drawn from the masks is asked for. Else None.
     strokes, strokes_labels, many, many_labels
         Strokes as clicks, and many clicks at once, where they are asked for: float32 (B, K, M, 2) and int64
         (B, K, M), rows of fewer filled up with :data:`IGNORED`. Else None.
@@ -59,9 +60,9 @@ class Batch:
     boxes_loose: Tensor
     points: Tensor
     point_labels: Tensor
-    clicks: Tensor
     index: Tensor
     modality: list[str]
+    clicks: Tensor | None = None
     strokes: Tensor | None = None
     strokes_labels: Tensor | None = None
     many: Tensor | None = None

@@ -16,6 +16,9 @@ from synthfm.trainer.stream import augment
 from synthfm.trainer.stream.batch import IGNORED
 from synthfm.trainer.stream.following import SlicesAfter
 
+FROM_MASKS = ("point_person", "point_random", "scribble", "points_many")
+"""Kinds of prompts that are drawn from the masks, and not kept in the shards."""
+
 WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
 
@@ -34,7 +37,8 @@ def prepare(
 
     Where it has too few they come again, so that samples make a batch, but not without `repeat`. The slices
     of a `run` that follow it are augmented as it is, and its objects are found in them by their tracks.
-    Strokes and many clicks are drawn where `prompting` asks for some.
+    What is drawn from the masks, single clicks, strokes and many clicks, is drawn where `prompting` asks for any
+    of it; without `prompting` single clicks alone are.
 
     Returns
     -------
@@ -50,9 +54,8 @@ def prepare(
     if rows is None:
         return None
     members, clear = table[rows], clear_parts(sample.objects, table, pixels, rows, stream.clear_clicks)
-    clickable = [mask_within(label, extent, numbers) for numbers in clear]
     points, point_labels, boxes, loose = prompts_after(
-        label, extent, sample.objects, rows, members, clear, clickable, drawn, rng, wide=stream.wide_boxes
+        label, extent, sample.objects, rows, members, clear, drawn, rng, wide=stream.wide_boxes
     )
     following = None if run is None or same is None else _following(sample, run, rows, drawn, same)
     return {
@@ -64,10 +67,9 @@ def prepare(
         "boxes_loose": loose,
         "points": points,
         "point_labels": point_labels,
-        "clicks": drawn_clicks(clickable, rng),
         "index": sample.index,
         "modality": sample.modality,
-        **_many(label[: drawn.size[0], : drawn.size[1]], members, prompting, rng),
+        **_from_masks(label[: drawn.size[0], : drawn.size[1]], extent, members, clear, prompting, rng),
         "following": following,
     }
 
@@ -97,20 +99,23 @@ def _following(
     }
 
 
-def _many(
+def _from_masks(
     label: NDArray[np.uint8],
+    extent: NDArray[np.int32],
     members: NDArray[np.bool_],
+    clear: NDArray[np.bool_],
     prompting: Prompting | None,
     rng: np.random.Generator,
 ) -> dict[str, NDArray]:
-    """Strokes of each object as clicks, and many clicks at once, where they are asked for.
+    """Single clicks, strokes of each object as clicks, and many clicks at once, if any of them is asked for.
 
-    Of each, float32 (K, M, 2) and int64 (K, M), filled up with points to be ignored (:data:`IGNORED`).
+    Of the latter, float32 (K, M, 2) and int64 (K, M), filled up with points to be ignored (:data:`IGNORED`).
     """
     found: dict[str, NDArray] = {}
-    if prompting is None:
+    if prompting is not None and not any(getattr(prompting.mix, kind) for kind in FROM_MASKS):
         return found
-    if not prompting.mix.scribble and not prompting.mix.points_many:
+    found["clicks"] = drawn_clicks([mask_within(label, extent, numbers) for numbers in clear], rng)
+    if prompting is None or not (prompting.mix.scribble or prompting.mix.points_many):
         return found
     masks = [mask_of(label, row) for row in members]
     if prompting.mix.scribble:
@@ -215,7 +220,6 @@ def prompts_after(
     rows: NDArray[np.int64],
     members: NDArray[np.bool_],
     clear: NDArray[np.bool_],
-    clickable: list[tuple[NDArray[np.int32], NDArray[np.bool_]]],
     drawn: augment.Draw,
     rng: np.random.Generator,
     *,
@@ -247,5 +251,6 @@ def prompts_after(
         far = {"outward": WIDE} if wide and rng.random() < wide else {}
         loose[k] = loose_box(boxes[k], rng, drawn.size, **far)
         if kinds[k, 0] != 1:
-            points[k, 0], kinds[k, 0] = clickable[k][0] + centre_point(clickable[k][1]), 1
+            corner, mask = mask_within(label, extent, clear[k])
+            points[k, 0], kinds[k, 0] = corner + centre_point(mask), 1
     return points, kinds, boxes, loose

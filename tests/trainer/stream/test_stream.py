@@ -448,9 +448,23 @@ def test_strokes_are_drawn_where_they_are_asked_for_and_change_nothing_else():
             ellipse_sample(1, 48), Stream(), Augment(), np.random.default_rng(1), prompting=prompting
         )
 
-    plain, many = item(Prompting()), item(MANY)
+    plain, many = item(None), item(MANY)
     assert set(many) - set(plain) == {"strokes", "strokes_labels", "many", "many_labels"}
     assert all(np.array_equal(plain[name], many[name]) for name in plain)
     batch = collate([many, many])
     assert batch.strokes.shape[2] == (batch.strokes_labels != IGNORED).sum(-1).max()
     assert collate([plain]).strokes is None
+
+
+@pytest.mark.parametrize("kind", ["point_person", "point_random"])
+def test_clicks_are_drawn_from_the_masks_where_they_are_asked_for(kind):
+    def item(prompting):
+        return prepare(
+            ellipse_sample(1, 48), Stream(), Augment(), np.random.default_rng(1), prompting=prompting
+        )
+
+    plain, without, asked = item(None), item(Prompting()), item(Prompting(mix={kind: 0.1}))
+    assert set(asked) - set(without) == {"clicks"}
+    assert all(np.array_equal(plain[name], asked[name]) for name in asked)
+    assert all(np.array_equal(asked[name], without[name]) for name in without)
+    assert collate([without]).clicks is None
