@@ -30,7 +30,16 @@ WORKS: dict[str, Work] = {
         for size in (128, 256, 512, 1024)
     },
     "volumes": ("volumes, 256 pixels, 32 slices", "slices", lambda folder, compiled: images.volumes(256, 32)),
-    "stream": ("shards to batches", "samples", lambda folder, compiled: feeding.feeding(folder, 256, 192)),
+    "stream": (
+        "shards to batches",
+        "samples",
+        lambda folder, compiled: feeding.feeding(folder, 256, 192, drawn=False),
+    ),
+    "clicks": (
+        "shards to batches, clicks drawn",
+        "samples",
+        lambda folder, compiled: feeding.feeding(folder, 256, 192, drawn=True),
+    ),
     "decoder": (
         "decoder, forward and backward",
         "prompts",
@@ -65,7 +74,11 @@ def main(only: str | None, rounds: int, compiled: bool, out: Path | None) -> Non
                 f"| {work} | {one.name} | {one.rate:.3g} {unit}/s | {one.ratio:.2f} | {spread} |", flush=True
             )
         found += results
-    for name, most in {**metrics.differences(256, 12), "decoder": decoding.difference(16, 4)}.items():
+    done = {one.work for one in found}
+    differences = metrics.differences(256, 12) if WORKS["metrics"][0] in done else {}
+    if WORKS["decoder"][0] in done:
+        differences["decoder"] = decoding.difference(16, 4)
+    for name, most in differences.items():
         print(f"largest difference from ours, {name}: {most:.1e}")
     if out:
         write(out, found)

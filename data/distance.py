@@ -166,7 +166,7 @@ def extents(label: NDArray) -> tuple[NDArray, NDArray]:
 
 @compiled
 def around(boxes: NDArray, members: NDArray) -> NDArray:
-    """The smallest box around several numbers' boxes of :func:`extents`, int32 (4,); `members` bool (256,)."""
+    """The smallest box around those of several numbers (:func:`extents`), int32 (4,); `members` bool (256,)."""
     box = np.array([np.iinfo(np.int32).max, np.iinfo(np.int32).max, 0, 0], np.int32)
     for number in range(len(members)):
         if members[number]:
@@ -210,7 +210,7 @@ def depth(mask: NDArray) -> NDArray:
 
 @compiled
 def by_depth(mask: NDArray, share: float) -> tuple[int, int]:
-    """x and y of the pixel with which the sum of a mask's :func:`depth`, row by row, exceeds that share of all.
+    """x and y of the pixel at which a mask's summed :func:`depth`, row by row, exceeds a share of the whole.
 
     So a share drawn evenly in 0..1 draws pixels in proportion to their depth. (-1, -1) for an empty mask.
     """

@@ -39,8 +39,8 @@ class Batch:
     modality
         B names.
     clicks
-        float32 (B, K, 2, 2): a click as a person places it, and one on any pixel of the object, where any prompt
-        that is drawn from the masks is asked for. Else None.
+        float32 (B, K, 2, 2): a click as a person places it, and one on any pixel of the object, where any
+        prompt that is drawn from the masks is asked for. Else None.
     strokes, strokes_labels, many, many_labels
         Strokes as clicks, and many clicks at once, where they are asked for: float32 (B, K, M, 2) and int64
         (B, K, M), rows of fewer filled up with :data:`IGNORED`. Else None.

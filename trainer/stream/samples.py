@@ -37,8 +37,8 @@ def prepare(
 
     Where it has too few they come again, so that samples make a batch, but not without `repeat`. The slices
     of a `run` that follow it are augmented as it is, and its objects are found in them by their tracks.
-    What is drawn from the masks, single clicks, strokes and many clicks, is drawn where `prompting` asks for any
-    of it; without `prompting` single clicks alone are.
+    What is drawn from the masks, single clicks, strokes and many clicks, is drawn where `prompting` asks for
+    any of it; without `prompting` single clicks alone are.
 
     Returns
     -------
@@ -206,7 +206,7 @@ def clear_parts(
 def drawn_clicks(
     clickable: list[tuple[NDArray[np.int32], NDArray[np.bool_]]], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Two single clicks on each of these masks (:func:`mask_within`): a person's, and any pixel; (K, 2, 2)."""
+    """Two single clicks on each mask (:func:`mask_within`): a person's, and on any pixel; (K, 2, 2)."""
     drawn = [
         [corner + person_point(mask, rng), corner + random_point(mask, rng)] for corner, mask in clickable
     ]
