@@ -166,7 +166,7 @@ def extents(label: NDArray) -> tuple[NDArray, NDArray]:
 
 @compiled
 def around(boxes: NDArray, members: NDArray) -> NDArray:
-    """The smallest box around those of several numbers (:func:`extents`), int32 (4,); `members` bool (256,)."""
+    """The smallest box around the :func:`extents` of several numbers, int32 (4,); `members` bool (256,)."""
     box = np.array([np.iinfo(np.int32).max, np.iinfo(np.int32).max, 0, 0], np.int32)
     for number in range(len(members)):
         if members[number]:
