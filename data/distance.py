@@ -136,21 +136,62 @@ def bounds(mask: NDArray) -> NDArray:
 
 
 @compiled
-def extents(label: NDArray) -> NDArray:
-    """The smallest XYXY half-open box around each number of a uint8 label map, int32 (256, 4).
+def extents(label: NDArray) -> tuple[NDArray, NDArray]:
+    """Where the numbers of a uint8 label map lie, and how many pixels each has.
 
-    A number that does not occur has its left and top at the far edges and its right and bottom at 0, so that
-    the box of several numbers together is the least of the first two and the largest of the last two.
+    Returns
+    -------
+    boxes
+        int32 (256, 4), the smallest XYXY half-open box around each number. One that does not occur has its
+        left and top at the far edges and its right and bottom at 0, so that the box of several numbers
+        together is the least of the first two and the largest of the last two.
+    pixels
+        int64 (256,).
     """
     height, width = label.shape
-    boxes = np.zeros((256, 4), np.int32)
+    boxes, pixels = np.zeros((256, 4), np.int32), np.zeros(256, np.int64)
     boxes[:, 0], boxes[:, 1] = width, height
     for i in range(height):
-        for j in range(width):
-            box = boxes[label[i, j]]
-            box[0], box[2] = min(box[0], j), max(box[2], j + 1)
+        row, start = label[i], 0
+        for j in range(1, width + 1):  # run by run: a label map has few in a row
+            if j < width and row[j] == row[start]:
+                continue
+            box = boxes[row[start]]
+            box[0], box[2] = min(box[0], start), max(box[2], j)
             box[1], box[3] = min(box[1], i), i + 1
-    return boxes
+            pixels[row[start]] += j - start
+            start = j
+    return boxes, pixels
+
+
+@compiled
+def around(boxes: NDArray, members: NDArray) -> NDArray:
+    """The smallest box around the :func:`extents` of several numbers, int32 (4,); `members` bool (256,)."""
+    box = np.array([np.iinfo(np.int32).max, np.iinfo(np.int32).max, 0, 0], np.int32)
+    for number in range(len(members)):
+        if members[number]:
+            box[:2] = np.minimum(box[:2], boxes[number, :2])
+            box[2:] = np.maximum(box[2:], boxes[number, 2:])
+    return box
+
+
+@compiled
+def fill_mask(label: NDArray, members: NDArray, mask: NDArray) -> None:
+    """Write ``members[label]`` into `mask`, as NumPy's indexing does in seven times the time.
+
+    Parameters
+    ----------
+    label
+        uint8 (H, W), a label map or a part of one.
+    members
+        bool (256,), which numbers are the mask's.
+    mask
+        (H, W) of any type of numbers.
+    """
+    height, width = label.shape
+    for i in range(height):
+        for j in range(width):
+            mask[i, j] = members[label[i, j]]
 
 
 @compiled
@@ -165,6 +206,24 @@ def depth(mask: NDArray) -> NDArray:
         for j in range(x1 - x0):
             out[y0 + i, x0 + j] = np.sqrt(float(squared[i, j]))
     return out
+
+
+@compiled
+def by_depth(mask: NDArray, share: float) -> tuple[int, int]:
+    """x and y of the pixel at which a mask's summed :func:`depth`, row by row, exceeds a share of the whole.
+
+    So a share drawn evenly in 0..1 draws pixels in proportion to their depth. (-1, -1) for an empty mask.
+    """
+    x0, y0, x1, y1 = bounds(mask)
+    if x1 == 0:
+        return -1, -1
+    squared = squared_distance(mask[y0:y1, x0:x1].copy(), True).ravel()
+    sums, total = np.empty(len(squared)), 0.0
+    for k in range(len(squared)):
+        total += np.float32(np.sqrt(float(squared[k])))
+        sums[k] = total
+    place = np.searchsorted(sums, share * total, side="right")
+    return x0 + place % (x1 - x0), y0 + place // (x1 - x0)
 
 
 @compiled

@@ -232,7 +232,7 @@ def random_point(mask: Mask, rng: np.random.Generator) -> NDArray[np.int16]:
     inside = np.flatnonzero(mask)
     if not len(inside):
         raise ValueError("an empty mask has no point")
-    y, x = divmod(int(rng.choice(inside)), mask.shape[1])
+    y, x = divmod(int(inside[rng.integers(len(inside))]), mask.shape[1])
     return np.array([x, y], np.int16)
 
 
@@ -253,10 +253,10 @@ def person_point(mask: Mask, rng: np.random.Generator) -> NDArray[np.int16]:
     .. [1] A. Antonov et al., "RClicks: realistic click simulation for benchmarking interactive segmentation",
        NeurIPS (2024).
     """
-    x0, y0, x1, y1 = tight_box(mask).tolist()
-    heights = np.cumsum(depth(mask[y0:y1, x0:x1]), dtype=np.float64)
-    y, x = divmod(int(np.searchsorted(heights, rng.random() * heights[-1], side="right")), x1 - x0)
-    return np.array([x0 + x, y0 + y], np.int16)
+    x, y = distance.by_depth(mask, rng.random())
+    if x < 0:
+        raise ValueError("an empty mask has no point")
+    return np.array([x, y], np.int16)
 
 
 def positive_points(mask: Mask, count: int, rng: np.random.Generator) -> NDArray[np.int16]:
@@ -375,8 +375,11 @@ def compile_kernels(shown: bool) -> None:
     label = np.pad(np.ones((9, 9), np.uint8), 6)
     mask, rng = label > 0, np.random.default_rng(0)
     with compiling(shown):
-        distance.extents(label)
+        distance.around(distance.extents(label)[0], np.ones(256, bool))
+        for kind in (bool, np.float32):
+            distance.fill_mask(label, np.ones(256, bool), np.empty(label.shape, kind))
         centre_point(mask)
+        person_point(mask, rng)
         positive_points(mask, 2, rng)
         negative_points(mask, 2, rng, label)
         negative_points(mask, 2, rng, usable=mask)

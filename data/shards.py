@@ -461,13 +461,13 @@ class Shard:
         self.version = int(attributes["version"])
 
     def _read_tables(self) -> None:
-        self._image, self._label = self._dataset("image"), self._dataset("label")
-        for name, dataset in (("image", self._image), ("label", self._label)):
+        image, label = self._dataset("image"), self._dataset("label")
+        for name, dataset in (("image", image), ("label", label)):
             shape = dataset.shape
             if len(shape) != 3 or shape[0] != self.count or dataset.dtype != np.uint8:
                 raise InputError(f"{self.path}: {name!r} is {shape}, expected uint8 ({self.count}, H, W)")
-        self.shape: tuple[int, int] = self._image.shape[1:]
-        if self._label.shape[1:] != self.shape:
+        self.shape: tuple[int, int] = image.shape[1:]
+        if label.shape[1:] != self.shape:
             raise InputError(f"{self.path}: 'label' and 'image' differ in size")
         self.index = self._column("sample/index", "int64", self.count)
         self.seed = self._column("sample/seed", "uint64", self.count)
@@ -513,10 +513,11 @@ class Shard:
             raise InputError(
                 f"{self.path}: {name!r} is {dataset.dtype} {dataset.shape}, expected {dtype} {wanted}"
             )
-        return self._read(dataset, ())
+        return self._read(name, ())
 
-    def _read(self, dataset: h5py.Dataset, key: Any) -> NDArray:
-        with opening(self.path, f"corrupted: {dataset.name!r} fails its checksum or cannot be read"):
+    def _read(self, name: str, key: Any) -> NDArray:
+        dataset = self._dataset(name)
+        with opening(self.path, f"corrupted: '/{name}' fails its checksum or cannot be read"):
             return dataset[key]
 
     def __len__(self) -> int:
@@ -526,8 +527,8 @@ class Shard:
         if not 0 <= position < self.count:
             raise IndexError(position)
         return Sample(
-            image=self._read(self._image, position),
-            label=self._read(self._label, position),
+            image=self._read("image", position),
+            label=self._read("label", position),
             index=int(self.index[position]),
             seed=int(self.seed[position]),
             modality=str(self.modality[position]),

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from scipy import ndimage
 
 from synthfm.data import prompts
-from synthfm.data.distance import extents
+from synthfm.data.distance import around, by_depth, extents, fill_mask
 from synthfm.data.prompts import Prompt
 
 quick = settings(max_examples=60, deadline=None)
@@ -50,12 +50,33 @@ def test_the_tight_box_holds_the_mask_and_each_side_touches_it(mask):
 def test_extents_are_the_tight_boxes_of_every_number_in_a_label_map(mask, seed):
     label = np.random.default_rng(seed).choice(np.array([0, 3, 255], np.uint8), mask.shape)
     label[mask] = 7
-    boxes = extents(label)
+    boxes, pixels = extents(label)
+    assert pixels.tolist() == np.bincount(label.ravel(), minlength=256).tolist()
     for number in range(256):
         if (label == number).any():
             np.testing.assert_array_equal(boxes[number], prompts.tight_box(label == number))
         else:
             np.testing.assert_array_equal(boxes[number], [*mask.shape[::-1], 0, 0])
+
+
+@quick
+@given(npst.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))), seeds)
+def test_the_mask_of_several_numbers_and_its_box_are_those_of_numpy(label, seed):
+    members = np.random.default_rng(seed).random(256) < 0.5
+    members[label[0, 0]] = True
+    for kind in (bool, np.float32):
+        mask = np.empty(label.shape, kind)
+        fill_mask(label, members, mask)
+        np.testing.assert_array_equal(mask, members[label])
+    np.testing.assert_array_equal(around(extents(label)[0], members), prompts.tight_box(members[label]))
+
+
+@quick
+@given(masks(), st.floats(0, 1, exclude_max=True))
+def test_a_share_of_the_summed_depth_is_a_pixel(mask, share):
+    sums = np.cumsum(prompts.depth(mask), dtype=np.float64)
+    place = np.searchsorted(sums, share * sums[-1], side="right")
+    assert by_depth(mask, share) == (place % mask.shape[1], place // mask.shape[1])
 
 
 @quick

@@ -134,6 +134,7 @@ def first_prompts(
         Where objects have different numbers of clicks (:data:`MANY`), some are to be ignored.
     """
     if plan.kind in DRAWN_CLICKS:
+        assert batch.clicks is not None  # they are drawn wherever a mix asks for them
         clicks = batch.clicks[:, slots, DRAWN_CLICKS.index(plan.kind)].flatten(0, 1)
         points, labels = clicks[:, None], batch.point_labels.new_ones((len(clicks), 1))
     elif plan.kind in MANY:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synthfm.data.distance import fill_mask
+
 IGNORED = -2
 """Label of what fills up rows of fewer points, as :data:`synthfm.trainer.model.packing.IGNORE_LABEL`."""
 
@@ -32,12 +34,13 @@ class Batch:
         float32 (B, K, 4), XYXY.
     points, point_labels
         float32 (B, K, P, 2) and int64 (B, K, P): the centre, further positives, then negatives; -1 pads.
-    clicks
-        float32 (B, K, 2, 2): a click as a person places it, and one on any pixel of the object.
     index
         int64 (B,), the samples' numbers in their datasets.
     modality
         B names.
+    clicks
+        float32 (B, K, 2, 2): a click as a person places it, and one on any pixel of the object, where any
+        prompt that is drawn from the masks is asked for. Else None.
     strokes, strokes_labels, many, many_labels
         Strokes as clicks, and many clicks at once, where they are asked for: float32 (B, K, M, 2) and int64
         (B, K, M), rows of fewer filled up with :data:`IGNORED`. Else None.
@@ -57,9 +60,9 @@ class Batch:
     boxes_loose: Tensor
     points: Tensor
     point_labels: Tensor
-    clicks: Tensor
     index: Tensor
     modality: list[str]
+    clicks: Tensor | None = None
     strokes: Tensor | None = None
     strokes_labels: Tensor | None = None
     many: Tensor | None = None
@@ -86,10 +89,7 @@ class Batch:
 
     def masks(self) -> Tensor:
         """Masks of all objects, float32 (B, K, H, W)."""
-        batch, objects, _ = self.members.shape
-        flat = self.labels.view(batch, 1, -1).long().expand(-1, objects, -1)
-        masks = torch.gather(self.members.float(), 2, flat)
-        return masks.view(batch, objects, *self.labels.shape[1:])
+        return _masks(self.labels, self.members, torch.float32)
 
 
 @dataclass
@@ -118,9 +118,20 @@ class Following:
 
     def masks(self, number: int, slot: int) -> Tensor:
         """Masks of the images' objects of one slot in one of the slices, bool (B, H, W)."""
-        labels = self.labels[:, number]
-        found = torch.gather(self.members[:, number, slot], 1, labels.flatten(1).long())
-        return found.view(labels.shape)
+        return _masks(self.labels[:, number], self.members[:, number, slot, None], torch.bool)[:, 0]
+
+
+def _masks(labels: Tensor, members: Tensor, dtype: torch.dtype) -> Tensor:
+    """Masks (B, K, H, W) of label maps, uint8 (B, H, W), by the numbers of each, bool (B, K, 256)."""
+    shape = (*members.shape[:2], *labels.shape[1:])
+    if labels.device.type != "cpu":
+        flat = labels.flatten(1).long()[:, None].expand(-1, members.shape[1], -1)
+        return torch.gather(members.to(dtype), 2, flat).view(shape)
+    masks = torch.empty(shape, dtype=dtype)  # the same without an index of eight bytes for each pixel
+    for label, numbers, filled in zip(labels.numpy(), members.numpy(), masks.numpy(), strict=True):
+        for own, mask in zip(numbers, filled, strict=True):
+            fill_mask(label, own, mask)
+    return masks
 
 
 Held = TypeVar("Held", Batch, Following)

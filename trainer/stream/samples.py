@@ -7,7 +7,7 @@ import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm.data.distance import extents
+from synthfm.data.distance import around, extents, fill_mask
 from synthfm.data.prompts import Prompt, centre_point, loose_box, person_point, random_point
 from synthfm.data.shards import Objects, Sample, members_of
 from synthfm.data.strokes import STROKE_POINTS, draw_prompt, many_clicks
@@ -15,6 +15,9 @@ from synthfm.trainer.config import Prompting, Stream
 from synthfm.trainer.stream import augment
 from synthfm.trainer.stream.batch import IGNORED
 from synthfm.trainer.stream.following import SlicesAfter
+
+FROM_MASKS = ("point_person", "point_random", "scribble", "points_many")
+"""Kinds of prompts that are drawn from the masks, and not kept in the shards."""
 
 WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
@@ -34,7 +37,8 @@ def prepare(
 
     Where it has too few they come again, so that samples make a batch, but not without `repeat`. The slices
     of a `run` that follow it are augmented as it is, and its objects are found in them by their tracks.
-    Strokes and many clicks are drawn where `prompting` asks for some.
+    What is drawn from the masks, single clicks, strokes and many clicks, is drawn where `prompting` asks for
+    any of it; without `prompting` single clicks alone are.
 
     Returns
     -------
@@ -42,18 +46,18 @@ def prepare(
         The fields of :class:`synthfm.trainer.stream.batch.Batch` for one image, as arrays.
     """
     drawn = augment.draw(change, sample.image.shape, rng)
-    same = copy.deepcopy(rng)  # noise and fields as the sample's own
+    same = None if run is None else copy.deepcopy(rng)  # noise and fields as the sample's own
     image = augment.apply_image(sample.image, drawn, rng)
     label = augment.apply_label(sample.label, drawn)
-    chosen = choose_objects(label, sample.objects, stream, rng, repeat=repeat)
-    if chosen is None:
+    table, (extent, pixels) = members_of(sample.objects), extents(label)
+    rows = choose_objects(table @ pixels, label.size, stream, rng, repeat=repeat)
+    if rows is None:
         return None
-    rows, members = chosen
-    clear = clear_parts(label, sample.objects, rows, stream.clear_clicks)
+    members, clear = table[rows], clear_parts(sample.objects, table, pixels, rows, stream.clear_clicks)
     points, point_labels, boxes, loose = prompts_after(
-        label, sample.objects, rows, members, clear, drawn, rng, wide=stream.wide_boxes
+        label, extent, sample.objects, rows, members, clear, drawn, rng, wide=stream.wide_boxes
     )
-    following = None if run is None else _following(sample, run, rows, drawn, same)
+    following = None if run is None or same is None else _following(sample, run, rows, drawn, same)
     return {
         "images": image[None],
         "sizes": np.array(drawn.size),
@@ -63,10 +67,9 @@ def prepare(
         "boxes_loose": loose,
         "points": points,
         "point_labels": point_labels,
-        "clicks": drawn_clicks(label, clear, rng),
         "index": sample.index,
         "modality": sample.modality,
-        **_many(label[: drawn.size[0], : drawn.size[1]], members, prompting, rng),
+        **_from_masks(label[: drawn.size[0], : drawn.size[1]], extent, members, clear, prompting, rng),
         "following": following,
     }
 
@@ -96,20 +99,25 @@ def _following(
     }
 
 
-def _many(
+def _from_masks(
     label: NDArray[np.uint8],
+    extent: NDArray[np.int32],
     members: NDArray[np.bool_],
+    clear: NDArray[np.bool_],
     prompting: Prompting | None,
     rng: np.random.Generator,
 ) -> dict[str, NDArray]:
-    """Strokes of each object as clicks, and many clicks at once, where they are asked for.
+    """Single clicks, strokes of each object as clicks, and many clicks at once, if any of them is asked for.
 
-    Of each, float32 (K, M, 2) and int64 (K, M), filled up with points to be ignored (:data:`IGNORED`).
+    Of the latter, float32 (K, M, 2) and int64 (K, M), filled up with points to be ignored (:data:`IGNORED`).
     """
     found: dict[str, NDArray] = {}
-    if prompting is None:
+    if prompting is not None and not any(getattr(prompting.mix, kind) for kind in FROM_MASKS):
         return found
-    masks = [row[label] for row in members]
+    found["clicks"] = drawn_clicks([mask_within(label, extent, numbers) for numbers in clear], rng)
+    if prompting is None or not (prompting.mix.scribble or prompting.mix.points_many):
+        return found
+    masks = [mask_of(label, row) for row in members]
     if prompting.mix.scribble:
         most = prompting.strokes_max
         found |= _filled("strokes", [_scribble(mask, most, rng) for mask in masks], 2 * most * STROKE_POINTS)
@@ -141,24 +149,30 @@ def _filled(name: str, prompts: list[Prompt], most: int) -> dict[str, NDArray]:
     return {name: points, f"{name}_labels": labels}
 
 
+def mask_of(label: NDArray[np.uint8], members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where a label map, or a part of one, holds one of some numbers: ``members[label]``, bool (H, W)."""
+    mask = np.empty(label.shape, bool)
+    fill_mask(np.ascontiguousarray(label), members, mask)
+    return mask
+
+
+def mask_within(
+    label: NDArray[np.uint8], extent: NDArray[np.int32], members: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The top left pixel (x, y) of a mask's tight box, and the mask in it; `extent` is the label map's."""
+    x0, y0, x1, y1 = box = around(extent, members)
+    return box[:2], mask_of(label[y0:y1, x0:x1], members)
+
+
 def choose_objects(
-    label: NDArray[np.uint8],
-    objects: Objects,
-    stream: Stream,
-    rng: np.random.Generator,
-    *,
-    repeat: bool = True,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
-    """Draw `objects_per_image` rows of the object table, and their memberships (K, 256).
+    area: NDArray[np.int64], size: int, stream: Stream, rng: np.random.Generator, *, repeat: bool = True
+) -> NDArray[np.int64] | None:
+    """Draw `objects_per_image` of the objects of these areas in an image of `size` pixels; None if none fits.
 
     With `largest_first` they come by area, else as drawn. One comes twice only where the image has too few,
     and with `repeat`.
     """
-    if not len(objects):
-        return None
-    table = members_of(objects)
-    area = table @ np.bincount(label.ravel(), minlength=256)
-    fits = np.flatnonzero((area >= stream.min_area) & (area <= stream.max_share * label.size))
+    fits = np.flatnonzero((area >= stream.min_area) & (area <= stream.max_share * size))
     if not len(fits):
         return None
     weights = area[fits] ** (-0.5 * stream.balance)
@@ -168,19 +182,21 @@ def choose_objects(
     rows = np.resize(order, count) if repeat else order[:count]
     if stream.largest_first:
         rows = rows[np.argsort(-area[rows], kind="stable")]
-    return rows, table[rows]
+    return rows
 
 
 def clear_parts(
-    label: NDArray[np.uint8], objects: Objects, rows: NDArray[np.int64], least: float
+    objects: Objects,
+    table: NDArray[np.bool_],
+    pixels: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    least: float,
 ) -> NDArray[np.bool_]:
     """What a click inside may fall on, (K, 256): of each object all but the small objects that lie in it.
 
     Small is less than `least` of its area. An object that shows nothing else keeps them, and so does a set,
-    which is made of small ones.
+    which is made of small ones. `table` is that of all objects' members, `pixels` how many each number has.
     """
-    table = members_of(objects)
-    pixels = np.bincount(label.ravel(), minlength=256)
     area, members = table @ pixels, table[rows]
     small = members[:, objects.label] & (area < least * area[rows, None]) & ~objects.is_set[rows, None]
     clear = members & ~(small @ table)
@@ -188,15 +204,18 @@ def clear_parts(
 
 
 def drawn_clicks(
-    label: NDArray[np.uint8], clear: NDArray[np.bool_], rng: np.random.Generator
+    clickable: list[tuple[NDArray[np.int32], NDArray[np.bool_]]], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Two single clicks on what is `clear` of each object: a person's, and any pixel; float32 (K, 2, 2)."""
-    masks = [members[label] for members in clear]
-    return np.array([[person_point(mask, rng), random_point(mask, rng)] for mask in masks], np.float32)
+    """Two single clicks on each mask (:func:`mask_within`): a person's, and on any pixel; (K, 2, 2)."""
+    drawn = [
+        [corner + person_point(mask, rng), corner + random_point(mask, rng)] for corner, mask in clickable
+    ]
+    return np.array(drawn, np.float32)
 
 
 def prompts_after(
     label: NDArray[np.uint8],
+    extent: NDArray[np.int32],
     objects: Objects,
     rows: NDArray[np.int64],
     members: NDArray[np.bool_],
@@ -226,14 +245,12 @@ def prompts_after(
     each = np.arange(len(rows))[:, None]
     hit = np.where(kinds == 1, clear[each, label[y, x]], ~members[each, label[y, x]])
     kinds = np.where(inside & hit, kinds, -1)
-    boxes = np.zeros((len(rows), 4), np.float32)
+    boxes = np.array([around(extent, numbers) for numbers in members], np.float32)
     loose = np.zeros((len(rows), 4), np.float32)
-    extent = extents(label)
     for k in range(len(rows)):
-        parts = extent[members[k]]
-        boxes[k, :2], boxes[k, 2:] = parts[:, :2].min(0), parts[:, 2:].max(0)
         far = {"outward": WIDE} if wide and rng.random() < wide else {}
         loose[k] = loose_box(boxes[k], rng, drawn.size, **far)
         if kinds[k, 0] != 1:
-            points[k, 0], kinds[k, 0] = centre_point(clear[k][label]), 1
+            corner, mask = mask_within(label, extent, clear[k])
+            points[k, 0], kinds[k, 0] = corner + centre_point(mask), 1
     return points, kinds, boxes, loose

@@ -99,7 +99,8 @@ def batches_of(folders, config):
 
 
 def test_what_a_step_reads_is_the_same_with_and_without_following_slices(volumes):
-    without, carried = config_of(0.0), config_of(0.5)
+    mix = {"point_person": 1}
+    without, carried = config_of(0.0, mix=mix), config_of(0.5, mix=mix)
     lengths = []
     for step in range(6):
         plain, batch = batches_of([volumes], without)[step], batches_of([volumes], carried)[step]

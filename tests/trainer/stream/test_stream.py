@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfm.data.console import InputError
-from synthfm.data.shards import membership, object_masks, pack_labels
+from synthfm.data.shards import members_of, membership, object_masks, pack_labels
 from synthfm.trainer.config import Augment, Prompting, Stream, TrainConfig
 from synthfm.trainer.stream import augment, stream
 from synthfm.trainer.stream.batch import IGNORED, collate
@@ -170,7 +170,9 @@ def test_an_object_that_shows_only_small_ones_may_be_clicked_there():
     labels, parents = np.array([1, 2, 3], np.uint8), np.array([0, 1, 1], np.uint8)
     none = {"members": np.zeros((3, 32), np.uint8), "is_set": np.zeros(3, bool)}
     table = SimpleNamespace(label=labels, parent=parents, **none)
-    clear = clear_parts(label, table, np.array([0, 1]), 0.9)
+    clear = clear_parts(
+        table, members_of(table), np.bincount(label.ravel(), minlength=256), np.array([0, 1]), 0.9
+    )
     assert clear[0][[2, 3]].all()
     assert np.flatnonzero(clear[1]).tolist() == [2]
 
@@ -408,7 +410,9 @@ def test_a_set_is_clicked_on_what_it_is_made_of_however_small():
         members=members,
         is_set=np.array([False, False, False, True]),
     )
-    clear = clear_parts(label, table, np.array([3]), 0.5)
+    clear = clear_parts(
+        table, members_of(table), np.bincount(label.ravel(), minlength=256), np.array([3]), 0.5
+    )
     assert np.flatnonzero(clear[0]).tolist() == [2, 3]
 
 
@@ -444,9 +448,23 @@ def test_strokes_are_drawn_where_they_are_asked_for_and_change_nothing_else():
             ellipse_sample(1, 48), Stream(), Augment(), np.random.default_rng(1), prompting=prompting
         )
 
-    plain, many = item(Prompting()), item(MANY)
+    plain, many = item(None), item(MANY)
     assert set(many) - set(plain) == {"strokes", "strokes_labels", "many", "many_labels"}
     assert all(np.array_equal(plain[name], many[name]) for name in plain)
     batch = collate([many, many])
     assert batch.strokes.shape[2] == (batch.strokes_labels != IGNORED).sum(-1).max()
     assert collate([plain]).strokes is None
+
+
+@pytest.mark.parametrize("kind", ["point_person", "point_random"])
+def test_clicks_are_drawn_from_the_masks_where_they_are_asked_for(kind):
+    def item(prompting):
+        return prepare(
+            ellipse_sample(1, 48), Stream(), Augment(), np.random.default_rng(1), prompting=prompting
+        )
+
+    plain, without, asked = item(None), item(Prompting()), item(Prompting(mix={kind: 0.1}))
+    assert set(asked) - set(without) == {"clicks"}
+    assert all(np.array_equal(plain[name], asked[name]) for name in asked)
+    assert all(np.array_equal(asked[name], without[name]) for name in without)
+    assert collate([without]).clicks is None
