@@ -360,7 +360,7 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterat
         If a worker was ended from outside, as where memory runs out; by the iterator, too.
     """
     workers = batches.config.stream.workers
-    multiprocessing.set_forkserver_preload(["__main__", __name__])
+    multiprocessing.set_forkserver_preload(["__main__", "synthfm.trainer.stream.preloaded"])
     read: DataLoader[Batch] = DataLoader(
         range(start, stop),  # type: ignore[arg-type]
         batch_size=None,
