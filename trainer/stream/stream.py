@@ -55,18 +55,22 @@ class Packed:
         ------
         InputError
             If the shared memory or the number of open files does not suffice for it.
+        Failed
+            If the worker that has it is gone.
         """
         try:
             batch: Batch = pickle.loads(self.content)  # of our own worker, never of a file
+        except (ConnectionError, FileNotFoundError, EOFError) as error:
+            raise Failed(ENDED) from error
         except (RuntimeError, OSError) as error:
             raise _no_room(str(error)) from error
         return batch
 
-    def pin_memory(self) -> Batch | InputError:
+    def pin_memory(self) -> Batch | InputError | Failed:
         """Called by the data loader, in a thread of its own."""
         try:
             return self.unpacked().pin_memory()
-        except InputError as error:
+        except (InputError, Failed) as error:
             return error
 
 
@@ -381,7 +385,7 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterat
         raise Failed(ENDED) from error
 
 
-def _checked(attempts: Iterator[Batch | Packed | InputError | OSError]) -> Iterator[Batch]:
+def _checked(attempts: Iterator[Batch | Packed | InputError | Failed | OSError]) -> Iterator[Batch]:
     """What :meth:`Batches.attempt` gives, unpacked, its error raised."""
     while True:
         try:
