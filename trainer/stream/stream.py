@@ -32,7 +32,7 @@ from synthfm.trainer.stream.batch import Batch, collate
 from synthfm.trainer.stream.embeddings import Cache
 from synthfm.trainer.stream.following import SlicesAfter, slices_after
 from synthfm.trainer.stream.samples import prepare
-from synthfm.trainer.system.interruption import leave_group
+from synthfm.trainer.system.interruption import WorkersContext, leave_group
 
 log = logging.getLogger("synthfm.train")
 _TRIES = 50
@@ -372,7 +372,7 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterat
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        multiprocessing_context="forkserver" if workers else None,  # forking a process with threads may hang
+        multiprocessing_context=WorkersContext() if workers else None,
         worker_init_fn=leave_group,
     )
     try:
