@@ -128,7 +128,7 @@ test-long: $(BIN)/.all ## hours: kill, signal and starve every command, thousand
 # In an environment of its own: it looks the tested set up, and is no part of it.
 audit: $(BIN)/.all ## look the tested versions up among the known vulnerabilities (asks a server)
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
-	.venv-audit/bin/pip-audit --no-deps --disable-pip --requirement $(LOCK) $(ARGS)
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $(LOCK) $(ARGS)
 
 # By uv, as pip has no way to take the lowest versions; without SAM 2, whose build takes a PyTorch of its own.
 test-minimum: ## the quick tests with the lowest versions that setup.cfg allows, in .venv-minimum

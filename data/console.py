@@ -166,7 +166,7 @@ class Progress(tqdm):
         super().close()
 
 
-PATIENCE = 3.5
+PATIENCE = 3.0
 """Seconds after a signal until a program ends without waiting any longer: all is gone within five."""
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 """The signals that ask a program to stop, and what a person calls them."""

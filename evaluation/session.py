@@ -16,7 +16,7 @@ from synthfm.data.folder import MANIFEST
 from synthfm.data.prompts import compile_kernels
 from synthfm.evaluation.cases.case import Failure
 from synthfm.evaluation.cases.descriptor import Descriptor, load_datasets
-from synthfm.evaluation.cases.layout import files
+from synthfm.evaluation.cases.layout import files, shards_of
 from synthfm.evaluation.cases.prompting import parse_setting
 from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.methods import masks as saved
@@ -192,10 +192,9 @@ def _settings(
     return {
         "synthfm version": importlib.metadata.version("synthfm"),
         "datasets": [item.name for item in descriptors],
-        "descriptors": {item.name: _definition(item) for item in descriptors},
+        "descriptors": {item.name: _definition(item, root) for item in descriptors},
         "data files": {
-            item.name: fingerprint(files(item, root), root if item.shards is None else Path(item.shards))
-            for item in descriptors
+            item.name: fingerprint(files(item, root), shards_of(item, root) or root) for item in descriptors
         },
         "methods": described,
         "data root": str(root.resolve()),
@@ -203,10 +202,11 @@ def _settings(
     }
 
 
-def _definition(descriptor: Descriptor) -> str:
+def _definition(descriptor: Descriptor, root: Path) -> str:
     """Digest of what a descriptor says; a folder of shards is defined by its manifest."""
-    if descriptor.shards is not None:
-        return sha256(Path(descriptor.shards) / MANIFEST)
+    folder = shards_of(descriptor, root)
+    if folder is not None:
+        return sha256(folder / MANIFEST)
     return hashlib.sha256(descriptor.model_dump_json().encode()).hexdigest()
 
 

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from tests.support import orphans
+
 QUICK = 80
 """Seconds that the tests of --quick may take together, from the first one on; on a starved machine longer,
 until they have had half of that of a processor."""
@@ -23,6 +25,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes many minutes; run with --long, as `make test-long` does")
+    orphans.end_with_this_process()
     config.durations = {}
     if config.pluginmanager.hasplugin("dsession"):
         config.pluginmanager.register(Several)

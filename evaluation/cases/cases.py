@@ -13,7 +13,7 @@ import numpy as np
 from synthfm.data.console import InputError, printable
 from synthfm.evaluation.cases.case import Case, Failure, Object, limit_objects, spread
 from synthfm.evaluation.cases.descriptor import NothingFound
-from synthfm.evaluation.cases.layout import Entry, entries
+from synthfm.evaluation.cases.layout import Entry, entries, shards_of
 from synthfm.evaluation.cases.masks import Structures, no_file, read_structures
 from synthfm.evaluation.cases.schema import Descriptor
 from synthfm.evaluation.cases.slicing import (
@@ -46,7 +46,7 @@ def iter_cases(
     descriptor
         The dataset.
     root
-        The data root under which it lies (not used for shards).
+        The data root under which it lies (not used for a folder of shards that is given itself).
     limit
         At most so many cases, spread evenly over the volumes and over the slices of each.
     dims
@@ -65,10 +65,11 @@ def iter_cases(
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give a number above 0")
-    if descriptor.shards is not None:
+    folder = shards_of(descriptor, root)
+    if folder is not None:
         if dims == 3:
             raise InputError(f"{descriptor.name}: shards of single images; volumes are wanted (dims 3)")
-        yield from shard_cases(descriptor, limit)
+        yield from shard_cases(descriptor, folder, limit)
         return
     found = list(entries(descriptor, Path(root)))
     if not found:

@@ -11,7 +11,7 @@ from synthfm.data.config import preset_names, read_yaml, validate
 from synthfm.data.console import InputError, did_you_mean
 from synthfm.data.folder import MANIFEST, UNFINISHED, read_manifest
 from synthfm.evaluation.cases.layout import Found, absence, entries, find
-from synthfm.evaluation.cases.schema import Descriptor
+from synthfm.evaluation.cases.schema import Descriptor, GivenShards
 
 __all__ = ["Descriptor", "Found", "describe", "descriptor_names", "find", "load_datasets", "load_descriptor"]
 
@@ -45,7 +45,7 @@ def load_descriptor(name_or_path: str) -> Descriptor:
     if any((path / name).is_file() for name in (MANIFEST, UNFINISHED)):
         read_manifest(path)  # it refuses one that is unfinished
         name = path.resolve().name
-        return Descriptor(
+        return GivenShards(
             name=name,
             title=f"Synthetic shards in {path}",
             modality="generic",

@@ -14,8 +14,9 @@ from synthfm.data.console import InputError
 from synthfm.data.files import natural
 from synthfm.data.folder import MANIFEST, read_manifest, shard_paths
 from synthfm.evaluation.cases.patterns import Folders, Groups, fill, group_names, match
-from synthfm.evaluation.cases.schema import Descriptor, Masks, Source
-from synthfm.evaluation.formats.reach import is_below
+from synthfm.evaluation.cases.schema import Descriptor, GivenShards, Masks, Source
+from synthfm.evaluation.formats.reach import check_below, is_below
+from synthfm.evaluation.formats.volume import Unreadable
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,9 @@ def _claim(
 
 def files(descriptor: Descriptor, root: Path) -> list[Path]:
     """The files that a dataset is read from, sorted: images, masks and tables of spacings, or its shards."""
-    if descriptor.shards is not None:
-        return [Path(descriptor.shards) / MANIFEST, *shard_paths([descriptor.shards])]
+    folder = shards_of(descriptor, root)
+    if folder is not None:
+        return [folder / MANIFEST, *shard_paths([folder])]
     found: set[Path] = set()
     for entry in entries(descriptor, root):
         for path in (entry.image, *(mask.path for mask in entry.masks)):
@@ -177,6 +179,24 @@ def files(descriptor: Descriptor, root: Path) -> list[Path]:
     tables = (_table_path(descriptor, folder, root) for _, folder in places(descriptor, root, Folders()))
     found.update(path for path in tables if path is not None)
     return sorted(found)
+
+
+def shards_of(descriptor: Descriptor, root: str | Path) -> Path | None:
+    """A dataset's folder of shards; None where it has none.
+
+    Raises
+    ------
+    InputError
+        If a descriptor's file names one of which anything lies outside of the data root, links resolved.
+    """
+    if descriptor.shards is None or isinstance(descriptor, GivenShards):
+        return None if descriptor.shards is None else Path(descriptor.shards)
+    folder = Path(root) / descriptor.shards
+    try:
+        check_below(folder, Path(root))
+    except Unreadable as error:
+        raise InputError(f"dataset {descriptor.name}: shards: {error}") from error
+    return folder
 
 
 def _parts_of(path: Path) -> list[Path]:
@@ -218,8 +238,9 @@ class Found:
 
 def find(descriptor: Descriptor, root: str | Path) -> Found:
     """Look for a dataset under a data root; nothing is opened but folders (and a manifest of shards)."""
-    if descriptor.shards is not None:
-        return Found(descriptor.name, Path(descriptor.shards), read_manifest(descriptor.shards).num)
+    folder = shards_of(descriptor, root)
+    if folder is not None:
+        return Found(descriptor.name, folder, read_manifest(folder).num)
     found = list(entries(descriptor, Path(root)))
     bare = sum(not entry.masks for entry in found)
     kind = "image" if descriptor.image.dimensions == 2 else "volume"

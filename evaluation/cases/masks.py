@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import xml.etree.ElementTree as ElementTree
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from synthfm.evaluation.formats.readers import (
     suffix_of,
 )
 from synthfm.evaluation.formats.segmentation import is_segmentation, read_segments
-from synthfm.evaluation.formats.sizes import readable
+from synthfm.evaluation.formats.sizes import check_size, readable
 from synthfm.evaluation.formats.volume import Unreadable, Volume, same_grid
 
 log = logging.getLogger(__name__)
@@ -179,9 +178,12 @@ def _add_strokes(structures: Structures, kind: Masks, file: MaskFile, entry: Ent
     """Read what people drew of a structure."""
     path = file.path.parent / fill(kind.strokes or "", {**entry.groups, **file.groups})
     try:
-        with np.load(path, allow_pickle=False) as content:
-            drawn = [content[name] for name in sorted(content.files, key=natural)]
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        with readable():
+            check_below(path, entry.root)
+            check_size(path, ".npz")
+            with np.load(path, allow_pickle=False) as content:
+                drawn = [content[name] for name in sorted(content.files, key=natural)]
+    except Unreadable as error:
         structures.problems.append((path, f"strokes: no npz file of arrays ({error})"))
         return
     wanted = (2, *structures.shape[1:])

@@ -279,7 +279,7 @@ class Descriptor(Config):
     tree: str = ""
     """What the folder must look like."""
     shards: str | None = None
-    """A folder that synthfm-generate has written, instead of `sources`."""
+    """A folder under the data root that synthfm-generate has written, instead of `sources`."""
 
     @pydantic.model_validator(mode="after")
     def _somewhere(self) -> Descriptor:
@@ -296,3 +296,7 @@ class Descriptor(Config):
         return list(
             dict.fromkeys(n for source in self.sources for masks in source.masks for n in masks.names())
         )
+
+
+class GivenShards(Descriptor):
+    """A folder of shards that a person has named: its path is theirs, and no data root holds it."""

@@ -14,10 +14,9 @@ from synthfm.evaluation.cases.case import Case, Failure, Object, limit_objects, 
 from synthfm.evaluation.cases.schema import Descriptor
 
 
-def shard_cases(descriptor: Descriptor, limit: int | None) -> Iterator[Case | Failure]:
+def shard_cases(descriptor: Descriptor, folder: Path, limit: int | None) -> Iterator[Case | Failure]:
     """Cases of a folder of shards: the structure of an object is its shape family, its mask its own label and
     those of all objects in it."""
-    folder = str(descriptor.shards)
     paths = shard_paths([folder])
     counts = [_count(path) for path in paths]
     total = sum(counts)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.files import natural
+from synthfm.evaluation.formats.dicom_elements import read_elements
 from synthfm.evaluation.formats.dicom_pixels import read_pixels
 from synthfm.evaluation.formats.itk import checked_frame
 from synthfm.evaluation.formats.sizes import check_deflated, check_size
@@ -223,13 +224,11 @@ def _is_directory(header: Any) -> bool:
 
 def read_header(path: Path) -> Any:
     """The elements :data:`TAGS` of a file."""
-    import pydicom
-
     if not is_dicom(path):
         raise Unreadable(f"{path.name} is no DICOM file: the mark DICM at byte 128 is missing")
     check_deflated(path)
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS, force=True)
+        return read_elements(path, TAGS)
     except Exception as error:  # pydicom lets struct, EOF and value errors through
         raise Unreadable(f"{path.name} cannot be read as DICOM: {error}") from error
 

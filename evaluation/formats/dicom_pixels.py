@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.evaluation.formats.colours import grey
+from synthfm.evaluation.formats.dicom_elements import PIXELS, read_elements
 from synthfm.evaluation.formats.itk import from_itk, reading
 from synthfm.evaluation.formats.volume import Unreadable, simpleitk
 
@@ -35,8 +36,8 @@ def read_pixels(path: Path, rescales: Sequence[Rescale], mask: bool) -> NDArray:
     import pydicom
 
     try:
-        file = pydicom.dcmread(path, force=True)
-        if not any(name in file for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        file = read_elements(path, pixels=True)
+        if not any(name in file for name in PIXELS):
             raise Unreadable("holds no pixels: truncated, or no image")
         _state_syntax(file)
         syntax = file.file_meta.TransferSyntaxUID

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.evaluation.formats.dicom import is_dicom, read_header
+from synthfm.evaluation.formats.dicom_elements import read_elements
 from synthfm.evaluation.formats.sizes import readable
 from synthfm.evaluation.formats.volume import Unreadable, Volume, placement, steps_of
 
@@ -42,10 +43,8 @@ def read_segments(path: Path, image: Volume) -> dict[int | str, NDArray[np.bool_
     Unreadable
         If the object cannot be read or does not lie on the image's grid.
     """
-    import pydicom
-
     try:
-        file = pydicom.dcmread(path, force=True)
+        file = read_elements(path, pixels=True)
         stored = file.pixel_array.reshape(-1, file.Rows, file.Columns)
         groups = list(file.PerFrameFunctionalGroupsSequence)
         labels = {int(item.SegmentNumber): str(item.SegmentLabel) for item in file.SegmentSequence}

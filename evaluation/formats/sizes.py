@@ -20,6 +20,7 @@ import numpy as np
 
 from synthfm.data.console import InputError
 from synthfm.data.guard import TooLarge, admit, reason
+from synthfm.evaluation.formats.dicom_elements import read_elements
 from synthfm.evaluation.formats.volume import Unreadable, simpleitk
 
 BLOCK = 1 << 20
@@ -200,11 +201,9 @@ def check_deflated(path: Path) -> None:
 
 
 def _dicom(path: Path) -> None:
-    import pydicom
-
     check_deflated(path)
     sides = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"]
-    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=sides)
+    header = read_elements(path, sides)
     numbers = [float(header.get(side) or 1) for side in sides]
     admit(math.prod(numbers) / 8, path.stat().st_size)
 

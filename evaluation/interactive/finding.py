@@ -18,10 +18,9 @@ from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.interactive.placing import Asked
 from synthfm.evaluation.scans.scan import Scan
-from synthfm.evaluation.scans.session import Session
+from synthfm.evaluation.scans.session import Segmenter, Session
 from synthfm.evaluation.session import pick_device
-from synthfm.trainer.model import models
-from synthfm.trainer.model.predict import SecondLook, Segmenter
+from synthfm.trainer.model import models, predict
 
 Mask = NDArray[np.bool_]
 
@@ -71,7 +70,8 @@ def open_model(checkpoint: str = "tiny", device: str = "auto") -> Model:
     """
     sam, name = models.load(checkpoint)
     sam = sam.to(pick_device(device))
-    return Model(Segmenter(sam, SecondLook() if name == "tiny" else None), Segmenter(sam))
+    look = predict.SecondLook() if name == "tiny" else None
+    return Model(predict.Segmenter(sam, look), predict.Segmenter(sam))
 
 
 def find(

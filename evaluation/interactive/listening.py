@@ -50,11 +50,18 @@ class Turns:
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
-    def __enter__(self) -> None:
+    def take(self, timeout: float | None = None) -> bool:
+        """Wait for one's turn; False where it has not come in so many seconds."""
         mine = object()
         with self._changed:
             self._waiting.append(mine)
-            self._changed.wait_for(lambda: self._waiting[0] is mine)
+            come = self._changed.wait_for(lambda: self._waiting[0] is mine, timeout)
+            if not come:
+                self._waiting.remove(mine)
+            return come
+
+    def __enter__(self) -> None:
+        self.take()
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         with self._changed:

@@ -33,6 +33,7 @@ from synthfm.evaluation.interactive.leases import Lease, Leases
 from synthfm.evaluation.interactive.listening import (
     LOCAL,
     Handler,
+    Turns,
     in_address,
     listen,
     only_for,
@@ -53,6 +54,7 @@ from synthfm.evaluation.interactive.wire import (
     read_json,
 )
 from synthfm.evaluation.scans.scan import MOST_VOXELS
+from synthfm.evaluation.scans.session import Segmenter
 
 log = logging.getLogger(__name__)
 MOST_BYTES = 4 << 30
@@ -70,7 +72,7 @@ class Desk:
     Attributes
     ----------
     model
-        Who is asked, by one client at a time.
+        Who is asked.
     capabilities
         What clients are told of it.
     leases
@@ -81,6 +83,8 @@ class Desk:
         See :data:`WITHIN`.
     say
         Told what the protocol has no place for.
+    asking
+        In which order: one slice of a client's, then one of the next who waits.
     ending
         Set where the server ends.
     """
@@ -91,8 +95,28 @@ class Desk:
     api_key: str | None
     within: float
     say: Callable[[str], Any]
-    asking: threading.Lock = field(default_factory=threading.Lock)
+    asking: Turns = field(default_factory=Turns)
     ending: threading.Event = field(default_factory=threading.Event)
+
+
+class InTurns:
+    """A segmenter that several ask, for a slice at a time, so that nobody waits for all that others want.
+
+    See :class:`synthfm.evaluation.scans.session.Segmenter`.
+    """
+
+    def __init__(self, segmenter: Segmenter, turns: Turns) -> None:
+        self._segmenter, self._turns = segmenter, turns
+
+    def encode(self, image: Any) -> Any:
+        """See :class:`synthfm.evaluation.scans.session.Segmenter`."""
+        with self._turns:
+            return self._segmenter.encode(image)
+
+    def predict(self, encoding: Any, prompts: Sequence[Any], previous: Any = None) -> Any:
+        """See :class:`synthfm.evaluation.scans.session.Segmenter`."""
+        with self._turns:
+            return self._segmenter.predict(encoding, prompts, previous)
 
 
 def serve(
@@ -143,7 +167,7 @@ def serve(
         serve_until_ended(server)
         desk.ending.set()
         say("stopped")
-        if not desk.asking.acquire(timeout=5):  # an interpreter that ends under a thread of PyTorch may crash
+        if not desk.asking.take(timeout=5):  # an interpreter that ends under a thread of PyTorch may crash
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
@@ -229,14 +253,9 @@ def _session() -> Iterator[tuple[RemoteSession, Callable[[], bool]]]:
     if not lease.turn.acquire(timeout=desk.within):
         flask.abort(503, "still answering what was asked before")
     try:
-        if not desk.asking.acquire(timeout=max(until - time.monotonic(), 0)):
-            flask.abort(503, "busy with another client; ask again")
-        try:
-            if lease.session is None:
-                raise InputError("no image yet; send one first (set_image)")
-            yield lease.session, lambda: time.monotonic() > until or lease.ended or desk.ending.is_set()
-        finally:
-            desk.asking.release()
+        if lease.session is None:
+            raise InputError("no image yet; send one first (set_image)")
+        yield lease.session, lambda: time.monotonic() > until or lease.ended or desk.ending.is_set()
     finally:
         lease.turn.release()
 
@@ -290,7 +309,9 @@ def _set_image() -> Any:
         raise InputError(
             f"an image of {len(array)} channels: expected one; send that which shows the object best"
         )
-    session = RemoteSession(array[0], spacing, _desk().model)
+    desk = _desk()
+    model = Model(InTurns(desk.model.whole, desk.asking), InTurns(desk.model.nearby, desk.asking))
+    session = RemoteSession(array[0], spacing, model)
     with lease.turn:
         lease.session = session
     return {"original_image_shape": array.shape}

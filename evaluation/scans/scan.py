@@ -22,6 +22,7 @@ from synthfm.evaluation.cases.schema import Intensity
 from synthfm.evaluation.cases.slicing import PLANES, View, grey_levels, not_hounsfield, to_grey, view_of
 from synthfm.evaluation.formats.colours import grey
 from synthfm.evaluation.formats.dicom import is_dicom
+from synthfm.evaluation.formats.dicom_elements import read_elements
 from synthfm.evaluation.formats.itk import reading
 from synthfm.evaluation.formats.nifti import geometry, read_header, shape_of
 from synthfm.evaluation.formats.readers import (
@@ -343,11 +344,7 @@ def _flat_grid(origin: NDArray, direction: NDArray, grid: Grid) -> Grid:
 
 def _modality(path: Path, form: Form, volume: Volume) -> str:
     if form == "dicom":
-        import pydicom
-
-        found = pydicom.dcmread(
-            dicom_files(path, volume)[0], stop_before_pixels=True, specific_tags=["Modality"], force=True
-        )
+        found = read_elements(dicom_files(path, volume)[0], ["Modality"])
         kind = str(found.get("Modality", ""))
         kind = {"CR": "XR", "DX": "XR", "MG": "XR", "OPT": "OCT"}.get(kind, kind)
         return kind if kind in get_args(Modality) else "generic"

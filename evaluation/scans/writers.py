@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.files import replacing, slug
+from synthfm.evaluation.formats.dicom_elements import read_elements
 from synthfm.evaluation.formats.nifti import read_header, shape_of
 from synthfm.evaluation.formats.volume import simpleitk
 from synthfm.evaluation.scans.scan import Scan, dicom_files
@@ -206,7 +207,6 @@ def _write_metaimage(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
 def _write_dicom(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
     """DICOM-SEG that refers to the instances of the scan's own series."""
     import highdicom as hd
-    import pydicom
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
 
@@ -220,7 +220,7 @@ def _write_dicom(path: Path, masks: Mapping[str, Mask], scan: Scan) -> None:
             f"{', '.join(empty)}: the mask is empty, which a DICOM-SEG cannot say; give another suffix"
         )
     files = dicom_files(scan.path, scan.volume)
-    images = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+    images = [read_elements(file) for file in files]
     pixels: Any = np.stack(list(masks.values()), axis=-1).astype(np.uint8)
     if len(files) == 1 and len(pixels) > 1 and scan.grid.placed:  # a frame a slice, in any order
         affine = scan.grid.affine[:, [2, 1, 0, 3]]

@@ -20,11 +20,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("starved") / "a", num=12, size=64, per_shard=4)
 
 
-def words(shards: Path, out: Path) -> list[str]:
+def words(shards: Path, out: Path, devices: int = 1) -> list[str]:
     return [
         *(str(PROGRAM), "run", "--shards", str(shards), "--out", str(out), "--train-encoder", "--steps", "3"),
         *("--batch", "2", "--set", "image_size=32", "--set", "stream.workers=2", "--set", "precision=32"),
-        *("--set", "stream.val_images=2", "--accelerator", "cpu", "--devices", "1"),
+        *("--set", "stream.val_images=2", "--accelerator", "cpu", "--devices", str(devices)),
     ]
 
 
@@ -36,11 +36,14 @@ def may_mount() -> bool:
 
 
 @pytest.mark.skipif(not may_mount(), reason="only root may mount a small /dev/shm")
-def test_a_shared_memory_that_is_too_small_is_one_line(shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_shared_memory_that_is_too_small_is_one_line(devices: int, shards: Path, tmp_path: Path) -> None:
     script = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
-    command = ["unshare", "-m", "bash", "-c", script, "bash", *words(shards, tmp_path / "out")]
+    command = ["unshare", "-m", "bash", "-c", script, "bash"]
+    command += words(shards, tmp_path / "out", devices)
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2, done.stderr
+    assert done.stderr.count("Error: ") == 1
     assert "Error: shared memory (/dev/shm) is full" in done.stderr
     assert "--shm-size" in done.stderr
     assert "stream.workers=0" in done.stderr
@@ -48,10 +51,10 @@ def test_a_shared_memory_that_is_too_small_is_one_line(shards: Path, tmp_path: P
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("files", [16, 24, 32, 40, 48])
-def test_too_few_open_files_are_one_line(files: int, shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("files", "devices"), [(16, 1), (24, 1), (32, 1), (40, 1), (48, 1), (48, 2)])
+def test_too_few_open_files_are_one_line(files: int, devices: int, shards: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        words(shards, tmp_path / "out"),
+        words(shards, tmp_path / "out", devices),
         capture_output=True,
         text=True,
         timeout=600,

@@ -210,7 +210,7 @@ class Run:
                 with collective(fabric):
                     if fabric.local_rank == 0:  # the readers of all processes find them in numba's cache
                         compile_kernels(fabric.is_global_zero and progress)
-                with shielded():
+                with collective(fabric), shielded():
                     read = loader(self.batches, first, last, pin=fabric.device.type == "cuda")
                 with collective(fabric):  # where no sample will do, all processes find that here
                     self.stream = itertools.chain(list(itertools.islice(read, 1)), read)
@@ -225,8 +225,11 @@ class Run:
                 self.record.close()
 
     def next(self) -> Iterator[Batch]:
-        """The batches of a step, each read when it is asked for."""
-        return (self.meter.wait(self.stream) for _ in range(self.config.accumulate))
+        """The batches of a step, each read when it is asked for; where one process cannot, none goes on."""
+        for _ in range(self.config.accumulate):
+            with collective(self.fabric):
+                batch = self.meter.wait(self.stream)
+            yield batch
 
     def backward(self, batches: Iterable[Batch]) -> Pass:
         """One step's forward and backward passes, with what all processes share of them in one reduction."""

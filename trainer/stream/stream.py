@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import multiprocessing
 import os
 import pickle
 from collections import OrderedDict
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, get_worker_info
 
-from synthfm.data.console import InputError
+from synthfm.data.console import Failed, InputError
 from synthfm.data.folder import check_volumes, read_manifest, shard_paths
 from synthfm.data.shards import Sample, Shard
 from synthfm.trainer.config import Prompting, TrainConfig
@@ -31,10 +32,14 @@ from synthfm.trainer.stream.batch import Batch, collate
 from synthfm.trainer.stream.embeddings import Cache
 from synthfm.trainer.stream.following import SlicesAfter, slices_after
 from synthfm.trainer.stream.samples import prepare
-from synthfm.trainer.system.interruption import leave_group
+from synthfm.trainer.system.interruption import WorkersContext, leave_group
 
 log = logging.getLogger("synthfm.train")
 _TRIES = 50
+ENDED = (
+    "a worker that reads ahead was ended from outside, as the system does where memory runs out; lower "
+    "stream.workers or the batch, or go on with the same command"
+)
 
 
 @dataclass
@@ -50,24 +55,32 @@ class Packed:
         ------
         InputError
             If the shared memory or the number of open files does not suffice for it.
+        Failed
+            If the worker that has it is gone.
         """
         try:
             batch: Batch = pickle.loads(self.content)  # of our own worker, never of a file
+        except (ConnectionError, FileNotFoundError, EOFError) as error:
+            raise Failed(ENDED) from error
         except (RuntimeError, OSError) as error:
             raise _no_room(str(error)) from error
         return batch
 
-    def pin_memory(self) -> Batch | InputError:
+    def pin_memory(self) -> Batch | InputError | Failed:
         """Called by the data loader, in a thread of its own."""
         try:
             return self.unpacked().pin_memory()
-        except InputError as error:
+        except (InputError, Failed) as error:
             return error
 
 
 def _no_room(error: str) -> InputError:
-    """What to do where a worker cannot hand over its batches."""
-    if "Too many open files" in error or os.strerror(errno.EMFILE) in error:
+    """What to do where a worker cannot hand over its batches.
+
+    A process that may open no more files gets messages without those that came with them ("0 items of
+    ancdata").
+    """
+    if "Too many open files" in error or "ancdata" in error or os.strerror(errno.EMFILE) in error:
         return InputError(
             "too many open files: the workers that read ahead need more; raise the limit (ulimit -n), or set "
             "stream.workers=0"
@@ -337,8 +350,21 @@ class Batches:
 
 
 def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterator[Batch]:
-    """Batches `start` to `stop` in order, read ahead by the configured workers, which are started at once."""
+    """Batches `start` to `stop` in order, read ahead by the configured workers, which are started at once.
+
+    The server that they are forked from imports for all of them. Where each did for itself, which takes many
+    seconds on a busy machine, those of a run that had ended meanwhile would find what they share gone, and
+    say so at length.
+
+    Raises
+    ------
+    InputError
+        If the shared memory or the number of open files does not suffice, or as the iterator of a batch does.
+    Failed
+        If a worker was ended from outside, as where memory runs out; by the iterator, too.
+    """
     workers = batches.config.stream.workers
+    multiprocessing.set_forkserver_preload(["__main__", "synthfm.trainer.stream.preloaded"])
     read: DataLoader[Batch] = DataLoader(
         range(start, stop),  # type: ignore[arg-type]
         batch_size=None,
@@ -346,24 +372,36 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterat
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        multiprocessing_context="forkserver" if workers else None,  # forking a process with threads may hang
+        multiprocessing_context=WorkersContext() if workers else None,
         worker_init_fn=leave_group,
     )
     try:
-        return map(_checked, iter(read))
+        return _checked(iter(read))
     except OSError as error:  # of a worker that cannot be started
         if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOSPC):
             raise
         raise _no_room(str(error)) from error
+    except EOFError as error:  # of the server that they are forked from
+        raise Failed(ENDED) from error
 
 
-def _checked(batch: Batch | Packed | InputError | OSError) -> Batch:
+def _checked(attempts: Iterator[Batch | Packed | InputError | Failed | OSError]) -> Iterator[Batch]:
     """What :meth:`Batches.attempt` gives, unpacked, its error raised."""
-    if isinstance(batch, Packed):
-        return batch.unpacked()
-    if not isinstance(batch, Batch):
-        raise batch
-    return batch
+    while True:
+        try:
+            batch = next(attempts)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise Failed(ENDED) from error
+        if isinstance(batch, Packed):
+            yield batch.unpacked()
+        elif isinstance(batch, Batch):
+            yield batch
+        else:
+            raise batch
 
 
 def validation_batches(source: Source, config: TrainConfig, strict: bool) -> Iterator[Batch]:

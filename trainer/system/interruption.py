@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.context
 import os
 import signal
 import threading
@@ -69,6 +69,26 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Worker(multiprocessing.context.ForkServerProcess):
+    """A process that is killed where others are asked to end: it has nothing to save.
+
+    While it starts, SIGTERM is held back from it, and then taken for one to the group: a run that had asked
+    it to end would wait for it for ever.
+    """
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        started: Any = multiprocessing.context.ForkServerProcess._Popen(process_obj)  # type: ignore[attr-defined]
+        started.terminate = started.kill
+        return started
+
+
+class WorkersContext(multiprocessing.context.ForkServerContext):
+    """Starts :class:`Worker`: forked from a server, as forking a process with threads may hang."""
+
+    Process = Worker  # type: ignore[assignment]
 
 
 def _outlive_no(parent: Any) -> None:

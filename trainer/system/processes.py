@@ -18,6 +18,8 @@ from synthfm.trainer.config import TrainConfig
 
 T = TypeVar("T")
 TORCHRUN = "TORCHELASTIC_RUN_ID"
+EVERY = 0.1
+"""Seconds between two looks whether the process that has started this one is still there."""
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -96,7 +98,7 @@ def _not_alone() -> Iterator[None]:
     done, parent = threading.Event(), os.getppid()
 
     def watch() -> None:
-        while not done.wait(0.5):
+        while not done.wait(EVERY):
             if os.getppid() != parent:
                 os._exit(1)
 
@@ -131,6 +133,9 @@ def collective(fabric: Fabric) -> Iterator[None]:
         if fabric.world_size == 1:
             raise
         error = caught
+    failed: Any = fabric.all_reduce(torch.tensor(float(error is not None)), reduce_op="sum")
+    if not failed:  # what went wrong is only sent round where something did: that takes longer
+        return
     for first in filter(None, gather(fabric, error)):
         raise error_of_all(fabric, first)
 

@@ -232,3 +232,17 @@ def test_strokes_that_cannot_be_used_are_reported_and_the_object_stays(tmp_path:
 def test_strokes_are_of_one_object(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="strokes goes with structure"):
         strokes_in(tmp_path, structure=None, labels={"lesion": 1})
+
+
+@pytest.mark.parametrize("strokes", ["../far.npz", "link.npz"])
+def test_strokes_out_of_the_data_root_are_not_read(tmp_path: Path, strokes: str) -> None:
+    root = tmp_path / "root"
+    wanted = strokes_in(root, strokes=strokes)
+    np.savez(tmp_path / "far.npz", np.ones((2, 30, 40), bool))
+    (root / "link.npz").symlink_to(tmp_path / "far.npz")
+    (case,), (failure,) = split(iter_cases(wanted, root))
+    assert "lies outside of the data root" in failure.reason
+    assert case.objects[0].strokes == ()
+    assert split(iter_cases(strokes_in(root, strokes="../root/own.npz"), root))[1][0].reason.endswith(
+        "No such file or directory)"
+    )

@@ -15,7 +15,8 @@ from synthfm.data.folder import Manifest, describe_shard, write_manifest
 from synthfm.data.prompts import centre_point, tight_box
 from synthfm.data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter
 from synthfm.evaluation.cases.cases import iter_cases
-from synthfm.evaluation.cases.descriptor import load_descriptor
+from synthfm.evaluation.cases.descriptor import find, load_descriptor
+from synthfm.evaluation.cases.layout import files
 from synthfm.evaluation.cases.schema import Slices
 from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.session import evaluate
@@ -115,3 +116,39 @@ def test_a_folder_that_is_still_being_filled_is_named_so(tmp_path: Path) -> None
     (folder / "manifest.json").rename(folder / "unfinished.json")
     with pytest.raises(InputError, match=r"an unfinished dataset .* run the same synthfm-generate"):
         load_descriptor(str(folder))
+
+
+SHARDS = "title: t\nmodality: CT\nshards: {}\n"
+
+
+def test_a_descriptor_names_shards_under_the_data_root(tmp_path: Path) -> None:
+    write_shards(tmp_path / "held-out")
+    path = tmp_path / "mine.yaml"
+    path.write_text(SHARDS.format("held-out"))
+    cases, failures = split(iter_cases(load_descriptor(str(path)), tmp_path))
+    assert (len(cases), failures, cases[0].dataset) == (6, [], "mine")
+    arguments = (["ellipse"], [str(path)], tmp_path, EvalConfig(prompts=("box",)), tmp_path / "out")
+    evaluate(*arguments)
+    os.utime(tmp_path / "held-out" / "shard-0000.h5", (1, 1))
+    with pytest.raises(InputError, match="data files"):
+        evaluate(*arguments)
+
+
+@pytest.mark.parametrize("shards", ["../far", "{far}", "link", "linked"])
+def test_shards_that_a_descriptor_names_do_not_leave_the_data_root(tmp_path: Path, shards: str) -> None:
+    far, root = write_shards(tmp_path / "far"), tmp_path / "root"
+    (root / "linked").mkdir(parents=True)
+    (root / "link").symlink_to(far)
+    for file in far.iterdir():
+        (root / "linked" / file.name).symlink_to(file)
+    path = tmp_path / "mine.yaml"
+    path.write_text(SHARDS.format(shards.format(far=far)))
+    wanted = load_descriptor(str(path))
+    for read in (
+        lambda: list(iter_cases(wanted, root)),
+        lambda: files(wanted, root),
+        lambda: find(wanted, root),
+    ):
+        with pytest.raises(InputError, match=r"dataset mine: shards: .* lies outside of the data root"):
+            read()
+    assert len(split(iter_cases(load_descriptor(str(far)), root))[0]) == 6  # a person has named that one

@@ -466,6 +466,32 @@ def test_an_element_of_an_unknown_kind_costs_nothing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "s").array, ARRAY)
 
 
+@pytest.mark.parametrize(
+    ("before", "value"),
+    [
+        (b"\x10\0\x10\0PN", b"a value of a kind to come"),
+        (b"\x28\0\x10\0US", b""),
+        (b"\x28\0\x10\0US", b"\x28\0\x10\0US\x02\0\x01\0ROWS"),
+        (b"\xe0\x7f\x10\0O", b"\0" * 70_000),
+    ],
+)
+def test_an_element_of_an_unknown_kind_with_a_long_length_costs_nothing(
+    tmp_path: Path, before: bytes, value: bytes
+) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY)
+    plain = read_volume(tmp_path / "s")
+    for path in paths[:2]:
+        content = path.read_bytes()
+        at = content.index(before)
+        group, element = content[at : at + 2], b"\x0f\0"
+        added = [group, element, b"ZZ\0\0", len(value).to_bytes(4, "little"), value]
+        path.write_bytes(content[:at] + b"".join(added) + content[at:])
+    found = read_volume(tmp_path / "s")
+    np.testing.assert_array_equal(found.array, ARRAY)
+    assert found.spacing == plain.spacing
+    np.testing.assert_array_equal(found.origin, plain.origin)
+
+
 def test_bits_beside_the_values_are_no_part_of_them(tmp_path: Path) -> None:
     paths = write_dicom_series(tmp_path / "s", ARRAY | 0x7000)  # an overlay in the upper bits
     for path in paths:

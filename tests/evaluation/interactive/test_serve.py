@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import blosc2
 import httpx
@@ -28,7 +29,7 @@ from nnInteractive.inference.remote.serialization import pack_array
 from werkzeug.serving import make_server
 
 from synthfm.evaluation.cli import main
-from synthfm.evaluation.interactive.finding import open_model
+from synthfm.evaluation.interactive.finding import Model, open_model
 from synthfm.evaluation.interactive.leases import Leases
 from synthfm.evaluation.interactive.server import Desk, capabilities, make_app
 
@@ -56,10 +57,12 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 
 
 @contextmanager
-def serving(most: int = 2, within: float = 40.0, key: str | None = None, **leases: float) -> Iterator[tuple]:
+def serving(
+    most: int = 2, within: float = 40.0, key: str | None = None, model: Model | None = None, **leases: float
+) -> Iterator[tuple]:
     """A server's address, and what it has said."""
     said: list[str] = []
-    desk = Desk(open_model(), capabilities("tiny"), Leases(most, **leases), key, within, said.append)
+    desk = Desk(model or open_model(), capabilities("tiny"), Leases(most, **leases), key, within, said.append)
     server = make_server("127.0.0.1", 0, make_app(desk), threaded=True)
     server.service_actions = desk.leases.sweep
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -342,6 +345,45 @@ def test_clients_have_sessions_of_their_own_and_a_third_is_refused(address: str)
             Client(address)
     with Client(address) as again:  # those who leave make room
         assert again.ping()
+
+
+class Counted:
+    """A segmenter, and how many slices it was asked for."""
+
+    def __init__(self, segmenter: Any) -> None:
+        self.segmenter, self.slices, self.several = segmenter, 0, threading.Event()
+
+    def encode(self, image: np.ndarray) -> Any:
+        return self.segmenter.encode(image)
+
+    def predict(self, *asked: Any) -> Any:
+        self.slices += 1
+        if self.slices > 2:
+            self.several.set()
+        return self.segmenter.predict(*asked)
+
+
+def test_a_click_does_not_wait_for_the_end_of_another_clients_propagation() -> None:
+    model = open_model()
+    nearby = Counted(model.nearby)
+    with (
+        serving(model=Model(model.whole, nearby)) as (address, _),
+        Client(address) as first,
+        Client(address) as second,
+    ):
+        long = 400
+        first.open(np.repeat(VALUES[4:5], long, axis=0))
+        second.open(VALUES[4:5])
+        running = threading.Thread(target=first.add_point_interaction, args=((long // 2, *MIDDLE[1:]), True))
+        running.start()
+        assert nearby.several.wait(60)
+        for place in ((0, *MIDDLE[1:]), (0, 36, 24)):
+            second.add_point_interaction(place, True)
+        assert dice(second.mask[0], BALL[4]) > 0.85
+        assert nearby.slices < long - 1
+        assert running.is_alive()
+        running.join()
+        assert dice(first.mask[long // 2], BALL[4]) > 0.85
 
 
 @pytest.mark.parametrize("timeout", ["idle", "silent"])

@@ -274,6 +274,34 @@ def test_two_processes_fail_with_one_line(tmp_path, options, before, code, wante
         assert not out.exists()
 
 
+UNREADABLE = """
+import os
+from synthfm.trainer.cli import main
+from synthfm.trainer.stream.stream import Batches
+whole = Batches.__getitem__
+def fails(self, number):
+    if os.environ.get("LOCAL_RANK") == "1" and number == 2:
+        raise OSError(24, "Too many open files")
+    return whole(self, number)
+Batches.__getitem__ = fails
+main()
+"""
+
+
+def test_what_one_process_cannot_read_ends_both_with_one_line(tmp_path):
+    """In the middle of a run: Fabric kills the first process where another ends with an error."""
+    shards, script = write_dataset(tmp_path / "a", num=16, size=32), tmp_path / "run.py"
+    script.write_text(UNREADABLE)
+    settings = ["image_size=32", "precision=32", "stream.workers=0", "stream.val_images=2", "batch=4"]
+    command = [sys.executable, str(script), "run", "--shards", str(shards), "--out", str(tmp_path / "out")]
+    command += ["--train-encoder", "--accelerator", "cpu", "--devices", "2"]
+    command += [part for value in [*settings, "steps=9"] for part in ("--set", value)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    lines = [line for line in result.stderr.splitlines() if "Error" in line or "Forcefully" in line]
+    assert lines == ["Error: Too many open files"], result.stderr
+    assert result.returncode == 2
+
+
 LEFT = """
 import sys, time
 from pathlib import Path

@@ -209,6 +209,24 @@ def test_no_reader_outlives_a_run_that_is_killed(shards, tmp_path):
     assert not alive
 
 
+def test_a_reader_that_is_killed_ends_the_run_with_one_line(shards, tmp_path):
+    """As the system does where memory runs out."""
+    process = started(
+        ["synthfm.trainer.cli", "run", "--shards", shards, "--set", "stream.workers=1"], tmp_path
+    )
+    try:
+        started_by_it = psutil.Process(process.pid).children()
+        (reader,) = (reader for one in started_by_it for reader in one.children())
+        reader.kill()
+        assert process.wait(120) == 1
+    finally:
+        process.kill()
+        process.wait()
+    text = (tmp_path / "stderr").read_text(encoding="utf-8")
+    assert text.count("Error: a worker that reads ahead was ended from outside") == 1, text
+    assert "Traceback" not in text
+
+
 def test_torchrun_says_how_many_processes_there_are(shards, tmp_path):
     arguments = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", "-m"]
     process = started(
