@@ -47,9 +47,9 @@ def volumes(shards: Path) -> Iterator[tuple[NDArray, dict[int, NDArray], float]]
                 yield slices, masks, float(shard.spacing[number, 0])
 
 
-def steps(shards: Path, most: int) -> Iterator[tuple[dict, bool, bool]]:
+def steps(checkpoint: str, shards: Path, most: int) -> Iterator[tuple[dict, bool, bool]]:
     """Arguments of :func:`has_ended`, whether the object is there, and whether the step is right."""
-    segmenter, rng, count = Segmenter(models.load("tiny")[0]), np.random.default_rng(0), 0
+    segmenter, rng, count = Segmenter(models.load(checkpoint)[0]), np.random.default_rng(0), 0
     for slices, masks, spacing in volumes(shards):
         areas = {track: mask.sum((1, 2)) for track, mask in masks.items()}
         usable = [
@@ -85,15 +85,16 @@ def steps(shards: Path, most: int) -> Iterator[tuple[dict, bool, bool]]:
 @click.command()
 @click.option("--shards", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--steps", "most", type=click.IntRange(min=1), default=1600, show_default=True)
-def main(shards: Path, most: int) -> None:
+@click.option("--checkpoint", default="tiny", show_default=True)
+def main(shards: Path, most: int, checkpoint: str) -> None:
     """Print a Markdown table of limits."""
-    found = list(steps(shards, most))
+    found = list(steps(checkpoint, shards, most))
     right = [given for given, there, good in found if there and good]
     past = [given for given, there, _ in found if not there]
     shares = f"right steps taken, of {len(right)} | ended past the end, of {len(past)}"
     click.echo(f"| iou | presence | present | {shares} |")
     click.echo("| ---: | ---: | ---: | ---: | ---: |")
-    for iou, presence, present in product((0.0, 0.35, 0.4, 0.5), (0.2, 0.3), (0.6, 0.8, np.inf)):
+    for iou, presence, present in product((0.0, 0.3, 0.4, 0.5, 0.6, 0.7), (0.2, 0.3), (0.6, 0.8, np.inf)):
         limits = replace(SHIPPED, iou=iou, presence=presence, present=present)
         taken = np.mean([not has_ended(settings=limits, **given) for given in right])
         ended = np.mean([has_ended(settings=limits, **given) for given in past])
