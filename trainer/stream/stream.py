@@ -74,13 +74,16 @@ class Packed:
             return error
 
 
+_STARVED = ("shared memory", os.strerror(errno.EMFILE), os.strerror(errno.ENOSPC))
+
+
 def _no_room(error: str) -> InputError:
     """What to do where a worker cannot hand over its batches.
 
     A process that may open no more files gets messages without those that came with them ("0 items of
     ancdata").
     """
-    if "Too many open files" in error or "ancdata" in error or os.strerror(errno.EMFILE) in error:
+    if "ancdata" in error or os.strerror(errno.EMFILE) in error:
         return InputError(
             "too many open files: the workers that read ahead need more; raise the limit (ulimit -n), or set "
             "stream.workers=0"
@@ -285,7 +288,8 @@ class Batches:
         except (InputError, OSError) as error:
             return error
         except RuntimeError as error:
-            if "shared memory" not in str(error) and "Too many open files" not in str(error):
+            # PyTorch's own words, which differ from version to version
+            if not any(words in str(error) for words in _STARVED):
                 raise
             return _no_room(str(error))
 
