@@ -487,13 +487,21 @@ class Session:
         """Ask in a slice; `clicks`, places and label, are those that correct what is known there, if they do.
 
         What the model has answered, it answers anew, as it was trained to; what comes of propagation, a brush
-        or an earlier correction is changed at the clicks alone.
+        or an earlier correction is changed at the clicks alone. Where nothing is known, a click that may mean
+        that the object goes on is asked with what the nearest slice has: alone it may mean anything.
         """
         self._check(number)
         previous = item.answers.get(number)
         answers = {k: answer for k, answer in item.answers.items() if k != number}
+        empty = known is None or not known.count
+        beside = (
+            self._beside(item, number, prompt) if clicks is not None and empty and previous is None else None
+        )
         if known is not None and clicks is not None and known.count and not _is_of(known, previous):
-            mask, estimate = self._correction(number, prompt, known.mask, clicks)
+            said, estimate = self._asked_with(number, prompt, known.mask)
+            mask = corrected(said, known.mask, *clicks)
+        elif beside is not None:
+            mask, estimate = self._asked_with(number, prompt, beside)
         else:
             (answer,) = self._segmenter.predict(self.encodings[number], [prompt], [previous])
             mask, estimate, answers[number] = answer.mask, float(answer.iou), answer
@@ -509,20 +517,31 @@ class Session:
         )
         return self.mask_in(item.name, number)
 
-    def _correction(
-        self, number: int, prompt: Prompt, known: Mask, clicks: tuple[NDArray, int]
-    ) -> tuple[Mask, float]:
-        """Ask in the square around what is known and the clicks, and let the answer count at the clicks."""
-        marked = known.copy()
+    def _beside(self, item: Object, number: int, prompt: Prompt) -> Mask | None:
+        """An object's mask in the nearest slice that has one, if clicks here may mean that it goes on.
+
+        They may where all that lie on the object lie in the box around that mask.
+        """
+        masks = {k: bits for k, bits in {**item.found, **item.anchors}.items() if bits.count}
+        if not masks or not len(prompt.positives):
+            return None
+        mask = masks[min(masks, key=lambda k: abs(k - number))].mask
+        x0, y0, x1, y1 = bounds(mask)
+        within = (prompt.positives >= [x0, y0]) & (prompt.positives < [x1, y1])
+        return mask if within.all() else None
+
+    def _asked_with(self, number: int, prompt: Prompt, expected: Mask) -> tuple[Mask, float]:
+        """Ask in the square around clicks and a mask of about where the object is, which is shown as well."""
+        marked = expected.copy()
         x, y = np.rint(prompt.points).astype(int).T
-        marked[y.clip(0, known.shape[0] - 1), x.clip(0, known.shape[1] - 1)] = True
-        square = propagate.square_around(bounds(marked), known.shape, self._settings.factor)
+        marked[y.clip(0, expected.shape[0] - 1), x.clip(0, expected.shape[1] - 1)] = True
+        square = propagate.square_around(bounds(marked), expected.shape, self._settings.factor)
         part = propagate.part_of(self.slices[number], square)
-        shown = Prompt(prompt.points - square[:2], prompt.labels, mask=propagate.part_of(known, square))
+        shown = Prompt(prompt.points - square[:2], prompt.labels, mask=propagate.part_of(expected, square))
         (answer,) = self._segmenter.predict(self._segmenter.encode(part), [shown], [None])
-        said = known.copy()
+        said = expected.copy()
         said[square[1] : square[3], square[0] : square[2]] = answer.mask
-        return corrected(said, known, *clicks), float(answer.iou)
+        return said, float(answer.iou)
 
     def _check(self, number: int, mask: Mask | None = None) -> None:
         if not 0 <= number < len(self.slices):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from synthfm.data.prompts import tight_box
+from synthfm.data.prompts import Prompt, tight_box
 from synthfm.evaluation.scans.session import MEMORY, Session, corrected
 from tests.support.region_growing import RegionGrowing, ellipsoid
 
@@ -66,6 +66,27 @@ def test_a_click_on_a_slice_that_propagation_has_filled_is_asked_in_the_square_a
     there[ys - 24 + row, xs - 22 + column] = True
     np.testing.assert_array_equal(prompt.mask, there)
     assert prompt.mask.shape < before.shape
+
+
+@pytest.mark.parametrize(("place", "continues"), [([22, 24], True), ([2, 2], False)])
+def test_a_click_where_nothing_is_known_is_asked_with_the_nearest_mask_if_it_may_mean_that_it_goes_on(
+    session: Session, place: list[int], continues: bool
+) -> None:
+    session.box("liver", 6, [10, 9, 36, 40])
+    nearest = session.box("liver", 11, [10, 9, 36, 40])
+    session.click("liver", 14, place)
+    prompt, previous = session._segmenter.asked[-1]
+    assert previous is None
+    if not continues:
+        assert prompt.mask is None
+        assert prompt.points.tolist() == [place]
+        return
+    assert prompt.mask.sum() == nearest.sum()
+    assert prompt.mask.shape < nearest.shape
+    away = [
+        place - tight_box(mask)[:2] for place, mask in ((place, nearest), (prompt.points[0], prompt.mask))
+    ]
+    np.testing.assert_array_equal(*away)
 
 
 @given(seed=st.integers(0, 2**32 - 1), label=st.sampled_from([0, 1]))
@@ -205,7 +226,7 @@ def test_encodings_stay_within_their_memory_and_those_used_last_are_kept() -> No
     session = Session(slices, segmenter, memory=3 * slices[0].nbytes)
     session.add("a")
     for number in (5, 6, 7, 5, 8):
-        session.click("a", number, [22, 24])
+        session.ask("a", number, Prompt([[22, 24]], [1]))
     assert session.encodings.bytes <= 3 * slices[0].nbytes
     assert [number in session.encodings for number in (5, 6, 7, 8)] == [True, False, True, True]
     assert len(segmenter.encoded) == 4
