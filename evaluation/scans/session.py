@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from synthfm.data.distance import bounds
-from synthfm.data.prompts import Prompt
+from synthfm.data.distance import bounds, depth
+from synthfm.data.prompts import Prompt, centre_point
 from synthfm.trainer.model import propagate
 from synthfm.trainer.model.bits import Bits
 from synthfm.trainer.model.propagate import Answer, Propagation, Run, Step
@@ -498,8 +498,7 @@ class Session:
             self._beside(item, number, prompt) if clicks is not None and empty and previous is None else None
         )
         if known is not None and clicks is not None and known.count and not _is_of(known, previous):
-            said, estimate = self._asked_with(number, prompt, known.mask)
-            mask = corrected(said, known.mask, *clicks)
+            mask, estimate = self._corrected(number, prompt, known.mask, clicks)
         elif beside is not None:
             mask, estimate = self._asked_with(number, prompt, beside)
         else:
@@ -529,6 +528,22 @@ class Session:
         x0, y0, x1, y1 = bounds(mask)
         within = (prompt.positives >= [x0, y0]) & (prompt.positives < [x1, y1])
         return mask if within.all() else None
+
+    def _corrected(
+        self, number: int, prompt: Prompt, known: Mask, clicks: tuple[NDArray, int]
+    ) -> tuple[Mask, float]:
+        """What is known, changed where the answer to clicks says so.
+
+        Where that would leave less than half, and no click lies in the very middle, the model has taken
+        clicks on the background for another question: it is told that the middle is the object's.
+        """
+        said, estimate = self._asked_with(number, prompt, known)
+        mask, middle = corrected(said, known, *clicks), centre_point(known)
+        away = np.linalg.norm(prompt.points - middle, axis=1).min()
+        if 2 * np.count_nonzero(mask) < np.count_nonzero(known) and 2 * away > depth(known).max():
+            said, estimate = self._asked_with(number, prompt.with_click(middle, 1), known)
+            mask = corrected(said, known, *clicks)
+        return mask, estimate
 
     def _asked_with(self, number: int, prompt: Prompt, expected: Mask) -> tuple[Mask, float]:
         """Ask in the square around clicks and a mask of about where the object is, which is shown as well."""
