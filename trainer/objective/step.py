@@ -45,6 +45,8 @@ class Group:
         (N, 4h, 4w) in 0..1, what the next click corrects; None where none comes.
     memory
         (N, 1, 4h, 4w), the logits that are the next round's mask prompt, or None.
+    fair
+        bool (N,), what can be told from the first prompt: not a set of objects from a single click.
     losses, log
         Of each round so far, and of the first with the last one's IoU.
     """
@@ -52,6 +54,7 @@ class Group:
     plan: Plan
     slots: slice
     wanted: Tensor
+    fair: Tensor
     points: Tensor
     labels: Tensor
     boxes: Tensor | None
@@ -146,7 +149,8 @@ class Step(nn.Module):
         groups = []
         for plan, slots in zip(plans, parts, strict=True):
             wanted = targets[:, slots].flatten(0, 1)
-            group = Group(plan, slots, wanted, *first_prompts(plan, batch, slots, scale))
+            fair = ~(batch.sets[:, slots].flatten() & (plan.kind in SINGLE_CLICKS))
+            group = Group(plan, slots, wanted, fair, *first_prompts(plan, batch, slots, scale))
             if plan.rounds > 1:
                 group.coarse = losses.area_average(wanted, (side, side))
             if plan.kind == "mask":
@@ -172,7 +176,7 @@ class Step(nn.Module):
         for group, scores, answer, iou in zip(
             groups, *(_parted(p, groups, count) for p in of_each), strict=True
         ):
-            loss, *mean = scores.mean(0)
+            loss, *mean = _mean(scores, group.fair) if number == 0 else scores.mean(0)
             group.losses.append(loss * config.round_decay**number)
             log = dict(zip(parts, (value.detach() for value in mean), strict=True))
             group.log = log if number == 0 else {**group.log, "iou": log["iou"]}
@@ -186,7 +190,7 @@ class Step(nn.Module):
             chosen = look.choose(iou, ambiguous)
             shown = answer.float()[torch.arange(len(answer), device=answer.device), chosen]
             if again:
-                group.losses.append(self.second_look(batch, group, shown))
+                group.losses.append(self.second_look(batch, group, shown, number))
             if carried:
                 group.losses += self.carry(batch, group, shown)
             if goes_on:
@@ -207,11 +211,11 @@ class Step(nn.Module):
             group.points = torch.cat([group.points, click[:, None]], 1)
             group.labels = torch.cat([group.labels, sign[:, None]], 1)
 
-    def second_look(self, batch: Batch, group: Group, shown: Tensor) -> Tensor:
+    def second_look(self, batch: Batch, group: Group, shown: Tensor, number: int) -> Tensor:
         """Loss of a second look at one object of each image, as :mod:`synthfm.trainer.model.second_look`
         takes it.
 
-        Shown (N, 4h, 4w) are the logits that the group's prompts gave.
+        Shown (N, 4h, 4w) are the logits that the group's prompts gave in round `number`.
         """
         size, side = self.sam.image_encoder.img_size, shown.shape[-1]
         images, sizes = self._input(batch)
@@ -231,7 +235,8 @@ class Step(nn.Module):
         wanted = losses.area_average(wanted, 2 * (side * self.config.loss.scale,))
         moved = PackedPrompts((coords - views[:, None, :2]) * scale[:, None], kinds, prompts.ragged)
         logits, estimated = decoder.decode(self.sam, features, moved, memory)
-        return losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)[0].mean()
+        values, _ = losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)
+        return _mean(values, group.fair[picked::objects]) if number == 0 else values.mean()
 
     def carry(self, batch: Batch, group: Group, shown: Tensor) -> list[Tensor]:
         """Losses of carrying one object of each image through the slices that follow, one of each slice.
@@ -245,7 +250,8 @@ class Step(nn.Module):
         picked = plan.seed % len(slots)
         slot = slots[picked]
         whole = following.features is not None
-        rows = following.apart[:, : plan.following].any(1).nonzero()[:, 0].tolist()
+        known = group.fair[picked :: len(slots)]
+        rows = (following.apart[:, : plan.following].any(1) & known).nonzero()[:, 0].tolist()
         if not rows:
             return []
         carried = self._carried(batch, following, plan, slot, shown[picked :: len(slots)], rows)
@@ -311,6 +317,12 @@ def _as_autocast(features: Tensor) -> Tensor:
     device = features.device.type
     mixed = torch.is_autocast_enabled(device)
     return features.to(torch.get_autocast_dtype(device) if mixed else torch.float32)
+
+
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the rows of `values` (N, ...) that are counted, bool (N,); 0 where none is."""
+    share = counted / counted.sum().clamp(min=1)
+    return (values * share.view(-1, *(1,) * (values.ndim - 1))).sum(0)
 
 
 def _joined(parts: Sequence[Tensor], count: int) -> Tensor:

@@ -30,6 +30,8 @@ class Batch:
         uint8 (B, H, W), label maps.
     members
         bool (B, K, 256), which label numbers make up each object: ``members[b, k][labels[b]]`` is its mask.
+    sets
+        bool (B, K), which objects are sets of others, such as all cells.
     boxes, boxes_loose
         float32 (B, K, 4), XYXY.
     points, point_labels
@@ -56,6 +58,7 @@ class Batch:
     sizes: Tensor
     labels: Tensor
     members: Tensor
+    sets: Tensor
     boxes: Tensor
     boxes_loose: Tensor
     points: Tensor

@@ -63,6 +63,7 @@ def prepare(
         "sizes": np.array(drawn.size),
         "labels": label,
         "members": members,
+        "sets": sample.objects.is_set[rows],
         "boxes": boxes,
         "boxes_loose": loose,
         "points": points,

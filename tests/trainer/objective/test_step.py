@@ -97,6 +97,23 @@ def test_what_is_image_and_what_is_padding_is_sams(height, size):
     assert (tuple(images.shape[-2:]), tuple(sizes[0].tolist())) == (expected, expected)
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.parametrize("kind", ["point", "point_any", "point_person", "point_random", "box"])
+def test_a_single_click_is_not_asked_for_a_set(kind, rounds):
+    batch, step = batch_of(3, 64), step_of()
+    step.config = changed(step.config, prompts={"second_look": 1.0})
+    batch.sets[1, 0] = True
+    other = replace(batch, members=batch.members.clone())
+    other.members[1, 0] = ~other.members[1, 0]
+    plans = [Plan(kind, rounds=rounds, positives=int(kind != "box"), seed=seed) for seed in (1, 2)]
+    for plan in plans:
+        same = torch.equal(step(batch, [plan])[0], step(other, [plan])[0])
+        assert same == (kind != "box" and rounds == 1)
+    batch.sets[:] = True
+    loss, log = step(batch, [plans[0]._replace(rounds=1)])
+    assert (float(loss) == 0 and float(log["iou"]) == 0) == (kind != "box")
+
+
 def wide(index, height=41, width=64):
     """The middle rows of a square sample, with the object table of what is left in them."""
     whole = ellipse_sample(index, width, most=1)
