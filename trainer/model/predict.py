@@ -119,6 +119,7 @@ class Segmenter:
             for prompt, one in zip(prompts, previous, strict=True)
         ]
         found = self._asked(encoding, list(map(in_turn.only, prompts, said)), previous)
+        first = list(zip(found, said, strict=True))
         for _ in range(settings.turns):
             added = [
                 in_turn.unkept(prompt, one.mask, so_far, settings)
@@ -134,8 +135,10 @@ class Segmenter:
             for row, answer in zip(rows, answers, strict=True):
                 found[row] = answer
         return [
-            one if so_far.all() else second_look.with_clicks_kept(one, prompt, self.second_look)
-            for prompt, one, so_far in zip(prompts, found, said, strict=True)
+            one
+            if clicks.all()
+            else second_look.of_all_clicks(one, encoding.image, prompt, before, clicks, self.second_look)
+            for prompt, one, (before, clicks) in zip(prompts, found, first, strict=True)
         ]
 
     def _asked(

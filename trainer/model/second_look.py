@@ -22,12 +22,13 @@ from torch.nn import functional as F
 
 from synthfm.data.distance import bounds
 from synthfm.data.prompts import Prompt
-from synthfm.trainer.model import ellipse_prior, grey_values, in_turn, look
+from synthfm.trainer.model import ellipse_prior, grey_values, in_turn, look, pixel_classifier
 from synthfm.trainer.model.ellipse_prior import EllipsePrior
 from synthfm.trainer.model.grey_values import GreyValues, expected_iou, resized
 from synthfm.trainer.model.in_turn import InTurn
 from synthfm.trainer.model.look import Encoding, Prediction, Segmentation
 from synthfm.trainer.model.packing import BOX_LABELS, PackedPrompts, pack
+from synthfm.trainer.model.pixel_classifier import PixelClassifier
 
 View = tuple[int, int, int, int]
 """Part of an image, XYXY, half-open, in whole pixels."""
@@ -57,6 +58,9 @@ class SecondLook:
         see :mod:`synthfm.trainer.model.click_middle`; None to ask the click alone.
     in_turn
         How many clicks are asked, see :mod:`synthfm.trainer.model.in_turn`; None to ask them all at once.
+    pixels
+        How an answer in turn learns from the pixels that are clicked, see
+        :mod:`synthfm.trainer.model.pixel_classifier`; None to leave it out.
     grey_values, ellipse
         What refines each look's mask; None to leave it out.
     """
@@ -69,6 +73,7 @@ class SecondLook:
     click_logit: float = 1.0
     middle: float | None = 0.1
     in_turn: InTurn | None = in_turn.SHIPPED
+    pixels: PixelClassifier | None = pixel_classifier.SHIPPED
     grey_values: GreyValues | None = grey_values.SHIPPED
     ellipse: EllipsePrior | None = ellipse_prior.SHIPPED
 
@@ -144,11 +149,24 @@ def segmentation(logits: Tensor, iou: float, low_res: Tensor) -> Segmentation:
     return Segmentation((logits > 0).cpu().numpy(), iou, low_res, logits)
 
 
-def with_clicks_kept(found: Segmentation, prompt: Prompt, settings: SecondLook = SHIPPED) -> Segmentation:
-    """A second look's answer with every click on its own side, see :func:`keep_clicks`."""
-    if found.logits is None:
+def of_all_clicks(
+    found: Segmentation,
+    image: NDArray[np.uint8],
+    prompt: Prompt,
+    first: Segmentation,
+    said: NDArray[np.bool_],
+    settings: SecondLook = SHIPPED,
+) -> Segmentation:
+    """A second look's answer to clicks in turn, with what all of them teach, and each on its own side.
+
+    `first` is the answer to those of the prompt's clicks that are `said`, (N,), alone.
+    """
+    logits = found.logits
+    if logits is None or first.logits is None:
         return found
-    return segmentation(keep_clicks(found.logits, prompt, settings), found.iou, found.low_res)
+    if settings.pixels is not None:
+        logits = pixel_classifier.refine(logits, image, prompt, first.logits, said, settings.pixels)
+    return segmentation(keep_clicks(logits, prompt, settings), found.iou, found.low_res)
 
 
 def _is_part(mask: NDArray[np.bool_], whole: NDArray[np.bool_], same: float) -> bool:
