@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm.data.compiled import compiled
 from synthfm.data.console import InputError
 from synthfm.data.guard import admit
 
@@ -32,11 +33,20 @@ def fletcher32(content: bytes) -> int:
     All zeros alone give 0. An odd last byte is the upper half of a word. J. G. Fletcher, IEEE Trans. Commun.
     30(1), 1982.
     """
-    words = np.frombuffer(content + bytes(len(content) % 2), ">u2").astype(np.uint64)
-    if not words.any():
+    first, second = _word_sums(np.frombuffer(content + bytes(len(content) % 2), np.uint8))
+    if not first:
         return 0
-    first, second = int(words.sum()), int(words @ np.arange(len(words), 0, -1, dtype=np.uint64))
-    return ((second - 1) % 65535 + 1) << 16 | ((first - 1) % 65535 + 1)
+    return ((int(second) - 1) % 65535 + 1) << 16 | ((int(first) - 1) % 65535 + 1)
+
+
+@compiled
+def _word_sums(content: NDArray) -> tuple[int, int]:
+    """The sum of big-endian 16-bit words, and the sum of that after each word; uint8 (2 n,)."""
+    first, second = np.uint64(0), np.uint64(0)
+    for k in range(0, len(content), 2):
+        first += np.uint64(content[k]) << np.uint64(8) | np.uint64(content[k + 1])
+        second += first
+    return first, second
 
 
 def sound_dataset(file: h5py.File, name: str, path: Path, *, whole: bool) -> h5py.Dataset:

@@ -176,22 +176,22 @@ def around(boxes: NDArray, members: NDArray) -> NDArray:
 
 
 @compiled
-def fill_mask(label: NDArray, members: NDArray, mask: NDArray) -> None:
-    """Write ``members[label]`` into `mask`, as NumPy's indexing does in seven times the time.
+def look_up(label: NDArray, table: NDArray, out: NDArray) -> None:
+    """Write ``table[label]`` into `out`, as NumPy's indexing does in seven times the time.
 
     Parameters
     ----------
     label
         uint8 (H, W), a label map or a part of one.
-    members
-        bool (256,), which numbers are the mask's.
-    mask
+    table
+        (256,), such as which numbers are a mask's.
+    out
         (H, W) of any type of numbers.
     """
     height, width = label.shape
     for i in range(height):
         for j in range(width):
-            mask[i, j] = members[label[i, j]]
+            out[i, j] = table[label[i, j]]
 
 
 @compiled
@@ -251,14 +251,14 @@ def peak(values: NDArray) -> tuple[int, int, float]:
 
 
 @compiled
-def ring(squared: NDArray, label: NDArray, low: int, high: int) -> tuple[NDArray, NDArray]:
-    """Flat indices, int64, of the pixels with ``low < squared <= high``, and of those that are labelled."""
+def ring(squared: NDArray, usable: NDArray, label: NDArray, low: int, high: int) -> tuple[NDArray, NDArray]:
+    """Flat indices, int64, of the usable pixels with ``low < squared <= high``, and of those labelled."""
     height, width = squared.shape
     pixels, labelled = np.empty(height * width, np.int64), np.empty(height * width, np.int64)
     n, m = 0, 0
     for i in range(height):
         for j in range(width):
-            if low < squared[i, j] <= high:
+            if low < squared[i, j] <= high and usable[i, j]:
                 pixels[n] = i * width + j
                 n += 1
                 if label[i, j] > 0:

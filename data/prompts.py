@@ -303,12 +303,11 @@ def negative_points(
     top, left = max(y0 - far, 0), max(x0 - far, 0)
     window = np.s_[top : min(y1 + far, height), left : min(x1 + far, width)]
     squared = squared_distance(~mask[window], False) if squared is None else squared[window]
-    if usable is not None:
-        squared = np.where(usable[window], squared, 0)  # as the mask's own: no ring holds it
+    clickable = np.ones(squared.shape, bool) if usable is None else usable[window]
     beside = np.zeros(squared.shape, np.uint8) if label is None else label[window]
-    free, neighbours = distance.ring(squared, beside, 2, far**2)
+    free, neighbours = distance.ring(squared, clickable, beside, 2, far**2)
     if not len(free):
-        free, neighbours = distance.ring(squared, beside, 0, squared.max())
+        free, neighbours = distance.ring(squared, clickable, beside, 0, squared.max())
     if not len(free):
         return np.zeros((0, 2), np.int16)
     pools = [neighbours, free] if len(neighbours) else [free]
@@ -377,7 +376,7 @@ def compile_kernels(shown: bool) -> None:
     with compiling(shown):
         distance.around(distance.extents(label)[0], np.ones(256, bool))
         for kind in (bool, np.float32):
-            distance.fill_mask(label, np.ones(256, bool), np.empty(label.shape, kind))
+            distance.look_up(label, np.ones(256, bool), np.empty(label.shape, kind))
         centre_point(mask)
         person_point(mask, rng)
         positive_points(mask, 2, rng)

@@ -309,8 +309,8 @@ class ShardWriter:
                 first_index=np.int64(first_index),
                 count=np.int64(count),
             )
-            for name in ("image", "label"):
-                self._file.create_dataset(
+            self._pictures = {
+                name: self._file.create_dataset(
                     name,
                     (count, *shape),
                     dtype="uint8",
@@ -318,7 +318,9 @@ class ShardWriter:
                     fletcher32=True,
                     compression="gzip",
                     compression_opts=1,
-                )
+                ).id
+                for name in ("image", "label")
+            }
         except BaseException:
             self._discard()
             raise
@@ -334,9 +336,8 @@ class ShardWriter:
 
     def append(self, sample: Sample) -> None:
         """Write the next sample."""
-        for name in ("image", "label"):
-            chunk = deflated(getattr(sample, name))
-            self._file[name].id.write_direct_chunk((len(self._samples), 0, 0), chunk)
+        for name, dataset in self._pictures.items():
+            dataset.write_direct_chunk((len(self._samples), 0, 0), deflated(getattr(sample, name)))
         place = sample.slice
         if place is not None and place.number == 0:
             self._volumes.append(place)

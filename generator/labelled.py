@@ -224,7 +224,7 @@ def take_sample(
     seed, (_, _, _, prompt_rng) = streams_of(root_seed, index)
     section = section_of(shown, shown.seen, ["soft"] * len(shown.values), config.shapes.min_area)
     found = measure(section, image)
-    widths = edge_widths(section, image.astype(np.float32), found)
+    widths = edge_widths((section.regions[number] for number in found), image.astype(np.float32))
     label, objects = table_of(section, found, widths, config.prompts, prompt_rng)
     return Sample(image, label, index, seed, config.labels.modality, objects)
 

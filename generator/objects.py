@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from synthfm.data import prompts
 from synthfm.data.compiled import compiled
-from synthfm.data.distance import bounds, squared_distance
+from synthfm.data.distance import bounds, extents, look_up, squared_distance
 from synthfm.data.shards import OBJECT_COLUMNS, Objects, members_of
 from synthfm.generator.canvas.section import LARGEST_SHARE, OUTSIDE, Region, Section
 from synthfm.generator.raster.kernels import edge_width
@@ -174,15 +174,13 @@ def measure_region(region: Region, numbers: NDArray[np.uint8], image: NDArray[np
     return Measured(window, mask, away, contrast(statistics), seen)
 
 
-def edge_widths(section: Section, ideal: NDArray[np.float32], numbers: Iterable[int]) -> dict[int, float]:
-    """The edge widths of objects in pixels, by region number; `ideal` is the image without noise."""
-    return {number: edge_width_of(section.regions[number], ideal) for number in numbers}
-
-
-def edge_width_of(region: Region, ideal: NDArray[np.float32]) -> float:
-    """As :func:`edge_widths`, of one region."""
+def edge_widths(regions: Iterable[Region], ideal: NDArray[np.float32]) -> dict[int, float]:
+    """The edge widths of regions in pixels, by their numbers; `ideal` is the image without noise."""
     rise, far = float(ideal.max() - ideal.min()), reach(len(ideal))
-    return float(edge_width(region.mask, ideal, region.top, region.left, far, 0.01 * rise))
+    return {
+        region.number: float(edge_width(region.mask, ideal, region.top, region.left, far, 0.01 * rise))
+        for region in regions
+    }
 
 
 def tabulate(
@@ -202,7 +200,8 @@ def tabulate(
         The image without noise, in which edge widths are measured.
     """
     kept = {number: found for number, found in measure(section, image).items() if found.seen}
-    label, table = table_of(section, kept, edge_widths(section, ideal, kept), config, rng)
+    widths = edge_widths((section.regions[number] for number in kept), ideal)
+    label, table = table_of(section, kept, widths, config, rng)
     return label, with_sets(section, label, table, list(kept), image, ideal, config, rng)
 
 
@@ -220,7 +219,8 @@ def table_of(
         table[region.number] = table[region.parent]
         if region.number in measured:
             table[region.number] = labels[region.number]
-    label = table[section.region]
+    label = np.empty_like(section.region)
+    look_up(section.region, table, label)
     rows = [
         {
             "contrast": found.contrast,
@@ -253,7 +253,7 @@ def with_sets(
     """
     row_of = {number: row for row, number in enumerate(kept)}
     of_each = members_of(objects)
-    shown = np.bincount(label.ravel(), minlength=256) > 0
+    shown = extents(label)[1] > 0
     known = {(bits & shown).tobytes() for bits in of_each}
     visible = np.count_nonzero(section.region != OUTSIDE)
     added: list[tuple[Region, NDArray[np.bool_], dict]] = []
@@ -267,7 +267,8 @@ def with_sets(
         bits = of_each[rows].any(0) & ~of_each[without].any(0) & shown
         if (not without if group.without else len(rows) < 2) or bits.tobytes() in known:
             continue
-        mask = bits[label]
+        mask = np.empty(label.shape, bool)
+        look_up(label, bits, mask)
         x0, y0, x1, y1 = bounds(mask)
         if not section.min_area <= np.count_nonzero(mask) <= LARGEST_SHARE * visible:
             continue
@@ -280,12 +281,13 @@ def with_sets(
             continue
         known.add(bits.tobytes())
         clicks = _prompts(*found.arrays(region), found.window, label, section.region, config, rng)
-        row = {"contrast": found.contrast, "blur": edge_width_of(region, ideal), **clicks}
-        added.append((region, bits, row))
+        added.append((region, bits, {"contrast": found.contrast, **clicks}))
     if not added:
         return objects
     sets = [region for region, _, _ in added]
-    table = _table(sets, [region.parent for region in sets], [row for _, _, row in added], config)
+    widths = edge_widths(sets, ideal)
+    measures = [{"blur": widths[region.number], **row} for region, _, row in added]
+    table = _table(sets, [region.parent for region in sets], measures, config)
     labels = np.arange(len(objects) + 1, len(objects) + len(added) + 1, dtype=np.uint8)
     members = np.packbits(np.stack([bits for _, bits, _ in added]), axis=1)
     table = replace(table, label=labels, members=members)

@@ -173,8 +173,8 @@ def _attempt(
         between()
         image, ideal = _scanned(scan, course, scenes, k).acquire(clean, sections[k], looked)
         images[k] = image
-        objects = [region.number for region in sections[k].regions.values() if region.is_object]
-        widths.append(edge_widths(sections[k], ideal, objects))
+        objects = (region for region in sections[k].regions.values() if region.is_object)
+        widths.append(edge_widths(objects, ideal))
     low, high = grey_range(images[:, ::5, ::5], images, how)
     greys = [shown_between(image, low, high, how) for image in images]
     if config.boundary.enabled and look_rng.random() < config.boundary.margin_share:

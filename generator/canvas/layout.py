@@ -111,8 +111,9 @@ class Canvas:
         """A pixel (x, y) that the region itself still shows, or None if 40 draws found none."""
         top, left, bottom, right = self.section.box(parent)
         xs, ys = self.rng.integers(left, right, 40), self.rng.integers(top, bottom, 40)
-        hits = np.flatnonzero(self.section.region[ys, xs] == parent)
-        return (int(xs[hits[0]]), int(ys[hits[0]])) if len(hits) else None
+        hits = self.section.region[ys, xs] == parent
+        first = hits.argmax()
+        return (int(xs[first]), int(ys[first])) if hits[first] else None
 
     def somewhere(self, parent: int) -> Point:
         """As :meth:`spot`, in anatomical coordinates; far outside the frame if there is none."""

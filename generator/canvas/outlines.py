@@ -13,13 +13,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
-from synthfm.generator.raster.kernels import extent, fill_contours, fill_field, transformed, widened
+from synthfm.generator.raster.kernels import (
+    extent,
+    fill_contours,
+    fill_field,
+    signed_area,
+    transformed,
+    widened,
+)
 
 Contour = NDArray[np.float64]
 Parts = list[list[Contour]]
@@ -82,9 +90,12 @@ class Shape:
         return self.centre[0] - x, self.centre[1] - y, self.centre[0] + x, self.centre[1] + y
 
 
+@lru_cache(maxsize=64)
 def angles(count: int) -> NDArray[np.float64]:
-    """`count` angles around the circle, from 0."""
-    return np.arange(count, dtype=np.float64) * np.float64(2 * np.pi / count)
+    """`count` angles around the circle, from 0; not to be written to."""
+    theta = np.arange(count, dtype=np.float64) * np.float64(2 * np.pi / count)
+    theta.flags.writeable = False
+    return theta
 
 
 def polar(radius: ArrayLike, theta: NDArray[np.float64]) -> Contour:
@@ -113,10 +124,17 @@ _CAP_COS, _CAP_SIN = np.cos(np.linspace(1.2, -1.2, 5)), np.sin(np.linspace(1.2, 
 def smooth(nodes: ArrayLike, count: int, closed: bool = False) -> Contour:
     """A smooth curve (count, 2) through control nodes (n, 2), by cubic interpolation; `closed` or open."""
     through = np.asarray(nodes, float)
+    return np.einsum("ij,jk->ik", _spline(len(through), count, closed), through)
+
+
+@lru_cache(maxsize=64)
+def _spline(nodes: int, count: int, closed: bool) -> NDArray[np.float64]:
+    """How much each point of :func:`smooth` has of each node, (count, nodes)."""
+    each = np.eye(nodes)
     if closed:
-        through = np.concatenate([through, through[:1]])
+        each = np.concatenate([each, each[:1]])
     ends = "periodic" if closed else "not-a-knot"
-    spline = CubicSpline(np.linspace(0, 1, len(through)), through, axis=0, bc_type=ends)
+    spline = CubicSpline(np.linspace(0, 1, len(each)), each, axis=0, bc_type=ends)
     return spline(np.linspace(0, 1, count, endpoint=not closed))  # type: ignore[no-any-return]
 
 
@@ -125,20 +143,17 @@ def rotation(angle: float) -> NDArray[np.float64]:
     return np.array([[c, -s], [s, c]])
 
 
-def from_parts(family: str, parts: Parts, connected: bool = True) -> Shape:
+def from_parts(
+    family: str, parts: Parts, connected: bool = True, parameters: dict[str, Any] | None = None
+) -> Shape:
     """A shape in unit coordinates from explicit parts; contours are oriented so that parts unite."""
     contours = []
     for part in parts:
         for k, contour in enumerate(part):
             alone = len(parts) == len(part) == 1
-            contours.append(contour if alone or (_signed_area(contour) > 0) == (k == 0) else contour[::-1])
-    starts = np.cumsum([0, *(len(contour) for contour in contours)])
-    return Shape(family, points=np.concatenate(contours), starts=starts, connected=connected)
-
-
-def _signed_area(contour: Contour) -> float:
-    x, y = contour[:, 0], contour[:, 1]
-    return float(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1])
+            contours.append(contour if alone or (signed_area(contour) > 0) == (k == 0) else contour[::-1])
+    starts = np.array([0, *itertools.accumulate(map(len, contours))])
+    return Shape(family, np.concatenate(contours), starts, connected=connected, parameters=parameters)
 
 
 def place(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm.data.distance import squared_distance
+from synthfm.data.distance import extents, squared_distance
 from synthfm.generator.canvas import outlines
 from synthfm.generator.canvas.outlines import Shape
 from synthfm.generator.canvas.view import View
@@ -301,12 +301,12 @@ class Section:
         field = np.ascontiguousarray(field[:, above:, before:][:, : shown.shape[0], : shown.shape[1]])
         seeds = partition.seeds * scale[::-1] - [before, above]
         owner = nearest_seed(shown, partition.parent, seeds, field, partition.weights)
+        boxes, pixels = extents(owner)
         for k in range(len(partition.seeds)):
-            rows, columns = np.flatnonzero((owner == k).any(1)), np.flatnonzero((owner == k).any(0))
-            if len(rows):
-                inside = owner[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == k
-                mask = inside.astype(np.uint8)
-                yield k, Patch(mask, top + int(rows[0]), left + int(columns[0]), int(np.count_nonzero(mask)))
+            if pixels[k]:
+                x0, y0, x1, y1 = boxes[k].tolist()
+                mask = (owner[y0:y1, x0:x1] == k).astype(np.uint8)
+                yield k, Patch(mask, top + y0, left + x0, int(pixels[k]))
 
     def add(self, structure: Structure, patch: Patch) -> bool:
         """Paint a structure where its parent still shows; whether enough of it does. The mask is changed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -395,10 +396,8 @@ def make(family: str, parameters: Parameters) -> Shape:
     kind = FAMILIES[family]
     outline = kind.outline(**parameters)
     if isinstance(outline, np.ndarray):
-        shape = Shape(family, field=outline, matrix=np.eye(2), connected=kind.connected)
-    else:
-        shape = from_parts(family, outline, connected=kind.connected)
-    return replace(shape, parameters=parameters)
+        return Shape(family, field=outline, matrix=np.eye(2), connected=kind.connected, parameters=parameters)
+    return from_parts(family, outline, kind.connected, parameters)
 
 
 def draw(family: str, rng: np.random.Generator) -> Shape:
@@ -406,6 +405,7 @@ def draw(family: str, rng: np.random.Generator) -> Shape:
     return make(family, FAMILIES[family].draw(rng))
 
 
+@lru_cache(maxsize=64)
 def oval(exponent: float = 2.0) -> Shape:
     """A circle, or with a larger exponent a rounder square, to be scaled."""
     return make("superellipse", {"exponent": exponent, "aspect": 1.0, "taper": 0.0, "dent": 0.0})

@@ -264,7 +264,7 @@ def draw_look(
     mean, texture_only = _means(seen, palette, config, rng)
     names, weights = texture.kinds.items()
     fields = tuple(
-        textures.draw(rng, max(32, size // 2), str(rng.choice(names, p=weights)))
+        textures.draw(rng, max(32, size // 2), names[int(rng.choice(len(names), p=weights))])
         for _ in range(int(rng.choice([2, 3], p=[0.6, 0.4])) if texture.enabled else 0)
     )
     amplitude, shade, absorb = np.zeros((3, 256), np.float32)

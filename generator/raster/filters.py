@@ -83,8 +83,11 @@ def convolve(image: NDArray, taps_x: NDArray, taps_y: NDArray) -> NDArray:
 
 
 @lru_cache(maxsize=512)
-def _cubic_axis(small: int, large: int, sharp: bool) -> tuple[NDArray[np.int32], Image]:
-    """Indices (large, 4) and weights of cubic interpolation from `small` to `large` samples, cell-centred."""
+def _cubic_axis(small: int, large: int, sharp: bool) -> tuple[NDArray[np.uint32], Image]:
+    """Indices (large, 4) and weights of cubic interpolation from `small` to `large` samples, cell-centred.
+
+    Indices are unsigned, as Numba then looks for none below 0.
+    """
     position = (np.arange(large) + 0.5) * small / large - 0.5
     base = np.floor(position).astype(int)
     t = position - base
@@ -103,7 +106,7 @@ def _cubic_axis(small: int, large: int, sharp: bool) -> tuple[NDArray[np.int32],
             t**3 / 6,
         ]
     index = np.clip(base[:, None] + np.arange(-1, 3), 0, small - 1)
-    return index.astype(np.int32), np.stack(weights, axis=1).astype(np.float32)
+    return index.astype(np.uint32), np.stack(weights, axis=1).astype(np.float32)
 
 
 def upsample(coarse: Image, shape: tuple[int, int], sharp: bool = True) -> Image:
@@ -123,10 +126,10 @@ def _interpolate(
     between = np.empty((small, width), np.float32)
     for i in range(small):
         for j in range(width):
-            total = np.float32(0)
-            for k in range(4):
-                total += column_weights[j, k] * coarse[i, columns[j, k]]
-            between[i, j] = total
+            a, b, c, d = column_weights[j]
+            first, second = coarse[i, columns[j, 0]], coarse[i, columns[j, 1]]
+            third, fourth = coarse[i, columns[j, 2]], coarse[i, columns[j, 3]]
+            between[i, j] = a * first + b * second + c * third + d * fourth
     out = np.empty((height, width), np.float32)
     for i in range(height):
         a, b, c, d = row_weights[i]

@@ -92,6 +92,16 @@ def extent(points: NDArray) -> tuple[float, float, float, float]:
 
 
 @compiled
+def signed_area(contour: NDArray) -> float:
+    """Twice the area of a closed contour (n, 2), negative where it runs the other way round."""
+    total, x, y = 0.0, contour[-1, 0], contour[-1, 1]
+    for k in range(len(contour)):
+        total += x * contour[k, 1] - y * contour[k, 0]
+        x, y = contour[k, 0], contour[k, 1]
+    return total
+
+
+@compiled
 def widened(path: NDArray, radius: NDArray, cap_cos: NDArray, cap_sin: NDArray) -> NDArray:
     """A path (n, 2) widened by `radius` (n,) to both sides, with a cap of k points at each end.
 
@@ -252,13 +262,13 @@ def keep_largest(mask: NDArray) -> int:
 
 @compiled
 def nearest_seed(region: NDArray, parent: int, seeds: NDArray, warp: NDArray, weights: NDArray) -> NDArray:
-    """Partition the pixels of a region among seeds: int16 (H, W), -1 outside it.
+    """Partition the pixels of a region among fewer than 255 seeds: uint8 (H, W), 255 outside it.
 
     A pixel goes to the seed (x, y) nearest to it after its own position was moved by `warp` (2, H, W), in
     pixels, squared distances multiplied by the seed's weight.
     """
     height, width = region.shape
-    cell = np.full((height, width), -1, np.int16)
+    cell = np.full((height, width), 255, np.uint8)
     for row in range(height):
         for column in range(width):
             if region[row, column] != parent:

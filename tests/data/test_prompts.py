@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from scipy import ndimage
 
 from synthfm.data import prompts
-from synthfm.data.distance import around, by_depth, extents, fill_mask
+from synthfm.data.distance import around, by_depth, extents, look_up
 from synthfm.data.prompts import Prompt
 
 quick = settings(max_examples=60, deadline=None)
@@ -66,7 +66,7 @@ def test_the_mask_of_several_numbers_and_its_box_are_those_of_numpy(label, seed)
     members[label[0, 0]] = True
     for kind in (bool, np.float32):
         mask = np.empty(label.shape, kind)
-        fill_mask(label, members, mask)
+        look_up(label, members, mask)
         np.testing.assert_array_equal(mask, members[label])
     np.testing.assert_array_equal(around(extents(label)[0], members), prompts.tight_box(members[label]))
 

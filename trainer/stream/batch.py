@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synthfm.data.distance import fill_mask
+from synthfm.data.distance import look_up
 
 IGNORED = -2
 """Label of what fills up rows of fewer points, as :data:`synthfm.trainer.model.packing.IGNORE_LABEL`."""
@@ -133,7 +133,7 @@ def _masks(labels: Tensor, members: Tensor, dtype: torch.dtype) -> Tensor:
     masks = torch.empty(shape, dtype=dtype)  # the same without an index of eight bytes for each pixel
     for label, numbers, filled in zip(labels.numpy(), members.numpy(), masks.numpy(), strict=True):
         for own, mask in zip(numbers, filled, strict=True):
-            fill_mask(label, own, mask)
+            look_up(label, own, mask)
     return masks
 
 

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from synthfm.data.distance import around, extents, fill_mask
+from synthfm.data.distance import around, extents, look_up
 from synthfm.data.prompts import Prompt, centre_point, loose_box, person_point, random_point
 from synthfm.data.shards import Objects, Sample, members_of
 from synthfm.data.strokes import STROKE_POINTS, draw_prompt, many_clicks
@@ -153,7 +153,7 @@ def _filled(name: str, prompts: list[Prompt], most: int) -> dict[str, NDArray]:
 def mask_of(label: NDArray[np.uint8], members: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Where a label map, or a part of one, holds one of some numbers: ``members[label]``, bool (H, W)."""
     mask = np.empty(label.shape, bool)
-    fill_mask(np.ascontiguousarray(label), members, mask)
+    look_up(np.ascontiguousarray(label), members, mask)
     return mask
 
 
