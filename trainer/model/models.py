@@ -271,7 +271,8 @@ def _mask_decoder() -> MaskDecoder:
 
 def _image_encoder(name: str, size: int, depths: Depths) -> nn.Module:
     if name == "tiny":
-        return TinyEncoder(size, _CHANNELS, depths)
+        encoder = TinyEncoder(size, _CHANNELS, depths)
+        return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as its images are
     if name == "mobile_sam":
         return _mobile_encoder(size)
     return ImageEncoderViT(

@@ -107,9 +107,9 @@ class AttentionBlock(nn.Module):
 def attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
     """Softmax attention, (B, heads, N, d) each; `seen` says which keys count, bool (B, 1, 1, N).
 
-    Written out on CPUs, where the fused kernel's backward takes more than twice as long.
+    Written out where a CPU needs gradients: the fused kernel's backward takes more than twice as long.
     """
-    if query.is_cuda:
+    if query.is_cuda or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if seen is not None:

@@ -63,7 +63,7 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
 
 
 def prepare(sam: Sam, config: TrainConfig) -> Sam:
-    """Freeze what the config freezes, and lay the weights out as training wants them; in place."""
+    """Freeze what the config freezes, in place."""
     parts = {"encoder": sam.image_encoder, "prompt_encoder": sam.prompt_encoder, "decoder": sam.mask_decoder}
     for name, part in parts.items():
         part.requires_grad_(name not in config.freeze)
@@ -72,8 +72,6 @@ def prepare(sam: Sam, config: TrainConfig) -> Sam:
             getattr(sam.image_encoder, name).requires_grad_(False)
     if not any(p.requires_grad for p in sam.parameters()):
         raise InputError("freeze: every part is frozen; leave at least one to be trained")
-    if config.model == "tiny":
-        sam.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return sam
 
 

@@ -9,7 +9,7 @@ from skimage.draw import disk
 
 from synthfm.data.prompts import Prompt
 from synthfm.data.strokes import MOST, thinned
-from synthfm.trainer.model import look, models, predict
+from synthfm.trainer.model import decoder, look, models, predict
 from synthfm.trainer.model.packing import pack
 from synthfm.trainer.model.predict import SecondLook, Segmenter
 
@@ -156,3 +156,10 @@ def test_ten_thousand_clicks_are_answered_as_a_hundred_spread_over_them(segmente
     assert len(thinned(many).points) == MOST
     few = Prompt(many.points[:5], many.labels[:5])
     assert thinned(few) is few
+
+
+def test_attention_hands_on_no_numbers_that_are_slow_to_multiply():
+    shares = decoder.shares_of(torch.tensor([[0.0, -60.0, -90.0]]), -1)[0].tolist()
+    assert shares[0] == 1
+    assert shares[1] == pytest.approx(np.exp(-60))
+    assert shares[2] == 0  # its exponential would be a denormal number
