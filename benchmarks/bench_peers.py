@@ -26,7 +26,7 @@ WORKS: dict[str, Work] = {
         f"images{size}": (
             f"images of {size} pixels",
             "samples",
-            lambda folder, compiled, size=size: images.images(size, max(4096 // size, 4)),
+            lambda folder, compiled, size=size: images.images(size, max(8192 // size, 8)),
         )
         for size in (128, 256, 512, 1024)
     },

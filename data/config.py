@@ -59,7 +59,7 @@ class Weights(Config):
 
     def items(self) -> tuple[list[str], list[float]]:
         """Names and probabilities."""
-        values = self.model_dump()
+        values = dict(self)
         total = sum(values.values())
         return list(values), [value / total for value in values.values()]
 

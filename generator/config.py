@@ -86,8 +86,8 @@ class GeneratorConfig(SceneConfig):
 
     def _solid_plans(self, modality: str) -> list[str]:
         """A modality's plans that volumes can show."""
-        weights = self.plans(modality).model_dump()
-        return [name for name, weight in weights.items() if weight > 0 and not PLANS[name].projection]
+        weights = self.plans(modality)
+        return [name for name, weight in weights if weight > 0 and not PLANS[name].projection]
 
     def settings(self, modality: str) -> Config:
         """A modality's settings."""

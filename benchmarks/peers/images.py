@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from peers.turns import OURS, Contender
 from synthfm.generator.config import load_config
+from synthfm.generator.folder.compiling import SMALL
 from synthfm.generator.scene import make_sample
 from synthfm.generator.volume import make_volume
 
@@ -23,7 +24,7 @@ OCTAVES = 4
 def images(size: int, count: int) -> list[Contender]:
     """Images of `size` pixels, `count` in a turn; of the others a quarter, of the slowest one."""
     config = load_config("full", size=size)
-    make_shard("full", 64, 96, 0)  # loads the compiled kernels, those of rare kinds of samples too
+    make_shard("full", SMALL, 96, 0)  # loads the kernels, of rare kinds of samples too
     labels = [make_sample(config, 5, index).label for index in range(8)]
     given = itertools.cycle(labels)
     firsts = itertools.count(0, count)

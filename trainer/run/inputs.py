@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from segment_anything.modeling import Sam
 
 from synthfm.data.console import InputError
