@@ -97,7 +97,7 @@ def _read_tiff(path: Path, mask: bool, stored: bool, root: Path | None) -> Pixel
 
     with tifffile.TiffFile(path) as file:
         _check_whole(file)
-        _check_others(path, _others(file), root)
+        _check_others(path, file, root)
         whole = [series for series in file.series if not series.keyframe.is_reduced]  # and no thumbnail
         series = (whole or file.series)[0]
         alike = [
@@ -165,18 +165,25 @@ def _check_whole(file: Any) -> None:
             raise ValueError(f"cut short in page {number} of {pages}")
 
 
-def _check_others(path: Path, names: set[str], root: Path | None) -> None:
-    """Other files of an OME-TIFF lie in reach; tifffile makes zeros of one that is not there."""
-    check_reach(path, names, root)
-    for name in sorted(names):
-        if not (path.parent / name).is_file():
+def _check_others(path: Path, file: Any, root: Path | None) -> None:
+    """The other files in which pages lie are in reach; tifffile makes zeros of one that is not there."""
+    named = _named(file)
+    check_reach(path, named, root)  # before tifffile opens them
+    for name, is_other in sorted(named.items()):
+        if is_other and not (path.parent / name).is_file():
             raise Unreadable(f"has pages in {printable(name)!r}, which is not there")
+    pages = (page for series in file.series for page in series.pages if page is not None)
+    check_reach(path, {page.parent.filehandle.path for page in pages}, root)  # those of Micro-Manager, too
 
 
-def _others(file: Any) -> set[str]:
-    """The other files in which an OME-TIFF says that pages lie."""
+def _named(file: Any) -> dict[str, bool]:
+    """The files in which an OME-TIFF says that pages lie, and whether that is another than itself."""
     if not file.is_ome:
-        return set()
+        return {}
     root = ElementTree.fromstring(file.ome_metadata)
-    found = [item for item in root.iter() if item.tag.endswith("UUID") and item.text != root.get("UUID")]
-    return {item.get("FileName") or "" for item in found} - {file.filename}
+    own, found = root.get("UUID"), dict[str, bool]()
+    for item in root.iter():
+        name = item.get("FileName") or ""
+        if item.tag.endswith("UUID") and name != file.filename:
+            found[name] = found.get(name, False) or own is None or item.text != own
+    return found

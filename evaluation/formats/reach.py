@@ -19,6 +19,8 @@ from synthfm.evaluation.formats.volume import Unreadable
 HEADERS = {".mhd": "metaimage", ".mha": "metaimage", ".nrrd": "nrrd", ".nhdr": "nrrd"}
 MOST_HEADER = 1 << 24
 """Bytes: no header is longer."""
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n)")
+"""Characters that a library may take for the end or the beginning of a line, where others see none."""
 
 
 def is_below(path: Path, folder: Path) -> bool:
@@ -82,6 +84,8 @@ def check_data_files(path: Path, root: Path | None = None) -> None:
         whole |= bool(named)
     if not whole:
         raise Unreadable("cannot be read: its header does not end")
+    if _CONTROL.search(text[: named[0].end()] if kind == "metaimage" else text):
+        raise Unreadable("cannot be read: its header holds characters that are no text")
     for found in named:
         value = _text(found[1])
         if value.upper().startswith("LIST"):  # a name a line follows

@@ -131,7 +131,8 @@ def _tiff(path: Path) -> None:
         admit(math.prod(series.shape) * series.dtype.itemsize, path.stat().st_size)
         for page in series.pages:
             if page is not None:
-                _segments(file.filehandle, page)
+                page.parent.filehandle.open()  # of another file, where its pages lie in several
+                _segments(page.parent.filehandle, page)
 
 
 def _segments(handle: Any, page: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,37 @@ def test_pages_of_other_files_are_in_reach_and_there(tmp_path: Path) -> None:
         read_volume(tmp_path / "in" / "c.ome.tif")
     with pytest.raises(Unreadable, match=r"b\.ome\.tif', which is not there"):
         read_volume(tmp_path / "in" / "a.ome.tif")
+    # Of a file that gives itself no number, what has none is another's once a page has named it.
+    text = text.replace(' UUID="urn:uuid:1"', "").replace("urn:uuid:2", "").format("../b.ome.tif")
+    tifffile.imwrite(tmp_path / "in" / "a.ome.tif", SHOWN, description=text.encode(), metadata=None)
+    with pytest.raises(Unreadable, match="outside of its folder"):
+        read_volume(tmp_path / "in" / "a.ome.tif")
+
+
+def test_an_index_of_micro_manager_names_files_in_reach(tmp_path: Path) -> None:
+    """NDTiff: the file ``NDTiff.index`` beside a TIFF says in which files the pages lie."""
+    (tmp_path / "in").mkdir()
+    height, width = SHOWN.shape
+    head = struct.pack("<2sHIIIII2s2x", b"II", 42, 42 + SHOWN.size, 483729, 2, 2355492, 2, b"{}")
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(273, 4, 1, 32), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, SHOWN.size)]
+    tags += [(51123, 2, 10, 32 + SHOWN.size)]
+    pages = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    path = tmp_path / "in" / "a.tif"
+    path.write_bytes(head.ljust(32, b"\0") + SHOWN.tobytes() + b'{"a": "b"}' + pages)
+    tifffile.imwrite(tmp_path / "b.tif", 255 - SHOWN, metadata=None)
+
+    def name(other: str) -> None:
+        axes, where = b'{"z": 0}', other.encode()
+        parts = [struct.pack("<I", len(part)) + part for part in (axes, where)]
+        numbers = struct.pack("<IiiiiIii", 32, width, height, 0, 0, 0, 0, 0)
+        (tmp_path / "in" / "NDTiff.index").write_bytes(b"".join(parts) + numbers)
+
+    name("a.tif")
+    np.testing.assert_array_equal(read_volume(path).array[0], SHOWN)
+    name("../b.tif")
+    with pytest.raises(Unreadable, match="outside of its folder"):
+        read_volume(path)
 
 
 def test_a_large_picture_is_no_bomb(tmp_path: Path) -> None:

@@ -74,6 +74,20 @@ def test_a_header_that_names_another_file_is_refused(folder: Path, kind: str, na
         np.testing.assert_array_equal(read_volume(folder / kind, root=folder.parent).array, ARRAY)
 
 
+@pytest.mark.parametrize("strange", ["\r", "\v", "\f", "\0"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_that_only_some_readers_see_is_refused(folder: Path, kind: str, strange: str) -> None:
+    """ITK skips such characters, and takes a carriage return alone for the end of a line."""
+    *first, last = KINDS[kind](f"{folder.parent}/secret.raw").splitlines()
+    decoy = KINDS[kind]("v.raw").splitlines()[-1]
+    note = [] if kind[2] == "h" or kind == "v.mha" else [f"content: x{strange}{last}"]
+    lines = [*first, *(note or [strange + last]), decoy]
+    (folder / kind).write_bytes("\n".join([*lines, "", ""]).encode())
+    for read in (read_volume, count_frames):
+        with pytest.raises(Unreadable, match="characters that are no text"):
+            read(folder / kind)
+
+
 def test_the_voxels_of_a_pair_are_no_link_out(folder: Path) -> None:
     write_itk(folder / "p.hdr", ARRAY)
     (folder / "p.img").rename(folder.parent / "p.img")
