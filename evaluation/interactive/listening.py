@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import signal
 import socket
 import threading
@@ -32,6 +33,8 @@ HEADERS = {
 }
 """Of every reply: no other site may show it, run in it or use it."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::")
+"""All of this machine's addresses."""
 
 
 class Handler(WSGIRequestHandler):
@@ -110,17 +113,36 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def names_of(host: str) -> tuple[str, ...]:
+    """The names of this machine for what listens at `host`, for :func:`only_for`."""
+    if host not in EVERYWHERE:
+        return (*LOCAL, host)
+    name = socket.gethostname()
+    return (*LOCAL, host, name, f"{name}.local", socket.getfqdn())
+
+
 def only_for(hosts: Sequence[str]) -> None:
     """Turn away what another site that the browser has open asks for, before a request is answered.
 
-    `hosts` are the names under which a server may be asked for, empty for any.
+    Such a site may have its own name lead to this machine, but no address in numbers. `hosts` are the names
+    under which a server may be asked for, empty for any; of :data:`EVERYWHERE` one stands for all addresses.
     """
     host = flask.request.host.lower()
     origin = flask.request.headers.get("Origin")
     allowed = {in_address(name) for name in hosts}
-    strange = allowed and host.rpartition(":")[0] not in allowed and host not in allowed
-    if strange or (origin is not None and origin.partition("://")[2] != host):
-        flask.abort(403, f"not for {origin or host}")
+    named = host if host in allowed else re.sub(r":\d*$", "", host)
+    by_number = _is_address(named.strip("[]")) and not allowed.isdisjoint(map(in_address, EVERYWHERE))
+    if allowed and named not in allowed and not by_number:
+        flask.abort(403, f"not for {origin or host}; ask for it by the machine's own name or address")
+    if origin is not None and origin.partition("://")[2] != host:
+        flask.abort(403, f"not for {origin}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def in_address(host: str) -> str:

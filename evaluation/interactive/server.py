@@ -31,11 +31,13 @@ from synthfm.data.console import InputError
 from synthfm.evaluation.interactive.finding import Model, open_model
 from synthfm.evaluation.interactive.leases import Lease, Leases
 from synthfm.evaluation.interactive.listening import (
+    EVERYWHERE,
     LOCAL,
     Handler,
     Turns,
     in_address,
     listen,
+    names_of,
     only_for,
     serve_until_ended,
     with_headers,
@@ -156,8 +158,7 @@ def serve(
     with listen(host, port) as listening:
         model = open_model(checkpoint, device)
         desk = Desk(model, capabilities(checkpoint), Leases(most), api_key, WITHIN, say)
-        hosts = (*LOCAL, host) if host not in ("0.0.0.0", "::") else ()
-        app = make_app(desk, hosts)
+        app = make_app(desk, () if host in EVERYWHERE else names_of(host))  # a key is asked for everywhere
         server = make_server(host, port, app, threaded=True, request_handler=Handler, fd=listening.fileno())
         server.service_actions = desk.leases.sweep  # type: ignore[method-assign]  # each half a second
         if made_up:

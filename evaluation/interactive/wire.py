@@ -16,6 +16,7 @@ from nnInteractive.inference.remote.serialization import unpack_array
 from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
+from synthfm.data.guard import admit
 
 MOST_JSON = 1 << 20
 """Bytes."""
@@ -122,6 +123,7 @@ def read_array(axes: int, most: int) -> NDArray:
     body += _read(size + 1 - len(body))
     if len(body) > size:
         raise InputError(f"array {shape} of {kind} in more than {size} bytes: that is too many")
+    admit(voxels * np.dtype(kind).itemsize, len(body))
     try:
         return unpack_array(body)
     except (struct.error, ValueError, RuntimeError) as error:

@@ -15,7 +15,13 @@ from typing import Any
 
 from werkzeug.serving import make_server
 
-from synthfm.evaluation.interactive.listening import LOCAL, Handler, in_address, listen, serve_until_ended
+from synthfm.evaluation.interactive.listening import (
+    Handler,
+    in_address,
+    listen,
+    names_of,
+    serve_until_ended,
+)
 from synthfm.evaluation.interactive.page.asking import Asker
 from synthfm.evaluation.interactive.page.loading import Wanted, load
 from synthfm.evaluation.interactive.page.pictures import Library
@@ -45,13 +51,12 @@ def serve(wanted: Wanted, *, host: str, port: int, browser: bool, say: Callable[
     listening = listen(host, port)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="synthfm-app-") as folder, listening:
-        hosts = (*LOCAL, host) if host not in ("0.0.0.0", "::") else ()
         library: Future[Library] = Future()
         asker: Future[Asker] = Future()
         server = make_server(
             host,
             port,
-            make_app(library, asker, Path(folder), hosts),
+            make_app(library, asker, Path(folder), names_of(host)),
             threaded=True,
             request_handler=Handler,
             fd=listening.fileno(),

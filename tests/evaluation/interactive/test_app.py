@@ -26,11 +26,11 @@ from werkzeug.serving import make_server
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cli import main
-from synthfm.evaluation.interactive.listening import Handler
+from synthfm.evaluation.interactive.listening import Handler, names_of
 from synthfm.evaluation.interactive.page.asking import Asked, Asker
 from synthfm.evaluation.interactive.page.loading import Wanted, load
 from synthfm.evaluation.interactive.page.pictures import Place, samples
-from synthfm.evaluation.interactive.page.routes import LOCAL, make_app, outline
+from synthfm.evaluation.interactive.page.routes import make_app, outline
 from synthfm.evaluation.methods.method import Predicted
 from synthfm.evaluation.scoring.ask import ask, case_prompts
 from tests.support.cases import disc_case, random_tiny
@@ -366,10 +366,15 @@ def test_other_sites_are_turned_away(client):
         ("192.168.1.5", "192.168.1.5:8000", 200),
         ("127.0.0.1", "[::1]:8000", 200),
         ("fd00::1", "[fd00::2]:8000", 403),
+        ("0.0.0.0", "10.1.2.3:8000", 200),
+        ("::", "[fd00::9]:8000", 200),
+        ("0.0.0.0", "localhost:8000", 200),
+        ("0.0.0.0", f"{socket.gethostname()}:8000", 200),
+        ("0.0.0.0", "evil.example:8000", 403),  # whose name may lead here
     ],
 )
 def test_it_is_asked_for_by_its_own_name(library, methods, sent, host, asked, code):
-    client = make_app(made(library), made(Asker(methods)), sent, (*LOCAL, host)).test_client()
+    client = make_app(made(library), made(Asker(methods)), sent, names_of(host)).test_client()
     assert client.get("/api/start", headers={"Host": asked}).status_code == code
 
 

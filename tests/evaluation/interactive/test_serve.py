@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -506,6 +507,16 @@ def test_what_is_no_request_is_refused_in_one_line_and_the_next_one_answered(
     np.testing.assert_array_equal(client.mask, before)
     client.add_point_interaction((4, 36, 24), True)
     assert dice(client.mask, BALL) > 0.85
+
+
+def test_an_array_that_unpacks_to_too_much_is_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNTHFM_MAX_GB", "0.001")
+    image = packed(np.zeros((1, 9, 400, 400), np.int16))
+    reply = client._http.post("/set_image", content=image, headers={"X-Meta": "{}"})
+    assert reply.status_code == 400
+    assert re.search("unpacks to 2.88 MB .* SYNTHFM_MAX_GB=", reply.json()["detail"])
 
 
 def test_more_than_fits_is_refused_before_it_is_sent(address: str) -> None:
