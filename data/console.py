@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from tqdm import tqdm
@@ -262,8 +262,7 @@ def _acknowledge(reader: int, go_on: str) -> None:
                 [pipe], [], [], None if last == math.inf else max(0, last - time.monotonic())
             )
             if not ready:
-                _say(f"{SIGNALS[signal.Signals(first)]}: not waited any longer; {go_on}")
-                os._exit(128 + first)
+                end_at_once(f"{SIGNALS[signal.Signals(first)]}: not waited any longer; {go_on}", 128 + first)
             numbers = pipe.read(1)
             if not numbers:  # the program has ended in time
                 return
@@ -276,6 +275,18 @@ def _acknowledge(reader: int, go_on: str) -> None:
             if what:
                 _say(f"{SIGNALS[signal.Signals(numbers[0])]}: waiting for {_waits_for[place][0]}")
                 place = 0  # a second one is not that patient
+
+
+def signalled() -> bool:
+    """Whether one of :data:`SIGNALS` has come, which ends the program soon."""
+    return bool(_received)
+
+
+def end_at_once(text: str, exit_code: int) -> NoReturn:
+    """End this process with a line, without waiting for what it does: what is written is written whole."""
+    if text:
+        _say(text)
+    os._exit(exit_code)
 
 
 def _say(text: str) -> None:

@@ -12,19 +12,16 @@ from synthfm.data.console import Failed, InputError
 from synthfm.trainer.config import TrainConfig
 from synthfm.trainer.run import state
 from synthfm.trainer.stream.embeddings import out_of_memory
-from synthfm.trainer.system.processes import lost_another
 
 
 @contextmanager
 def explained(config: TrainConfig, processes: int) -> Iterator[None]:
-    """Memory that runs out, a process that is lost and a failed compilation become one line each."""
+    """Memory that runs out and a failed compilation become one line each."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
-            raise Failed(memory_hint(config, processes)) from error
-        if processes > 1 and lost_another(error):
-            raise Failed("another process of this run has ended; its own line says why") from error
+            raise Failed(f"out of memory: {memory_hint(config, processes)}") from error
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
         reason = str(error).strip().splitlines()[0]
@@ -45,7 +42,7 @@ def memory_hint(config: TrainConfig, processes: int) -> str:
             f"accumulate (now {config.accumulate}) takes a batch of {config.batch} one by one already: lower"
         )
     return (
-        f"out of memory: {hint} stream.objects_per_image (now {config.stream.objects_per_image}), "
+        f"{hint} stream.objects_per_image (now {config.stream.objects_per_image}), "
         f"loss.scale (now {config.loss.scale}) or prompts.rounds_max (now {config.prompts.rounds_max})"
     )
 

@@ -25,7 +25,7 @@ from synthfm.trainer.model.precision import resolve
 from synthfm.trainer.objective.prompting import draw_plans, slices_following
 from synthfm.trainer.objective.step import Step
 from synthfm.trainer.run import state
-from synthfm.trainer.run.failures import explained, listed, not_finite
+from synthfm.trainer.run.failures import explained, listed, memory_hint, not_finite
 from synthfm.trainer.run.inputs import Inputs, build_model, open_cache
 from synthfm.trainer.run.meter import Meter
 from synthfm.trainer.run.optim import clip, make_optimizer, moving_average, set_learning_rate
@@ -73,7 +73,8 @@ def train(
     device = pick_accelerator(accelerator)
     resolved = config.model_copy(update={"precision": resolve(config.precision, device)})
     fabric = make_fabric(resolved, devices, device)
-    with launched(fabric):  # no name for the run here: the group of processes has to outlive it
+    advice = partial(memory_hint, resolved)
+    with launched(fabric, advice):  # no name for the run here: the group of processes has to outlive it
         run_steps(Run(fabric, resolved, config, out, strict, fresh), inputs, progress)
     return out / state.MODEL
 

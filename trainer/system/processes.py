@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
 from typing import Any, TypeVar
@@ -13,13 +17,17 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 
-from synthfm.data.console import Failed, InputError
+from synthfm.data.console import Failed, InputError, end_at_once, signalled
 from synthfm.trainer.config import TrainConfig
 
 T = TypeVar("T")
 TORCHRUN = "TORCHELASTIC_RUN_ID"
+STARTED_BY = "SYNTHFM_STARTED_BY"
+"""Environment variable of a run's further processes: the number of the first, which they do not outlive."""
 EVERY = 0.1
-"""Seconds between two looks whether the process that has started this one is still there."""
+"""Seconds between two looks whether the other processes are still there."""
+UNTIL_NOTICED = 5.0
+"""Seconds in which a run's first process ends all, once one of the others is gone."""
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -72,13 +80,20 @@ def make_fabric(config: TrainConfig, devices: int | str, accelerator: str) -> Fa
 
 
 @contextmanager
-def launched(fabric: Fabric) -> Iterator[None]:
+def launched(fabric: Fabric, advice: Callable[[int], str]) -> Iterator[None]:
     """Start a run's processes, and end their group with what is done within.
 
     Gloo's threads hold what they exchanged last for a moment, and need the interpreter's lock to let go of
     it. Where that is ending already they abort the process (pytorch/pytorch#179291), so they end first.
+
+    Parameters
+    ----------
+    fabric
+        The devices; more than one is a process each.
+    advice
+        What to do where so many processes lack memory, of which the system has killed one.
     """
-    with _not_alone():
+    with _not_alone(), _others(fabric, advice):
         fabric.launch()
         try:
             yield
@@ -89,30 +104,86 @@ def launched(fabric: Fabric) -> Iterator[None]:
                 clear_frames(error.__traceback__)  # which hold the model, and that the group
                 _leave(fabric)
             raise
+        except RuntimeError as error:
+            if fabric.world_size == 1 or not lost_another(error):
+                raise
+            time.sleep(UNTIL_NOTICED)
+            raise Failed("another process of this run has ended; its own line says why") from error
         _leave(fabric)
 
 
 @contextmanager
 def _not_alone() -> Iterator[None]:
     """End this process when the one that has started it ends within: it would wait for it in vain."""
-    done, parent = threading.Event(), os.getppid()
+    done = threading.Event()
 
-    def watch() -> None:
+    def watch(first: int) -> None:
         while not done.wait(EVERY):
-            if os.getppid() != parent:
+            if os.getppid() != first:
                 os._exit(1)
 
-    if "LOCAL_RANK" in os.environ and TORCHRUN not in os.environ:
-        threading.Thread(target=watch, daemon=True).start()
+    if STARTED_BY in os.environ:
+        threading.Thread(target=watch, args=(int(os.environ[STARTED_BY]),), daemon=True).start()
     try:
         yield
     finally:
         done.set()
 
 
+@contextmanager
+def _others(fabric: Fabric, advice: Callable[[int], str]) -> Iterator[None]:
+    """Start the run's further processes, as Fabric would, and end them all where one of them is lost within.
+
+    Fabric kills the first process then, which says nothing and leaves a code that nobody understands.
+    """
+    number = getattr(fabric.strategy, "num_processes", 1)
+    if number == 1 or "LOCAL_RANK" in os.environ:
+        yield
+        return
+    environment = fabric.strategy.cluster_environment
+    os.environ["MASTER_PORT"] = str(environment.main_port)
+    os.environ["LOCAL_RANK"] = "0"  # by which Fabric knows that there is nothing left to start
+    module = sys.modules["__main__"].__spec__
+    command = [sys.executable, *(["-m", module.name] if module else [os.path.abspath(sys.argv[0])])]
+    started: list[subprocess.Popen[bytes]] = []
+    done = threading.Event()
+    try:
+        for rank in range(1, number):
+            own = os.environ | {"LOCAL_RANK": str(rank), STARTED_BY: str(os.getpid())}
+            started.append(subprocess.Popen([*command, *sys.argv[1:]], env=own))
+        threading.Thread(target=_end_with, args=(started, done, advice(number)), daemon=True).start()
+        yield
+    finally:
+        done.set()
+        del os.environ["LOCAL_RANK"]
+
+
+def _end_with(others: list[subprocess.Popen[bytes]], done: threading.Event, advice: str) -> None:
+    """End this process and the others with a line when one of them ends with an error."""
+    while not done.wait(EVERY):
+        for rank, process in enumerate(others, start=1):
+            code = process.poll()
+            if not code or signalled():  # this one is stopped too, and says so
+                continue
+            for one in others:
+                one.kill()
+            text, number = "", -code if code < 0 else code - 128
+            if number == signal.SIGKILL:
+                text = f"was killed, as where memory runs out: {advice}; the same command goes on"
+            elif number > 0:
+                text = f"was ended by {signal.Signals(number).name}; the same command goes on"
+            # Else it has said itself what is wrong.
+            end_at_once(
+                text and f"Error: process {rank + 1} of {len(others) + 1} {text}", 2 if text else code
+            )
+
+
 def lost_another(error: BaseException) -> bool:
-    """Whether an error is that of an exchange with a process that is not there any more."""
-    return isinstance(error, torch.distributed.DistError) or "Connection closed by peer" in str(error)
+    """Whether an error is that of an exchange with a process that is not there any more.
+
+    Gloo's are of no type of their own, and say it in several ways; all name a file of its source.
+    """
+    return isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)
 
 
 def _leave(fabric: Fabric) -> None:
