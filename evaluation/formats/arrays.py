@@ -117,6 +117,10 @@ def _read_npz(path: Path, key: str | None) -> NDArray:
     except Unreadable:
         raise
     except Exception as error:  # zip, zlib and header errors have no common base
+        if "pickle" in str(error):  # numpy's advice, to read that all the same, would run what is in it
+            raise Unreadable(
+                "is no npz or npy file of numbers: damaged, or of Python objects, which are not read"
+            ) from error
         raise Unreadable(f"cannot be read as npz: {error}") from error
 
 

@@ -66,7 +66,8 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-Number = Annotated[float, pydantic.Field(allow_inf_nan=False)]
+Number = Annotated[float, pydantic.Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
+"""A place or a value; differences and lengths of such are no infinity, in 32 bits either."""
 Levels = Annotated[tuple[Number, Number], pydantic.AfterValidator(_rising)]
 """The values that are black and white."""
 Body = TypeVar("Body", bound=Config)

@@ -173,6 +173,14 @@ def test_tiff_pages_are_slices(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.array, ARRAY)
 
 
+def test_python_objects_are_not_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "o.npy", np.array([{}], object))
+    np.savez(tmp_path / "o.npz", image=np.array([{}], object))
+    for name in ("o.npy", "o.npz"):
+        with pytest.raises(Unreadable, match="of Python objects, which are not read"):
+            read_volume(tmp_path / name)
+
+
 def test_npz_and_hdf5_by_name_and_axes(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", image=ARRAY.transpose(2, 1, 0), other=np.zeros(3))
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -351,6 +351,8 @@ def test_a_series_is_saved_as_a_segmentation_that_refers_to_it(tiny, sent, tmp_p
         ("click", {"points": [[3, 3]], "label": 0}, "nothing is here to take from"),
         ("click", {"points": [[3, 3]], "levels": [5, 5]}, "black must be below"),
         ("click", {"points": [[3, 3]], "place": [8, 0, 0]}, "outside of the scan"),
+        ("click", {"points": [[-1e308, 0], [1e308, 0]], "scribble": True}, "points.0.0"),
+        ("click", {"points": [[3, 3]], "levels": [-1e308, 1e308]}, "levels.0"),
         ("click", {"points": [[3, 3]], "object": " "}, "object"),
         ("box", {"box": [9, 9, 4, 20]}, "holds nothing of the image"),
         ("brush", {"points": [[3, 3]], "radius": 501}, "radius"),
