@@ -36,9 +36,19 @@ def may_mount() -> bool:
 
 
 @pytest.mark.skipif(not may_mount(), reason="only root may mount a small /dev/shm")
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.long)])
-def test_a_shared_memory_that_is_too_small_is_one_line(devices: int, shards: Path, tmp_path: Path) -> None:
-    script = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
+@pytest.mark.parametrize(
+    ("size", "devices"),
+    [
+        ("64k", 1),
+        pytest.param("64k", 2, marks=pytest.mark.long),
+        pytest.param("16k", 2, marks=pytest.mark.long),
+    ],
+)
+def test_a_shared_memory_that_is_too_small_is_one_line(
+    size: str, devices: int, shards: Path, tmp_path: Path
+) -> None:
+    """Too small for a batch, or for the locks of the workers already."""
+    script = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
     command = ["unshare", "-m", "bash", "-c", script, "bash"]
     command += words(shards, tmp_path / "out", devices)
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

@@ -12,12 +12,14 @@ import logging
 import multiprocessing
 import os
 import pickle
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from traceback import clear_frames
 
 import numpy as np
 from numpy.typing import NDArray
@@ -382,11 +384,24 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterat
     try:
         return _checked(iter(read))
     except OSError as error:  # of a worker that cannot be started
+        _let_go(error)
         if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOSPC):
             raise
         raise _no_room(str(error)) from error
     except EOFError as error:  # of the server that they are forked from
         raise Failed(ENDED) from error
+
+
+def _let_go(error: OSError) -> None:
+    """Let go of an iterator that could not be made whole; it ends its workers.
+
+    Else it would go later, and PyTorch then prints that it misses what it was not given any more.
+    """
+    said, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        clear_frames(error.__traceback__)
+    finally:
+        sys.unraisablehook = said
 
 
 def _checked(attempts: Iterator[Batch | Packed | InputError | Failed | OSError]) -> Iterator[Batch]:
