@@ -136,12 +136,12 @@ def _others(fabric: Fabric, advice: Callable[[int], str]) -> Iterator[None]:
 
     Fabric kills the first process then, which says nothing and leaves a code that nobody understands.
     """
-    number = getattr(fabric.strategy, "num_processes", 1)
+    strategy: Any = fabric.strategy
+    number = getattr(strategy, "num_processes", 1)
     if number == 1 or "LOCAL_RANK" in os.environ:
         yield
         return
-    environment = fabric.strategy.cluster_environment
-    os.environ["MASTER_PORT"] = str(environment.main_port)
+    os.environ["MASTER_PORT"] = str(strategy.cluster_environment.main_port)
     os.environ["LOCAL_RANK"] = "0"  # by which Fabric knows that there is nothing left to start
     module = sys.modules["__main__"].__spec__
     command = [sys.executable, *(["-m", module.name] if module else [os.path.abspath(sys.argv[0])])]
