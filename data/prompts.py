@@ -305,9 +305,11 @@ def negative_points(
     squared = squared_distance(~mask[window], False) if squared is None else squared[window]
     clickable = np.ones(squared.shape, bool) if usable is None else usable[window]
     beside = np.zeros(squared.shape, np.uint8) if label is None else label[window]
-    free, neighbours = distance.ring(squared, clickable, beside, 2, far**2)
+    # Of one layout, whatever part of the image they are: it is compiled once.
+    planes = [np.ascontiguousarray(plane) for plane in (squared, clickable, beside)]
+    free, neighbours = distance.ring(*planes, 2, far**2)
     if not len(free):
-        free, neighbours = distance.ring(squared, clickable, beside, 0, squared.max())
+        free, neighbours = distance.ring(*planes, 0, squared.max())
     if not len(free):
         return np.zeros((0, 2), np.int16)
     pools = [neighbours, free] if len(neighbours) else [free]
