@@ -95,7 +95,7 @@ def refine(logits: Tensor, image: NDArray[np.uint8], settings: GreyValues = SHIP
     margin = math.ceil(2 * settings.reach * math.sqrt(np.count_nonzero(mask)))
     x0, y0, x1, y1 = bounds(mask).tolist()
     part = (slice(max(y0 - margin, 0), y1 + margin), slice(max(x0 - margin, 0), x1 + margin))
-    grey = image[part].astype(np.float32) if image.ndim == 2 else image[part].mean(2, dtype=np.float32)
+    grey = as_grey(image[part])
     scale = min(settings.side / max(grey.shape), 1)
     height, width = (max(round(scale * side), 1) for side in grey.shape)
     planes = (logits[part].detach().float().cpu(), torch.from_numpy(grey))
@@ -104,6 +104,11 @@ def refine(logits: Tensor, image: NDArray[np.uint8], settings: GreyValues = SHIP
     refined = logits.clone()
     refined[part] += added.to(logits.device)
     return refined
+
+
+def as_grey(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Grey values, float32 (H, W), of an image, uint8 (H, W) or (H, W, C): the mean of its channels."""
+    return image.astype(np.float32) if image.ndim == 2 else image.mean(2, dtype=np.float32)
 
 
 def expected_iou(logits: Tensor) -> float:

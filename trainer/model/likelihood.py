@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from synthfm.data.distance import bounds
+from synthfm.trainer.model.grey_values import as_grey
 
 Mask = NDArray[np.bool_]
 Image = NDArray[np.uint8]
@@ -77,7 +78,7 @@ BLUR = 0.05
 
 
 def _features(image: Image, size: float) -> list[NDArray[np.float32]]:
-    grey = image.astype(np.float32) if image.ndim == 2 else image.mean(2, dtype=np.float32)
+    grey = as_grey(image)
     return [grey, ndimage.gaussian_filter(grey, max(BLUR * size, 0.8))]
 
 

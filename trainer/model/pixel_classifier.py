@@ -24,7 +24,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from synthfm.data.prompts import SomePrompt
-from synthfm.trainer.model.grey_values import resized
+from synthfm.trainer.model.grey_values import as_grey, resized
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def refine(
     small = (max(round(scale * height), 1), max(round(scale * width), 1))
     rows, columns = np.clip(np.round(prompt.points[:, ::-1]).astype(np.int64), 0, [height - 1, width - 1]).T
     at = (rows * small[0] // height, columns * small[1] // width)
-    features = _features(_grey(image, small), settings)
+    features = _features(resized(torch.from_numpy(as_grey(image)), small).numpy(), settings)
     marked = features[:, at[0], at[1]].T
     weight = _weight(
         first.detach().cpu().numpy()[rows, columns][held_out],
@@ -115,11 +115,6 @@ def refine(
     near = scipy.ndimage.distance_transform_edt(~near) < reach
     added = torch.where(torch.from_numpy(near), added, added.clamp(max=0)).to(logits.device)
     return logits.clamp(-settings.surest, settings.surest) + added
-
-
-def _grey(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.float32]:
-    grey = image.astype(np.float32) if image.ndim == 2 else image.mean(2, dtype=np.float32)
-    return resized(torch.from_numpy(grey), shape).numpy()
 
 
 def _features(grey: NDArray[np.float32], settings: PixelClassifier) -> NDArray[np.float32]:

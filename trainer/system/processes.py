@@ -170,7 +170,7 @@ def _end_with(others: list[subprocess.Popen[bytes]], done: threading.Event, advi
             text, number = "", -code if code < 0 else code - 128
             if number == signal.SIGKILL:
                 text = f"was killed, as where memory runs out: {advice}; the same command goes on"
-            elif number > 0:
+            elif number in signal.valid_signals():
                 text = f"was ended by {signal.Signals(number).name}; the same command goes on"
             # Else it has said itself what is wrong.
             end_at_once(
