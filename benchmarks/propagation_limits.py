@@ -1,18 +1,17 @@
 """When a propagation should end: ``python benchmarks/propagation_limits.py --shards DIR``.
 
 Objects in synthetic volumes are carried from their largest slice, whose true mask is given, to both sides
-and on past their ends.
-Of each step it is known whether the object is still there, so that limits of
-:class:`synthfm.trainer.model.propagate.Propagation` can be compared: the share of right steps (Dice above
-0.5) that are taken, and of those beyond the object's end that are not. The volumes are those of
+and on past their ends. Then limits of :class:`synthfm.trainer.model.propagate.Propagation` are compared:
+where each would have ended the runs, the Dice of what had been found until then with all of the object on
+that side, and how many slices too many or too few that is. The volumes are those of
 
-    synthfm-generate run --preset volumes --num 480 --size 128 --seed 77 --out DIR
+    synthfm-generate run --preset volumes --num 480 --size 256 --seed 77 --out DIR
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -25,9 +24,9 @@ from synthfm.data.shards import Shard, object_masks
 from synthfm.trainer.model import models
 from synthfm.trainer.model.likelihood import LikelihoodRatio
 from synthfm.trainer.model.predict import Segmenter
-from synthfm.trainer.model.propagate import SHIPPED, ask, has_ended
+from synthfm.trainer.model.propagate import SHIPPED, Propagation, Step, ask, has_ended
 
-SMALLEST, LARGEST, LONGEST, BEYOND = 150, 6000, 5, 3
+SMALLEST, LARGEST, LONGEST, BEYOND = 150, 6000, 5, 12
 """Pixels of an object in its largest slice, slices that it fills at least, slices past its end."""
 
 
@@ -47,8 +46,33 @@ def volumes(shards: Path) -> Iterator[tuple[NDArray, dict[int, NDArray], float]]
                 yield slices, masks, float(shard.spacing[number, 0])
 
 
-def steps(checkpoint: str, shards: Path, most: int) -> Iterator[tuple[dict, bool, bool]]:
-    """Arguments of :func:`has_ended`, whether the object is there, and whether the step is right."""
+@dataclass(frozen=True)
+class Taken:
+    """One step of a run: what ends it, and what it found.
+
+    Attributes
+    ----------
+    step, before, believed, image, taught
+        As :func:`has_ended` takes them.
+    found, shared, true
+        Pixels of the step's mask, those that are the object's, and those of the object in its slice.
+    """
+
+    step: Step
+    before: NDArray
+    believed: float
+    image: NDArray
+    taught: LikelihoodRatio
+    found: int
+    shared: int
+    true: int
+
+    def ends(self, settings: Propagation) -> bool:
+        return has_ended(self.step, self.before, self.believed, self.image, settings, self.taught)
+
+
+def runs(checkpoint: str, shards: Path, most: int) -> Iterator[tuple[list[Taken], int]]:
+    """The steps of each run, `most` in all, and the pixels of its object on that side of the first slice."""
     segmenter, rng, count = Segmenter(models.load(checkpoint)[0]), np.random.default_rng(0), 0
     for slices, masks, spacing in volumes(shards):
         areas = {track: mask.sum((1, 2)) for track, mask in masks.items()}
@@ -57,48 +81,69 @@ def steps(checkpoint: str, shards: Path, most: int) -> Iterator[tuple[dict, bool
             for track, sizes in areas.items()
             if SMALLEST < sizes.max() < LARGEST and np.count_nonzero(sizes) >= LONGEST
         ]
-        for track in rng.permutation(usable)[:2].tolist():
+        for track in rng.permutation(usable)[:3].tolist():
             start = int(areas[track].argmax())
             for direction in (-1, 1):
                 before, k, gone = masks[track][start], start + direction, 0
-                taught = LikelihoodRatio.of(slices[start], before)
+                taught, steps = LikelihoodRatio.of(slices[start], before), list[Taken]()
                 while 0 <= k < len(slices) and gone < BEYOND:
                     step = ask(slices[k], k, before, segmenter, SHIPPED, taught, spacing)
-                    if np.count_nonzero(step.mask) < SHIPPED.smallest:
+                    mask, true = step.mask, masks[track][k]
+                    if np.count_nonzero(mask) < SHIPPED.smallest:
                         break
-                    true = masks[track][k]
-                    there = bool(np.count_nonzero(true) >= SHIPPED.smallest)
-                    dice = 2 * np.count_nonzero(true & step.mask) / (true.sum() + step.mask.sum())
-                    yield (
-                        {"step": step, "before": before, "image": slices[k], "taught": taught},
-                        there,
-                        dice > 0.5,
-                    )
-                    count += 1
-                    if count == most:
-                        return
-                    gone += not there
-                    before, taught = step.mask, taught.and_of(slices[k], step.mask, SHIPPED.learning)
+                    believed = float(np.mean([one.step.iou for one in steps] or [step.iou]))
+                    sizes = (int(some.sum()) for some in (mask, mask & true, true))
+                    steps.append(Taken(step, before, believed, slices[k], taught, *sizes))
+                    gone += steps[-1].true < SHIPPED.smallest
+                    before, taught = mask, taught.and_of(slices[k], mask, SHIPPED.learning)
                     k += direction
+                rest = slice(start + 1, None) if direction > 0 else slice(0, start)
+                if steps:
+                    yield steps, int(areas[track][rest].sum())
+                count += len(steps)
+                if count >= most:
+                    return
+
+
+def scored(
+    found: list[tuple[list[Taken], int]], ended: Callable[[Taken], bool]
+) -> tuple[float, float, float]:
+    """Means over runs: Dice, slices beyond the object's end, and slices of it that were not reached."""
+    rows = []
+    for steps, area in found:
+        end = next((k for k, step in enumerate(steps) if ended(step)), len(steps))
+        kept, rest = steps[:end], steps[end:]
+        total = area + sum(step.found for step in kept)
+        rows.append(
+            (
+                2 * sum(step.shared for step in kept) / total if total else 1.0,
+                sum(step.true < SHIPPED.smallest for step in kept),
+                sum(step.true >= SHIPPED.smallest for step in rest),
+            )
+        )
+    return tuple(np.mean(rows, axis=0).tolist())
 
 
 @click.command()
 @click.option("--shards", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--steps", "most", type=click.IntRange(min=1), default=1600, show_default=True)
+@click.option("--steps", "most", type=click.IntRange(min=1), default=2500, show_default=True)
 @click.option("--checkpoint", default="tiny", show_default=True)
 def main(shards: Path, most: int, checkpoint: str) -> None:
-    """Print a Markdown table of limits."""
-    found = list(steps(checkpoint, shards, most))
-    right = [given for given, there, good in found if there and good]
-    past = [given for given, there, _ in found if not there]
-    shares = f"right steps taken, of {len(right)} | ended past the end, of {len(past)}"
-    click.echo(f"| iou | presence | present | {shares} |")
-    click.echo("| ---: | ---: | ---: | ---: | ---: |")
-    for iou, presence, present in product((0.0, 0.3, 0.4, 0.5, 0.6, 0.7), (0.2, 0.3), (0.6, 0.8, np.inf)):
-        limits = replace(SHIPPED, iou=iou, presence=presence, present=present)
-        taken = np.mean([not has_ended(settings=limits, **given) for given in right])
-        ended = np.mean([has_ended(settings=limits, **given) for given in past])
-        click.echo(f"| {iou:g} | {presence:g} | {present:g} | {taken:.3f} | {ended:.3f} |")
+    """Print a Markdown table of limits, the best Dice first."""
+    found = list(runs(checkpoint, shards, most))
+    rows = [
+        ("never", scored(found, lambda step: False)),
+        ("where the object does", scored(found, lambda step: step.true < SHIPPED.smallest)),
+    ]
+    grid = product((0.1, 0.15, 0.2, 0.25, 0.3), (0.8, 1.0, 1.2, np.inf), (-np.inf, -0.5, 0.0, 0.2))
+    for doubt, present, presence in grid:
+        limits = replace(SHIPPED, doubt=doubt, present=present, presence=presence)
+        name = f"doubt {doubt:g}, present {present:g}, presence {presence:g}"
+        rows.append((name, scored(found, lambda step, limits=limits: step.ends(limits))))
+    click.echo(f"| ends ({len(found)} runs) | Dice | slices beyond | slices missed |")
+    click.echo("| --- | ---: | ---: | ---: |")
+    for name, (dice, beyond, missed) in rows[:2] + sorted(rows[2:], key=lambda row: -row[1][0]):
+        click.echo(f"| {name} | {dice:.4f} | {beyond:.2f} | {missed:.2f} |")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ answer walks outward from each slice that somebody has prompted (an *anchor*), u
 Between two anchors it runs from both, and each slice is a mixture of the two answers, much nearer to that of
 the nearer anchor: their signed distances are averaged, as in shape-based interpolation [1]_.
 
-Where an object ends no mask is right, and the model was never asked for none. What ends a run is that the
-new mask no longer agrees with the one before, is suddenly much smaller, or that its grey values are no longer
-those that the anchor has taught; where the model itself does not believe in its mask, they must be clearly
-those. These limits were chosen on synthetic volumes.
+Where an object ends no mask is right, and the model answers with one all the same; but it believes in it
+less. What ends a run is that the new mask no longer agrees with the one before or is suddenly much smaller,
+that its grey values are clearly not those that the anchor has taught, or that the model's own estimate falls
+below what it was in the run so far and the grey values do not speak for the object. These limits were chosen
+on synthetic volumes (``benchmarks/propagation_limits.py``).
 
 References
 ----------
@@ -93,13 +94,14 @@ class Propagation:
         Dice with the neighbour's mask below which the object has ended.
     shrinkage
         Area over the neighbour's below which it has ended.
-    iou
-        The model's own estimate below which it has ended, unless the grey values are clearly the object's.
     presence
         Mean log-likelihood ratio of a mask's grey values, object to surroundings as the anchors have taught
         them, below which it has ended; 1 is what it is on the anchors.
+    doubt
+        How far the model's own estimate of the IoU may fall below its mean in the run so far. Below that the
+        object has ended, unless the grey values speak for it.
     present
-        The same, from which they are clearly the object's.
+        Mean log-likelihood ratio from which they do.
     smallest
         Pixels; what is smaller has ended.
     learning
@@ -119,9 +121,9 @@ class Propagation:
     smooth: float = 0.05
     agreement: float = 0.4
     shrinkage: float = 0.25
-    iou: float = 0.4
-    presence: float = 0.2
-    present: float = 0.8
+    presence: float = -0.5
+    doubt: float = 0.2
+    present: float = 1.0
     smallest: int = 8
     learning: float = 0.1
     meeting: float = 0.98
@@ -199,7 +201,8 @@ class Run:
             return
         image, mask, asking = self._slices[k], self._mask.mask, self._asking
         step = ask(image, k, mask, asking.segmenter, asking.settings, self._taught, asking.spacing)
-        if has_ended(step, mask, image, asking.settings, self._taught):
+        believed = [before.iou for before in self.steps] or [step.iou]
+        if has_ended(step, mask, float(np.mean(believed)), image, asking.settings, self._taught):
             self.ended = True
             return
         self.steps.append(step)
@@ -502,8 +505,13 @@ def square_around(box: NDArray, shape: tuple[int, int], factor: float) -> tuple[
     return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
 
 
-def has_ended(step: Step, before: Mask, image: Image, settings: Propagation, taught: LikelihoodRatio) -> bool:
-    """Whether what was found in a slice is no longer the object of the slice before."""
+def has_ended(
+    step: Step, before: Mask, believed: float, image: Image, settings: Propagation, taught: LikelihoodRatio
+) -> bool:
+    """Whether what was found in a slice is no longer the object of the slice before.
+
+    `believed` is the mean of the model's estimates in the run so far.
+    """
     mask = step.mask
     area, size = np.count_nonzero(mask), np.count_nonzero(before)
     if area < max(settings.smallest, settings.shrinkage * size):
@@ -511,7 +519,7 @@ def has_ended(step: Step, before: Mask, image: Image, settings: Propagation, tau
     if 2 * np.count_nonzero(mask & before) < settings.agreement * (area + size):
         return True
     presence = taught.presence(image, mask)
-    return presence < (settings.presence if step.iou >= settings.iou else settings.present)
+    return presence < (settings.present if step.iou < believed - settings.doubt else settings.presence)
 
 
 def _mixed(

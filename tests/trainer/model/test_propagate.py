@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from synthfm.data.prompts import Prompt
 from synthfm.trainer.model.likelihood import LikelihoodRatio
 from synthfm.trainer.model.propagate import SHIPPED, Step, propagate
-from tests.support.region_growing import RegionGrowing, ellipsoid
+from tests.support.region_growing import Grown, RegionGrowing, ellipsoid
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -41,11 +44,38 @@ def test_where_the_object_ends_but_something_like_its_mask_goes_on_the_run_stops
     slices, mask = ellipsoid(first=5, last=17)
     cylinder = mask[11]
     slices = slices.copy()
-    slices[12:] = np.where(cylinder, 130, 90) + np.random.default_rng(1).normal(0, 4, slices[12:].shape)
+    slices[12:] = np.where(cylinder, 112, 90) + np.random.default_rng(1).normal(0, 4, slices[12:].shape)
     steps = list(propagate(slices, {11: mask[11]}, RegionGrowing()))
     assert max(step.slice for step in steps) <= 12
     careless = replace(SHIPPED, presence=-9, likelihood=0, forecast=0)
     assert max(step.slice for step in propagate(slices, {11: mask[11]}, RegionGrowing(), careless)) == 23
+
+
+class Doubting(RegionGrowing):
+    """One whose own estimate falls where it is shown something else than the object."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__()
+        self.last = last
+
+    def predict(self, encoding: np.ndarray, prompts: Sequence[Prompt], previous: Any = None) -> list[Grown]:
+        found = super().predict(encoding, prompts, previous)
+        falls = len(self.encoded) > self.last
+        return [replace(one, iou=0.4) if falls else one for one in found]
+
+
+@pytest.mark.parametrize(("grey", "ends"), [(150, 15), (170, 23)])
+def test_a_run_ends_where_the_model_doubts_unless_the_grey_values_are_the_objects(
+    grey: int, ends: int
+) -> None:
+    """A cylinder of the object's outline goes on to the last slice; from slice 16 on the model doubts."""
+    slices, mask = ellipsoid(first=5, last=17)
+    slices = slices.copy()
+    noise = np.random.default_rng(1).normal(0, 4, slices[12:].shape)
+    slices[12:] = np.clip(np.where(mask[11], 170, 90) + noise, 0, 255)
+    slices[16:] = np.clip(np.where(mask[11], grey, 90) + noise[4:], 0, 255)
+    steps = propagate(slices, {11: mask[11]}, Doubting(last=4), replace(SHIPPED, present=0.8), span=(11, 23))
+    assert max(step.slice for step in steps) == ends
 
 
 def test_between_two_anchors_the_answer_runs_from_both_ends() -> None:
