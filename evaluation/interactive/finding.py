@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.interactive.placing import Asked
+from synthfm.evaluation.scans.encodings import Segmenter
 from synthfm.evaluation.scans.scan import Scan
-from synthfm.evaluation.scans.session import Segmenter, Session
+from synthfm.evaluation.scans.session import Session
 from synthfm.evaluation.session import pick_device
 from synthfm.trainer.model import models, predict
 

@@ -20,7 +20,8 @@ from synthfm.evaluation.cases.prompting import SCRIBBLE_POINTS
 from synthfm.evaluation.cases.slicing import acquisition_axis
 from synthfm.evaluation.interactive.finding import Model, open_session
 from synthfm.evaluation.scans.scan import scan_of
-from synthfm.evaluation.scans.session import STEPS_BACK, Bits, Object
+from synthfm.evaluation.scans.session import STEPS_BACK, Object
+from synthfm.trainer.model.bits import Bits
 
 Mask = NDArray[np.bool_]
 Bounds = Sequence[tuple[int, int]]

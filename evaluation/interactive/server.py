@@ -55,8 +55,8 @@ from synthfm.evaluation.interactive.wire import (
     read_header,
     read_json,
 )
+from synthfm.evaluation.scans.encodings import Segmenter
 from synthfm.evaluation.scans.scan import MOST_VOXELS
-from synthfm.evaluation.scans.session import Segmenter
 
 log = logging.getLogger(__name__)
 MOST_BYTES = 4 << 30
@@ -104,19 +104,19 @@ class Desk:
 class InTurns:
     """A segmenter that several ask, for a slice at a time, so that nobody waits for all that others want.
 
-    See :class:`synthfm.evaluation.scans.session.Segmenter`.
+    See :class:`synthfm.evaluation.scans.encodings.Segmenter`.
     """
 
     def __init__(self, segmenter: Segmenter, turns: Turns) -> None:
         self._segmenter, self._turns = segmenter, turns
 
     def encode(self, image: Any) -> Any:
-        """See :class:`synthfm.evaluation.scans.session.Segmenter`."""
+        """See :class:`synthfm.evaluation.scans.encodings.Segmenter`."""
         with self._turns:
             return self._segmenter.encode(image)
 
     def predict(self, encoding: Any, prompts: Sequence[Any], previous: Any = None) -> Any:
-        """See :class:`synthfm.evaluation.scans.session.Segmenter`."""
+        """See :class:`synthfm.evaluation.scans.encodings.Segmenter`."""
         with self._turns:
             return self._segmenter.predict(encoding, prompts, previous)
 

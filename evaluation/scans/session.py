@@ -7,39 +7,24 @@ transport: a command, a page and a server stand before it.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
-from synthfm.data.distance import bounds, depth
-from synthfm.data.prompts import Prompt, centre_point
+from synthfm.data.prompts import Prompt
+from synthfm.evaluation.scans.corrections import ask_with, beside, correct
+from synthfm.evaluation.scans.encodings import MEMORY, Encodings, Image, Segmenter
 from synthfm.trainer.model import propagate
 from synthfm.trainer.model.bits import Bits
 from synthfm.trainer.model.propagate import Answer, Propagation, Run, Step
 
 Mask = NDArray[np.bool_]
-Image = NDArray[np.uint8]
 
-MEMORY = 256 * 2**20
-"""Bytes that the encodings of seen slices may take."""
 STEPS_BACK = 100
 """How many changes can be undone."""
-
-
-class Segmenter(Protocol):
-    """A model that is asked: an image is encoded once, then prompts of it are answered."""
-
-    def encode(self, image: Image) -> Any:
-        """Encode uint8 (H, W) or (H, W, 3)."""
-
-    def predict(self, encoding: Any, prompts: Sequence[Prompt], previous: Any = None) -> Sequence[Answer]:
-        """One answer a prompt; `previous` has the answers that clicks correct, None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -86,66 +71,10 @@ class Object:
         return self.anchors.get(number, self.found.get(number))
 
 
-class Encodings:
-    """Encodings of slices, at most `memory` bytes of them: those not asked for the longest go first."""
-
-    def __init__(self, slices: Sequence[Image], segmenter: Segmenter, memory: int = MEMORY) -> None:
-        self._slices, self._segmenter, self._memory = slices, segmenter, memory
-        self._kept: OrderedDict[int, Any] = OrderedDict()
-        self.bytes = 0
-
-    def __getitem__(self, number: int) -> Any:
-        if number not in self._kept:
-            encoding = self._segmenter.encode(self._slices[number])
-            self._kept[number] = encoding
-            self.bytes += size_of(encoding)
-            while self.bytes > self._memory and len(self._kept) > 1:
-                self.bytes -= size_of(self._kept.popitem(last=False)[1])
-        self._kept.move_to_end(number)
-        return self._kept[number]
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._kept
-
-    def clear(self) -> None:
-        """Let all go; they are made again when they are asked for."""
-        self._kept.clear()
-        self.bytes = 0
-
-
 def _without(item: Object, number: int, *parts: str) -> Object:
     """An object without what some of its parts hold of a slice."""
     left = {part: {k: v for k, v in getattr(item, part).items() if k != number} for part in parts}
     return replace(item, **left)  # type: ignore[arg-type]
-
-
-def size_of(encoding: Any) -> int:
-    """Bytes of the arrays that an encoding is, or holds as attributes."""
-    parts = [encoding, *getattr(encoding, "__dict__", {}).values()]
-    return sum(int(getattr(part, "nbytes", 0)) for part in parts)
-
-
-def corrected(answer: Mask, known: Mask, points: ArrayLike, label: int) -> Mask:
-    """What clicks of one kind make of a mask that is known, from the model's answer to them, bool (H, W).
-
-    Clicks on the object (label 1) say that something is missing: the pieces of the answer that hold one are
-    added. Clicks on the background say that something is too much: the pieces that the answer leaves out and
-    that hold one are taken away. What lies elsewhere nobody has complained of.
-
-    >>> known, answer = np.array([[1, 1, 1, 0, 0, 0]], bool), np.array([[0, 0, 0, 0, 1, 1]], bool)
-    >>> corrected(answer, known, [[4, 0]], 1).astype(int).tolist()
-    [[1, 1, 1, 0, 1, 1]]
-    >>> corrected(answer, known, [[0, 0]], 0).astype(int).tolist()
-    [[0, 0, 0, 0, 0, 0]]
-    """
-    differing = answer & ~known if label == 1 else known & ~answer
-    numbered, _ = ndimage.label(differing)
-    x, y = np.rint(np.atleast_2d(np.asarray(points, float))).astype(int).T
-    places = y.clip(0, known.shape[0] - 1), x.clip(0, known.shape[1] - 1)
-    meant = np.unique(numbered[places])
-    found = known ^ np.isin(numbered, meant[meant > 0])
-    found[places] = bool(label)  # whatever the answer
-    return found
 
 
 def _is_of(known: Bits, answer: Answer | None) -> bool:
@@ -491,16 +420,16 @@ class Session:
         that the object goes on is asked with what the nearest slice has: alone it may mean anything.
         """
         self._check(number)
-        previous = item.answers.get(number)
+        previous, image, factor = item.answers.get(number), self.slices[number], self._settings.factor
         answers = {k: answer for k, answer in item.answers.items() if k != number}
         empty = known is None or not known.count
-        beside = (
-            self._beside(item, number, prompt) if clicks is not None and empty and previous is None else None
-        )
+        nearest = None
+        if clicks is not None and empty and previous is None:
+            nearest = beside({**item.found, **item.anchors}, number, prompt)
         if known is not None and clicks is not None and known.count and not _is_of(known, previous):
-            mask, estimate = self._corrected(number, prompt, known.mask, clicks)
-        elif beside is not None:
-            mask, estimate = self._asked_with(number, prompt, beside)
+            mask, estimate = correct(self._segmenter, image, prompt, known.mask, clicks, factor)
+        elif nearest is not None:
+            mask, estimate = ask_with(self._segmenter, image, prompt, nearest, factor)
         else:
             (answer,) = self._segmenter.predict(self.encodings[number], [prompt], [previous])
             mask, estimate, answers[number] = answer.mask, float(answer.iou), answer
@@ -515,48 +444,6 @@ class Session:
             )
         )
         return self.mask_in(item.name, number)
-
-    def _beside(self, item: Object, number: int, prompt: Prompt) -> Mask | None:
-        """An object's mask in the nearest slice that has one, if clicks here may mean that it goes on.
-
-        They may where all that lie on the object lie in the box around that mask.
-        """
-        masks = {k: bits for k, bits in {**item.found, **item.anchors}.items() if bits.count}
-        if not masks or not len(prompt.positives):
-            return None
-        mask = masks[min(masks, key=lambda k: abs(k - number))].mask
-        x0, y0, x1, y1 = bounds(mask)
-        within = (prompt.positives >= [x0, y0]) & (prompt.positives < [x1, y1])
-        return mask if within.all() else None
-
-    def _corrected(
-        self, number: int, prompt: Prompt, known: Mask, clicks: tuple[NDArray, int]
-    ) -> tuple[Mask, float]:
-        """What is known, changed where the answer to clicks says so.
-
-        Where that would leave less than half, and no click lies in the very middle, the model has taken
-        clicks on the background for another question: it is told that the middle is the object's.
-        """
-        said, estimate = self._asked_with(number, prompt, known)
-        mask, middle = corrected(said, known, *clicks), centre_point(known)
-        away = np.linalg.norm(prompt.points - middle, axis=1).min()
-        if 2 * np.count_nonzero(mask) < np.count_nonzero(known) and 2 * away > depth(known).max():
-            said, estimate = self._asked_with(number, prompt.with_click(middle, 1), known)
-            mask = corrected(said, known, *clicks)
-        return mask, estimate
-
-    def _asked_with(self, number: int, prompt: Prompt, expected: Mask) -> tuple[Mask, float]:
-        """Ask in the square around clicks and a mask of about where the object is, which is shown as well."""
-        marked = expected.copy()
-        x, y = np.rint(prompt.points).astype(int).T
-        marked[y.clip(0, expected.shape[0] - 1), x.clip(0, expected.shape[1] - 1)] = True
-        square = propagate.square_around(bounds(marked), expected.shape, self._settings.factor)
-        part = propagate.part_of(self.slices[number], square)
-        shown = Prompt(prompt.points - square[:2], prompt.labels, mask=propagate.part_of(expected, square))
-        (answer,) = self._segmenter.predict(self._segmenter.encode(part), [shown], [None])
-        said = expected.copy()
-        said[square[1] : square[3], square[0] : square[2]] = answer.mask
-        return said, float(answer.iou)
 
     def _check(self, number: int, mask: Mask | None = None) -> None:
         if not 0 <= number < len(self.slices):

@@ -111,6 +111,15 @@ class Segmentation:
     low_res: Tensor
     logits: Tensor | None = None
 
+    def drawn(self) -> Tensor:
+        """Logits of the mask at the image's resolution, float32 (H, W)."""
+        if self.logits is not None:
+            return self.logits
+        height, width = self.mask.shape
+        longest = max(height, width)
+        full = F.interpolate(self.low_res[None].float(), (longest, longest), mode="bilinear")
+        return full[0, 0, :height, :width]
+
 
 def check_image(image: NDArray[np.uint8]) -> None:
     """Raise a :class:`ValueError` for an image that is not uint8 (H, W) or (H, W, 3)."""

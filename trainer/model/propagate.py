@@ -111,13 +111,13 @@ class Propagation:
     """
 
     factor: float = 1.6
-    forecast: float = 1.0
+    forecast: float = 0.5
     slope: float = 1.0
     sureness: float = 4.0
     persistence: float = 0.5
     spread: float = 0.2
     clear: float = 1.0
-    likelihood: float = 1.0
+    likelihood: float = 0.5
     smooth: float = 0.05
     agreement: float = 0.4
     shrinkage: float = 0.25
@@ -218,6 +218,9 @@ class Asking:
     settings: Propagation
     spacing: float
 
+
+SUREST = 4.0
+"""Log-odds that a model's answer gives a pixel at most."""
 
 Runs = dict[tuple[int, int], Run]
 """(anchor, direction) to its run."""
@@ -474,10 +477,9 @@ def _threshold(logits: NDArray, most: int) -> float:
 
 def _logits(answer: Answer) -> NDArray[np.float32]:
     """An answer's logits (H, W), of a model without them those of the distance to the mask's edge."""
-    logits = getattr(answer, "logits", None)
-    if logits is None:
-        return np.clip(signed_distance(answer.mask), -4, 4)
-    return np.asarray(logits.cpu() if hasattr(logits, "cpu") else logits, np.float32)
+    drawn = getattr(answer, "drawn", None)
+    logits = signed_distance(answer.mask) if drawn is None else drawn().cpu().numpy()
+    return np.clip(logits, -SUREST, SUREST)
 
 
 def _joined(mask: Mask, seed: Mask) -> Mask:

@@ -78,11 +78,11 @@ class Awaited:
         self._model, self._part = model, part
 
     def encode(self, image: NDArray[np.uint8]) -> Any:
-        """See :class:`synthfm.evaluation.scans.session.Segmenter`."""
+        """See :class:`synthfm.evaluation.scans.encodings.Segmenter`."""
         return getattr(self._model(), self._part).encode(image)
 
     def predict(self, encoding: Any, prompts: Sequence[Any], previous: Any = None) -> Any:
-        """See :class:`synthfm.evaluation.scans.session.Segmenter`."""
+        """See :class:`synthfm.evaluation.scans.encodings.Segmenter`."""
         return getattr(self._model(), self._part).predict(encoding, prompts, previous)
 
 

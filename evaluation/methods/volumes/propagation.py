@@ -14,7 +14,8 @@ from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases.prompting import DrawnVolumePrompt, Setting
 from synthfm.evaluation.cases.volume_prompts import Spacing
 from synthfm.evaluation.methods.method import Predicted
-from synthfm.evaluation.scans.session import Encodings, Session
+from synthfm.evaluation.scans.encodings import Encodings
+from synthfm.evaluation.scans.session import Session
 from synthfm.trainer.model.predict import Segmenter
 
 OBJECT = "object"

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from synthfm.data.prompts import Prompt, tight_box
-from synthfm.evaluation.scans.session import MEMORY, Session, corrected
+from synthfm.evaluation.scans.corrections import corrected
+from synthfm.evaluation.scans.encodings import MEMORY
+from synthfm.evaluation.scans.session import Session
 from tests.support.region_growing import RegionGrowing, ellipsoid
 
 

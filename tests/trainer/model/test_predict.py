@@ -113,6 +113,17 @@ def test_alternatives_are_the_models_three_masks_and_its_answer_is_among_them(se
     assert answer.iou == found[int(own.iou[0, 1:].argmax())].iou
 
 
+def test_what_is_drawn_is_the_mask_in_logits(segmenter, image, mask):
+    """Upright and lying images, padded on either side; SAM resizes in two steps, so an edge may move by a hair."""
+    for seen in (image, image[:150], image[:, :170]):
+        y, x = np.argwhere(mask[: len(seen), : seen.shape[1]]).mean(0)
+        (answer,) = segmenter.predict(segmenter.encode(seen), [Prompt([(x, y)], [1])])
+        drawn = answer.drawn()
+        assert drawn.shape == answer.mask.shape
+        assert answer.mask.any()
+        assert np.mean((drawn > 0).numpy() != answer.mask) < 0.05 * answer.mask.mean()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
