@@ -121,7 +121,7 @@ def test_what_is_drawn_is_the_mask_in_logits(segmenter, image, mask):
         drawn = answer.drawn()
         assert drawn.shape == answer.mask.shape
         assert answer.mask.any()
-        assert np.mean((drawn > 0).numpy() != answer.mask) < 0.05 * answer.mask.mean()
+        assert np.mean((drawn > 0).numpy() != answer.mask) < 0.15 * answer.mask.mean()
 
 
 @pytest.mark.parametrize(
