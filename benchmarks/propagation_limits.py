@@ -135,7 +135,7 @@ def main(shards: Path, most: int, checkpoint: str) -> None:
         ("never", scored(found, lambda step: False)),
         ("where the object does", scored(found, lambda step: step.true < SHIPPED.smallest)),
     ]
-    grid = product((0.1, 0.15, 0.2, 0.25, 0.3), (0.8, 1.0, 1.2, np.inf), (-np.inf, -0.5, 0.0, 0.2))
+    grid = product((0.15, 0.2, 0.25, 0.3, 0.35, 0.4), (0.6, 0.8, 1.0, np.inf), (-np.inf, -0.5, 0.0))
     for doubt, present, presence in grid:
         limits = replace(SHIPPED, doubt=doubt, present=present, presence=presence)
         name = f"doubt {doubt:g}, present {present:g}, presence {presence:g}"
