@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import multiprocessing
 import os
 import re
 import select
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -286,7 +287,30 @@ def end_at_once(text: str, exit_code: int) -> NoReturn:
     """End this process with a line, without waiting for what it does: what is written is written whole."""
     if text:
         _say(text)
-    os._exit(exit_code)
+    _leave(exit_code)
+
+
+def kill_workers(kind: type = object) -> None:
+    """Kill what this process has started through multiprocessing, as joblib and the data loader do.
+
+    Told to stop, a worker that still loads its packages would hear of it only when it has them.
+
+    Parameters
+    ----------
+    kind
+        The class of those that are meant.
+    """
+    for worker in multiprocessing.active_children():
+        if isinstance(worker, kind) and worker.pid is not None:
+            with suppress(ProcessLookupError):  # loky's have no kill()
+                os.kill(worker.pid, signal.SIGKILL)
+
+
+def _leave(exit_code: int) -> NoReturn:
+    try:
+        kill_workers()
+    finally:
+        os._exit(exit_code)
 
 
 def _say(text: str) -> None:
@@ -325,7 +349,7 @@ class Group(click.Group):
                 # On a busy machine the end of Python itself takes seconds; nothing is left for it to do.
                 sys.stdout.flush()
                 sys.stderr.flush()
-                os._exit(end.code)
+                _leave(end.code)
             raise
 
     def invoke(self, ctx: click.Context) -> Any:

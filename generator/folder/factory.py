@@ -32,8 +32,9 @@ from typing import Any
 import joblib
 from joblib.externals import loky
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
+from joblib.externals.loky.backend.process import LokyProcess
 
-from synthfm.data.console import Failed, InputError, Progress, check_jobs, waiting_for
+from synthfm.data.console import Failed, InputError, Progress, check_jobs, kill_workers, waiting_for
 from synthfm.data.files import PARTIAL
 from synthfm.data.folder import UNFINISHED, Manifest, ShardInfo, describe_shard, write_manifest
 from synthfm.data.shards import Sample, Shard, ShardWriter
@@ -441,7 +442,7 @@ def _watch(
             if time.monotonic() > last:
                 last = math.inf
                 stops = []
-                loky.get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+                kill_workers(LokyProcess)  # loky's own way writes tracebacks, and may come after our end
             if time.monotonic() > looked + LONELY / 10:
                 looked = time.monotonic()
                 seen = looked if staffed() else seen
