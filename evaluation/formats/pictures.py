@@ -98,7 +98,8 @@ def _read_tiff(path: Path, mask: bool, stored: bool, root: Path | None) -> Pixel
     with tifffile.TiffFile(path) as file:
         _check_whole(file)
         _check_others(path, file, root)
-        whole = [series for series in file.series if not series.keyframe.is_reduced]  # and no thumbnail
+        # Without thumbnails, and without the pages that say where others are transparent.
+        whole = [item for item in file.series if not (item.keyframe.is_reduced or item.keyframe.is_mask)]
         series = (whole or file.series)[0]
         alike = [
             item for item in whole or file.series if (item.shape, item.axes) == (series.shape, series.axes)
@@ -120,7 +121,11 @@ def _read_tiff(path: Path, mask: bool, stored: bool, root: Path | None) -> Pixel
         if len(alike) > 1 and "z" not in axes:  # pages that were written one by one
             array, axes = np.stack([item.asarray() for item in alike]), f"z{axes}"
         if kind == kinds.PALETTE and not stored and array.dtype.kind in "bu":
-            array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)
+            shift = (
+                8 if page.colormap.max() > 255 else 0
+            )  # some write colours of 8 bits, and libtiff takes them
+            indices = array.astype(np.uint8) if array.dtype == bool else array
+            array = np.moveaxis(page.colormap[:, indices] >> shift, 0, -1).astype(np.uint8)
             axes += "c"
         elif kind == kinds.MINISWHITE and array.dtype.kind in "bu":
             bilevel = page.bitspersample == 1
