@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-import multiprocessing
+import multiprocessing.util
 import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -307,8 +308,10 @@ def kill_workers(kind: type = object) -> None:
 
 
 def _leave(exit_code: int) -> NoReturn:
+    """End this process without Python's own end, but for the workers and the folder of their sockets."""
     try:
         kill_workers()
+        shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
     finally:
         os._exit(exit_code)
 

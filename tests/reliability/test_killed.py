@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,8 +28,9 @@ MOMENTS = int(os.environ.get("SYNTHFM_MOMENTS", 25))
 WITHIN = 10.0
 """Seconds: a program ends within five of a signal; a busy machine may need some to see to that."""
 ALONE = 60.0
-"""Seconds in which the workers of a program that was killed end: those that have begun to work need half a
-second, but one that is still loading its packages ends when it has them."""
+"""Seconds in which what a program has started ends after it: workers need half a second, but one that is
+still loading its packages when its program is killed, and Python's tracker of resources, end when they have
+loaded."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def test_killed_at_any_moment_it_ends_with_the_same(
             continue
         assert code == 0, (tmp_path / "errors").read_text()
         COMMANDS[name].same(out, theirs)
+        shutil.rmtree(out)
         round_ += 1
         out = tmp_path / str(round_)
     out.mkdir(exist_ok=True)
@@ -196,7 +199,7 @@ def test_a_signal_at_any_moment_ends_it_soon_with_how_to_go_on(
             children = psutil.Process(process.pid).children(recursive=True)
             os.kill(process.pid, number)
             code = process.wait(WITHIN)
-            _, alive = psutil.wait_procs(children, timeout=WITHIN)
+            _, alive = psutil.wait_procs(children, timeout=ALONE)
             assert not alive
         text = (tmp_path / "errors").read_text()
         assert "Traceback" not in text

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import multiprocessing
+import multiprocessing.util
 import os
 import pickle
 import sys
@@ -371,6 +371,7 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterat
     """
     workers = batches.config.stream.workers
     multiprocessing.set_forkserver_preload(["__main__", "synthfm.trainer.stream.preloaded"])
+    multiprocessing.util.get_temp_dir()  # the workers use it, too: their own would stay where they are killed
     read: DataLoader[Batch] = DataLoader(
         range(start, stop),  # type: ignore[arg-type]
         batch_size=None,

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -257,6 +259,8 @@ def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
     """Terminals and `timeout` signal all processes, the loader's too; others only the one they know."""
     # A step needs more batches than the workers have read ahead.
     command = ["--devices", str(devices), "--batch", "64", "--set", "accumulate=16"]
+    temporary = Path(tempfile.gettempdir())
+    before = set(temporary.glob("pymp-*"))
     process = started(["synthfm.trainer.cli", "run", "--shards", shards, *command], tmp_path)
     try:
         (os.killpg if group else os.kill)(process.pid, number)
@@ -265,6 +269,7 @@ def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    assert set(temporary.glob("pymp-*")) == before  # of Python's multiprocessing
     text = (tmp_path / "stderr").read_text(encoding="utf-8")
     assert text.count("waiting for the step to end") == 1
     assert "Traceback" not in text
