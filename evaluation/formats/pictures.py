@@ -121,9 +121,8 @@ def _read_tiff(path: Path, mask: bool, stored: bool, root: Path | None) -> Pixel
         if len(alike) > 1 and "z" not in axes:  # pages that were written one by one
             array, axes = np.stack([item.asarray() for item in alike]), f"z{axes}"
         if kind == kinds.PALETTE and not stored and array.dtype.kind in "bu":
-            shift = (
-                8 if page.colormap.max() > 255 else 0
-            )  # some write colours of 8 bits, and libtiff takes them
+            # Some write colours of 8 bits, and libtiff takes them so.
+            shift = 8 if page.colormap.max() > 255 else 0
             indices = array.astype(np.uint8) if array.dtype == bool else array
             array = np.moveaxis(page.colormap[:, indices] >> shift, 0, -1).astype(np.uint8)
             axes += "c"
