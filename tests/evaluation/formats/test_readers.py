@@ -115,7 +115,7 @@ def test_a_mask_in_black_and_white_is_what_is_white(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "m.tif", mask=True).array[0] > 0, mask)
 
 
-@pytest.mark.parametrize("offset", [np.nan, -4.0, np.inf, 1e6])
+@pytest.mark.parametrize("offset", [np.nan, -4.0, 0.0, 100.0, np.inf, 1e6])
 def test_a_nifti_header_whose_voxels_begin_nowhere_is_damaged(tmp_path: Path, offset: float) -> None:
     path = write_itk(tmp_path / "v.nii", ARRAY.astype(np.float32))
     content = bytearray(path.read_bytes())
