@@ -301,10 +301,14 @@ def kill_workers(kind: type = object) -> None:
     kind
         The class of those that are meant.
     """
-    for worker in multiprocessing.active_children():
-        if isinstance(worker, kind) and worker.pid is not None:
+    workers = [one for one in multiprocessing.active_children() if isinstance(one, kind)]
+    for worker in workers:
+        if worker.pid:
             with suppress(ProcessLookupError):  # loky's have no kill()
                 os.kill(worker.pid, signal.SIGKILL)
+    last = time.monotonic() + 1
+    for worker in workers:
+        worker.join(max(0, last - time.monotonic()))
 
 
 def _leave(exit_code: int) -> NoReturn:

@@ -73,11 +73,20 @@ def _read_pixels(path: Path, mask: bool, stored: bool) -> Pixels:
                 picture.seek(k)
                 frames.append(np.asarray(_decoded(ImageOps.exif_transpose(picture), mask, stored)))
             lossy = picture.format in ("JPEG", "MPO", "WEBP")
+            if picture.format == "GIF" and not _ends_as_gif(path):
+                raise ValueError(f"cut short after frame {len(frames)}")
     except UnidentifiedImageError as error:
         raise ValueError(f"damaged, or no {path.suffix.lower()} file") from error
     if len(frames) == 1:
         return Pixels(frames[0], "yxc"[: frames[0].ndim], lossy)
     return Pixels(np.stack(frames), "zyxc"[: frames[0].ndim + 1], lossy)
+
+
+def _ends_as_gif(path: Path) -> bool:
+    """Whether a GIF's last byte is the mark of its end; Pillow takes the end of the file for it."""
+    with open(path, "rb") as handle:
+        handle.seek(-min(path.stat().st_size, 1 << 10), 2)
+        return handle.read().rstrip(b"\0").endswith(b";")
 
 
 def _decoded(picture: Any, mask: bool, stored: bool) -> Any:

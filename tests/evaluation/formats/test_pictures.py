@@ -294,3 +294,15 @@ def test_a_tiffs_page_of_transparency_is_no_second_slice(tmp_path: Path) -> None
         file.write(drawn, photometric="minisblack")
         file.write(MASK, photometric="mask", subfiletype=4)
     np.testing.assert_array_equal(read_volume(tmp_path / "i.tif").array, drawn[None])
+
+
+def test_a_gif_that_is_cut_short_is_not_one_of_fewer_frames(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, (3, 5, 7)).astype(np.uint8)
+    frames = [Image.fromarray(frame) for frame in drawn]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    content = (tmp_path / "a.gif").read_bytes()
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.gif").array, drawn)
+    for length in range(1, len(content)):
+        (tmp_path / "a.gif").write_bytes(content[:length])
+        with pytest.raises(Unreadable):
+            read_volume(tmp_path / "a.gif")

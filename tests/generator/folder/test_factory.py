@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -73,7 +74,11 @@ def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> Non
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [p for p in psutil.Process(process.pid).children() if "popen_loky" in " ".join(p.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # some last a moment
+            found += [child] * ("popen_loky" in " ".join(child.cmdline()))
+    return found
 
 
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -204,8 +209,8 @@ def test_workers_that_still_load_their_packages_end_with_the_program(tmp_path, n
     """On a busy machine for many seconds; here for a minute."""
     slow = "import sys, time\nif any('popen_loky' in word for word in sys.orig_argv): time.sleep(60)\n"
     (tmp_path / "sitecustomize.py").write_text(slow)
-    process = start(tmp_path / "data", *LONG, PYTHONPATH=str(tmp_path))
-    wait_until(lambda: len(workers_of(process)) == 2, process)
+    process = start(tmp_path / "data", *LONG, "--jobs", "8", PYTHONPATH=str(tmp_path))
+    wait_until(lambda: len(workers_of(process)) == 8, process)
     workers = workers_of(process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=50)
