@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import math
 import multiprocessing.util
 import os
@@ -311,10 +312,19 @@ def kill_workers(kind: type = object) -> None:
         worker.join(max(0, last - time.monotonic()))
 
 
+def _kill_server() -> None:
+    """Kill the process that workers are forked from: while it loads their packages it sees no end of ours."""
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    if pid := getattr(server, "_forkserver_pid", None):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _leave(exit_code: int) -> NoReturn:
     """End this process without Python's own end, but for the workers and the folder of their sockets."""
     try:
         kill_workers()
+        _kill_server()
         shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
     finally:
         os._exit(exit_code)
@@ -352,6 +362,8 @@ class Group(click.Group):
         try:
             return super().main(*args, **options)
         except SystemExit as end:
+            if given is None and end.code:
+                _kill_server()
             if given is None and _received and isinstance(end.code, int):
                 # On a busy machine the end of Python itself takes seconds; nothing is left for it to do.
                 sys.stdout.flush()
@@ -389,7 +401,8 @@ class Group(click.Group):
             if error.errno is None or error.strerror is None:  # a library's own, such as h5py's: a defect
                 raise
             name = f"{os.fspath(error.filename)}: " if error.filename else ""
-            raise _one_line(f"{name}{error.strerror}", exit_code=2) from error
+            hint = "; raise the limit (ulimit -n)" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+            raise _one_line(f"{name}{error.strerror}{hint}", exit_code=2) from error
 
 
 LINE = 1000

@@ -211,6 +211,32 @@ def test_no_reader_outlives_a_run_that_is_killed(shards, tmp_path):
     assert not alive
 
 
+def test_a_server_of_readers_that_still_loads_ends_with_the_run(shards, tmp_path):
+    """On a busy machine it does for minutes."""
+    slow = "import sys, time\nif any('forkserver' in word for word in sys.orig_argv): time.sleep(300)\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    command = [sys.executable, "-m", "synthfm.trainer.cli", "run", "--shards", shards, "--train-encoder"]
+    command += ["--out", str(tmp_path / "out"), "--set", "image_size=32", "--set", "stream.workers=1"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [*command, "--accelerator", "cpu"], stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": path}
+    ) as process:
+        deadline = time.monotonic() + 300
+        servers: list[psutil.Process] = []
+        while not servers:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            children = psutil.Process(process.pid).children()
+            servers = [one for one in children if "forkserver" in " ".join(one.cmdline())]
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(servers, timeout=5)
+    for one in alive:
+        one.kill()
+    assert not alive
+
+
 def test_a_reader_that_is_killed_ends_the_run_with_one_line(shards, tmp_path):
     """As the system does where memory runs out."""
     process = started(
