@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import math
+import multiprocessing.util
 import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -286,7 +289,45 @@ def end_at_once(text: str, exit_code: int) -> NoReturn:
     """End this process with a line, without waiting for what it does: what is written is written whole."""
     if text:
         _say(text)
-    os._exit(exit_code)
+    _leave(exit_code)
+
+
+def kill_workers(kind: type = object) -> None:
+    """Kill what this process has started through multiprocessing, as joblib and the data loader do.
+
+    Told to stop, a worker that still loads its packages would hear of it only when it has them.
+
+    Parameters
+    ----------
+    kind
+        The class of those that are meant.
+    """
+    workers = [one for one in multiprocessing.active_children() if isinstance(one, kind)]
+    for worker in workers:
+        if worker.pid:
+            with suppress(ProcessLookupError):  # loky's have no kill()
+                os.kill(worker.pid, signal.SIGKILL)
+    last = time.monotonic() + 1
+    for worker in workers:
+        worker.join(max(0, last - time.monotonic()))
+
+
+def _kill_server() -> None:
+    """Kill the process that workers are forked from: while it loads their packages it sees no end of ours."""
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    if pid := getattr(server, "_forkserver_pid", None):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """End this process without Python's own end, but for the workers and the folder of their sockets."""
+    try:
+        kill_workers()
+        _kill_server()
+        shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
+    finally:
+        os._exit(exit_code)
 
 
 def _say(text: str) -> None:
@@ -321,11 +362,13 @@ class Group(click.Group):
         try:
             return super().main(*args, **options)
         except SystemExit as end:
+            if given is None and end.code:
+                _kill_server()
             if given is None and _received and isinstance(end.code, int):
                 # On a busy machine the end of Python itself takes seconds; nothing is left for it to do.
                 sys.stdout.flush()
                 sys.stderr.flush()
-                os._exit(end.code)
+                _leave(end.code)
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -358,7 +401,8 @@ class Group(click.Group):
             if error.errno is None or error.strerror is None:  # a library's own, such as h5py's: a defect
                 raise
             name = f"{os.fspath(error.filename)}: " if error.filename else ""
-            raise _one_line(f"{name}{error.strerror}", exit_code=2) from error
+            hint = "; raise the limit (ulimit -n)" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+            raise _one_line(f"{name}{error.strerror}{hint}", exit_code=2) from error
 
 
 LINE = 1000

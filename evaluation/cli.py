@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import synthfm.data.starting  # noqa: F401  # before what takes long
+
+# isort: split
+
 import importlib.util
 import logging
 import shlex

@@ -259,7 +259,9 @@ def _depth(header: Any) -> float:
 
 
 def _rescale(elements: Any) -> tuple[float, float]:
+    """Slope and intercept; a slope of 0 is none, as GDCM has it."""
     slope, intercept = (_numbers(elements, f"Rescale{name}", 1) for name in ("Slope", "Intercept"))
+    slope = None if slope is not None and slope[0] == 0 else slope
     return 1.0 if slope is None else float(slope[0]), 0.0 if intercept is None else float(intercept[0])
 
 

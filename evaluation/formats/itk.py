@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _IO = {"metaimage": "MetaImageIO", "nrrd": "NrrdImageIO"}
+_IN_MM = {
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), 1e-3),
+    **{"nm": 1e-6, "cm": 10.0, "m": 1000.0},
+}
+"""mm of a unit of length, as headers call it."""
 
 
 def read_itk(path: Path, frame: int | None = None, root: Path | None = None) -> Volume:
@@ -35,10 +41,17 @@ def read_itk(path: Path, frame: int | None = None, root: Path | None = None) -> 
         If it is damaged, its voxels lie out of reach, or its header gives a spacing that is no length.
     """
     with reading(path, root) as reader:
-        states = _states_spacing(path)
+        header = _header(path)
+        unit = _unit(path, header) if _states_spacing(path, header) else None
         check_packed(path)
         volume = from_itk(reader.Execute(), frame)
-    return volume if states else replace(volume, spacing=None)
+    if unit is None or volume.spacing is None:
+        return replace(volume, spacing=None)
+    if unit == 1.0:
+        return volume
+    z, y, x = (length * unit for length in volume.spacing)
+    origin = None if volume.origin is None else volume.origin * unit
+    return replace(volume, spacing=(1.0 if origin is None else z, y, x), origin=origin)
 
 
 def size_of(path: Path, root: Path | None = None) -> tuple[tuple[int, ...], int]:
@@ -106,16 +119,36 @@ def _without_address(text: str) -> str:
     return re.sub(r"^\w+ \(0x[0-9a-f]+\): ", "", " ".join(lines[1:] or lines))
 
 
-def _states_spacing(path: Path) -> bool:
-    """Whether a header says how large a voxel is: ITK makes 1 mm of silence, a flip of what is negative."""
+def _header(path: Path) -> bytes:
+    """The lines of a header, of which the last, or the empty one, ends it."""
     with open(path, "rb") as handle:
         text = handle.read(1 << 16)
-    if HEADERS[path.suffix.lower()] == "metaimage":  # ElementDataFile is the last line
-        header = text.split(b"ElementDataFile")[0]
+    if HEADERS[path.suffix.lower()] == "metaimage":
+        return text.split(b"ElementDataFile")[0]
+    return re.split(rb"\r?\n\r?\n", text)[0]
+
+
+def _unit(path: Path, header: bytes) -> float | None:
+    """mm of the unit that a header's lengths are in, which ITK does not read; None where it is no length."""
+    if HEADERS[path.suffix.lower()] == "metaimage":
+        found = re.search(rb"^\s*DistanceUnits\s*[=:]\s*(\S+)", header, re.M)
+        names = [] if found is None else [found[1]]
+    else:
+        found = re.search(rb"^(?:space )?units:(?!=)(.*)", header, re.M | re.I)
+        names = [] if found is None else re.findall(rb'"([^"]*)"', found[1])
+    named = {name.decode("utf-8", "replace").strip().lower() for name in names} - {"", "?", "???", "none"}
+    known = {_IN_MM[name] for name in named if name in _IN_MM}
+    if len(known) > 1:
+        raise Unreadable(f"its header gives lengths in {' and '.join(sorted(named))}; expected one unit")
+    return next(iter(known)) if known else None if named else 1.0
+
+
+def _states_spacing(path: Path, header: bytes) -> bool:
+    """Whether a header says how large a voxel is: ITK makes 1 mm of silence, a flip of what is negative."""
+    if HEADERS[path.suffix.lower()] == "metaimage":
         found = re.search(rb"^\s*Element(?:Spacing|Size)\s*[=:](.*)", header, re.M)
         unknown: tuple[str, ...] = ()
-    else:  # an empty line ends it; an axis of unknown spacing is nan
-        header = re.split(rb"\r?\n\r?\n", text)[0]
+    else:  # an axis of unknown spacing is nan
         found = re.search(rb"^spacings:(?!=)(.*)", header, re.M | re.I)
         unknown = ("nan",)
         if found is None:

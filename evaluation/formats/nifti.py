@@ -101,6 +101,8 @@ def read_header(path: Path) -> Any:
             break
         if not single and path.suffix.lower() != ".hdr":
             raise Unreadable("is the header of a pair of .hdr and .img, and holds no voxels")
+        if single and offset < size:  # else the header would be the first voxels
+            raise Unreadable(f"damaged: its voxels would begin within its header (vox_offset {offset:g})")
         return header
     raise Unreadable("not a NIfTI file: its header is damaged")
 

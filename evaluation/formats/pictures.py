@@ -73,11 +73,20 @@ def _read_pixels(path: Path, mask: bool, stored: bool) -> Pixels:
                 picture.seek(k)
                 frames.append(np.asarray(_decoded(ImageOps.exif_transpose(picture), mask, stored)))
             lossy = picture.format in ("JPEG", "MPO", "WEBP")
+            if picture.format == "GIF" and not _ends_as_gif(path):
+                raise ValueError(f"cut short after frame {len(frames)}")
     except UnidentifiedImageError as error:
         raise ValueError(f"damaged, or no {path.suffix.lower()} file") from error
     if len(frames) == 1:
         return Pixels(frames[0], "yxc"[: frames[0].ndim], lossy)
     return Pixels(np.stack(frames), "zyxc"[: frames[0].ndim + 1], lossy)
+
+
+def _ends_as_gif(path: Path) -> bool:
+    """Whether a GIF's last byte is the mark of its end; Pillow takes the end of the file for it."""
+    with open(path, "rb") as handle:
+        handle.seek(-min(path.stat().st_size, 1 << 10), 2)
+        return handle.read().rstrip(b"\0").endswith(b";")
 
 
 def _decoded(picture: Any, mask: bool, stored: bool) -> Any:
@@ -98,7 +107,8 @@ def _read_tiff(path: Path, mask: bool, stored: bool, root: Path | None) -> Pixel
     with tifffile.TiffFile(path) as file:
         _check_whole(file)
         _check_others(path, file, root)
-        whole = [series for series in file.series if not series.keyframe.is_reduced]  # and no thumbnail
+        # Without thumbnails, and without the pages that say where others are transparent.
+        whole = [item for item in file.series if not (item.keyframe.is_reduced or item.keyframe.is_mask)]
         series = (whole or file.series)[0]
         alike = [
             item for item in whole or file.series if (item.shape, item.axes) == (series.shape, series.axes)
@@ -120,7 +130,10 @@ def _read_tiff(path: Path, mask: bool, stored: bool, root: Path | None) -> Pixel
         if len(alike) > 1 and "z" not in axes:  # pages that were written one by one
             array, axes = np.stack([item.asarray() for item in alike]), f"z{axes}"
         if kind == kinds.PALETTE and not stored and array.dtype.kind in "bu":
-            array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)
+            # Some write colours of 8 bits, and libtiff takes them so.
+            shift = 8 if page.colormap.max() > 255 else 0
+            indices = array.astype(np.uint8) if array.dtype == bool else array
+            array = np.moveaxis(page.colormap[:, indices] >> shift, 0, -1).astype(np.uint8)
             axes += "c"
         elif kind == kinds.MINISWHITE and array.dtype.kind in "bu":
             bilevel = page.bitspersample == 1

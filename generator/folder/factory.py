@@ -32,8 +32,9 @@ from typing import Any
 import joblib
 from joblib.externals import loky
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
+from joblib.externals.loky.backend.process import LokyProcess
 
-from synthfm.data.console import Failed, InputError, Progress, check_jobs, waiting_for
+from synthfm.data.console import Failed, InputError, Progress, check_jobs, kill_workers, waiting_for
 from synthfm.data.files import PARTIAL
 from synthfm.data.folder import UNFINISHED, Manifest, ShardInfo, describe_shard, write_manifest
 from synthfm.data.shards import Sample, Shard, ShardWriter
@@ -340,8 +341,8 @@ def _fill(
             with waiting_for("the samples that are being made"):
                 future = _in_thread(run, tasks)
                 total = tasks[-1].first_index + tasks[-1].count
-                _watch(future, ticks, there, total, progress, stops if workers else [], staffed)
-                shards = future.result()
+                if _watch(future, ticks, there, total, progress, stops if workers else [], staffed):
+                    shards = future.result()
     except Exception as error:
         if not stops:  # else it is of a worker that was ended
             explained = _explained(error, folder, whole(), len(tasks))
@@ -422,10 +423,15 @@ def _watch(
     progress: bool,
     stops: list[int],
     staffed: Callable[[], bool],
-) -> None:
+) -> bool:
     """Show a progress bar from the size of the progress file until the work is done.
 
     Workers that are asked to stop and do not, as the machine is busy, are killed: what they have is no shard.
+
+    Returns
+    -------
+    bool
+        Whether the future is done: what becomes of it without workers may take joblib seconds.
 
     Raises
     ------
@@ -439,9 +445,8 @@ def _watch(
             if stops and last == math.inf:
                 last = time.monotonic() + KILLED_AFTER
             if time.monotonic() > last:
-                last = math.inf
-                stops = []
-                loky.get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+                kill_workers(LokyProcess)  # loky's own way writes tracebacks, and may come after our end
+                return False
             if time.monotonic() > looked + LONELY / 10:
                 looked = time.monotonic()
                 seen = looked if staffed() else seen
@@ -452,6 +457,7 @@ def _watch(
                     raise Failed(f"{text} command to go on")
             with contextlib.suppress(FileNotFoundError):
                 bar.update(there + ticks.stat().st_size - bar.n)
+    return True
 
 
 def fill_shard(task: Task) -> ShardInfo | None:

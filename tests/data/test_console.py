@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import click
 import h5py
@@ -281,3 +282,22 @@ def test_a_path_with_a_comma_is_one_value(tmp_path, monkeypatch):
         "one,,two": "one|two",
     }.items():
         assert CliRunner().invoke(given, ["--value", value]).output == f"{parts}\n"
+
+
+@pytest.mark.parametrize("name", ["generate", "train", "eval"])
+def test_ctrl_c_while_a_program_is_loaded_leaves_no_traceback(name, tmp_path):
+    """On a busy machine that takes seconds; here click takes a minute."""
+    (tmp_path / "click.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name(f"synthfm-{name}"), "--version"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert errors == ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,9 +18,10 @@ print(own.pid, flush=True)
 own.wait()
 """
 TESTS = f"""
-import subprocess, sys
+import subprocess, sys, tempfile
 from tests.support import orphans
 orphans.end_with_this_process()
+print(tempfile.mkdtemp(), flush=True)
 subprocess.run([sys.executable, "-c", {STARTS!r}], start_new_session=True)
 """
 
@@ -27,6 +30,8 @@ subprocess.run([sys.executable, "-c", {STARTS!r}], start_new_session=True)
 def test_programs_that_tests_started_end_with_them(end: str) -> None:
     with subprocess.Popen([sys.executable, "-c", TESTS], stdout=subprocess.PIPE, text=True) as tests:
         assert tests.stdout is not None
+        left = Path(tests.stdout.readline().strip())
+        assert left.parent.name.startswith("synthfm-tests-")
         started = psutil.Process(int(tests.stdout.readline()))
         started_by = started.parent()
         assert started_by is not None
@@ -35,3 +40,7 @@ def test_programs_that_tests_started_end_with_them(end: str) -> None:
         tests.wait()
         _, alive = psutil.wait_procs([started, started_by], timeout=30)
         assert not alive
+        until = time.monotonic() + 30
+        while left.parent.exists():
+            assert time.monotonic() < until
+            time.sleep(0.1)

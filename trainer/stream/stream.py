@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import logging
-import multiprocessing
+import multiprocessing.util
 import os
 import pickle
+import resource
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +77,9 @@ class Packed:
             return error
 
 
+FEWEST_FILES = 128
+"""Files that a process with workers may have to open: with fewer, Python's own thread that hands over what a
+worker has read tries for ever, with a traceback each time."""
 _STARVED = ("shared memory", os.strerror(errno.EMFILE), os.strerror(errno.ENOSPC))
 
 
@@ -85,7 +89,7 @@ def _no_room(error: str) -> InputError:
     A process that may open no more files gets messages without those that came with them ("0 items of
     ancdata").
     """
-    if "ancdata" in error or os.strerror(errno.EMFILE) in error:
+    if "ancdata" in error or "open files" in error:
         return InputError(
             "too many open files: the workers that read ahead need more; raise the limit (ulimit -n), or set "
             "stream.workers=0"
@@ -287,7 +291,9 @@ class Batches:
             if get_worker_info() is None:
                 return batch
             return Packed(bytes(ForkingPickler.dumps(batch)))
-        except (InputError, OSError) as error:
+        except OSError as error:
+            return _no_room(str(error)) if error.errno in (errno.EMFILE, errno.ENFILE) else error
+        except InputError as error:
             return error
         except RuntimeError as error:
             # PyTorch's own words, which differ from version to version
@@ -370,7 +376,10 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterat
         If a worker was ended from outside, as where memory runs out; by the iterator, too.
     """
     workers = batches.config.stream.workers
+    if workers and not _may_open(FEWEST_FILES):
+        raise _no_room(os.strerror(errno.EMFILE))
     multiprocessing.set_forkserver_preload(["__main__", "synthfm.trainer.stream.preloaded"])
+    multiprocessing.util.get_temp_dir()  # the workers use it, too: their own would stay where they are killed
     read: DataLoader[Batch] = DataLoader(
         range(start, stop),  # type: ignore[arg-type]
         batch_size=None,
@@ -390,6 +399,15 @@ def loader(batches: Batches, start: int, stop: int, pin: bool = False) -> Iterat
         raise _no_room(str(error)) from error
     except EOFError as error:  # of the server that they are forked from
         raise Failed(ENDED) from error
+
+
+def _may_open(files: int) -> bool:
+    """Whether this process may open so many files; its own limit is raised as far as the system's goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = min(files, hard) if hard != resource.RLIM_INFINITY else files
+    if resource.RLIM_INFINITY != soft < least:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, hard))
+    return least == files
 
 
 def _let_go(error: OSError) -> None:

@@ -75,6 +75,13 @@ def test_frames_with_slopes_of_their_own_are_turned_where_dark_is_large(
     np.testing.assert_array_equal(read_volume(path).array, read_volume(tmp_path / "s").array)
 
 
+def test_a_slope_of_0_is_none(tmp_path: Path) -> None:
+    paths = write_dicom_series(tmp_path / "s", ARRAY)
+    for path in paths:
+        edit_dicom(path, RescaleSlope=0, RescaleIntercept=-3)
+    np.testing.assert_array_equal(read_volume(tmp_path / "s").array, ARRAY - 3)
+
+
 def test_a_slice_of_another_size_is_named(tmp_path: Path) -> None:
     paths = write_dicom_series(tmp_path / "s", ARRAY)
     edit_dicom(paths[2], Rows=3, Columns=10)

@@ -261,3 +261,48 @@ def test_an_index_of_micro_manager_names_files_in_reach(tmp_path: Path) -> None:
 def test_a_large_picture_is_no_bomb(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((13400, 13400), bool)).save(tmp_path / "large.png")
     assert read_volume(tmp_path / "large.png", mask=True).array.shape == (1, 13400, 13400)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiffs_palette_may_be_of_8_bits(tmp_path: Path, bits: int) -> None:
+    colours = np.zeros((3, 256), np.uint16)
+    colours[:, 1] = 2**bits - 1
+    tifffile.imwrite(tmp_path / "m.tif", MASK.astype(np.uint8), photometric="palette", colormap=colours)
+    np.testing.assert_array_equal(found(tmp_path / "m.tif"), MASK)
+
+
+@pytest.mark.parametrize("white", [0, 1])
+def test_a_tiff_of_one_bit_with_a_palette_is_as_it_is_shown(tmp_path: Path, white: int) -> None:
+    """As ImageMagick writes one of two colours; tifffile cannot."""
+    rows = np.packbits(MASK if white else ~MASK, axis=1).tobytes()
+    height, width = MASK.shape
+    values = {256: width, 257: height, 258: 1, 259: 1, 262: 3, 273: 8, 277: 1, 278: height, 279: len(rows)}
+    tags = [struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in values.items()]
+    tags.append(struct.pack("<HHII", 320, 3, 6, 8 + len(rows)))
+    palette = struct.pack("<6H", *([0, 65535] if white else [65535, 0]) * 3)
+    start = struct.pack("<4sI", b"II*\0", 8 + len(rows) + len(palette))
+    directory = struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4)
+    (tmp_path / "m.tif").write_bytes(start + rows + palette + directory)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "m.tif").convert("L")) > 0, MASK)
+    np.testing.assert_array_equal(found(tmp_path / "m.tif"), MASK)
+    np.testing.assert_array_equal(read_volume(tmp_path / "m.tif").array[0], SHOWN)
+
+
+def test_a_tiffs_page_of_transparency_is_no_second_slice(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, MASK.shape).astype(np.uint8)
+    with tifffile.TiffWriter(tmp_path / "i.tif") as file:
+        file.write(drawn, photometric="minisblack")
+        file.write(MASK, photometric="mask", subfiletype=4)
+    np.testing.assert_array_equal(read_volume(tmp_path / "i.tif").array, drawn[None])
+
+
+def test_a_gif_that_is_cut_short_is_not_one_of_fewer_frames(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, (3, 5, 7)).astype(np.uint8)
+    frames = [Image.fromarray(frame) for frame in drawn]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    content = (tmp_path / "a.gif").read_bytes()
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.gif").array, drawn)
+    for length in range(1, len(content)):
+        (tmp_path / "a.gif").write_bytes(content[:length])
+        with pytest.raises(Unreadable):
+            read_volume(tmp_path / "a.gif")

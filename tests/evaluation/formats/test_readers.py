@@ -115,7 +115,7 @@ def test_a_mask_in_black_and_white_is_what_is_white(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "m.tif", mask=True).array[0] > 0, mask)
 
 
-@pytest.mark.parametrize("offset", [np.nan, -4.0, np.inf, 1e6])
+@pytest.mark.parametrize("offset", [np.nan, -4.0, 0.0, 100.0, np.inf, 1e6])
 def test_a_nifti_header_whose_voxels_begin_nowhere_is_damaged(tmp_path: Path, offset: float) -> None:
     path = write_itk(tmp_path / "v.nii", ARRAY.astype(np.float32))
     content = bytearray(path.read_bytes())
@@ -254,6 +254,8 @@ def test_a_picture_that_is_none_is_told_in_plain_words(tmp_path: Path, suffix: s
         ("v.nhdr", "", None),
         ("v.nhdr", "spacings: nan nan nan\n", None),
         ("v.nhdr", "spacings: 2 3 4\n", (4, 3, 2)),
+        ("v.nhdr", 'spacings: 2 3 4\nunits: "microns" "microns" "microns"\n', (0.004, 0.003, 0.002)),
+        ("v.nhdr", 'spacings: 2 3 4\nunits: "" "" ""\n', (4, 3, 2)),
         ("v.nhdr", "space dimension: 3\nspace directions: (2,0,0) (0,3,0) (0,0,4)\n", (4, 3, 2)),
     ],
 )
@@ -275,6 +277,41 @@ def test_spacing_that_a_header_does_not_state_is_unknown(
         assert "orientation" in (
             same_grid(volume, Volume(ARRAY, direction=np.diag([-1, -1, 1])), strict=True) or ""
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "factor"),
+    [
+        ("v.nrrd", 'space units: "um" "um" "um"', 0.001),
+        ("v.nrrd", 'space units: "mm" "mm" "mm"', 1),
+        ("v.nrrd", 'space units: "cm" "cm" "cm"', 10),
+        ("v.nrrd", 'space units: "pixel" "pixel" "pixel"', None),
+        ("v.mha", "DistanceUnits = um", 0.001),
+        ("v.mha", "DistanceUnits = cm", 10),
+        ("v.mha", "DistanceUnits = ?", 1),
+    ],
+)
+def test_lengths_may_be_in_other_units_than_millimetres(
+    tmp_path: Path, name: str, line: str, factor: float | None
+) -> None:
+    path = write_itk(tmp_path / name, ARRAY, (4.0, 5.0, 6.0), origin=(10.0, -20.0, 30.0))
+    before = b"encoding:" if name == "v.nrrd" else b"ElementSpacing"
+    path.write_bytes(path.read_bytes().replace(before, line.encode() + b"\n" + before, 1))
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, ARRAY)
+    if factor is None:
+        assert volume.spacing is None
+    else:
+        assert volume.spacing == pytest.approx((6 * factor, 5 * factor, 4 * factor))
+        assert volume.origin == pytest.approx(np.array((10, -20, 30)) * factor)
+
+
+def test_lengths_in_several_units_are_refused(tmp_path: Path) -> None:
+    path = write_itk(tmp_path / "v.nrrd", ARRAY, (4.0, 5.0, 6.0))
+    line = b'space units: "mm" "mm" "um"\nencoding:'
+    path.write_bytes(path.read_bytes().replace(b"encoding:", line, 1))
+    with pytest.raises(Unreadable, match="lengths in mm and um; expected one unit"):
+        read_volume(path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -72,12 +73,21 @@ def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> Non
         time.sleep(0.02)
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # some last a moment
+            found += [child] * ("popen_loky" in " ".join(child.cmdline()))
+    return found
+
+
+def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [PROGRAM, "run", "--out", str(folder), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | environment,
         start_new_session=True,
         # A shell starts its background jobs with SIGINT ignored, and they pass that on: here it must count.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -194,12 +204,31 @@ def test_stopping_before_a_shard_is_whole_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_that_still_load_their_packages_end_with_the_program(tmp_path, number):
+    """On a busy machine for many seconds; here for a minute."""
+    slow = "import sys, time\nif any('popen_loky' in word for word in sys.orig_argv): time.sleep(60)\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    process = start(tmp_path / "data", *LONG, "--jobs", "8", PYTHONPATH=str(tmp_path))
+    wait_until(lambda: len(workers_of(process)) == 8, process)
+    workers = workers_of(process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=50)
+    assert process.returncode == 128 + number
+    assert "nothing was left behind" in errors
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(workers, timeout=1)
+    for one in alive:
+        one.kill()
+    assert not alive
+    assert [path.name for path in tmp_path.iterdir()] == ["sitecustomize.py"]
+
+
 def test_a_killed_worker_is_one_line_and_the_whole_shards_stay(tmp_path):
     folder = tmp_path / "data"
     process = start(folder, *LONG)
     wait_until(lambda: bool(list(folder.glob("*.h5"))), process)
-    workers = [p for p in psutil.Process(process.pid).children() if "popen_loky" in " ".join(p.cmdline())]
-    workers[0].kill()
+    workers_of(process)[0].kill()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "a worker process was killed" in errors

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -209,6 +211,32 @@ def test_no_reader_outlives_a_run_that_is_killed(shards, tmp_path):
     assert not alive
 
 
+def test_a_server_of_readers_that_still_loads_ends_with_the_run(shards, tmp_path):
+    """On a busy machine it does for minutes."""
+    slow = "import sys, time\nif any('forkserver' in word for word in sys.orig_argv): time.sleep(300)\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    command = [sys.executable, "-m", "synthfm.trainer.cli", "run", "--shards", shards, "--train-encoder"]
+    command += ["--out", str(tmp_path / "out"), "--set", "image_size=32", "--set", "stream.workers=1"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [*command, "--accelerator", "cpu"], stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": path}
+    ) as process:
+        deadline = time.monotonic() + 300
+        servers: list[psutil.Process] = []
+        while not servers:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            children = psutil.Process(process.pid).children()
+            servers = [one for one in children if "forkserver" in " ".join(one.cmdline())]
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(servers, timeout=5)
+    for one in alive:
+        one.kill()
+    assert not alive
+
+
 def test_a_reader_that_is_killed_ends_the_run_with_one_line(shards, tmp_path):
     """As the system does where memory runs out."""
     process = started(
@@ -257,6 +285,8 @@ def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
     """Terminals and `timeout` signal all processes, the loader's too; others only the one they know."""
     # A step needs more batches than the workers have read ahead.
     command = ["--devices", str(devices), "--batch", "64", "--set", "accumulate=16"]
+    temporary = Path(tempfile.gettempdir())
+    before = set(temporary.glob("pymp-*"))
     process = started(["synthfm.trainer.cli", "run", "--shards", shards, *command], tmp_path)
     try:
         (os.killpg if group else os.kill)(process.pid, number)
@@ -265,6 +295,7 @@ def test_a_signal_saves_the_state(shards, tmp_path, number, devices, group):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    assert set(temporary.glob("pymp-*")) == before  # of Python's multiprocessing
     text = (tmp_path / "stderr").read_text(encoding="utf-8")
     assert text.count("waiting for the step to end") == 1
     assert "Traceback" not in text
