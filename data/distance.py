@@ -7,9 +7,16 @@ from numpy.typing import NDArray
 
 from synthfm.data.compiled import compiled
 
+_ANY = 2**14
+"""A reach beyond any image's."""
+
+_BRIEF = 32
+"""In a row whose pixels all have one outside as near as that in their column all so near are compared,
+several pixels at once, which is quicker than Meijster's way."""
+
 
 @compiled
-def squared_distance(mask: NDArray, frame_is_outside: bool) -> NDArray:
+def squared_distance(mask: NDArray, frame_is_outside: bool, reach: int = _ANY) -> NDArray:
     """Squared distance of each pixel of a mask to the nearest pixel outside it, int32 (H, W); 0 outside.
 
     The algorithm is Meijster's [1]_, in integers, so that the result is exact on every machine.
@@ -20,7 +27,9 @@ def squared_distance(mask: NDArray, frame_is_outside: bool) -> NDArray:
         bool or uint8 (H, W).
     frame_is_outside
         Whether the pixels just beyond the frame count as outside the mask. Where they do not and the mask
-        fills its array, the result is ``(H + W) ** 2`` and more.
+        fills its array, the result is ``(H + W) ** 2`` and more, or beyond the reach.
+    reach
+        Pixels; a distance above it is any that is larger, which is several times quicker.
 
     References
     ----------
@@ -28,25 +37,33 @@ def squared_distance(mask: NDArray, frame_is_outside: bool) -> NDArray:
        linear time", Mathematical Morphology and its Applications to Image and Signal Processing (2000).
     """
     height, width = mask.shape
-    far = height + width
+    far = np.int32(min(height + width, reach + 1))
+    one = np.int32(1)
     column = np.empty((height, width), np.int32)  # distance to the nearest outside pixel of the same column
     for j in range(width):
-        column[0, j] = 0 if not mask[0, j] else (1 if frame_is_outside else far)
+        column[0, j] = 0 if not mask[0, j] else (one if frame_is_outside else far)
     for i in range(1, height):
         for j in range(width):
-            column[i, j] = min(column[i - 1, j] + 1, far) if mask[i, j] else 0
+            column[i, j] = min(column[i - 1, j] + one, far) if mask[i, j] else 0
     if frame_is_outside:
         for j in range(width):
-            column[height - 1, j] = min(column[height - 1, j], 1)
+            column[height - 1, j] = min(column[height - 1, j], one)
     for i in range(height - 2, -1, -1):
         for j in range(width):
-            column[i, j] = min(column[i, j], column[i + 1, j] + 1)
+            column[i, j] = min(column[i, j], column[i + 1, j] + one)
     out = np.zeros((height, width), np.int32)
+    padded = np.full(width + 2 * (_BRIEF + 1), 2**30, np.int32)
     site, start = np.empty(width + 2, np.int32), np.empty(width + 2, np.int32)
     line = np.empty(width + 2, np.int64)
     shift = 1 if frame_is_outside else 0  # a column of outside pixels on either side
     count = width + 2 * shift
     for i in range(height):
+        most = np.int32(0)
+        for j in range(width):
+            most = max(most, column[i, j])
+        if most <= _BRIEF:
+            _nearest_of_all(column[i], most, frame_is_outside, padded, out[i])
+            continue
         for j in range(width):
             line[j + shift] = np.int64(column[i, j]) ** 2
         if frame_is_outside:
@@ -85,6 +102,25 @@ def squared_distance(mask: NDArray, frame_is_outside: bool) -> NDArray:
             if u == start[last]:
                 last -= 1
     return out
+
+
+@compiled
+def _nearest_of_all(
+    column: NDArray, most: int, frame_is_outside: bool, padded: NDArray, out: NDArray
+) -> None:
+    """A row of :func:`squared_distance` from the distances in the columns, none of them above `most`."""
+    width, middle = len(column), padded[_BRIEF + 1 :]
+    for j in range(width):
+        middle[j] = out[j] = column[j] * column[j]
+    for k in range(1, most + 1):
+        away = np.int32(k * k)
+        before, after = padded[_BRIEF + 1 - k :], padded[_BRIEF + 1 + k :]
+        for j in range(width):
+            out[j] = min(out[j], min(before[j], after[j]) + away)
+    if frame_is_outside:
+        for j in range(min(most, width)):
+            out[j] = min(out[j], np.int32((j + 1) ** 2))
+            out[width - 1 - j] = min(out[width - 1 - j], np.int32((j + 1) ** 2))
 
 
 @compiled

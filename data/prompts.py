@@ -302,7 +302,7 @@ def negative_points(
     far = reach(int(np.count_nonzero(mask)))
     top, left = max(y0 - far, 0), max(x0 - far, 0)
     window = np.s_[top : min(y1 + far, height), left : min(x1 + far, width)]
-    squared = squared_distance(~mask[window], False) if squared is None else squared[window]
+    squared = squared_distance(~mask[window], False, far) if squared is None else squared[window]
     clickable = np.ones(squared.shape, bool) if usable is None else usable[window]
     beside = np.zeros(squared.shape, np.uint8) if label is None else label[window]
     # Of one layout, whatever part of the image they are: it is compiled once.

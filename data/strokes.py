@@ -211,7 +211,7 @@ def background(mask: Mask, rng: np.random.Generator, usable: Mask | None = None)
         far = int(max(6.0, rng.uniform(0.1, 0.6) * max(x1 - x0, y1 - y0)))
         window = np.s_[max(y0 - far, 0) : y1 + far, max(x0 - far, 0) : x1 + far]
         around = np.zeros_like(outside)
-        around[window] = outside[window] & (squared_distance(~mask[window], False) <= far**2)
+        around[window] = outside[window] & (squared_distance(~mask[window], False, far) <= far**2)
         if around.any():
             return around
     return outside

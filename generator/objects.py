@@ -93,7 +93,7 @@ def _rim_statistics(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], away: NDArray[np.int32], region: NDArray[np.uint8]
 ) -> tuple[tuple[float, float, float, float], NDArray[np.bool_]]:
     """As :func:`_ring_statistics` of the outermost pixels of a mask, and those pixels."""
-    rim = mask & (squared_distance(mask, False) <= RIM**2)
+    rim = mask & (squared_distance(mask, False, RIM) <= RIM**2)
     beyond = np.where(mask, np.int32(2**30), away)
     return _ring_statistics(image, rim, beyond, region, RING, OUTSIDE), rim
 
@@ -113,7 +113,7 @@ def _seen(
     """
     area = float(np.count_nonzero(mask))
     if slender:
-        outline = float(np.count_nonzero(squared_distance(mask, False) == 1))
+        outline = float(np.count_nonzero(squared_distance(mask, False, 1) == 1))
         area = min(area, STRETCH * (2 * area / max(outline, 1.0)) ** 2)
     if _detectable(statistics, area):
         if statistics[3] >= UNIFORM:
@@ -307,10 +307,15 @@ def _common(objects: Objects, rows: list[int], itself: bool) -> int:
     return next((label for label in chains[0] if all(label in chain for chain in chains)), 0)
 
 
+def _far(region: Region) -> int:
+    """How far from a region, in pixels, contrast and prompts look."""
+    return max(RING, prompts.reach(region.area))
+
+
 def _window(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """The part of the frame that contrast and prompts of a region look at."""
     height, width = region.mask.shape
-    margin = 1 + max(RING, prompts.reach(region.area))
+    margin = 1 + _far(region)
     return (
         slice(max(0, region.top - margin), min(shape[0], region.top + height + margin)),
         slice(max(0, region.left - margin), min(shape[1], region.left + width + margin)),
@@ -318,12 +323,12 @@ def _window(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
 
 
 def _mask(region: Region, window: tuple[slice, slice]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
-    """The mask in its window, and the squared distance to it of what lies outside."""
+    """The mask in its window, and the squared distance to it of what lies around, as far as one looks."""
     rows, columns = window
     mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
     top, left = region.top - rows.start, region.left - columns.start
     mask[top : top + region.mask.shape[0], left : left + region.mask.shape[1]] = region.mask != 0
-    return mask, squared_distance(~mask, False)
+    return mask, squared_distance(~mask, False, _far(region))
 
 
 def _prompts(

@@ -53,7 +53,7 @@ def _moved(
     squared = min(by * by, LARGEST**2 * float(inner.max()))
     own = owners[shown] == region.number
     if by > 0:
-        away = squared_distance(~mask, False)
+        away = squared_distance(~mask, False, margin)
         moved = mask | ((away <= squared) & (owners[shown] == owners[region.parent]))
     else:
         moved = mask & ~((inner <= squared) & own)

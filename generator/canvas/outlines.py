@@ -108,7 +108,9 @@ def polar(radius: ArrayLike, theta: NDArray[np.float64]) -> Contour:
 
 def ribbon(path: Contour, radius: ArrayLike) -> Contour:
     """The outline of a tube: `path` (n, 2) widened by `radius` (n,) to both sides, with rounded ends."""
-    widths = np.broadcast_to(np.asarray(radius, float), len(path))
+    widths = np.asarray(radius, float)
+    if not widths.ndim:
+        widths = np.full(len(path), widths)
     return widened(np.asarray(path, float), widths, _CAP_COS, _CAP_SIN)
 
 

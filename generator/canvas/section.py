@@ -283,7 +283,7 @@ class Section:
         height, width = region.mask.shape
         last = len(self.region)
         around = ((region.top > 0, region.top + height < last), (region.left > 0, region.left + width < last))
-        inner = squared_distance(np.pad(region.mask, np.array(around, int)), False)
+        inner = squared_distance(np.pad(region.mask, np.array(around, int)), False, int(np.ceil(thickness)))
         inner = inner[int(around[0][0]) :, int(around[1][0]) :][:height, :width]
         mask = ((inner > 0) & (inner <= thickness**2)).astype(np.uint8)
         return Patch(mask, region.top, region.left, int(np.count_nonzero(mask)))

@@ -204,14 +204,15 @@ def tree(depth: int, radius: float, turns: NDArray, angles: NDArray, lengths: ND
     ----------
     .. [1] C. D. Murray, "The physiological principle of minimum work", PNAS 12 (1926), 207-214.
     """
-    parts = [[ribbon(*branch)] for branch in _tree_branches(depth, radius, turns, angles, lengths)]
-    middle, half = _box(parts)
-    return [[(part[0] - middle) / half] for part in parts]
+    grown = _tree_branches(depth, radius, turns, angles, lengths)
+    contours = np.array([ribbon(*branch) for branch in grown])
+    middle, half = _box(contours)
+    return [[contour] for contour in (contours - middle) / half]
 
 
-def _box(parts: Parts) -> tuple[NDArray[np.float64], float]:
-    """Middle of the box around all parts, and half its longer side."""
-    points = np.concatenate([part[0] for part in parts])
+def _box(contours: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Middle of the box around all contours, (k, n, 2), and half its longer side."""
+    points = contours.reshape(-1, 2)
     low, high = points.min(0), points.max(0)
     return (low + high) / 2, (high - low).max() / 2
 
@@ -219,25 +220,24 @@ def _box(parts: Parts) -> tuple[NDArray[np.float64], float]:
 def _tree_branches(
     depth: int, radius: float, turns: NDArray, angles: NDArray, lengths: NDArray
 ) -> list[Branch]:
-    """The branches of a tree before it is scaled to its unit box."""
+    """The branches of a tree before it is scaled to its unit box, level by level."""
     branches: list[Branch] = []
     bend = np.linspace(0, 1.5, 8)
-    queue = [(np.array([0.0, 1.0]), -np.pi / 2, radius, 0.75, 0)]
-    drawn = 0
-    while queue:
-        start, heading, r, length, level = queue.pop(0)
-        k = drawn % len(turns)
-        drawn += 1
-        steps = heading + turns[k] * bend
-        reach = length * lengths[k] / 8
-        path = start + reach * np.concatenate(
-            [[[0, 0]], np.cumsum(np.stack([np.cos(steps), np.sin(steps)], axis=1), axis=0)]
-        )
-        child = r * 2 ** (-1 / 3)
-        branches.append((path, np.linspace(r, child, 9)))
-        if level < depth:
-            for side in (-1, 1):
-                queue.append((path[-1], steps[-1] + side * angles[k], child, length * 0.72, level + 1))
+    start, heading, length = np.array([[0.0, 1.0]]), np.array([-np.pi / 2]), 0.75
+    for _ in range(depth + 1):
+        k = np.arange(len(branches), len(branches) + len(start)) % len(turns)
+        steps = heading[:, None] + turns[k, None] * bend
+        paths = np.zeros((len(k), 9, 2))
+        np.cumsum(np.cos(steps), axis=1, out=paths[:, 1:, 0])
+        np.cumsum(np.sin(steps), axis=1, out=paths[:, 1:, 1])
+        paths *= (length * lengths[k] / 8)[:, None, None]
+        paths += start[:, None]
+        child = radius * 2 ** (-1 / 3)
+        tapering = np.linspace(radius, child, 9)
+        branches += [(path, tapering) for path in paths]
+        start = paths[:, -1].repeat(2, axis=0)
+        heading = (steps[:, -1, None] + angles[k, None] * [-1, 1]).ravel()
+        radius, length = child, length * 0.72
     return branches
 
 
@@ -424,5 +424,5 @@ def branches(shape: Shape) -> tuple[Branch, ...]:
     if shape.family == "tube":
         return (_tube_branch(**shape.parameters),)
     grown = _tree_branches(**shape.parameters)
-    middle, half = _box([[ribbon(*branch)] for branch in grown])
+    middle, half = _box(np.array([ribbon(*branch) for branch in grown]))
     return tuple(((path - middle) / half, radius / half) for path, radius in grown)

@@ -358,7 +358,7 @@ def _draw_rim(
     up, before = min(1, top), min(1, left)  # beside the mask lies what is outside of it, but not of the frame
     padded = np.zeros((h + up + min(1, height - top - h), w + before + min(1, across - left - w)), np.uint8)
     padded[up : up + h, before : before + w] = mask
-    squared = squared_distance(padded, False)
+    squared = squared_distance(padded, False, int(np.ceil(width)))
     for row in range(h):
         for column in range(w):
             if mask[row, column] and squared[row + up, column + before] <= width * width:

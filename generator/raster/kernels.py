@@ -43,8 +43,7 @@ def fill_contours(mask: NDArray, points: NDArray, starts: NDArray, left: int, to
         winding = 0
         for column in range(width):
             winding += turns[row, column]
-            if winding != 0:
-                mask[row, column] = 1
+            mask[row, column] = 1 if winding != 0 else mask[row, column]
 
 
 @compiled
@@ -174,17 +173,20 @@ def restrict(mask: NDArray, region: NDArray, top: int, left: int, parent: int, g
     squared = np.zeros((0, 0), np.int32)
     if gap > 0:
         free = region[first : top + height + gap, start : left + width + gap] == parent
-        squared = squared_distance(free, False)
+        squared = squared_distance(free, False, gap)
     kept = 0
-    for row in range(height):
+    for row in range(height):  # no branch within: several pixels at once
+        line = mask[row]
+        if gap > 0:
+            away = squared[row + top - first, left - start :]
+            for column in range(width):
+                line[column] = line[column] if away[column] > gap * gap else 0
+        else:
+            below = region[row + top, left:]
+            for column in range(width):
+                line[column] = line[column] if below[column] == parent else 0
         for column in range(width):
-            if mask[row, column] == 0:
-                continue
-            y, x = row + top, column + left
-            if squared[y - first, x - start] > gap * gap if gap > 0 else region[y, x] == parent:
-                kept += 1
-            else:
-                mask[row, column] = 0
+            kept += line[column] != 0
     return kept
 
 
@@ -192,9 +194,9 @@ def restrict(mask: NDArray, region: NDArray, top: int, left: int, parent: int, g
 def stamp(mask: NDArray, region: NDArray, top: int, left: int, number: int) -> None:
     """Set the region map to `number` where the mask is, whose top left pixel is (`left`, `top`) of it."""
     for row in range(mask.shape[0]):
-        for column in range(mask.shape[1]):
-            if mask[row, column]:
-                region[row + top, column + left] = number
+        line, below = mask[row], region[row + top, left:]
+        for column in range(mask.shape[1]):  # no branch: several pixels at once
+            below[column] = number if line[column] else below[column]
 
 
 @compiled

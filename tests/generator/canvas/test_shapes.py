@@ -141,14 +141,19 @@ def test_a_rim_lies_within_its_width_of_the_outline(seed):
 @given(seed=SEEDS, frame=st.booleans())
 def test_distances_are_exact(seed, frame):
     rng = np.random.default_rng(seed)
-    mask = rng.random(rng.integers(1, 30, 2)) < rng.choice([0.3, 0.8, 0.97])
+    mask = rng.random(rng.integers(1, 90, 2)) < rng.choice([0.3, 0.8, 0.97, 0.9995])
     if frame:
         reference = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     elif mask.all():
         return
     else:
         reference = ndimage.distance_transform_edt(mask)
-    assert np.array_equal(squared_distance(mask, frame), np.rint(reference**2))
+    squared = np.rint(reference**2)
+    assert np.array_equal(squared_distance(mask, frame), squared)
+    for reach in (1, 3, 8, 40):
+        found, near = squared_distance(mask, frame, reach), squared <= reach**2
+        assert np.array_equal(found[near], squared[near])
+        assert (found[~near] > reach**2).all()
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0, 3.5])
