@@ -138,7 +138,9 @@ def test_what_is_known_is_believed_less_the_further_away_it_is(shard):
     masks = [sample.label == 1 for sample in samples]
     images = [sample.image for sample in samples]
     carried = Carried(images, masks, [0, 3, 5], masks[0], LikelihoodRatio.of(images[0], masks[0]))
-    answer = look.Segmentation(np.zeros_like(carried.question(1, whole=True).expected), 0.5, torch.zeros(1, 64, 64))
+    answer = look.Segmentation(
+        np.zeros_like(carried.question(1, whole=True).expected), 0.5, torch.zeros(1, 64, 64)
+    )
     for number, away in ((1, 3), (2, 8)):
         asked = carried.question(number, whole=True)
         wanted = Question.of(images[number], masks[0], SHIPPED, carried.taught, away, whole=True)
