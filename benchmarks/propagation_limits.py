@@ -135,11 +135,10 @@ def main(shards: Path, most: int, checkpoint: str) -> None:
         ("never", scored(found, lambda step: False)),
         ("where the object does", scored(found, lambda step: step.true < SHIPPED.smallest)),
     ]
-    grid = product((0.15, 0.2, 0.25, 0.3, 0.35, 0.4), (0.6, 0.8, 1.0, np.inf), (-np.inf, -0.5, 0.0))
-    for doubt, present, presence in grid:
-        limits = replace(SHIPPED, doubt=doubt, present=present, presence=presence)
-        name = f"doubt {doubt:g}, present {present:g}, presence {presence:g}"
-        rows.append((name, scored(found, lambda step, limits=limits: step.ends(limits))))
+    for doubt, same, presence in product((0.1, 0.15, 0.2, 0.25, 0.3), (0.9, 0.95, 1.0), (-np.inf, -0.5, 0.0)):
+        limits = replace(SHIPPED, doubt=doubt, same=same, presence=presence)
+        ended = scored(found, lambda step, limits=limits: step.ends(limits))
+        rows.append((f"doubt {doubt:g}, same {same:g}, presence {presence:g}", ended))
     click.echo(f"| ends ({len(found)} runs) | Dice | slices beyond | slices missed |")
     click.echo("| --- | ---: | ---: | ---: |")
     for name, (dice, beyond, missed) in rows[:2] + sorted(rows[2:], key=lambda row: -row[1][0]):

@@ -11,8 +11,8 @@ the nearer anchor: their signed distances are averaged, as in shape-based interp
 Where an object ends no mask is right, and the model answers with one all the same; but it believes in it
 less. What ends a run is that the new mask no longer agrees with the one before or is suddenly much smaller,
 that its grey values are clearly not those that the anchor has taught, or that the model's own estimate falls
-below what it was in the run so far and the grey values do not speak for the object. These limits were chosen
-on synthetic volumes (``benchmarks/propagation_limits.py``).
+below what it was in the run so far while the mask changes. These limits were chosen on synthetic volumes
+(``benchmarks/propagation_limits.py``).
 
 References
 ----------
@@ -97,11 +97,9 @@ class Propagation:
     presence
         Mean log-likelihood ratio of a mask's grey values, object to surroundings as the anchors have taught
         them, below which it has ended; 1 is what it is on the anchors.
-    doubt
+    doubt, same
         How far the model's own estimate of the IoU may fall below its mean in the run so far. Below that the
-        object has ended, unless the grey values speak for it.
-    present
-        Mean log-likelihood ratio from which they do.
+        object has ended, unless the mask has at least a Dice of `same` with the neighbour's.
     smallest
         Pixels; what is smaller has ended.
     learning
@@ -122,8 +120,8 @@ class Propagation:
     agreement: float = 0.4
     shrinkage: float = 0.25
     presence: float = -0.5
-    doubt: float = 0.2
-    present: float = 1.0
+    doubt: float = 0.15
+    same: float = 0.95
     smallest: int = 8
     learning: float = 0.1
     meeting: float = 0.98
@@ -518,10 +516,9 @@ def has_ended(
     area, size = np.count_nonzero(mask), np.count_nonzero(before)
     if area < max(settings.smallest, settings.shrinkage * size):
         return True
-    if 2 * np.count_nonzero(mask & before) < settings.agreement * (area + size):
-        return True
-    presence = taught.presence(image, mask)
-    return presence < (settings.present if step.iou < believed - settings.doubt else settings.presence)
+    dice = 2 * np.count_nonzero(mask & before) / (area + size)
+    doubted = step.iou < believed - settings.doubt and dice < settings.same
+    return doubted or dice < settings.agreement or taught.presence(image, mask) < settings.presence
 
 
 def _mixed(
