@@ -114,7 +114,7 @@ def test_alternatives_are_the_models_three_masks_and_its_answer_is_among_them(se
 
 
 def test_what_is_drawn_is_the_mask_in_logits(segmenter, image, mask):
-    """Upright and lying images, padded on either side; SAM resizes in two steps, so an edge may move by a hair."""
+    """Images padded on either side; SAM resizes in two steps, so an edge may move by a hair."""
     for seen in (image, image[:150], image[:, :170]):
         y, x = np.argwhere(mask[: len(seen), : seen.shape[1]]).mean(0)
         (answer,) = segmenter.predict(segmenter.encode(seen), [Prompt([(x, y)], [1])])
