@@ -20,6 +20,7 @@ from synthfm.evaluation.scoring.ask import Answer, ask, case_prompts
 from synthfm.generator.config import load_config
 from synthfm.generator.folder.factory import generate
 from synthfm.trainer.model import models
+from synthfm.trainer.model.predict import Segmenter
 
 NUMBER, SEED = 64, 1000
 SETTINGS = ("box", "point1")
@@ -43,7 +44,7 @@ def scored(preset: str, method: SamMethod) -> dict[str, list[tuple[float, Case, 
 
 def main() -> None:
     """Write ``tiny_cases.png`` beside this file."""
-    method = SamMethod("tiny", models.load("tiny")[0])
+    method = SamMethod("tiny", Segmenter(models.load("tiny")[0]))
     columns = [
         (f"{preset.upper()}, {'box' if setting == 'box' else 'one click'}", items)
         for preset in ("ct", "mr", "us")
