@@ -89,7 +89,7 @@ from synthfm.trainer.stream.stream import Batches
 whole = Batches.__getitem__
 def fails(self, number):
     if os.environ.get("LOCAL_RANK") == "1" and number == 2:
-        raise OSError(24, "Too many open files")
+        raise OSError(5, "Input/output error")
     return whole(self, number)
 Batches.__getitem__ = fails
 main()
@@ -98,7 +98,7 @@ main()
 
 def test_what_one_process_cannot_read_ends_both_with_one_line(tmp_path):
     """In the middle of a run."""
-    assert ended(words(tmp_path, script=UNREADABLE), 2) == "Error: Too many open files"
+    assert ended(words(tmp_path, script=UNREADABLE), 2) == "Error: Input/output error"
 
 
 ENDING = """
