@@ -5,7 +5,7 @@ and on past their ends. Then limits of :class:`synthfm.trainer.model.propagate.P
 where each would have ended the runs, the Dice of what had been found until then with all of the object on
 that side, and how many slices too many or too few that is. The volumes are those of
 
-    synthfm-generate run --preset volumes --num 480 --size 256 --seed 77 --out DIR
+    synthfm-generate run --preset volumes --num 20 --size 256 --seed 51001 --set volume.depth=16..48 --out DIR
 """
 
 from __future__ import annotations
