@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from synthfm.data.distance import bounds, depth
+from synthfm.data.distance import bounds
 from synthfm.data.prompts import Prompt, centre_point
-from synthfm.evaluation.scans.encodings import Image, Segmenter
+from synthfm.evaluation.scans.encodings import Image
 from synthfm.trainer.model import propagate
 from synthfm.trainer.model.bits import Bits
+from synthfm.trainer.model.predict import MASK_LOGIT
+from synthfm.trainer.model.propagate import Segmenter
 
 Mask = NDArray[np.bool_]
 
@@ -27,9 +29,6 @@ def correct(
 ) -> tuple[Mask, float]:
     """What is known, bool (H, W), changed where the answer to clicks says so; and its estimated IoU.
 
-    Where that would leave less than half, and no click lies in the very middle, the model has taken
-    clicks on the background for another question: it is told that the middle is the object's.
-
     Parameters
     ----------
     prompt
@@ -37,30 +36,60 @@ def correct(
     factor
         See :func:`ask_with`.
     """
-    said, estimate = ask_with(segmenter, image, prompt, known, factor)
-    mask, middle = corrected(said, known, *clicks), centre_point(known)
-    away = np.linalg.norm(prompt.points - middle, axis=1).min()
-    if 2 * np.count_nonzero(mask) < np.count_nonzero(known) and 2 * away > depth(known).max():
-        said, estimate = ask_with(segmenter, image, prompt.with_click(middle, 1), known, factor)
-        mask = corrected(said, known, *clicks)
-    return mask, estimate
+    away = reach(known, *clicks)
+    rest = known & (away > 2)
+    if rest.any():  # a click on the background alone could mean another object
+        prompt = prompt.with_click(centre_point(rest), 1)
+    said, estimate = ask_with(segmenter, image, prompt, doubted(known, away, clicks[1]), factor)
+    return corrected(said, known, *clicks), estimate
+
+
+def reach(known: Mask, places: ArrayLike, label: int) -> NDArray[np.float32]:
+    """Distance of each pixel to the nearest click, float32 (H, W), over how far that click surely reaches.
+
+    That is to the mask's edge, on whose wrong side it lies.
+    """
+    wrong = propagate.signed_distance(known) * (1 if label == 0 else -1)
+    rows, columns = np.indices(known.shape, np.float32)
+    away = np.full(known.shape, np.inf, np.float32)
+    for x, y in np.rint(np.atleast_2d(np.asarray(places, float))).astype(int).tolist():
+        inside = wrong[min(max(y, 0), known.shape[0] - 1), min(max(x, 0), known.shape[1] - 1)]
+        away = np.minimum(away, np.hypot(columns - x, rows - y) / max(inside + 0.5, 1.5))
+    return away
+
+
+def doubted(known: Mask, away: NDArray[np.float32], label: int) -> NDArray[np.float32]:
+    """A mask as it is shown to a model that is to correct it, logits float32 (H, W).
+
+    A model believes what it is shown. So where a click says that the mask is wrong, it is shown the contrary,
+    and around that what is less and less in doubt, up to three times as far away.
+
+    Parameters
+    ----------
+    away
+        See :func:`reach`.
+    label
+        Of the clicks, 1 on the object, 0 on the background.
+    """
+    sure = np.where(known, MASK_LOGIT, -MASK_LOGIT).astype(np.float32)
+    return np.where(known == bool(label), sure, sure * np.clip((away - 1) / 2, -1, 1))
 
 
 def ask_with(
-    segmenter: Segmenter, image: Image, prompt: Prompt, expected: Mask, factor: float
+    segmenter: Segmenter, image: Image, prompt: Prompt, expected: NDArray, factor: float
 ) -> tuple[Mask, float]:
     """Ask in the square around clicks and a mask of about where the object is, which is shown as well.
 
-    Its side is `factor` times the longest of what it shows.
+    The mask is bool or logits (H, W); the square's side is `factor` times the longest of what it shows.
     """
-    marked = expected.copy()
+    marked = expected > 0
+    said = marked.copy()
     x, y = np.rint(prompt.points).astype(int).T
     marked[y.clip(0, expected.shape[0] - 1), x.clip(0, expected.shape[1] - 1)] = True
-    square = propagate.square_around(bounds(marked), expected.shape, factor)
+    square = propagate.square_around(bounds(marked), marked.shape, factor)
     part = propagate.part_of(image, square)
     shown = Prompt(prompt.points - square[:2], prompt.labels, mask=propagate.part_of(expected, square))
-    (answer,) = segmenter.predict(segmenter.encode(part), [shown], [None])
-    said = expected.copy()
+    (answer,) = segmenter.predict(segmenter.encode(part), [shown])
     said[square[1] : square[3], square[0] : square[2]] = answer.mask
     return said, float(answer.iou)
 

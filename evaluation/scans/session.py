@@ -427,7 +427,7 @@ class Session:
         if clicks is not None and empty and previous is None:
             nearest = beside({**item.found, **item.anchors}, number, prompt)
         if known is not None and clicks is not None and known.count and not _is_of(known, previous):
-            mask, estimate = correct(self._segmenter, image, prompt, known.mask, clicks, factor)
+            mask, estimate = correct(self._nearby, image, prompt, known.mask, clicks, factor)
         elif nearest is not None:
             mask, estimate = ask_with(self._segmenter, image, prompt, nearest, factor)
         else:
