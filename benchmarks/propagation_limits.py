@@ -52,7 +52,7 @@ class Taken:
 
     Attributes
     ----------
-    step, before, believed, image, taught
+    step, before, belief, image, taught
         As :func:`has_ended` takes them.
     found, shared, true
         Pixels of the step's mask, those that are the object's, and those of the object in its slice.
@@ -60,7 +60,7 @@ class Taken:
 
     step: Step
     before: NDArray
-    believed: float
+    belief: float
     image: NDArray
     taught: LikelihoodRatio
     found: int
@@ -68,7 +68,7 @@ class Taken:
     true: int
 
     def ends(self, settings: Propagation) -> bool:
-        return has_ended(self.step, self.before, self.believed, self.image, settings, self.taught)
+        return has_ended(self.step, self.before, self.belief, self.image, settings, self.taught)
 
 
 def runs(checkpoint: str, shards: Path, most: int) -> Iterator[tuple[list[Taken], int]]:
@@ -91,9 +91,9 @@ def runs(checkpoint: str, shards: Path, most: int) -> Iterator[tuple[list[Taken]
                     mask, true = step.mask, masks[track][k]
                     if np.count_nonzero(mask) < SHIPPED.smallest:
                         break
-                    believed = float(np.mean([one.step.iou for one in steps] or [step.iou]))
+                    belief = float(np.mean([one.step.iou for one in steps] or [step.iou]))
                     sizes = (int(some.sum()) for some in (mask, mask & true, true))
-                    steps.append(Taken(step, before, believed, slices[k], taught, *sizes))
+                    steps.append(Taken(step, before, belief, slices[k], taught, *sizes))
                     gone += steps[-1].true < SHIPPED.smallest
                     before, taught = mask, taught.and_of(slices[k], mask, SHIPPED.learning)
                     k += direction

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from synthfm.data.distance import bounds
-from synthfm.data.prompts import Prompt, centre_point
+from synthfm.data.distance import bounds, depth
+from synthfm.data.prompts import Prompt, centre_point, deepest
 from synthfm.evaluation.scans.encodings import Image
 from synthfm.trainer.model import propagate
 from synthfm.trainer.model.bits import Bits
@@ -38,7 +38,7 @@ def correct(
     """
     away = reach(known, *clicks)
     rest = known & (away > 2)
-    if rest.any():  # a click on the background alone could mean another object
+    if rest.any() and not _denies(known, *clicks):  # else it could mean another object
         prompt = prompt.with_click(centre_point(rest), 1)
     said, estimate = ask_with(segmenter, image, prompt, doubted(known, away, clicks[1]), factor)
     return corrected(said, known, *clicks), estimate
@@ -56,6 +56,13 @@ def reach(known: Mask, places: ArrayLike, label: int) -> NDArray[np.float32]:
         inside = wrong[min(max(y, 0), known.shape[0] - 1), min(max(x, 0), known.shape[1] - 1)]
         away = np.minimum(away, np.hypot(columns - x, rows - y) / max(inside + 0.5, 1.5))
     return away
+
+
+def _denies(known: Mask, places: NDArray, label: int) -> bool:
+    """Whether a click on the background lies so near a mask's middle that none of it may be the object's."""
+    inner = depth(known)
+    away = np.linalg.norm(np.atleast_2d(places) - deepest(inner), axis=1)
+    return label == 0 and bool(2 * away.min() <= inner.max())
 
 
 def doubted(known: Mask, away: NDArray[np.float32], label: int) -> NDArray[np.float32]:

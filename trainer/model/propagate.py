@@ -11,7 +11,7 @@ the nearer anchor: their signed distances are averaged, as in shape-based interp
 Where an object ends no mask is right, and the model answers with one all the same; but it believes in it
 less. What ends a run is that the new mask no longer agrees with the one before or is suddenly much smaller,
 that its grey values are clearly not those that the anchor has taught, or that the model's own estimate falls
-below what it was in the run so far while the mask changes. These limits were chosen on synthetic volumes
+below what it was so far while the mask changes. These limits were chosen on synthetic volumes
 (``benchmarks/propagation_limits.py``).
 
 References
@@ -98,8 +98,9 @@ class Propagation:
         Mean log-likelihood ratio of a mask's grey values, object to surroundings as the anchors have taught
         them, below which it has ended; 1 is what it is on the anchors.
     doubt, same
-        How far the model's own estimate of the IoU may fall below its mean in the run so far. Below that the
-        object has ended, unless the mask has at least a Dice of `same` with the neighbour's.
+        How far the model's own estimate of the IoU may fall below its mean in the run so far, and below that
+        of the run behind, on its way to this one's anchor. Below that the object has ended, unless the mask
+        has at least a Dice of `same` with the neighbour's.
     smallest
         Pixels; what is smaller has ended.
     learning
@@ -178,7 +179,7 @@ class Run:
         self.steps: list[Step] = []
         self.ended = False
         self._slices, self._asking = slices, asking
-        self._mask = Bits.of(mask)
+        self._anchor = self._mask = Bits.of(mask)
         self._taught = LikelihoodRatio.of(slices[start], mask)
 
     def knows(self, number: int) -> bool:
@@ -192,6 +193,17 @@ class Run:
             self._go_on()
         return self.steps[away - 1] if away <= len(self.steps) else None
 
+    def belief(self, number: int) -> float:
+        """Mean of the model's estimates on the way to a slice, or to the end before it; 0 without any."""
+        self.at(number)
+        return _mean([step.iou for step in self.steps[: (number - self.start) * self.direction]], 0.0)
+
+    def doubts(self, step: Step, belief: float) -> bool:
+        """Whether the model believes less in one of its steps, see :attr:`Propagation.doubt`."""
+        away = (step.slice - self.start) * self.direction
+        before = self.steps[away - 2].mask if away > 1 else self._anchor.mask
+        return _is_doubted(step, before, belief, self._asking.settings)
+
     def _go_on(self) -> None:
         k = self.start + (len(self.steps) + 1) * self.direction
         if not 0 <= k < len(self._slices):
@@ -199,8 +211,8 @@ class Run:
             return
         image, mask, asking = self._slices[k], self._mask.mask, self._asking
         step = ask(image, k, mask, asking.segmenter, asking.settings, self._taught, asking.spacing)
-        believed = [before.iou for before in self.steps] or [step.iou]
-        if has_ended(step, mask, float(np.mean(believed)), image, asking.settings, self._taught):
+        belief = _mean([before.iou for before in self.steps], step.iou)
+        if has_ended(step, mask, belief, image, asking.settings, self._taught):
             self.ended = True
             return
         self.steps.append(step)
@@ -306,14 +318,22 @@ def _between(forward: Run, backward: Run, way: range, settings: Propagation) -> 
         yield _mixed(first, last, k - forward.start, backward.start - k, settings, forward.spacing)
 
 
+def _mean(values: list[float], default: float) -> float:
+    return float(np.mean(values)) if values else default
+
+
 def _outward(run: Run, before: Run | None, way: Sequence[int], settings: Propagation) -> Iterator[Step]:
-    """From the outermost anchor on; where the run has met the one from the anchor behind it, as that goes."""
-    near = 0
+    """From the outermost anchor on; where the run has met the one from the anchor behind it, as that goes.
+
+    It starts where somebody had to correct, and the model believes less in what it finds there. So the
+    belief that counts is that of the run behind too, on its way to this anchor.
+    """
+    near, belief = 0, 0.0 if before is None else before.belief(run.start)
     for k in way:
         if near >= MEETING and before is not None:
-            run, before = before, None
+            run, before, belief = before, None, 0.0
         step = run.at(k)
-        if step is None:
+        if step is None or run.doubts(step, belief):
             return
         yield step
         if before is not None:
@@ -327,9 +347,7 @@ MEETING = 2
 def _alike(one: Step | None, other: Step | None, settings: Propagation) -> bool:
     if one is None or other is None:
         return one is other
-    first, second = one.mask, other.mask
-    areas = np.count_nonzero(first) + np.count_nonzero(second)
-    return 2 * np.count_nonzero(first & second) >= settings.meeting * areas
+    return _dice(one.mask, other.mask) >= settings.meeting
 
 
 def _behind(runs: Runs, run: Run) -> Run | None:
@@ -506,19 +524,30 @@ def square_around(box: NDArray, shape: tuple[int, int], factor: float) -> tuple[
 
 
 def has_ended(
-    step: Step, before: Mask, believed: float, image: Image, settings: Propagation, taught: LikelihoodRatio
+    step: Step, before: Mask, belief: float, image: Image, settings: Propagation, taught: LikelihoodRatio
 ) -> bool:
     """Whether what was found in a slice is no longer the object of the slice before.
 
-    `believed` is the mean of the model's estimates in the run so far.
+    `belief` is the mean of the model's estimates in the run so far.
     """
     mask = step.mask
     area, size = np.count_nonzero(mask), np.count_nonzero(before)
     if area < max(settings.smallest, settings.shrinkage * size):
         return True
-    dice = 2 * np.count_nonzero(mask & before) / (area + size)
-    doubted = step.iou < believed - settings.doubt and dice < settings.same
-    return doubted or dice < settings.agreement or taught.presence(image, mask) < settings.presence
+    return (
+        _dice(mask, before) < settings.agreement
+        or _is_doubted(step, before, belief, settings)
+        or taught.presence(image, mask) < settings.presence
+    )
+
+
+def _is_doubted(step: Step, before: Mask, belief: float, settings: Propagation) -> bool:
+    return step.iou < belief - settings.doubt and _dice(step.mask, before) < settings.same
+
+
+def _dice(first: Mask, second: Mask) -> float:
+    """Of two masks, not both empty."""
+    return 2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
 
 
 def _mixed(

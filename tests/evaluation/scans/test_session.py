@@ -59,6 +59,10 @@ def test_a_click_on_a_slice_that_propagation_has_filled_is_asked_in_the_square_a
     session.box("liver", 11, [10, 9, 36, 40])
     list(session.propagate("liver"))
     before = session.mask_in("liver", 8)
+    session.click("liver", 8, [22, 24], label=0)
+    prompt, _ = session._segmenter.asked[-1]
+    assert prompt.labels.tolist() == [0]  # in the middle: nothing of it may be the object
+    session.undo()
     session.click("liver", 8, [22, 17], label=0)
     prompt, previous = session._segmenter.asked[-1]
     assert previous is None

@@ -76,6 +76,28 @@ def test_a_run_ends_where_the_model_doubts_a_mask_that_changes(shift: int, ends:
     assert max(step.slice for step in steps) == ends
 
 
+class DoubtsTheDark(RegionGrowing):
+    """One whose own estimate is lower of what is darker than the object."""
+
+    def predict(self, encoding: np.ndarray, prompts: Sequence[Prompt], previous: Any = None) -> list[Grown]:
+        found = super().predict(encoding, prompts, previous)
+        return [replace(one, iou=0.9 if np.median(encoding[one.mask]) > 160 else 0.4) for one in found]
+
+
+def test_a_run_from_a_corrected_slice_ends_where_the_object_was_believed_in_more_before_it() -> None:
+    """Behind slice 15 lies something else, on which somebody has drawn what is left of the object."""
+    slices, mask = ellipsoid(first=5, last=17)
+    slices, noise = slices.copy(), np.random.default_rng(1).normal(0, 4, slices.shape)
+    moved = [np.roll(mask[11], 3 * max(k - 15, 0), axis=1) for k in range(24)]
+    for k in range(12, 24):
+        slices[k] = np.clip(np.where(moved[k], 170 if k < 16 else 150, 90) + noise[k], 0, 255)
+    settings = replace(SHIPPED, presence=-9, likelihood=0, forecast=0)
+    alone = propagate(slices, {16: moved[16]}, DoubtsTheDark(), settings, span=(16, 23))
+    assert max(step.slice for step in alone) > 18
+    both = propagate(slices, {11: mask[11], 16: moved[16]}, DoubtsTheDark(), settings, span=(11, 23))
+    assert max(step.slice for step in both) == 15
+
+
 def test_between_two_anchors_the_answer_runs_from_both_ends() -> None:
     slices, mask = ellipsoid(tilt=0.8)
     anchors = {7: mask[7], 15: mask[15]}
