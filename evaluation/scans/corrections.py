@@ -40,7 +40,7 @@ def correct(
     rest = known & (away > 2)
     if rest.any() and not _denies(known, *clicks):  # else it could mean another object
         prompt = prompt.with_click(centre_point(rest), 1)
-    said, estimate = ask_with(segmenter, image, prompt, doubted(known, away, clicks[1]), factor)
+    said, estimate = ask_with(segmenter, image, prompt, known, factor, doubted(known, away, clicks[1]))
     return corrected(said, known, *clicks), estimate
 
 
@@ -83,20 +83,26 @@ def doubted(known: Mask, away: NDArray[np.float32], label: int) -> NDArray[np.fl
 
 
 def ask_with(
-    segmenter: Segmenter, image: Image, prompt: Prompt, expected: NDArray, factor: float
+    segmenter: Segmenter,
+    image: Image,
+    prompt: Prompt,
+    known: Mask,
+    factor: float,
+    shown: NDArray[np.float32] | None = None,
 ) -> tuple[Mask, float]:
-    """Ask in the square around clicks and a mask of about where the object is, which is shown as well.
+    """Ask in the square around clicks and a mask, not empty, of about where the object is.
 
-    The mask is bool or logits (H, W); the square's side is `factor` times the longest of what it shows.
+    That mask is shown as well, or what is given as `shown` in its place, logits (H, W). The square's side is
+    `factor` times the longest of what it holds.
     """
-    marked = expected > 0
-    said = marked.copy()
+    marked, said = known.copy(), known.copy()
     x, y = np.rint(prompt.points).astype(int).T
-    marked[y.clip(0, expected.shape[0] - 1), x.clip(0, expected.shape[1] - 1)] = True
-    square = propagate.square_around(bounds(marked), marked.shape, factor)
+    marked[y.clip(0, known.shape[0] - 1), x.clip(0, known.shape[1] - 1)] = True
+    square = propagate.square_around(bounds(marked), known.shape, factor)
     part = propagate.part_of(image, square)
-    shown = Prompt(prompt.points - square[:2], prompt.labels, mask=propagate.part_of(expected, square))
-    (answer,) = segmenter.predict(segmenter.encode(part), [shown])
+    mask = propagate.part_of(known if shown is None else shown, square)
+    asked = Prompt(prompt.points - square[:2], prompt.labels, mask=mask)
+    (answer,) = segmenter.predict(segmenter.encode(part), [asked])
     said[square[1] : square[3], square[0] : square[2]] = answer.mask
     return said, float(answer.iou)
 

@@ -53,7 +53,8 @@ class RegionGrowing:
             seeds[(y0 + y1) // 2, (x0 + x1) // 2] = True
         elif previous is not None or prompt.mask is not None:
             seeds |= previous.mask if previous is not None else prompt.mask > 0
-        alike = inside & (np.abs(grey - np.median(grey[seeds])) < 20)
+        middle = np.median(grey[seeds]) if seeds.any() else np.nan
+        alike = inside & (np.abs(grey - middle) < 20)
         numbered, _ = ndimage.label(alike)
         mask = np.isin(numbered, np.setdiff1d(numbered[seeds], 0))
         for x, y in np.rint(prompt.negatives).astype(int):

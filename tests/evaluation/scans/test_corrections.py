@@ -15,6 +15,7 @@ from synthfm.generator.config import load_config
 from synthfm.generator.scene import make_sample
 from synthfm.trainer.model import models
 from synthfm.trainer.model.predict import MASK_LOGIT, Segmenter
+from tests.support.region_growing import RegionGrowing
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -37,6 +38,17 @@ def test_a_mask_is_shown_as_the_click_says_near_it_and_as_it_was_far_away(seed: 
     right = known == bool(label)  # of what the click does not speak against nothing is doubted
     np.testing.assert_array_equal(shown[right], np.where(known, MASK_LOGIT, -MASK_LOGIT)[right])
     assert not (right & (np.hypot(*(np.indices(known.shape) - [[[y]], [[x]]])) < away.min() + 0.5)).any()
+
+
+def test_a_click_that_denies_all_of_a_mask_is_asked_in_the_square_around_it_all_the_same() -> None:
+    segmenter, (y, x) = RegionGrowing(), np.indices((60, 60))
+    known = np.hypot(x - 30, y - 30) < 9
+    image = np.where(known, 170, 90).astype(np.uint8)
+    found, _ = correct(segmenter, image, Prompt([[30, 30]], [0]), known, (np.array([[30, 30]]), 0), 1.6)
+    (asked, _), (part,) = segmenter.asked[-1], segmenter.encoded
+    assert not (asked.mask > 0).any()
+    assert part.shape == (28, 28)
+    assert not found[30, 30]
 
 
 @pytest.mark.parametrize("label", [0, 1])
