@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -33,6 +32,7 @@ from synthfm.generator.config import load_config
 from synthfm.generator.folder import factory
 from synthfm.generator.folder.claim import claimed
 from synthfm.generator.folder.factory import Task, fill_shard, generate
+from tests.support.processes import children_with
 
 CONFIG = load_config("full", size=48)
 PROGRAM = str(Path(sys.executable).parent / "synthfm-generate")
@@ -71,14 +71,6 @@ def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> Non
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit
         time.sleep(0.02)
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(process.pid).children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # some last a moment
-            found += [child] * ("popen_loky" in " ".join(child.cmdline()))
-    return found
 
 
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -210,8 +202,8 @@ def test_workers_that_still_load_their_packages_end_with_the_program(tmp_path, n
     slow = "import sys, time\nif any('popen_loky' in word for word in sys.orig_argv): time.sleep(60)\n"
     (tmp_path / "sitecustomize.py").write_text(slow)
     process = start(tmp_path / "data", *LONG, "--jobs", "8", PYTHONPATH=str(tmp_path))
-    wait_until(lambda: len(workers_of(process)) == 8, process)
-    workers = workers_of(process)
+    wait_until(lambda: len(children_with(process.pid, "popen_loky")) == 8, process)
+    workers = children_with(process.pid, "popen_loky")
     process.send_signal(number)
     _, errors = process.communicate(timeout=50)
     assert process.returncode == 128 + number
@@ -228,7 +220,7 @@ def test_a_killed_worker_is_one_line_and_the_whole_shards_stay(tmp_path):
     folder = tmp_path / "data"
     process = start(folder, *LONG)
     wait_until(lambda: bool(list(folder.glob("*.h5"))), process)
-    workers_of(process)[0].kill()
+    children_with(process.pid, "popen_loky")[0].kill()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "a worker process was killed" in errors

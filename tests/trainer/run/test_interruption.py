@@ -22,6 +22,7 @@ from synthfm.trainer.config import Optim
 from synthfm.trainer.model import models, precision
 from synthfm.trainer.run import loop, optim, state
 from tests.support.ellipses import dying
+from tests.support.processes import children_with
 from tests.support.runs import CONFIG, assert_same_run, changed, rows, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -218,18 +219,20 @@ def test_a_server_of_readers_that_still_loads_ends_with_the_run(shards, tmp_path
     command = [sys.executable, "-m", "synthfm.trainer.cli", "run", "--shards", shards, "--train-encoder"]
     command += ["--out", str(tmp_path / "out"), "--set", "image_size=32", "--set", "stream.workers=1"]
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [*command, "--accelerator", "cpu"], stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": path}
-    ) as process:
+    )
+    try:
         deadline = time.monotonic() + 300
-        servers: list[psutil.Process] = []
-        while not servers:
+        while not (servers := children_with(process.pid, "forkserver")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
-            children = psutil.Process(process.pid).children()
-            servers = [one for one in children if "forkserver" in " ".join(one.cmdline())]
         process.terminate()
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 128 + signal.SIGTERM
     _, alive = psutil.wait_procs(servers, timeout=5)
     for one in alive:
