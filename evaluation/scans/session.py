@@ -94,8 +94,8 @@ class Session:
     segmenter
         Who answers.
     nearby
-        Who answers in propagation, which shows squares around the object and no whole slices; by default the
-        same.
+        Who answers in propagation, and clicks that correct what came of it, which show squares around the
+        object and no whole slices; by default the same.
     settings, spacing
         Of the propagation; the distance between slices in pixels.
     memory
