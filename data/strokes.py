@@ -77,15 +77,7 @@ def prompt_of(
         raise ValueError("no stroke: give one inside or outside at least")
     covered, kept = np.zeros((2, height, width), bool), []
     for name, k, stroke in strokes:
-        pixels = np.asarray(stroke)
-        if not pixels.size:
-            raise ValueError(f"stroke {k} {name} is empty")
-        if pixels.ndim != 2 or pixels.shape[1] != 2 or not np.isfinite(pixels.astype(float)).all():
-            raise ValueError(f"stroke {k} {name}: {pixels.shape}, expected pixels (n, 2)")
-        pixels = np.round(pixels.astype(float)).astype(np.int64)
-        pixels = pixels[((pixels >= 0) & (pixels < [width, height])).all(1)]
-        if not len(pixels):
-            raise ValueError(f"stroke {k} {name} lies outside of the image, {width} x {height}")
+        pixels = pixels_of(stroke, f"stroke {k} {name}", (height, width))
         covered[int(name == "inside"), pixels[:, 1], pixels[:, 0]] = True
         kept.append(pixels)
     both = covered[0] & covered[1]
@@ -97,6 +89,30 @@ def prompt_of(
         points.append(stroke_points(pixels, most))
     labels = np.repeat([name == "inside" for name, _, _ in strokes], [len(part) for part in points])
     return Prompt(np.concatenate(points), labels.astype(np.int64))
+
+
+def pixels_of(stroke: ArrayLike, name: str, shape: tuple[int, ...]) -> Stroke:
+    """The pixels of a stroke that lie in an image (H, W) of that shape; messages call it `name`.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, is not of pixels, or lies outside.
+    """
+    height, width = shape[:2]
+    try:
+        pixels = np.asarray(stroke, float)
+    except (TypeError, ValueError):
+        pixels = np.zeros((1, 0))
+    if not len(pixels):
+        raise ValueError(f"{name} is empty")
+    if pixels.ndim != 2 or pixels.shape[1] != 2 or not np.isfinite(pixels).all():
+        raise ValueError(f"{name}: expected pixels (n, 2)")
+    pixels = np.round(pixels)
+    pixels = pixels[((pixels >= 0) & (pixels < [width, height])).all(1)].astype(np.int64)
+    if not len(pixels):
+        raise ValueError(f"{name} lies outside of the image, {width} x {height}")
+    return pixels
 
 
 def thinned(prompt: SomePrompt, most: int = MOST) -> SomePrompt:

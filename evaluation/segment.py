@@ -24,6 +24,8 @@ def segment(
     box: ArrayLike | None = None,
     points: ArrayLike | None = None,
     labels: Sequence[int] | None = None,
+    strokes: Sequence[ArrayLike] = (),
+    stroke_labels: Sequence[int] | None = None,
     mask: NDArray | None = None,
     plane: str = "auto",
     frame: int | None = None,
@@ -46,6 +48,9 @@ def segment(
         out where there is one. Or several, (N, 5), of different slices.
     points, labels
         Clicks, (x, y, slice) or (N, 3), and for each 1 (on the object, where left out) or 0 (on what is not).
+    strokes, stroke_labels
+        Lines that somebody has drawn, each through its points, (x, y, slice) as (N, 3) with one slice, or (N, 2);
+        and for each the same.
     mask
         To begin with, an array of the scan's shape: what is above 0 is refined in its slices, and filled in
         between them; where it is one slice, the object is found in the others.
@@ -82,7 +87,8 @@ def segment(
     boxes, clicks = (
         [] if given is None else np.atleast_2d(np.asarray(given)).tolist() for given in (box, points)
     )
-    marks = listed("segment:", OBJECT, boxes, clicks, labels)
+    lines = [_line(np.asarray(stroke)) for stroke in strokes]
+    marks = listed("segment:", OBJECT, boxes, clicks, labels, lines, stroke_labels)
     asked = place(marks, read) or [Asked(OBJECT)]
     shape = read.volume.array.shape
     if mask is not None:
@@ -90,7 +96,15 @@ def segment(
             raise InputError(f"mask {mask.shape}: expected {shape}, as the scan, with values above 0 in it")
         asked = [replace(asked[0], mask=read.by_slice(mask.reshape(shape) > 0))]
     elif not marks:
-        raise InputError("nothing is asked: give box, points or mask")
+        raise InputError("nothing is asked: give box, points, strokes or mask")
     (found,) = find(read, asked, open_model(str(checkpoint), device), two_d=two_d)
     placed = read.on_grid(found.mask)
     return placed[0] if read.grid.flat else placed
+
+
+def _line(stroke: NDArray) -> list[float]:
+    """A stroke's points, (N, 3) or (N, 2), one after the other, the slice at the end."""
+    if stroke.ndim != 2 or stroke.shape[1] not in (2, 3) or (stroke[:, 2:] != stroke[:1, 2:]).any():
+        shown = str(stroke.tolist())
+        raise InputError(f"segment: stroke {shown[:50]}: expected points (x, y, slice) of one slice, (N, 3)")
+    return [*stroke[:, :2].ravel().tolist(), *stroke[:1, 2:].ravel().tolist()]

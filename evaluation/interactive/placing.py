@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
+from synthfm.data.strokes import polyline, prompt_of
 from synthfm.evaluation.formats.foreground import threshold_of
 from synthfm.evaluation.formats.readers import read_volume
 from synthfm.evaluation.formats.segmentation import is_segmentation, read_segments
@@ -51,15 +52,18 @@ class Asked:
 def place(marks: Sequence[Mark], scan: Scan) -> list[Asked]:
     """Put marks in a scan, object by object in the order in which they are first named.
 
-    A box in the patient that reaches over several slices is the prompt of the one in its middle.
+    A box in the patient that reaches over several slices is the prompt of the one in its middle. The strokes of
+    an object in a slice count together, see :func:`synthfm.data.strokes.prompt_of`.
 
     Raises
     ------
     InputError
-        If one lies outside of the scan, has swapped corners or no slice, or there are two boxes of one object
-        in one slice; or a mask cannot be read or lies on another grid.
+        If one lies outside of the scan, has swapped corners or no slice, there are two boxes of one object in
+        one slice, or a stroke lies on strokes that say the contrary; or a mask cannot be read or lies on
+        another grid.
     """
     found: dict[str, Asked] = {}
+    strokes: dict[tuple[str, int], list[Mark]] = {}
     for mark in marks:
         if mark.kind == "mask":
             for name, mask in read_masks(mark, scan).items():
@@ -67,6 +71,12 @@ def place(marks: Sequence[Mark], scan: Scan) -> list[Asked]:
                 asked.mask = mask if asked.mask is None else asked.mask | mask
             continue
         asked = found.setdefault(mark.object, Asked(mark.object))
+        if mark.kind == "stroke":
+            number = _slice(mark, scan)
+            if not 0 <= number < len(scan.values):
+                raise _outside(mark, scan, f"slice {number}")
+            strokes.setdefault((mark.object, number), []).append(mark)
+            continue
         if mark.kind == "point":
             x, y, number = _point(mark, scan)
             before = asked.prompts.get(number)
@@ -84,7 +94,24 @@ def place(marks: Sequence[Mark], scan: Scan) -> list[Asked]:
                 low, high = asked.span or (first, last)
                 asked.span = (min(first, low), max(last, high))
         asked.prompts[number] = prompt
+    for (name, number), drawn in strokes.items():
+        before = found[name].prompts.get(number, Prompt())
+        clicks = _strokes(drawn, scan)
+        points, labels = (
+            np.concatenate(pair) for pair in ((before.points, clicks.points), (before.labels, clicks.labels))
+        )
+        found[name].prompts[number] = Prompt(points, labels, before.box)
     return list(found.values())
+
+
+def _strokes(marks: Sequence[Mark], scan: Scan) -> Prompt:
+    """The clicks that an object's strokes in one slice are."""
+    kinds = [[mark for mark in marks if mark.label == label] for label in (1, 0)]
+    lines = [[polyline(np.reshape(mark.numbers, (-1, 2))) for mark in kind] for kind in kinds]
+    try:
+        return prompt_of(*lines, scan.values.shape[1:])
+    except ValueError as error:
+        raise InputError(f"{marks[0].where} {error}") from error
 
 
 def read_masks(mark: Mark, scan: Scan) -> dict[str, Mask]:

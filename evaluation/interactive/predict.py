@@ -163,7 +163,7 @@ def _marks(
     for_all += [parse_point(text, world=world) for text in points]
     if strokes and world:
         raise InputError(f"--stroke {strokes[0]}: strokes are in pixels; give it without --world")
-    for_all += [mark for text in strokes for mark in parse_stroke(text)]
+    for_all += [parse_stroke(text) for text in strokes]
     for_all += [parse_mask(text) for text in masks]
     read, strays = read_prompts(prompts, scans, world=world) if prompts is not None else ({}, [])
     if not for_all and prompts is None:

@@ -18,7 +18,6 @@ import numpy as np
 from synthfm.data.config import Config, validate
 from synthfm.data.console import InputError
 from synthfm.data.guard import opening, read_json
-from synthfm.data.strokes import polyline, stroke_points
 
 OBJECT = "object"
 """An object's name where nobody has given one."""
@@ -33,7 +32,7 @@ Place = Literal["pixels", "patient"]
 
 @dataclass(frozen=True)
 class Mark:
-    """A click, a box or a mask as somebody has given it.
+    """A click, a stroke, a box or a mask as somebody has given it.
 
     Attributes
     ----------
@@ -42,14 +41,15 @@ class Mark:
     object
         The name of the object that is meant.
     kind
-        ``point``, ``box`` or ``mask``.
+        ``point``, ``stroke``, ``box`` or ``mask``.
     numbers
-        In pixels of a slice (x, y) or (x0, y0, x1, y1), half-open; in the patient, mm (LPS), one point
-        (x, y, z), two opposite corners of a box, or all that it encloses, one after the other.
+        In pixels of a slice (x, y) or (x0, y0, x1, y1), half-open, and of a stroke (x, y) of point after
+        point; in the patient, mm (LPS), one point (x, y, z), two opposite corners of a box, or all that it
+        encloses, one after the other.
     slice
         The slice, counted from 0; None where none was said, and in the patient.
     label
-        1 for a click on the object, 0 for one on the background.
+        1 for a click or a stroke on the object, 0 for one on the background.
     place
         What the numbers are.
     file
@@ -58,7 +58,7 @@ class Mark:
 
     where: str
     object: str
-    kind: Literal["point", "box", "mask"]
+    kind: Literal["point", "stroke", "box", "mask"]
     numbers: tuple[float, ...] = ()
     slice: int | None = None
     label: int = 1
@@ -100,13 +100,11 @@ def parse_point(text: str, *, world: bool = False) -> Mark:
     return Mark(where, name, "point", numbers[:2], _slice(where, numbers[2:]), label)
 
 
-def parse_stroke(text: str) -> list[Mark]:
+def parse_stroke(text: str) -> Mark:
     """``[NAME:]x0,y0,x1,y1,...[,slice][,-]``, a line through these pixels, ``-`` for one on the background.
 
-    Returns the clicks that it is, see :func:`synthfm.data.strokes.stroke_points`.
-
-    >>> [mark.numbers for mark in parse_stroke("10,20,18,20,5")]
-    [(10.0, 20.0), (18.0, 20.0), (14.0, 20.0)]
+    >>> parse_stroke("10,20,18,20,5").numbers
+    (10.0, 20.0, 18.0, 20.0)
     """
     where, name, parts = _option("--stroke", text)
     label = 1
@@ -117,9 +115,7 @@ def parse_stroke(text: str) -> list[Mark]:
     if max(map(abs, numbers)) > _FARTHEST:
         raise InputError(f"{where} {max(numbers, key=abs):g}: no image has so many pixels")
     number = _slice(where, numbers[-1:] if len(numbers) % 2 else ())
-    corners = np.reshape(numbers[: len(numbers) // 2 * 2], (-1, 2))
-    points = stroke_points(polyline(corners)).tolist()
-    return [Mark(where, name, "point", (float(x), float(y)), number, label) for x, y in points]
+    return Mark(where, name, "stroke", numbers[: len(numbers) // 2 * 2], number, label)
 
 
 def parse_mask(text: str) -> Mark:
@@ -184,6 +180,10 @@ class AskedObject(Config):
     """Each as ``--point`` has it: ``[x, y, slice]``."""
     labels: list[Literal[0, 1]] | None = None
     """Of the points, 1 for the object, 0 for the background; 1 where left out."""
+    strokes: tuple[list[float], ...] = ()
+    """Each as ``--stroke`` has it: ``[x0, y0, x1, y1, ..., slice]``, in pixels."""
+    stroke_labels: list[Literal[0, 1]] | None = None
+    """Of the strokes, as `labels`."""
     mask: str | None = None
     """A mask to begin with: a file on the scan's grid."""
 
@@ -215,7 +215,16 @@ def _own(path: Path, content: Mapping[str, Any], scans: Sequence[Path], world: b
         patient = world or asked.world
         for item in asked.objects:
             where = f"{path}: object {item.name}:"
-            marks += listed(where, item.name, item.boxes, item.points, item.labels, world=patient)
+            marks += listed(
+                where,
+                item.name,
+                item.boxes,
+                item.points,
+                item.labels,
+                item.strokes,
+                item.stroke_labels,
+                world=patient,
+            )
             if item.mask is not None:
                 marks.append(Mark(f"{where} mask", item.name, "mask", file=path.parent / item.mask))
     return found, strays
@@ -227,24 +236,32 @@ def listed(
     boxes: Sequence[Sequence[float]] = (),
     points: Sequence[Sequence[float]] = (),
     labels: Sequence[int] | None = None,
+    strokes: Sequence[Sequence[float]] = (),
+    stroke_labels: Sequence[int] | None = None,
     *,
     world: bool = False,
 ) -> list[Mark]:
     """Marks of one object from lists of numbers, see :class:`AskedObject`; `where` begins their messages."""
-    labels = [1] * len(points) if labels is None else labels
-    if len(labels) != len(points):
-        raise InputError(f"{where} {len(labels)} labels of {len(points)} points; one for each")
-    texts = [(parse_box, box, "") for box in boxes]
-    texts += [(parse_point, point, "-+"[label]) for point, label in zip(points, labels, strict=True)]
+    texts = [("box", box, "") for box in boxes]
+    for kind, given, said in (("point", points, labels), ("stroke", strokes, stroke_labels)):
+        signs = [1] * len(given) if said is None else said
+        if len(signs) != len(given):
+            raise InputError(f"{where} {len(signs)} labels of {len(given)} {kind}s; one for each")
+        texts += [(kind, numbers, "-+"[label]) for numbers, label in zip(given, signs, strict=True)]
     marks = []
-    for parse, numbers, sign in texts:
+    for kind, numbers, sign in texts:
         text = ",".join([*(f"{number!r}" for number in numbers), *([sign] if sign else [])])
+        shown = text if len(text) < 60 else f"{text[:50]}..."
         try:
-            mark = parse(text, world=world)
+            if kind == "stroke":
+                if world:
+                    raise InputError(f"stroke {shown}: strokes are in pixels, not in mm")
+                mark = parse_stroke(text)
+            else:
+                mark = (parse_box if kind == "box" else parse_point)(text, world=world)
         except InputError as error:
             raise InputError(f"{where} {_without_option(str(error))}") from error
-        kind = "box" if parse is parse_box else "point"
-        marks.append(replace(mark, where=f"{where} {kind} [{text}]", object=name))
+        marks.append(replace(mark, where=f"{where} {kind} [{shown}]", object=name))
     return marks
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synthfm.data.prompts import Prompt
+from synthfm.data.strokes import pixels_of
 from synthfm.evaluation.scans.corrections import ask_with, beside, correct
 from synthfm.evaluation.scans.encodings import MEMORY, Encodings, Image, Segmenter
 from synthfm.trainer.model import propagate
@@ -222,15 +223,14 @@ class Session:
     def scribble(self, name: str, number: int, points: ArrayLike, label: int = 1) -> Mask:
         """Draw a stroke on an object in a slice, or beside it, and see its mask there.
 
-        It is a click at each of its points, (N, 2), that the answer to those before has on the other side:
-        many at once, in a line, mislead a model.
+        It is a click at each of its points, (N, 2), that lies in the slice and that the answer to those before
+        has on the other side: many at once, in a line, mislead a model.
         """
         self._check(number)
-        rows, columns = self.shape[1] - 1, self.shape[2] - 1
+        places = pixels_of(points, "the stroke", self.shape[1:])
         with self.at_once():
-            for x, y in np.rint(np.asarray(points, float)).astype(int).tolist():
-                place = min(max(y, 0), rows), min(max(x, 0), columns)
-                if self.mask_in(name, number)[place] != bool(label):
+            for x, y in places.tolist():
+                if self.mask_in(name, number)[y, x] != bool(label):
                     self.click(name, number, (x, y), label)
         return self.mask_in(name, number)
 

@@ -261,8 +261,13 @@ BAD = {
     "stroke": (lambda p: [scan_in(p), "--stroke", "1,2,3"], "--stroke 1,2,3: expected x0,y0,x1,y1 and so on"),
     "stroke without a slice": (lambda p: [scan_in(p), "--stroke", "1,2,3,4"], "which of the 6 slices"),
     "stroke outside": (
-        lambda p: [scan_in(p), "--stroke", "1,2,99,4,2"],
-        "x 99, y 4, slice 2: outside of scan",
+        lambda p: [scan_in(p), "--stroke", "90,2,99,4,2"],
+        "--stroke 90,2,99,4,2: stroke 1 inside lies outside of the image",
+    ),
+    "stroke in no slice": (lambda p: [scan_in(p), "--stroke", "1,2,9,4,7"], "slice 7: outside of scan"),
+    "strokes of both kinds": (
+        lambda p: [scan_in(p), "--stroke", "1,2,9,2,2", "--stroke", "1,2,9,2,2,-"],
+        "stroke 1 inside lies on strokes that say the contrary",
     ),
     "stroke far outside": (
         lambda p: [scan_in(p), "--stroke", "1,2,1e300,4,2"],
@@ -403,6 +408,9 @@ def test_from_python_a_file_and_an_array_are_answered_alike(tmp_path: Path) -> N
     flat = segment(np.dstack([grey] * 3), points=[[20, 24], [40, 40]], labels=[1, 0])
     assert flat.shape == grey.shape
     assert dice(flat, BALL[2]) > 0.85
+    stroke, other = [[14, 24, 2], [20, 20, 2], [27, 25, 2]], [[2, 2, 2], [40, 3, 2]]
+    drawn = segment(VALUES, strokes=[stroke, other], stroke_labels=[1, 0], two_d=True)
+    assert dice(drawn[2], BALL[2]) > 0.8
     refined = segment(grey, mask=BALL[2])
     assert dice(refined, BALL[2]) > 0.9
 
@@ -410,7 +418,9 @@ def test_from_python_a_file_and_an_array_are_answered_alike(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "nothing is asked: give box, points or mask"),
+        ({}, "nothing is asked: give box, points, strokes or mask"),
+        ({"strokes": [[[1, 2, 3], [4, 5, 4]]]}, r"stroke .*: expected points \(x, y, slice\) of one slice"),
+        ({"strokes": [[[1, 2, 3], [4, 5, 3]]], "stroke_labels": []}, "0 labels of 1 strokes"),
         ({"box": [1, 2, 3]}, r"segment: expected x0,y0,x1,y1 or x0,y0,x1,y1,slice"),
         ({"box": [9, 13, 32, 36, 7]}, r"outside of array, which has 48 x 48 pixels"),
         ({"points": [[1, 2, 3]], "labels": [1, 0]}, "2 labels of 1 points; one for each"),

@@ -125,6 +125,25 @@ def test_a_json_file_for_several_scans_and_objects(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cyst.mask, mask > 0)
 
 
+def test_strokes_of_an_object_in_a_slice_count_together(tmp_path: Path) -> None:
+    scan = scan_of(tmp_path)
+    item = {
+        "name": "liver",
+        "points": [[9, 9, 2]],
+        "strokes": [[3, 5, 15, 5, 2], [3, 5, 3, 12, 2], [4, 8, 16, 8, 3]],
+        "stroke_labels": [1, 0, 1],
+    }
+    (tmp_path / "p.json").write_text(json.dumps({"scans": [{"objects": [item]}]}))
+    (found,) = place(read_prompts(tmp_path / "p.json", [scan.path])[0][scan.path], scan)
+    second = found.prompts[2]
+    assert second.points[0].tolist() == [9, 9]
+    assert (second.positives[1:, 1] == 5).all()
+    assert len(second.positives) > 3
+    assert (second.negatives[:, 0] == 3).all()
+    assert [3, 5] not in second.points.tolist()  # both say something of it
+    assert (found.prompts[3].points[:, 1] == 8).all()
+
+
 def test_a_csv_file_has_a_box_or_a_click_a_line(tmp_path: Path) -> None:
     scan = scan_of(tmp_path)
     path = tmp_path / "p.csv"

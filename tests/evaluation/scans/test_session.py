@@ -323,3 +323,15 @@ def test_a_stroke_clicks_where_the_answer_does_not_say_so_yet_and_is_undone_at_o
     assert not len(session["a"].prompts[11].negatives)  # they are outside already
     assert session.undo()
     assert not session["a"].anchors
+    for wrong, words in (([(900, 9)], "lies outside of the image"), ([], "is empty")):
+        with pytest.raises(ValueError, match=f"the stroke {words}"):
+            session.scribble("a", 11, wrong)
+
+
+def test_of_a_stroke_counts_what_lies_in_the_slice():
+    slices, mask = ellipsoid()
+    session = Session(slices, RegionGrowing())
+    session.add("a")
+    x0, y0, x1, y1 = tight_box(mask[11]).tolist()
+    session.scribble("a", 11, [((x0 + x1) / 2, (y0 + y1) / 2), (900, (y0 + y1) / 2)])
+    assert len(session["a"].prompts[11].points) == 1
