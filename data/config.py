@@ -181,14 +181,16 @@ def validate(config: type[ConfigT], values: Mapping[str, Any], source: str) -> C
         return config.model_validate(dict(values))
     except pydantic.ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"]) or "(the whole file)"
+        key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             fields = _fields_at(config, problem["loc"][:-1])
             hint = did_you_mean(str(problem["loc"][-1]), fields)
             raise InputError(f"{source}: unknown key {key!r}; {hint}allowed: {', '.join(fields)}") from error
         message = problem["msg"].removeprefix("Value error, ")
+        if not key and problem["type"] == "value_error":  # of several keys, which the message names
+            raise InputError(f"{source}: {message}") from error
         got = "" if problem["type"] == "missing" else f" (got {problem['input']!r:.200})"
-        raise InputError(f"{source}: key {key!r}: {message}{got}") from error
+        raise InputError(f"{source}: key {key or '(the whole file)'!r}: {message}{got}") from error
 
 
 def _fields_at(config: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -68,7 +68,10 @@ def iter_cases(
     folder = shards_of(descriptor, root)
     if folder is not None:
         if dims == 3:
-            raise InputError(f"{descriptor.name}: shards of single images; volumes are wanted (dims 3)")
+            raise InputError(
+                f"{descriptor.name}: shards are scored image by image, slices of volumes too; with dims 3 give "
+                "a dataset of volumes in files of their own"
+            )
         yield from shard_cases(descriptor, folder, limit)
         return
     found = list(entries(descriptor, Path(root)))

@@ -288,7 +288,7 @@ def test_clicks_are_followed_round_by_round(volumes, tmp_path):
         (["--dims", "3", "--method", "grabcut"], "unknown method 'grabcut' for volumes"),
         (["--dims", "3", "--method", "copy:nothing"], "unknown method 'nothing'"),
         (["--dims", "3", "--prompts", "clicks3d:0"], "unknown prompt setting 'clicks3d:0'"),
-        (["--dims", "3", "--dataset", "SHARDS"], "shards of single images"),
+        (["--dims", "3", "--dataset", "SHARDS"], "shards are scored image by image"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line(volumes, tmp_path, more: Sequence[str], reason, shards):
