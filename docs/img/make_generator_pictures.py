@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from skimage.measure import perimeter
+from skimage.segmentation import clear_border
 
 from synthfm.data.shards import object_masks
 from synthfm.generator.canvas import outlines, shapes
@@ -88,6 +91,12 @@ TRAITS: dict[str, tuple[str, ...]] = {
 """The traits of a scene, and the families of the objects that they make."""
 
 
+def _roughness(mask: NDArray[np.bool_]) -> float:
+    """Length of an outline over that of the smoothed one."""
+    smooth = ndimage.gaussian_filter(mask.astype(float), np.sqrt(mask.sum()) / 10) > 0.5
+    return float(perimeter(mask) / max(perimeter(smooth), 1))
+
+
 def traits(size: int = 128) -> Image.Image:
     """Images of `demo` with one trait turned fully on: image, labels, and in red what the trait makes."""
     sheet = Image.new("RGB", (6 * size, len(TRAITS) * (size + 16)), "white")
@@ -100,8 +109,11 @@ def traits(size: int = 128) -> Image.Image:
             table = sample.objects
             masks = object_masks(sample.label, table)
             fits = (table.contrast > 1) & (table.area > size**2 // 60) & (table.area < size**2 // 3)
+            fits &= np.array([clear_border(mask).sum() == mask.sum() for mask in masks], bool)
             if name == "scatter":
                 fits = np.array([ndimage.label(mask)[1] > 3 for mask in masks])
+            if name == "ragged":
+                fits &= np.array([_roughness(mask) > 1.4 for mask in masks], bool)
             rows = np.flatnonzero(fits & (np.isin(table.family, wanted) if wanted else ~table.is_set))
             if not len(rows):
                 continue
