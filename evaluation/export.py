@@ -19,7 +19,7 @@ from synthfm.evaluation.config import EvalConfig
 from synthfm.evaluation.formats.volume import simpleitk
 from synthfm.evaluation.methods.masks import PROMPTS, exported_seeds, mask_file
 from synthfm.evaluation.scoring.ask import case_prompts, volume_prompts
-from synthfm.evaluation.scoring.run import read_cases
+from synthfm.evaluation.scoring.run import missing_in, read_cases
 
 
 def export_prompts(
@@ -53,7 +53,7 @@ def export_prompts(
         if isinstance(item, Failure):
             failures.append(item)
         else:
-            cases.append(_export_case(item, config, out, cases))
+            cases.append(_export_case(item, config, out, cases, failures))
     _check_masks(cases, out)
     content = {"seed": config.seed, "cases": cases}
     write_atomically(out / PROMPTS, json.dumps(content, indent=1) + "\n")
@@ -70,7 +70,7 @@ def _check_masks(cases: Sequence[dict[str, Any]], out: Path) -> None:
 
 
 def _export_case(
-    case: Case, config: EvalConfig, out: Path, cases: Sequence[dict[str, Any]]
+    case: Case, config: EvalConfig, out: Path, cases: Sequence[dict[str, Any]], failures: list[Failure]
 ) -> dict[str, Any]:
     folder = Path("images") / slug(case.dataset)
     (out / folder).mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,8 @@ def _export_case(
         image = folder / f"{slug(case.case)}.png"
         with replacing(out / image) as partial:
             Image.fromarray(case.image).save(partial, format="PNG")
-        prompts = [_as_json(*asked) for asked in case_prompts(case, config.prompts, config.seed)]
+        drawn = case_prompts(case, config.prompts, config.seed, missing_in(case, failures))
+        prompts = [_as_json(*asked) for asked in drawn]
     else:
         image = folder / f"{slug(case.volume)}.nii.gz"
         if not cases or cases[-1]["image"] != str(image):  # the last case may be another object in the same

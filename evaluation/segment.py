@@ -49,8 +49,8 @@ def segment(
     points, labels
         Clicks, (x, y, slice) or (N, 3), and for each 1 (on the object, where left out) or 0 (on what is not).
     strokes, stroke_labels
-        Lines that somebody has drawn, each through its points, (x, y, slice) as (N, 3) with one slice, or (N, 2);
-        and for each the same.
+        Lines that somebody has drawn, each through its points, (x, y, slice) as (N, 3) with one slice, or
+        (N, 2); and for each the same.
     mask
         To begin with, an array of the scan's shape: what is above 0 is refined in its slices, and filled in
         between them; where it is one slice, the object is found in the others.

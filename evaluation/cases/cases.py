@@ -69,8 +69,8 @@ def iter_cases(
     if folder is not None:
         if dims == 3:
             raise InputError(
-                f"{descriptor.name}: shards are scored image by image, slices of volumes too; with dims 3 give "
-                "a dataset of volumes in files of their own"
+                f"{descriptor.name}: shards are scored image by image, slices of volumes too; with dims 3 "
+                "give a dataset of volumes in files of their own"
             )
         yield from shard_cases(descriptor, folder, limit)
         return

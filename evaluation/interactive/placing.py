@@ -52,8 +52,8 @@ class Asked:
 def place(marks: Sequence[Mark], scan: Scan) -> list[Asked]:
     """Put marks in a scan, object by object in the order in which they are first named.
 
-    A box in the patient that reaches over several slices is the prompt of the one in its middle. The strokes of
-    an object in a slice count together, see :func:`synthfm.data.strokes.prompt_of`.
+    A box in the patient that reaches over several slices is the prompt of the one in its middle. The strokes
+    of an object in a slice count together, see :func:`synthfm.data.strokes.prompt_of`.
 
     Raises
     ------

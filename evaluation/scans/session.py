@@ -223,8 +223,8 @@ class Session:
     def scribble(self, name: str, number: int, points: ArrayLike, label: int = 1) -> Mask:
         """Draw a stroke on an object in a slice, or beside it, and see its mask there.
 
-        It is a click at each of its points, (N, 2), that lies in the slice and that the answer to those before
-        has on the other side: many at once, in a line, mislead a model.
+        It is a click at each of its points, (N, 2), that lies in the slice and that the answer to those
+        before has on the other side: many at once, in a line, mislead a model.
         """
         self._check(number)
         places = pixels_of(points, "the stroke", self.shape[1:])

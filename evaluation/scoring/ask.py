@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from synthfm.evaluation.cases import prompting
@@ -29,19 +29,31 @@ AskedOfVolume = Sequence[tuple[Object, DrawnVolumePrompt]]
 """Objects, and what is asked of each."""
 
 
-def case_prompts(case: Case, settings: Sequence[str], seed: int) -> list[tuple[Object, DrawnPrompt]]:
-    """The (first) prompt of every object and setting of a case."""
+def case_prompts(
+    case: Case, settings: Sequence[str], seed: int, missing: Callable[[str], object] | None = None
+) -> list[tuple[Object, DrawnPrompt]]:
+    """The (first) prompt of every object and setting of a case.
+
+    Parameters
+    ----------
+    missing
+        Called with a line on each that a person should have drawn and has not; without it that is a
+        :class:`ValueError`.
+    """
     prompts = []
     for setting in settings:
         person = prompting.parse_setting(setting).person is not None
         for item in case.objects:
             key = Key(case.dataset, case.case, item.key, setting)
-            drawn = (
-                prompting.person_prompt(item.strokes, key)
-                if person
-                else prompting.make_prompt(item.mask, key, seed)
-            )
-            prompts.append((item, drawn))
+            if not person:
+                prompts.append((item, prompting.make_prompt(item.mask, key, seed)))
+                continue
+            try:
+                prompts.append((item, prompting.person_prompt(item.strokes, key)))
+            except ValueError as error:
+                if missing is None:
+                    raise
+                missing(str(error))
     return prompts
 
 

@@ -128,7 +128,11 @@ def _one_case(
     rows: list[Row] = []
     shown: list[tuple[Answer, str, float]] = []
     with _guarded(failures, case, step="prompts"):
-        scored_by = (_of_volume if config.dims == 3 else _of_image)(case, config, threads)
+        scored_by = (
+            _of_volume(case, config, threads)
+            if config.dims == 3
+            else _of_image(case, config, threads, failures)
+        )
         for method in todo:
             with _guarded(failures, case, method=method.name):
                 for answer, row in scored_by(method):
@@ -143,9 +147,11 @@ def _one_case(
 Scored = list[tuple[Answer, Row]]
 
 
-def _of_image(case: Case, config: EvalConfig, threads: Executor) -> Callable[[Any], Scored]:
+def _of_image(
+    case: Case, config: EvalConfig, threads: Executor, failures: list[Failure]
+) -> Callable[[Any], Scored]:
     """The prompts of a case; what is returned asks a method and scores its answers."""
-    prompts = case_prompts(case, config.prompts, config.seed)
+    prompts = case_prompts(case, config.prompts, config.seed, missing_in(case, failures))
 
     def scored_by(method: Method) -> Scored:
         encode_seconds, answers = ask(method, case, prompts)
@@ -153,6 +159,11 @@ def _of_image(case: Case, config: EvalConfig, threads: Executor) -> Callable[[An
         return list(zip(answers, rows, strict=True))
 
     return scored_by
+
+
+def missing_in(case: Case, failures: list[Failure]) -> Callable[[str], None]:
+    """What a prompt that nobody has drawn costs: that prompt."""
+    return lambda reason: failures.append(Failure(case.dataset, case.case, "", "", f"prompts: {reason}"))
 
 
 def _of_volume(case: Case, config: EvalConfig, threads: Executor) -> Callable[[Any], Scored]:

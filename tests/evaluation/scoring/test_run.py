@@ -204,6 +204,13 @@ def test_a_prompt_that_cannot_be_drawn_costs_its_case(discs, monkeypatch):
     assert set(read_scores(discs[2])["case"]) == {"p0", "p1", "p3"}
 
 
+def test_strokes_that_nobody_drew_cost_that_setting(discs):
+    failures = go(discs, Oracle("m"), EvalConfig(prompts=("box", "strokes:1"), overlays=0))
+    assert [item.case for item in failures] == ["p0", "p1", "p2", "p3"]
+    assert failures[0].reason.startswith("prompts: strokes:1: 0 people's strokes are with ")
+    assert set(read_scores(discs[2])["prompt"]) == {"box"}
+
+
 def test_a_wrong_mask_shape_is_a_failure_of_the_case(discs):
     class Small(Oracle):
         def predict(self, encoded, prompts, previous=()):
