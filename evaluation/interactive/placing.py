@@ -106,10 +106,12 @@ def place(marks: Sequence[Mark], scan: Scan) -> list[Asked]:
 
 def _strokes(marks: Sequence[Mark], scan: Scan) -> Prompt:
     """The clicks that an object's strokes in one slice are."""
-    kinds = [[mark for mark in marks if mark.label == label] for label in (1, 0)]
-    lines = [[polyline(np.reshape(mark.numbers, (-1, 2))) for mark in kind] for kind in kinds]
+    inside, outside = (
+        [polyline(np.reshape(mark.numbers, (-1, 2))) for mark in marks if mark.label == label]
+        for label in (1, 0)
+    )
     try:
-        return prompt_of(*lines, scan.values.shape[1:])
+        return prompt_of(inside, outside, scan.values.shape[1:])
     except ValueError as error:
         raise InputError(f"{marks[0].where} {error}") from error
 
