@@ -64,16 +64,21 @@ def measure_tracks(folder: Path) -> Tracks | None:
                     masks = object_masks(shard[int(row)].label, table)
                     here = dict(zip(table.track.tolist(), masks, strict=True))
                     for track in before.keys() & here.keys():
-                        a, b = before[track], here[track]
-                        areas = np.count_nonzero(a), np.count_nonzero(b)
-                        dice.append(2 * np.count_nonzero(a & b) / sum(areas))
-                        change.append(max(areas) / min(areas))
+                        ratio, alike = compare(before[track], here[track])
+                        change.append(ratio)
+                        dice.append(alike)
                     before = here
     if not volumes:
         return None
     return Tracks(
         volumes, np.array(lengths, np.int64), np.array(ended, bool), np.array(change), np.array(dice)
     )
+
+
+def compare(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float]:
+    """Of two masks, neither empty: the larger area over the smaller, and their Dice coefficient."""
+    areas = np.count_nonzero(first), np.count_nonzero(second)
+    return max(areas) / min(areas), 2 * np.count_nonzero(first & second) / sum(areas)
 
 
 def _runs(tables: list[Objects]) -> dict[int, tuple[int, int]]:
