@@ -1,8 +1,9 @@
-"""Many clicks of one prompt, asked in turn: some at first, then those on whose wrong side the answer lies.
+"""Several clicks of one prompt, asked in turn: some at first, then those on whose wrong side the answer lies.
 
-A model asked with forty clicks at once answers worse than with five: most of them say what the others have
+A model asked with forty clicks at once may answer worse than with one: most of them say what the others have
 said, and what few of them say drowns. Asked in turn, as a person would click, each that is added corrects
-something.
+something. One in the middle is a good beginning for a compact object, some together for one that is thin or
+in pieces; so both are asked, and the answer counts of which the model is surer.
 """
 
 from __future__ import annotations
@@ -25,37 +26,50 @@ class InTurn:
 
     Attributes
     ----------
-    first
-        Clicks of a first question, half of them on the object where there are enough of both kinds; a prompt
-        of no more is asked as it is.
+    few
+        So many clicks are asked together at first, half of them on the object where there are enough.
     more
         The most that a further question adds.
     turns
         The most further questions.
     """
 
-    first: int = 10
-    more: int = 5
-    turns: int = 3
+    few: int = 10
+    more: int = 2
+    turns: int = 5
 
 
 SHIPPED = InTurn()
 
 
-def said_first(
+def beginnings(
     prompt: SomePrompt, settings: InTurn = SHIPPED, known: NDArray[np.bool_] | None = None
-) -> Said:
-    """The clicks that are asked with first: all of a few, else as many of either kind, evenly by their order.
+) -> list[Said]:
+    """With which of its clicks a prompt is asked first; of several beginnings the surest answer counts.
 
-    Where a mask (H, W) is `known` that the prompt corrects, those on its wrong side are said first.
+    All of a few come together, else as many of either kind, evenly by their order, those on the wrong side of
+    a mask (H, W) that is `known` before the others. Where there is neither a mask nor a box to say what is
+    meant, the click in the middle of those on the object begins alone, too.
     """
     count = len(prompt.points)
-    said = np.zeros(count, bool)
-    if count <= settings.first:
+    together = _some(prompt, settings, known)
+    inside = np.flatnonzero(prompt.labels == 1)
+    if known is not None or prompt.box is not None or prompt.mask is not None or count < 2 or not len(inside):
+        return [together]
+    places = prompt.points[inside].astype(float)
+    away = np.linalg.norm(places[:, None] - places, axis=-1).sum(1)
+    alone = np.zeros(count, bool)
+    alone[inside[away.argmin()]] = True
+    return [together, alone]
+
+
+def _some(prompt: SomePrompt, settings: InTurn, known: NDArray[np.bool_] | None) -> Said:
+    said = np.zeros(len(prompt.points), bool)
+    if len(said) <= settings.few:
         return ~said
     if known is not None:
-        said = unkept(prompt, known, said, settings)
-    left = settings.first - int(said.sum())
+        said = unkept(prompt, known, said, settings.few)
+    left = settings.few - int(said.sum())
     kinds = [np.flatnonzero((prompt.labels == label) & ~said) for label in (1, 0)]
     of_object = min(len(kinds[0]), max(left - len(kinds[1]), (left + 1) // 2))
     for rows, wanted in zip(kinds, (of_object, left - of_object), strict=True):
@@ -63,14 +77,14 @@ def said_first(
     return said
 
 
-def unkept(prompt: SomePrompt, mask: NDArray[np.bool_], said: Said, settings: InTurn = SHIPPED) -> Said:
-    """The clicks to be added: of those that have not been said and lie on a mask's wrong side, such as lie
-    farthest from all that have been."""
+def unkept(prompt: SomePrompt, mask: NDArray[np.bool_], said: Said, most: int) -> Said:
+    """The clicks to be added, `most` of them: of those that have not been said and lie on a mask's wrong side,
+    such as lie farthest from all that have been."""
     last = np.array(mask.shape) - 1
     rows, columns = np.clip(np.round(prompt.points[:, ::-1]).astype(np.int64), 0, last).T
     waiting = np.flatnonzero((mask[rows, columns] != (prompt.labels == 1)) & ~said)
     added = np.zeros_like(said)
-    added[waiting[spread(prompt.points[waiting], settings.more, prompt.points[said])]] = True
+    added[waiting[spread(prompt.points[waiting], most, prompt.points[said])]] = True
     return added
 
 

@@ -114,32 +114,38 @@ class Segmenter:
         settings = None if self.second_look is None else self.second_look.in_turn
         if self.second_look is None or settings is None:
             return self._asked(encoding, prompts, previous)
-        said = [
-            in_turn.said_first(prompt, settings, None if one is None else one.mask)
-            for prompt, one in zip(prompts, previous, strict=True)
+        begun = [
+            (number, prompt, one, said)
+            for number, (prompt, one) in enumerate(zip(prompts, previous, strict=True))
+            for said in in_turn.beginnings(prompt, settings, None if one is None else one.mask)
         ]
-        found = self._asked(encoding, list(map(in_turn.only, prompts, said)), previous)
-        first = list(zip(found, said, strict=True))
+        asked, starts = [prompt for _, prompt, _, _ in begun], [said for _, _, _, said in begun]
+        first = self._asked(encoding, list(map(in_turn.only, asked, starts)), [one for _, _, one, _ in begun])
+        found, said = list(first), list(starts)
         for _ in range(settings.turns):
             added = [
-                in_turn.unkept(prompt, one.mask, so_far, settings)
-                for prompt, one, so_far in zip(prompts, found, said, strict=True)
+                in_turn.unkept(prompt, one.mask, so_far, settings.more)
+                for prompt, one, so_far in zip(asked, found, said, strict=True)
             ]
             rows = [row for row, clicks in enumerate(added) if clicks.any()]
             if not rows:
                 break
             for row in rows:
                 said[row] = said[row] | added[row]
-            corrected = [in_turn.only(prompts[row], said[row]) for row in rows]
+            corrected = [in_turn.only(asked[row], said[row]) for row in rows]
             answers = self._asked(encoding, corrected, [found[row] for row in rows])
             for row, answer in zip(rows, answers, strict=True):
                 found[row] = answer
-        return [
-            one
-            if clicks.all()
-            else second_look.of_all_clicks(one, encoding.image, prompt, before, clicks, self.second_look)
-            for prompt, one, (before, clicks) in zip(prompts, found, first, strict=True)
-        ]
+        surest: dict[int, Segmentation] = {}
+        for row, (number, *_) in enumerate(begun):
+            answer = found[row]
+            if not said[row].all():
+                answer = second_look.of_all_clicks(
+                    answer, encoding.image, asked[row], first[row], starts[row], self.second_look
+                )
+            if number not in surest or answer.iou > surest[number].iou:
+                surest[number] = answer
+        return [surest[number] for number in range(len(prompts))]
 
     def _asked(
         self, encoding: Encoding, prompts: Sequence[Prompt], previous: Sequence[Segmentation | None]

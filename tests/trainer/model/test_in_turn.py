@@ -11,7 +11,7 @@ from synthfm.data.strokes import draw_prompt, many_clicks
 from synthfm.generator.config import load_config
 from synthfm.generator.scene import make_sample
 from synthfm.trainer.model import models
-from synthfm.trainer.model.in_turn import InTurn, only, said_first, unkept
+from synthfm.trainer.model.in_turn import InTurn, beginnings, only, unkept
 from synthfm.trainer.model.predict import SecondLook, Segmenter
 
 clicks = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19), st.booleans()), min_size=1, max_size=30)
@@ -22,24 +22,41 @@ def prompt_of(places):
 
 
 @given(clicks, st.integers(1, 8))
-def test_of_many_clicks_some_of_either_kind_are_said_first(places, first):
-    prompt, settings = prompt_of(places), InTurn(first=first)
-    said = said_first(prompt, settings)
-    assert said.sum() == min(first, len(places))
+def test_several_clicks_begin_together_and_with_the_middle_one_on_the_object(places, few):
+    prompt = prompt_of(places)
+    begun = beginnings(prompt, InTurn(few=few))
+    inside = prompt.labels == 1
+    if len(places) == 1 or not inside.any():
+        assert len(begun) == 1
+    else:
+        alone = begun[-1]
+        assert alone.sum() == 1
+        away = np.linalg.norm(prompt.points[inside][:, None] - prompt.points[inside], axis=-1).sum(1)
+        assert inside[alone].all()
+        assert np.isclose(away[np.flatnonzero(inside) == np.flatnonzero(alone)[0]], away.min()).all()
+        assert len(begun) == 2
+    assert begun[0].sum() == min(few, len(places))
+
+
+@given(clicks, st.integers(1, 8))
+def test_with_a_box_come_some_of_many_clicks_of_either_kind(places, few):
+    prompt = Prompt([place[:2] for place in places], [int(place[2]) for place in places], [0, 0, 20, 20])
+    (said,) = beginnings(prompt, InTurn(few=few))
+    assert said.sum() == min(few, len(places))
     kinds = [int((prompt.labels[said] == label).sum()) for label in (1, 0)]
     there = [int((prompt.labels == label).sum()) for label in (1, 0)]
-    assert kinds[0] >= min(there[0], (first + 1) // 2)
-    assert kinds[1] >= min(there[1], first // 2)
+    assert kinds[0] >= min(there[0], (few + 1) // 2)
+    assert kinds[1] >= min(there[1], few // 2)
     assert only(prompt, said).points.tolist() == prompt.points[said].tolist()
 
 
 @given(clicks, st.integers(0, 2**32), st.integers(1, 4))
-def test_only_clicks_on_a_mask_s_wrong_side_are_added(places, seed, more):
+def test_only_clicks_on_a_mask_s_wrong_side_are_added(places, seed, most):
     prompt, rng = prompt_of(places), np.random.default_rng(seed)
     mask, said = rng.random((20, 20)) < 0.5, rng.random(len(places)) < 0.3
-    added = unkept(prompt, mask, said, InTurn(more=more))
+    added = unkept(prompt, mask, said, most)
     wrong = np.array([mask[y, x] != label for x, y, label in places]) & ~said
-    assert added.sum() == min(more, wrong.sum())
+    assert added.sum() == min(most, wrong.sum())
     assert not (added & ~wrong).any()
 
 
@@ -47,7 +64,7 @@ def test_a_mask_that_is_corrected_is_told_first_what_is_wrong_with_it():
     prompt = Prompt([[x, 0] for x in range(20)], [1] * 20)
     known = np.ones((1, 20), bool)
     known[0, [7, 12]] = False
-    said = said_first(prompt, InTurn(first=5, more=5), known)
+    (said,) = beginnings(prompt, InTurn(few=5), known)
     assert said[[7, 12]].all()
     assert said.sum() == 5
 
