@@ -78,8 +78,8 @@ def _some(prompt: SomePrompt, settings: InTurn, known: NDArray[np.bool_] | None)
 
 
 def unkept(prompt: SomePrompt, mask: NDArray[np.bool_], said: Said, most: int) -> Said:
-    """The clicks to be added: at most so many of those that have not been said and lie on a mask's wrong side,
-    the farthest from all that have been."""
+    """The clicks to be added: of those on a mask's wrong side that have not been said, so many at most, the
+    farthest from all that have been."""
     last = np.array(mask.shape) - 1
     rows, columns = np.clip(np.round(prompt.points[:, ::-1]).astype(np.int64), 0, last).T
     waiting = np.flatnonzero((mask[rows, columns] != (prompt.labels == 1)) & ~said)
