@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from synthfm.data.prompts import Prompt
 from synthfm.data.shards import object_masks
-from synthfm.data.strokes import draw_prompt, many_clicks
+from synthfm.data.strokes import background, draw_prompt, draw_strokes, many_clicks
+from synthfm.data.strokes import prompt_of as prompt_of_strokes
 from synthfm.generator.config import load_config
 from synthfm.generator.scene import make_sample
 from synthfm.trainer.model import models
@@ -82,8 +83,26 @@ def objects():
     return found[:20]
 
 
+def longer_strokes(mask, share, rng):
+    """Two strokes inside and two around, of each the pixels nearest to where it begins."""
+    inner, outer = rng.spawn(2)
+    drawn = [draw_strokes(mask, 2, inner), draw_strokes(background(mask, outer), 2, outer)]
+    cut = [
+        [
+            stroke[
+                np.argsort(((stroke - stroke[0]) ** 2).sum(1), kind="stable")[
+                    : max(1, int(share * len(stroke)))
+                ]
+            ]
+            for stroke in strokes
+        ]
+        for strokes in drawn
+    ]
+    return prompt_of_strokes(*cut, mask.shape)
+
+
 def test_more_never_hurts(objects):
-    """Not one more click, and not one more stroke, makes the mean worse by more than 0.005."""
+    """No more clicks, no more strokes and no longer ones make the mean worse by more than 0.005."""
     segmenter = Segmenter(models.load("tiny")[0], SecondLook())
 
     def mean(draw):
@@ -97,4 +116,6 @@ def test_more_never_hurts(objects):
     of_clicks = [mean(lambda m, rng, k=k: many_clicks(m, k, 0.6, rng)) for k in (1, 5, 10, 20, 40)]
     of_strokes = [mean(lambda m, rng, k=k: draw_prompt(m, k, k, rng)) for k in (1, 3, 5)]
     assert (np.diff(of_clicks) > -0.005).all(), of_clicks
+    of_lengths = [mean(lambda m, rng, k=k: longer_strokes(m, k, rng)) for k in (0.1, 0.4, 1)]
     assert (np.diff(of_strokes) > -0.005).all(), of_strokes
+    assert (np.diff(of_lengths) > -0.005).all(), of_lengths
