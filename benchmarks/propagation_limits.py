@@ -1,7 +1,7 @@
 """When a propagation should end: ``python benchmarks/propagation_limits.py --shards DIR``.
 
 Objects in synthetic volumes are carried from their largest slice, whose true mask is given, to both sides
-and on past their ends. Then limits of :class:`synthfm.trainer.model.propagate.Propagation` are compared:
+and on past their ends. Then limits of :class:`synthfm.trainer.model.next_slice.Propagation` are compared:
 where each would have ended the runs, the Dice of what had been found until then with all of the object on
 that side, and how many slices too many or too few that is. The volumes are those of
 
@@ -23,8 +23,8 @@ from synthfm.data.folder import shard_paths
 from synthfm.data.shards import Shard, object_masks
 from synthfm.trainer.model import models
 from synthfm.trainer.model.likelihood import LikelihoodRatio
+from synthfm.trainer.model.next_slice import SHIPPED, Propagation, Step, ask, has_ended
 from synthfm.trainer.model.predict import Segmenter
-from synthfm.trainer.model.propagate import SHIPPED, Propagation, Step, ask, has_ended
 
 SMALLEST, LARGEST, LONGEST, BEYOND = 150, 6000, 5, 12
 """Pixels of an object in its largest slice, slices that it fills at least, slices past its end."""

@@ -11,10 +11,10 @@ from scipy import ndimage
 from synthfm.data.distance import bounds, depth
 from synthfm.data.prompts import Prompt, centre_point, deepest
 from synthfm.evaluation.scans.encodings import Image
-from synthfm.trainer.model import propagate
+from synthfm.trainer.model import next_slice
 from synthfm.trainer.model.bits import Bits
+from synthfm.trainer.model.next_slice import Segmenter
 from synthfm.trainer.model.predict import MASK_LOGIT
-from synthfm.trainer.model.propagate import Segmenter
 
 Mask = NDArray[np.bool_]
 
@@ -49,7 +49,7 @@ def reach(known: Mask, places: ArrayLike, label: int) -> NDArray[np.float32]:
 
     That is to the mask's edge, on whose wrong side it lies.
     """
-    wrong = propagate.signed_distance(known) * (1 if label == 0 else -1)
+    wrong = next_slice.signed_distance(known) * (1 if label == 0 else -1)
     rows, columns = np.indices(known.shape, np.float32)
     away = np.full(known.shape, np.inf, np.float32)
     for x, y in np.rint(np.atleast_2d(np.asarray(places, float))).astype(int).tolist():
@@ -98,9 +98,9 @@ def ask_with(
     marked, said = known.copy(), known.copy()
     x, y = np.rint(prompt.points).astype(int).T
     marked[y.clip(0, known.shape[0] - 1), x.clip(0, known.shape[1] - 1)] = True
-    square = propagate.square_around(bounds(marked), known.shape, factor)
-    part = propagate.part_of(image, square)
-    mask = propagate.part_of(known if shown is None else shown, square)
+    square = next_slice.square_around(bounds(marked), known.shape, factor)
+    part = next_slice.part_of(image, square)
+    mask = next_slice.part_of(known if shown is None else shown, square)
     asked = Prompt(prompt.points - square[:2], prompt.labels, mask=mask)
     (answer,) = segmenter.predict(segmenter.encode(part), [asked])
     said[square[1] : square[3], square[0] : square[2]] = answer.mask

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.prompts import Prompt
-from synthfm.trainer.model.propagate import Answer
+from synthfm.trainer.model.next_slice import Answer
 
 Image = NDArray[np.uint8]
 

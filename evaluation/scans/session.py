@@ -18,9 +18,10 @@ from synthfm.data.prompts import Prompt
 from synthfm.data.strokes import pixels_of
 from synthfm.evaluation.scans.corrections import ask_with, beside, correct
 from synthfm.evaluation.scans.encodings import MEMORY, Encodings, Image, Segmenter
-from synthfm.trainer.model import propagate
+from synthfm.trainer.model import next_slice, propagate
 from synthfm.trainer.model.bits import Bits
-from synthfm.trainer.model.propagate import Answer, Propagation, Run, Step
+from synthfm.trainer.model.next_slice import Answer, Propagation, Step
+from synthfm.trainer.model.propagate import Run
 
 Mask = NDArray[np.bool_]
 
@@ -115,8 +116,8 @@ class Session:
         slices: Sequence[Image],
         segmenter: Segmenter,
         *,
-        nearby: propagate.Segmenter | None = None,
-        settings: Propagation = propagate.SHIPPED,
+        nearby: next_slice.Segmenter | None = None,
+        settings: Propagation = next_slice.SHIPPED,
         spacing: float = 1.0,
         memory: int = MEMORY,
         encodings: Encodings | None = None,
@@ -341,7 +342,7 @@ class Session:
         for k, bits in item.anchors.items():
             if k in item.prompts or not bits.mask.any():
                 continue
-            (answer,) = self._segmenter.predict(self.encodings[k], [propagate.as_prompt(bits.mask)], [None])
+            (answer,) = self._segmenter.predict(self.encodings[k], [next_slice.as_prompt(bits.mask)], [None])
             anchors[k], answers[k], iou[k] = Bits.of(answer.mask), answer, float(answer.iou)
             yield k
             if enough():

@@ -1,6 +1,6 @@
 """An object carried through the slices of a volume in training, as propagation carries it.
 
-What is asked of a slice, and what becomes of the answer, is :mod:`synthfm.trainer.model.propagate`'s; so the
+What is asked of a slice, and what becomes of the answer, is :mod:`synthfm.trainer.model.next_slice`'s; so the
 model is trained on the masks, and on the errors, that it will see. Where the object has ended, nothing is
 right: the IoU of any mask with nothing is 0, which the IoU head then learns.
 """
@@ -20,15 +20,15 @@ from torch.nn import functional as F
 
 from synthfm.trainer.model import look
 from synthfm.trainer.model.likelihood import LikelihoodRatio
-from synthfm.trainer.model.packing import PackedPrompts, pack
-from synthfm.trainer.model.predict import shown_mask
-from synthfm.trainer.model.propagate import (
+from synthfm.trainer.model.next_slice import (
     SHIPPED,
     Mask,
     Question,
     as_prompt,
     signed_distance,
 )
+from synthfm.trainer.model.packing import PackedPrompts, pack
+from synthfm.trainer.model.predict import shown_mask
 from synthfm.trainer.objective import losses
 
 SAME = 0.7

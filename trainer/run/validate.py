@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synthfm.trainer.model import decoder, look
+from synthfm.trainer.model.next_slice import SHIPPED
 from synthfm.trainer.model.packing import pack_alike
 from synthfm.trainer.model.predict import Segmenter
-from synthfm.trainer.model.propagate import SHIPPED, Asking, Run
+from synthfm.trainer.model.propagate import Asking, Run
 from synthfm.trainer.objective.prompting import Plan, first_prompts
 from synthfm.trainer.stream.batch import Batch, Following
 from synthfm.trainer.stream.embeddings import fit_to_input

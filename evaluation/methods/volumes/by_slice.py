@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from synthfm.evaluation.cases.prompting import DrawnVolumePrompt, Setting
 from synthfm.evaluation.cases.volume_prompts import Spacing
 from synthfm.evaluation.methods.method import Method, Predicted
-from synthfm.trainer.model.propagate import signed_distance
+from synthfm.trainer.model.next_slice import signed_distance
 
 Mask = NDArray[np.bool_]
 Fill = Callable[[Mapping[int, Mask], DrawnVolumePrompt], Mapping[int, Mask]]

@@ -11,7 +11,8 @@ import pytest
 
 from synthfm.data.prompts import Prompt
 from synthfm.trainer.model.likelihood import LikelihoodRatio
-from synthfm.trainer.model.propagate import SHIPPED, Step, propagate
+from synthfm.trainer.model.next_slice import SHIPPED, Step
+from synthfm.trainer.model.propagate import propagate
 from tests.support.region_growing import Grown, RegionGrowing, ellipsoid
 
 

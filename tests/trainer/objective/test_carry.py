@@ -14,8 +14,8 @@ from synthfm.data.shards import Shard
 from synthfm.trainer.config import Augment, Prompting, Stream
 from synthfm.trainer.model import decoder, look, models
 from synthfm.trainer.model.likelihood import LikelihoodRatio
+from synthfm.trainer.model.next_slice import SHIPPED, Question, ask
 from synthfm.trainer.model.predict import Segmenter
-from synthfm.trainer.model.propagate import SHIPPED, Question, ask
 from synthfm.trainer.objective import losses
 from synthfm.trainer.objective.carry import Carried, spoilt
 from synthfm.trainer.objective.prompting import Plan, draw_plans
