@@ -1,4 +1,4 @@
-"""What HDF5's built-in filters cost and save on images and label maps: ``python benchmarks/bench_filters.py``.
+"""What HDF5's filters cost and save on images and label maps: ``python benchmarks/bench_filters.py``.
 
 The same samples, a chunk each, are written and read back with every filter in turn, files in memory, in one
 thread: bytes of a sample's image and label map, and samples per second of the processor. The first row is the
