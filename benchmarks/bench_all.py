@@ -67,7 +67,7 @@ PARTS = {
     ),
     "filters": Part("bench_filters.py --out data/results/filters.csv", ("filters.csv",)),
     "growth": Part("bench_growth.py --out data/results/growth.csv", ("growth.csv",)),
-    "peers": Part("bench_peers.py --out data/results/peers.csv", ("peers.csv", "peers_goals.csv")),
+    "peers": Part("bench_peers.py --compiled --out data/results/peers.csv", ("peers.csv", "peers_goals.csv")),
     "avx2": Part(
         "bench_peers.py --only images256 --out data/results/peers_avx2.csv",
         ("peers_avx2.csv", "peers_avx2_goals.csv"),
