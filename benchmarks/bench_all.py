@@ -97,14 +97,14 @@ def main(only: str | None, rounds: int, works: str | None, threads: int | None) 
         if found is None:
             failed.append(name)
         else:
-            record(SHOWN, name, found)
+            record(SHOWN, name, found, whole=name != "peers" or not (works or threads))
     subprocess.run([sys.executable, ROOT / "docs" / "make_tables.py"], check=True)
     if failed:
         raise SystemExit(f"failed, and stay as they were: {', '.join(failed)}")
 
 
 def measured(part: Part, options: list[str]) -> dict[str, Any] | None:
-    """Run a part; what ``results.json`` says of it, or None where it failed."""
+    """Run a part; what ``results.json`` says of the run, or None where it failed."""
     program, *rest = shlex.split(part.command)
     command, load = [program, *rest, *options], os.getloadavg()
     print(f"{' '.join(command)}, load {load[0]:.1f}", flush=True)
@@ -127,14 +127,15 @@ def measured(part: Part, options: list[str]) -> dict[str, Any] | None:
         "load after": [round(value, 2) for value in os.getloadavg()],
         "machine": machine(),
         "versions": versions(),
-        "rows": {name: read_table(RESULTS / name) for name in part.files},
     }
 
 
-def record(path: Path, name: str, found: dict[str, Any]) -> None:
-    """Put a part into the file, beside the others."""
+def record(path: Path, name: str, run: dict[str, Any], whole: bool) -> None:
+    """Put what a part's files hold beside the other parts; a run of works alone beside its other runs."""
     parts = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    parts[name] = found
+    earlier = parts[name]["runs"] if name in parts and not whole else []
+    rows = {file: read_table(RESULTS / file) for file in PARTS[name].files}
+    parts[name] = {"runs": [*earlier, run], "rows": rows}
     ordered = {known: parts[known] for known in PARTS if known in parts}
     path.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
 

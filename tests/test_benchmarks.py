@@ -91,14 +91,14 @@ def test_ratios_are_of_rounds_and_who_cannot_be_had_is_a_row(bench, monkeypatch)
         "units",
         [
             turns.Contender(turns.OURS, "synthfm", taking(1, 1, 2)),
-            turns.Contender("slow", "numpy", taking(2, 3, 1)),
+            turns.Contender("slow", "numpy", taking(2, 3, 4)),
             turns.Contender("away", "no-such-distribution", taking()),
             turns.Contender("broken", "numpy", broken),
         ],
         rounds=3,
     )
     assert (ours.rate, ours.ratio, ours.low, ours.high) == (4, 1, 1, 1)
-    assert (slow.rate, slow.ratio, slow.low, slow.high) == (2, 2, 0.5, 3)
+    assert (slow.rate, slow.ratio, slow.low, slow.high) == (4 / 3, 2, 2, 3)
     assert away.version == "no-such-distribution: not installed"
     assert broken.version == f"numpy {np.__version__}: fails (AttributeError)"
     assert {one.rate for one in (away, broken)} == {one.ratio for one in (away, broken)} == {None}
@@ -154,19 +154,28 @@ def test_results_are_those_of_the_tables(bench):
     shown = json.loads(everything.SHOWN.read_text())
     assert list(shown) == list(everything.PARTS)
     for name, part in shown.items():
-        assert {"date", "command", "load before", "machine", "versions"} <= set(part), name
+        for run in part["runs"]:
+            assert {"date", "command", "load before", "machine", "versions"} <= set(run), name
         assert set(part["rows"]) == set(everything.PARTS[name].files)
         for file, rows in part["rows"].items():
             assert rows == tables.read_table(everything.RESULTS / file), f"make bench ARGS='--only {name}'"
 
 
-def test_a_part_is_put_beside_the_others(bench, tmp_path):
-    everything = bench("bench_all")
-    for name in ("peers", "filters"):
-        everything.record(tmp_path / "results.json", name, {"seconds": name})
-    everything.record(tmp_path / "results.json", "peers", {"seconds": "again"})
-    shown = json.loads((tmp_path / "results.json").read_text())
-    assert list(shown.items()) == [("filters", {"seconds": "filters"}), ("peers", {"seconds": "again"})]
+def test_a_run_is_put_beside_the_other_parts(bench, tmp_path, monkeypatch):
+    everything, tables = bench("bench_all"), bench("tables")
+    monkeypatch.setattr(everything, "RESULTS", tmp_path)
+    path = tmp_path / "results.json"
+    for number, (name, whole) in enumerate(
+        [("peers", True), ("filters", True), ("peers", False), ("filters", True)]
+    ):
+        for file in everything.PARTS[name].files:
+            tables.write_table(tmp_path / file, ["rows"], [[number]])
+        everything.record(path, name, {"seconds": number}, whole)
+    shown = json.loads(path.read_text())
+    assert list(shown) == ["filters", "peers"]
+    assert shown["filters"] == {"runs": [{"seconds": 3}], "rows": {"filters.csv": [{"rows": "3"}]}}
+    assert shown["peers"]["runs"] == [{"seconds": 0}, {"seconds": 2}]
+    assert shown["peers"]["rows"]["peers.csv"] == [{"rows": "2"}]
 
 
 def test_avx2_is_all_that_is_computed_with(bench):
