@@ -28,7 +28,7 @@ def main() -> None:
     with open(HERE.parents[1] / "data" / "results" / "growth.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["seconds"]]
     across = -(-len(rows) // 2)
-    figure, axes = plt.subplots(2, across, figsize=(3.2 * across, 5.6), layout="constrained")
+    figure, axes = plt.subplots(2, across, figsize=(3.4 * across, 5.6), layout="constrained")
     for place in axes.flat[len(rows) :]:
         place.set_axis_off()
     for place, row in zip(axes.flat, rows, strict=False):
