@@ -1,8 +1,8 @@
 """How fast the generator is, everything included: ``python benchmarks/bench_generate.py``.
 
 A worker makes whole shards as the factory's do: labels, image, prompts, statistics, HDF5 file. Its start and
-the compilation of its kernels are not timed. Rates are medians over repeats. Prints Markdown tables, of this
-machine and this moment.
+the compilation of its kernels are not timed. Rates are medians over the rounds, by the processor's seconds
+and by the clock's in the same run: they differ where other work had the core.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from tables import write_table
 
 from synthfm.data.shards import ShardWriter
 from synthfm.generator import scene
@@ -33,15 +34,18 @@ from synthfm.generator.modalities.base import Scan
 from synthfm.generator.volume import volume_depth
 
 STAGES = {
-    "layout (shapes, contact, nesting)": (scene, "draw_scene"),
-    "appearance: contrast and texture": (scene, "draw_look"),
-    "appearance: labels to a clean image": (scene, "render"),
-    "acquisition (CT, MR, ultrasound)": (Scan, "acquire"),
-    "display (window, gamma)": (scene, "display"),
+    "layout: shapes, contact, nesting": (scene, "draw_scene"),
+    "contrast and texture drawn": (scene, "draw_look"),
+    "labels to a clean image": (scene, "render"),
+    "acquisition": (Scan, "acquire"),
+    "display: window, gamma": (scene, "display"),
     "statistics and prompts": (scene, "tabulate"),
-    "compression into HDF5": (ShardWriter, "append"),
-    "tables, writing, fsync": (ShardWriter, "close"),
+    "compression": (ShardWriter, "append"),
+    "tables, file": (ShardWriter, "close"),
 }
+SIZES = {128: None, 256: "60 samples/s", 512: "15 samples/s", 1024: None}
+"""Sides in pixels, and what was aimed at."""
+HEADER = ("", "goal", "samples a second of the processor", "of the clock", "peak memory, MB")
 
 
 @dataclass(frozen=True)
@@ -109,64 +113,125 @@ def workers(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
 
 
-def alone(preset: str, size: int, num: int, repeats: int) -> list[Made]:
+def alone(preset: str, size: int, num: int, rounds: int) -> list[Made]:
     """Shards of `num` samples, made one after another by one fresh worker that is warm."""
     with workers(1) as pool:
         pool.submit(make_shard, preset, size, 16, 0).result()  # loads and compiles
-        firsts = range(num, num * (repeats + 1), num)
+        firsts = range(num, num * (rounds + 1), num)
         return list(pool.map(functools.partial(make_shard, preset, size, num), firsts))
 
 
-def gain(preset: str, size: int, num: int, repeats: int) -> float:
-    """How much more two workers make in the same time; one and two in turn, on the same shards."""
-    ratios = []
+@dataclass(frozen=True)
+class Gain:
+    """Two workers beside one: how much more they make in the same time, and samples per second of both."""
+
+    ratio: float
+    clock: float
+    processor: float
+
+
+def gain(preset: str, size: int, num: int, rounds: int) -> Gain:
+    """One and two workers in turn, on the same shards."""
+    ratios, seconds, used = [], [], []
     with workers(2) as pool:
         make = functools.partial(make_shard, preset, size, num)
         list(pool.map(functools.partial(make_shard, preset, size), [16] * 4, range(4)))
-        for repeat in range(repeats):
-            first = 2 * num * repeat
+        for number in range(rounds):
+            first = 2 * num * number
             single = sum(pool.submit(make, first + k * num).result().seconds for k in range(2))
             began = time.perf_counter()
-            list(pool.map(make, (first, first + num)))
-            ratios.append(single / (time.perf_counter() - began))
-    return statistics.median(ratios)
+            made = list(pool.map(make, (first, first + num)))
+            seconds.append(time.perf_counter() - began)
+            used.append(sum(shard.processor for shard in made))
+            ratios.append(single / seconds[-1])
+    ratio, clock, processor = (statistics.median(its) for its in (ratios, seconds, used))
+    return Gain(ratio, 2 * num / clock, 2 * num / processor)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def line(what: str, goal: str | None, made: list[Made]) -> list[str]:
+    """A row of the table: medians of the rounds' rates, and the peak of memory."""
+    by_processor, by_clock = (
+        statistics.median(shard.samples / getattr(shard, kind) for shard in made)
+        for kind in ("processor", "seconds")
+    )
+    return [what, goal or "", whole(by_processor), whole(by_clock), f"{max(one.peak for one in made):.0f}"]
+
+
+def whole(rate: float) -> str:
+    """A rate to the unit, a small one to a tenth."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+
+
+def speed(preset: str, num: int, rounds: int) -> Iterator[list[str]]:
+    """The rows: sizes, volumes, and two workers where there are two cores."""
+    for size, goal in SIZES.items():
+        made = alone(preset, size, max(num * 256 // size, 2), rounds)
+        yield line(f"{size} x {size}, one worker", goal, made)
+    slices = alone("volumes", 256, 4 * num, rounds)
+    yield line("slices of volumes, 256 x 256, one worker", None, slices)
+    if cores() > 1:
+        two = gain(preset, 256, num, rounds)
+        yield ["256 x 256, two workers", "", whole(two.processor), whole(two.clock), ""]
+        yield ["two workers / one", "1.9", "", f"{two.ratio:.2f}", ""]
+
+
+def stages(preset: str, num: int) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: milliseconds of the processor a sample of every stage, and its share, by size."""
+    spent = {}
+    for size in SIZES:
+        with workers(1) as one:
+            count = max(num * 256 // max(size, 256), 2)
+            spent[size] = one.submit(time_stages, preset, size, count).result()
+    header = ["stage", *(name for size in SIZES for name in (f"{size} pixels", "share"))]
+    rows = [
+        [
+            stage,
+            *(
+                cell
+                for size in SIZES
+                for cell in (
+                    f"{spent[size][stage]:.1f}",
+                    f"{100 * spent[size][stage] / sum(spent[size].values()):.0f} %",
+                )
+            ),
+        ]
+        for stage in spent[256]
+    ]
+    total = [cell for size in SIZES for cell in (f"{sum(spent[size].values()):.1f}", "")]
+    return header, [*rows, ["all", *total]]
 
 
 @click.command()
 @click.option("--preset", default="full", show_default=True)
-@click.option("--num", default=64, show_default=True, help="Samples a shard at 256 pixels; a quarter at 512.")
-@click.option("--repeats", default=3, show_default=True)
-def main(preset: str, num: int, repeats: int) -> None:
-    """Measure the generator on one core and on two."""
+@click.option("--num", default=64, show_default=True, help="Samples a shard at 256 pixels; fewer of larger.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A folder for speed_generator.csv and generator_stages.csv.",
+)
+def main(preset: str, num: int, rounds: int, out: Path | None) -> None:
+    """Measure the generator on one core, and on two where there are two."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"  # for the workers
-    load = os.getloadavg()[0]
-    click.echo(f"preset {preset}, {os.cpu_count()} cores (load {load:.1f} before), medians of {repeats}\n")
-    click.echo("| one worker | samples/s | per second of processor time |\n| --- | ---: | ---: |")
-    for size, count in ((256, num), (512, num // 4)):
-        made = alone(preset, size, count, repeats)
-        wall, processor = (
-            count / statistics.median(getattr(shard, kind) for shard in made)
-            for kind in ("seconds", "processor")
-        )
-        click.echo(f"| {size} x {size} | {wall:.1f} | {processor:.1f} |")
-    click.echo("\n| slices of volumes, one worker | samples/s | single images / s | ratio | MB |")
-    click.echo("| --- | ---: | ---: | ---: | ---: |")
-    slices, single = alone("volumes", 256, 4 * num, repeats), alone(preset, 256, num, repeats)
-    rates = [sum(s.samples for s in made) / sum(s.processor for s in made) for made in (slices, single)]
-    peak = max(shard.peak for shard in slices)
-    click.echo(f"| 256 x 256 | {rates[0]:.1f} | {rates[1]:.1f} | {rates[0] / rates[1]:.2f} | {peak:.0f} |")
-    click.echo(f"\ntwo workers: {gain(preset, 256, num, repeats):.2f} times one (256 x 256)")
-    click.echo("\n| samples made by one worker | its peak memory, MB |\n| ---: | ---: |")
-    for number, shard in enumerate(alone(preset, 256, num, 4), 1):
-        if number in (1, 2, 4):
-            click.echo(f"| {16 + number * num} | {shard.peak:.0f} |")
-    with workers(1) as one:
-        stages = one.submit(time_stages, preset, 256, num).result()
-    total = sum(stages.values())
-    click.echo("\n| stage at 256 x 256 | ms a sample | share |\n| --- | ---: | ---: |")
-    for stage, value in stages.items():
-        click.echo(f"| {stage} | {value:.1f} | {value / total:.0%} |")
+    click.echo(
+        f"preset {preset}, {cores()} cores (load {os.getloadavg()[0]:.1f} before), medians of {rounds}"
+    )
+    rows = []
+    for row in speed(preset, num, rounds):
+        rows.append(row)
+        click.echo(" | ".join(row))
+    header, by_stage = stages(preset, num)
+    for row in (header, *by_stage):
+        click.echo(" | ".join(row))
+    if out:
+        write_table(out / "speed_generator.csv", HEADER, rows)
+        write_table(out / "generator_stages.csv", header, by_stage)
 
 
 if __name__ == "__main__":

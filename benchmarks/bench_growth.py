@@ -9,7 +9,6 @@ the file.
 
 from __future__ import annotations
 
-import csv
 import itertools
 import os
 import resource
@@ -27,6 +26,8 @@ import numpy as np
 import torch
 from bench_generate import make_shard
 from numpy.typing import NDArray
+from tables import RESULTS as FOLDER
+from tables import three, write_table
 
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.segment import segment
@@ -38,7 +39,7 @@ from synthfm.trainer.model import models
 from synthfm.trainer.model.predict import Segmenter
 from synthfm.trainer.stream.stream import Batches, Source
 
-RESULTS = Path(__file__).parents[1] / "data" / "results" / "growth.csv"
+RESULTS = FOLDER / "growth.csv"
 HEADER = ("cost", "grows with", "at", "seconds", "exponent", "of the last two")
 ON_GPUS = "none at hand; last on one, an H200, 2026-11-26: `vit_b`, 1024 pixels, 28.7 images/s"
 """What stands in the place of a measurement that wants several."""
@@ -143,19 +144,24 @@ def asking() -> Iterator[Growth]:
     yield Growth("8 masks of one object, encoded", "clicks of a prompt", (1, 4, 16, 64), clicks)
 
 
+DISC = (39, 35, 89, 85)
+"""The box around what :func:`scan` shows."""
+
+
+def scan(slices: int) -> NDArray[np.int16]:
+    """A disc in noise, of the same size in all slices, which have 128 pixels."""
+    y, x = np.indices((128, 128), np.float32)
+    disc = 100.0 * (np.hypot(x - 64, y - 60) < 25)
+    return (disc + np.random.default_rng(0).normal(0, 15, (slices, 128, 128))).astype(np.int16)
+
+
 def scanning() -> Iterator[Growth]:
-    """An organ through a scan, by slices: a ball in noise, of the same size in all of them."""
-
-    def scan(slices: int) -> NDArray[np.int16]:
-        y, x = np.indices((128, 128), np.float32)
-        disc = 100.0 * (np.hypot(x - 64, y - 60) < 25)
-        return (disc + np.random.default_rng(0).normal(0, 15, (slices, 128, 128))).astype(np.int16)
-
+    """An organ through a scan, by slices."""
     yield Growth(
         "one box through a scan of 128 pixels",
         "slices",
         (4, 8, 16, 32),
-        lambda slices: segment(scan(slices), box=(39, 35, 89, 85, slices // 2)),
+        lambda slices: segment(scan(slices), box=(*DISC, slices // 2)),
     )
 
 
@@ -166,7 +172,7 @@ def row(growth: Growth, seconds: Sequence[float]) -> list[str]:
         growth.cost,
         growth.unit,
         ", ".join(map(str, growth.amounts)),
-        ", ".join(f"{value:.3g}" for value in seconds),
+        ", ".join(three(value) for value in seconds),
         f"{exponent(growth.amounts, seconds):.2f}",
         f"{last:.2f}",
     ]
@@ -186,8 +192,7 @@ def main(rounds: int, out: Path) -> None:
             rows.append(row(growth, measured(growth, rounds)))
             print(" | ".join(rows[-1]), flush=True)
     rows.append(["training", "GPUs", ON_GPUS, "", "", ""])
-    with out.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
+    write_table(out, HEADER, rows)
     print(f"{out}, in {time.perf_counter() - began:.0f} s")
 
 

@@ -8,7 +8,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from peers.turns import OURS, Contender
+from peers.turns import OURS, Contender, built
 from synthfm.trainer.model import models
 from synthfm.trainer.model.decoder import decode
 from synthfm.trainer.model.packing import pack_alike
@@ -52,11 +52,14 @@ def transformers_sam() -> torch.nn.Module:
 def decoding(images: int, prompts: int, compiled: bool) -> list[Contender]:
     """Prompts."""
     work = Work(images, prompts)
-    theirs = transformers_sam()
 
-    def by_transformers() -> Tensor:
-        found = theirs(image_embeddings=work.features, input_points=work.points, input_labels=work.labels)
-        return found.pred_masks
+    def by_transformers() -> Callable[[], Tensor]:
+        theirs = transformers_sam()
+        return lambda: (
+            theirs(
+                image_embeddings=work.features, input_points=work.points, input_labels=work.labels
+            ).pred_masks
+        )
 
     def step(forward: Callable[[], Tensor]) -> Callable[[], int]:
         def run() -> int:
@@ -68,12 +71,14 @@ def decoding(images: int, prompts: int, compiled: bool) -> list[Contender]:
     found = [
         Contender(OURS, "synthfm", step(work.ours)),
         Contender("segment_anything", "segment-anything", step(work.by_image)),
-        Contender("transformers", "transformers", step(by_transformers)),
+        Contender("transformers", "transformers", built(lambda: step(by_transformers()))),
     ]
     if compiled:
         found += [
             Contender("segment_anything, compiled", "torch", step(torch.compile(work.by_image))),
-            Contender("transformers, compiled", "torch", step(torch.compile(by_transformers))),
+            Contender(
+                "transformers, compiled", "torch", built(lambda: step(torch.compile(by_transformers())))
+            ),
         ]
     return found
 

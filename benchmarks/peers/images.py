@@ -12,7 +12,7 @@ import torch
 from bench_generate import make_shard
 from numpy.typing import NDArray
 
-from peers.turns import OURS, Contender
+from peers.turns import OURS, Contender, built
 from synthfm.generator.config import load_config
 from synthfm.generator.folder.compiling import SMALL
 from synthfm.generator.scene import make_sample
@@ -31,9 +31,16 @@ def images(size: int, count: int) -> list[Contender]:
     few = max(count // 4, 2)
     return [
         Contender(OURS, "synthfm", lambda: make_shard("full", size, count, next(firsts)).samples),
-        Contender("TorchIO, labels to image", "torchio", repeated(torchio_2d(), given, few)),
-        Contender("cornucopia, labels to image", "cornucopia", repeated(cornucopia(), given, few)),
-        Contender("MONAI, labels to image", "monai", repeated(monai(), given, few)),
+        Contender("TorchIO, labels to image", "torchio", built(lambda: repeated(torchio_2d(), given, few))),
+        Contender(
+            "TorchIO, and MR's artefacts",
+            "torchio",
+            built(lambda: repeated(torchio_2d(artefacts=True), given, few)),
+        ),
+        Contender(
+            "cornucopia, labels to image", "cornucopia", built(lambda: repeated(cornucopia(), given, few))
+        ),
+        Contender("MONAI, labels to image", "monai", built(lambda: repeated(monai(), given, few))),
         Contender("one texture, pixel by pixel", "noise", repeated(perlin, given, 1)),
     ]
 
@@ -46,8 +53,19 @@ def volumes(size: int, depth: int) -> list[Contender]:
     firsts = itertools.count(0, depth)
     return [
         Contender(OURS, "synthfm", lambda: make_shard("volumes", size, depth, next(firsts)).samples),
-        Contender("TorchIO, labels to volume", "torchio", repeated(torchio_3d(), given, 1, depth)),
-        Contender("cornucopia, labels to volume", "cornucopia", repeated(cornucopia(), given, 1, depth)),
+        Contender(
+            "TorchIO, labels to volume", "torchio", built(lambda: repeated(torchio_3d(), given, 1, depth))
+        ),
+        Contender(
+            "TorchIO, and MR's artefacts",
+            "torchio",
+            built(lambda: repeated(torchio_3d(artefacts=True), given, 1, depth)),
+        ),
+        Contender(
+            "cornucopia, labels to volume",
+            "cornucopia",
+            built(lambda: repeated(cornucopia(), given, 1, depth)),
+        ),
     ]
 
 
@@ -62,13 +80,18 @@ def repeated(
     return work
 
 
-def torchio_3d() -> Callable[[NDArray], object]:
-    """SynthSeg's recipe as TorchIO's page gives it: image from labels, blur, bias, noise, gamma."""
+def torchio_3d(artefacts: bool = False) -> Callable[[NDArray], object]:
+    """SynthSeg's recipe as TorchIO's page gives it: image from labels, blur, bias, noise, gamma.
+
+    Its artefacts of MR are motion, ghosts and spikes, each through the Fourier transform of the image.
+    """
     import torchio
 
+    of_mr = [torchio.RandomMotion(), torchio.RandomGhosting(), torchio.RandomSpike()] if artefacts else []
     change = torchio.Compose(
         [
             torchio.RandomLabelsToImage(label_key="label"),
+            *of_mr,
             torchio.RandomBlur(),
             torchio.RandomBiasField(),
             torchio.RandomNoise(),
@@ -85,8 +108,8 @@ def torchio_3d() -> Callable[[NDArray], object]:
     return make
 
 
-def torchio_2d() -> Callable[[NDArray], object]:
-    make = torchio_3d()
+def torchio_2d(artefacts: bool = False) -> Callable[[NDArray], object]:
+    make = torchio_3d(artefacts)
     return lambda labels: make(labels[..., None])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import gc
 import importlib.metadata
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,8 @@ class Contender:
     package
         The distribution that it comes from, whose version the table states.
     work
-        Does some of the work in one thread and returns how many units that was.
+        Does some of the work and returns how many units that was. It imports its package when it is first
+        called, as that may not be there.
     """
 
     name: str
@@ -33,49 +36,95 @@ class Contender:
 
 @dataclass(frozen=True)
 class Result:
-    """A row of the table: units per second of the processor, and the first contender's rate over this one's.
+    """A row of the table: units per second, and the first contender's rate over this one's.
 
-    `ratio`, `low` and `high` are the median and the extremes over the rounds.
+    `ratio`, `low` and `high` are the median and the extremes of the rounds' ratios. Seconds are those that
+    the process computed with one thread, those of the clock with more. What could not be had has no figures;
+    `version` says why.
     """
 
     work: str
     unit: str
     name: str
     version: str
-    rate: float
-    ratio: float
-    low: float
-    high: float
+    threads: int
+    rate: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    rounds: int
+    date: str
 
 
-def in_turn(work: str, unit: str, contenders: Sequence[Contender], rounds: int) -> list[Result]:
+def built(build: Callable[[], Callable[[], int]]) -> Callable[[], int]:
+    """A work that is built when it is first asked for."""
+    works: list[Callable[[], int]] = []
+
+    def work() -> int:
+        if not works:
+            works.append(build())
+        return works[0]()
+
+    return work
+
+
+def in_turn(
+    work: str, unit: str, contenders: Sequence[Contender], rounds: int, threads: int = 1
+) -> list[Result]:
     """Let all work once unmeasured, then `rounds` times one after the other.
 
-    Seconds are those that the process computed, so that what else runs on the machine matters little.
+    With one thread the seconds are those that the process computed, so that what else runs on the machine
+    matters little. A contender whose package is missing, or that fails, is a row that says so; the first has
+    to work.
     """
-    rates: list[list[float]] = [[] for _ in contenders]
-    for contender in contenders:
-        contender.work()
+    clock = time.process_time if threads == 1 else time.perf_counter
+    why = {contender.name: missing(contender) for contender in contenders[1:]}
+    contenders[0].work()
+    there = [contender for contender in contenders if not why.get(contender.name)]
+    rates: dict[str, list[float]] = {contender.name: [] for contender in there}
     for _ in range(rounds):
-        for contender, its in zip(contenders, rates, strict=True):
+        for contender in there:
             gc.collect()
-            began = time.process_time()
+            began = clock()
             done = contender.work()
-            its.append(done / (time.process_time() - began))
-    results = []
-    for contender, its in zip(contenders, rates, strict=True):
-        ratios = [first / rate for first, rate in zip(rates[0], its, strict=True)]
-        version = importlib.metadata.version(contender.package)
+            rates[contender.name].append(done / (clock() - began))
+    results, today = [], datetime.date.today().isoformat()
+    for contender in contenders:
+        its = rates.get(contender.name)
+        ratios = (
+            [first / rate for first, rate in zip(rates[contenders[0].name], its, strict=True)] if its else []
+        )
         results.append(
             Result(
                 work=work,
                 unit=unit,
                 name=contender.name,
-                version=f"{contender.package} {version}",
-                rate=statistics.median(its),
-                ratio=statistics.median(ratios),
-                low=min(ratios),
-                high=max(ratios),
+                version=why.get(contender.name) or version_of(contender),
+                threads=threads,
+                rate=statistics.median(its) if its else None,
+                ratio=statistics.median(ratios) if ratios else None,
+                low=min(ratios, default=None),
+                high=max(ratios, default=None),
+                rounds=rounds,
+                date=today,
             )
         )
     return results
+
+
+def version_of(contender: Contender) -> str:
+    return f"{contender.package} {importlib.metadata.version(contender.package)}"
+
+
+def missing(contender: Contender) -> str:
+    """Let it work once; what stands in the way, if anything does."""
+    try:
+        version = version_of(contender)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{contender.package}: not installed"
+    try:
+        contender.work()
+    except Exception as error:  # another's program: its failure is a row, and no end of the others' hours
+        print(f"{contender.name} fails: {error!r}", file=sys.stderr)
+        return f"{version}: fails ({type(error).__name__})"
+    return ""
