@@ -3,7 +3,7 @@
 A model asked with forty clicks at once may answer worse than with one: most of them say what the others have
 said, and what few of them say drowns. Asked in turn, as a person would click, each that is added corrects
 something. One in the middle is a good beginning for a compact object, some together for one that is thin or
-in pieces; so both are asked, and the answer counts of which the model is surer.
+in pieces; so both are asked, and the model's estimates decide.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ class InTurn:
         The most that a further question adds.
     turns
         The most further questions.
+    surer
+        By how much surer the model must be of the answer that one click alone has begun.
     """
 
     few: int = 10
     more: int = 2
     turns: int = 5
+    surer: float = 0.05
 
 
 SHIPPED = InTurn()
@@ -45,7 +48,7 @@ SHIPPED = InTurn()
 def beginnings(
     prompt: SomePrompt, settings: InTurn = SHIPPED, known: NDArray[np.bool_] | None = None
 ) -> list[Said]:
-    """With which of its clicks a prompt is asked first; of several beginnings the surest answer counts.
+    """With which of its clicks a prompt is asked first: one beginning, or two.
 
     All of a few come together, else as many of either kind, evenly by their order, those on the wrong side of
     a mask (H, W) that is `known` before the others. Where there is neither a mask nor a box to say what is

@@ -136,16 +136,16 @@ class Segmenter:
             answers = self._asked(encoding, corrected, [found[row] for row in rows])
             for row, answer in zip(rows, answers, strict=True):
                 found[row] = answer
-        surest: dict[int, Segmentation] = {}
+        chosen: dict[int, Segmentation] = {}
         for row, (number, *_) in enumerate(begun):
             answer = found[row]
             if not said[row].all():
                 answer = second_look.of_all_clicks(
                     answer, encoding.image, asked[row], first[row], starts[row], self.second_look
                 )
-            if number not in surest or answer.iou > surest[number].iou:
-                surest[number] = answer
-        return [surest[number] for number in range(len(prompts))]
+            if number not in chosen or answer.iou > chosen[number].iou + settings.surer:
+                chosen[number] = answer
+        return [chosen[number] for number in range(len(prompts))]
 
     def _asked(
         self, encoding: Encoding, prompts: Sequence[Prompt], previous: Sequence[Segmentation | None]
