@@ -340,6 +340,15 @@ def is_first() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
+def brought_by(extra: str) -> str:
+    """How to get what an install option brings. No package index has this project: its bare name is no use.
+
+    >>> brought_by("onnx")
+    "pip install '.[onnx]' in the clone, or 'FILE.whl[onnx]' of the wheel, brings it"
+    """
+    return f"pip install '.[{extra}]' in the clone, or 'FILE.whl[{extra}]' of the wheel, brings it"
+
+
 class Group(click.Group):
     """A click group whose commands end with one line and exit code 2 on :class:`InputError`.
 
@@ -393,7 +402,7 @@ class Group(click.Group):
         except ModuleNotFoundError as error:
             if self._extra is None:
                 raise
-            hint = f"pip install 'synthfm[{self._extra}]' brings it"
+            hint = brought_by(self._extra)
             raise _one_line(f"the package {error.name} is not installed; {hint}", exit_code=2) from error
         except BrokenPipeError:
             raise

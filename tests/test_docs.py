@@ -130,3 +130,13 @@ def test_the_example_of_many_prompts_runs(tmp_path, monkeypatch):
     exec(example, names)
     assert [mask.shape for mask in names["masks"]] == [(80, 120)] * 2
     assert names["masks"][0][30, 50]
+
+
+def test_nobody_is_told_to_ask_the_package_index_for_this_project():
+    """It is on none: what bears its name there one day may be anybody's."""
+    folders = ("data", "generator", "trainer", "evaluation", "docs")
+    sources = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")
+    ]
+    for path in [*PAGES, *sources]:
+        assert not re.search(r"install [^\n]*\bsynthfm\b(?!-|/|\.)", path.read_text()), path

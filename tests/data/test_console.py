@@ -72,7 +72,8 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it():
     result = CliRunner().invoke(program, ["opened"])
     assert result.exit_code == 2
     assert result.output == (
-        "Error: the package no_such_package_of_ours is not installed; pip install 'synthfm[eval]' brings it\n"
+        "Error: the package no_such_package_of_ours is not installed; "
+        "pip install '.[eval]' in the clone, or 'FILE.whl[eval]' of the wheel, brings it\n"
     )
 
 
@@ -106,7 +107,7 @@ def test_without_its_packages_a_program_says_which_install_option_it_needs(modul
         text=True,
     )
     assert done.returncode == 2, done.stderr
-    assert f"pip install 'synthfm[{extra}]' brings it" in done.stderr
+    assert f"pip install '.[{extra}]' in the clone" in done.stderr
     assert "Traceback" not in done.stderr
 
 
