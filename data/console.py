@@ -400,6 +400,10 @@ class Group(click.Group):
                 f"{error or 'stopped'}; what is there is whole; {go_on}", exit_code=code
             ) from error
         except ModuleNotFoundError as error:
+            if error.name in ("fcntl", "resource"):  # parts of Python itself, on Unix
+                raise _one_line(
+                    f"this Python has no {error.name}: Windows is not supported (docs/start.md)", exit_code=2
+                ) from error
             if self._extra is None:
                 raise
             hint = brought_by(self._extra)

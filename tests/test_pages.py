@@ -11,11 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click.shell_completion
 import h5py
 import numpy as np
 import pytest
 from click.shell_completion import BashComplete
 from PIL import Image
+
+from synthfm.data.shards import VERSION
+from synthfm.generator.labelled import LabelsConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -148,9 +152,15 @@ def test_the_page_of_formats_lists_what_a_shard_holds(shards):
         assert set(file.attrs) == set(re.findall(r"`(\w+)`", "`format` `version` `config` `package_version` "
                                                  "`root_seed` `first_index` `count`"))  # fmt: skip
     assert listed == found
+    page = (DOCS / "formats.md").read_text()
+    assert f"format `synthfm-shard`, version {VERSION}." in page
+    for version in range(1, VERSION + 1):
+        assert f"\n| {version} | " in page
+    for key in LabelsConfig.model_fields:
+        assert re.search(rf"\| `config.labels` .*`{key}`", page), key
     manifest = json.loads((shards / "shards" / "manifest.json").read_text())
     for key in (*manifest, *manifest["shards"][0]):
-        assert f"`{key}`" in (DOCS / "formats.md").read_text(), key
+        assert f"`{key}`" in page, key
 
 
 def test_costs_are_those_of_the_measured_rate(tmp_path):
@@ -181,6 +191,11 @@ def test_the_disk_of_an_embedding_cache_is_what_the_page_says(tmp_path):
 @pytest.mark.parametrize("program", PACKAGES)
 def test_a_shell_can_complete_commands_and_options(program):
     main = importlib.import_module(f"synthfm.{PACKAGES[program]}.cli").main
+    page = (DOCS / "start.md").read_text()
+    for shell in ("bash", "zsh", "fish"):
+        assert f"_SYNTHFM_EVAL_COMPLETE={shell}_source synthfm-eval" in page
+        written = click.shell_completion.get_completion_class(shell)(main, {}, program, "").source()
+        assert program in written
     complete = BashComplete(main, {}, program, "")
     assert "--seed" in [item.value for item in complete.get_completions(["run"], "--se")]
     assert "run" in [item.value for item in complete.get_completions([], "ru")]

@@ -77,6 +77,26 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it():
     )
 
 
+@pytest.mark.parametrize("program", ["generator", "trainer", "evaluation"])
+def test_on_windows_a_program_says_that_it_is_not_supported(program, tmp_path):
+    script = (
+        f"import sys; sys.modules['fcntl'] = None; from synthfm.{program}.cli import main; main(sys.argv[1:])"
+    )
+    options = {
+        "generator": ["--num", "1"],
+        "trainer": ["--shards", "a"],
+        "evaluation": ["--dataset", "hc18", "--data-root", str(tmp_path)],
+    }[program]
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", *options, "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].endswith("Windows is not supported (docs/start.md)"), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("own", [None, "ACTIVE"])
 def test_threads_wait_passively_unless_the_user_says_how(monkeypatch, own):
     for name in WAIT_PASSIVELY:
