@@ -380,6 +380,12 @@ class Group(click.Group):
                 _leave(end.code)
             raise
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the first sentence of each, on as many lines as it takes (click's own cuts it)."""
+        rows = [(name, self.commands[name].get_short_help_str(LINE)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
     def invoke(self, ctx: click.Context) -> Any:
         go_on = f"to go on: {ctx.info_name or sys.argv[0]} {shlex.join(self._words)}"
         try:

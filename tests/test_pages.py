@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from click.shell_completion import BashComplete
+from click.testing import CliRunner
 from PIL import Image
 
 from synthfm.data.shards import VERSION
@@ -199,6 +200,16 @@ def test_a_shell_can_complete_commands_and_options(program):
     complete = BashComplete(main, {}, program, "")
     assert "--seed" in [item.value for item in complete.get_completions(["run"], "--se")]
     assert "run" in [item.value for item in complete.get_completions([], "ru")]
+
+
+@pytest.mark.parametrize("program", PACKAGES)
+def test_help_says_of_each_command_a_whole_sentence(program):
+    main = importlib.import_module(f"synthfm.{PACKAGES[program]}.cli").main
+    shown = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    assert "..." not in shown.partition("Commands:")[2]
+    for name, command in main.commands.items():
+        (first,) = re.findall(rf"^  {name}  ((?:.+\n)(?:    .+\n)*)", shown, re.M)
+        assert " ".join(command.help.split()).startswith(" ".join(first.split()).removesuffix("."))
 
 
 @pytest.mark.parametrize("name", ["generate", "evaluate"])
