@@ -381,7 +381,7 @@ class Group(click.Group):
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands with the first sentence of each, on as many lines as it takes (click's own cuts it)."""
+        """List the commands with the first sentence of each, on as many lines as it takes: click cuts it."""
         rows = [(name, self.commands[name].get_short_help_str(LINE)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
