@@ -140,3 +140,19 @@ def test_nobody_is_told_to_ask_the_package_index_for_this_project():
     ]
     for path in [*PAGES, *sources]:
         assert not re.search(r"install [^\n]*\bsynthfm\b(?!-|/|\.)", path.read_text()), path
+
+
+def test_every_sweep_of_the_generators_page_shows_something():
+    """A setting that has another name, or that no longer changes anything, leaves a row of equal images."""
+    sweeps = load(ROOT / "docs" / "img" / "make_sweep_pictures.py")
+    sweeps.SIDE = 64
+    page = (ROOT / "docs" / "generator.md").read_text()
+    for name, rows in sweeps.SWEEPS.items():
+        assert f"(img/generator_sweep_{name}.png)" in page
+        for sweep in rows:
+            first, last = (sweeps.shown(sweep, sweep.values[k]) for k in (0, -1))
+            differ = (
+                first.label != last.label if sweep.key == "boundary.margin" else first.image != last.image
+            )
+            assert differ.mean() > 0.02, sweep.title
+    assert len(list(sweeps.shape_rows(24))) == len(sweeps.FAMILIES) + len(sweeps.SLENDER)
