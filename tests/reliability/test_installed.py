@@ -65,7 +65,7 @@ def test_the_generator_works_without_torch(wheel: Path, run: Run) -> None:
     assert "6 samples" in succeeds(
         run("synthfm-generate", "run", "--out", "shards", "--num", 6, "--size", 128, "--jobs", 1)
     )
-    assert "6 samples" in succeeds(run("synthfm-generate", "verify", "shards"))
+    assert "no damage" in succeeds(run("synthfm-generate", "verify", "shards"))
     succeeds(run("synthfm-generate", "preview", "shards", "--out", "sheet.png"))
     for program, words in (
         ("synthfm-train", ["--shards", "shards"]),
