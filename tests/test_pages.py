@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from synthfm.data.shards import VERSION
+from synthfm.evaluation.cases.descriptor import load_descriptor
 from synthfm.generator.labelled import LabelsConfig
 
 ROOT = Path(__file__).parents[1]
@@ -233,3 +235,10 @@ def test_the_site_builds_and_every_link_leads_somewhere(tmp_path):
     python = (site / "reference" / "synthfm.evaluation.html").read_text()
     assert 'id="synthfm.evaluation.segment.segment"' in python
     assert ":func:" not in python
+    listed = (site / "datasets.html").read_text()
+    for path in (ROOT / "evaluation" / "datasets").glob("*.yaml"):
+        descriptor = load_descriptor(path.stem)
+        page = html.unescape((site / "datasets" / f"{path.stem}.html").read_text())
+        assert f'href="datasets/{path.stem}.html"' in listed
+        for said in (descriptor.title, descriptor.licence, descriptor.url, *descriptor.structures()):
+            assert " ".join(said.split()) in page, (path.stem, said)
