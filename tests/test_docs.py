@@ -6,7 +6,6 @@ import importlib.util
 import re
 import shlex
 import shutil
-from pathlib import Path
 
 import click
 import pytest
@@ -15,10 +14,8 @@ from synthfm.evaluation.cli import main as evaluation_main
 from synthfm.generator.cli import main as generator_main
 from synthfm.trainer.cli import main as trainer_main
 from synthfm.trainer.recipe import read_recipe
+from tests.support.pages import PAGES, ROOT, blocks, commands
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES += [*(ROOT / "docs").glob("*.md"), *(ROOT / "data" / "weights").glob("*.md")]
 PROGRAMS = {
     "synthfm-generate": generator_main,
     "synthfm-train": trainer_main,
@@ -45,20 +42,6 @@ def anchors(page):
     """Its headings, as links name them."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
-
-
-def blocks(page, kind):
-    """Its blocks of code of a language ('' where none is named)."""
-    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(), re.M | re.S)
-
-
-def commands(page):
-    """The command lines in its blocks, without prompt, comment and line breaks."""
-    text = "\n".join(block for kind in ("", "bash") for block in blocks(page, kind)).replace("\\\n", " ")
-    for line in text.splitlines():
-        line = line.removeprefix("$ ")
-        if line.split(" ")[0] in (*PROGRAMS, "make", "python"):
-            yield shlex.split(line, comments=True)
 
 
 def test_tables_are_those_of_the_results():
@@ -90,7 +73,7 @@ def test_files_that_a_page_names_are_there(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_have_the_options_that_the_programs_know(page):
     makefile = (ROOT / "Makefile").read_text()
-    for words in commands(page):
+    for words in map(shlex.split, commands(page)):
         if words[0] == "make":
             for word in words[1:]:
                 name, given, _ = word.partition("=")
