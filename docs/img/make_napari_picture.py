@@ -1,4 +1,4 @@
-"""Makes the picture of napari: ``python docs/img/make_napari_picture.py PYTHON``, of an environment with napari in it.
+"""Makes the picture of napari: ``python docs/img/make_napari_picture.py PYTHON``, of an environment with it.
 
 ``pip install 'napari[pyqt6]' napari-nninteractive napari-nifti`` there; here Xvfb. The scan is the page's.
 """
@@ -16,7 +16,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 BOX = (24, 69, 121, 180, 229)
-"""Around the liver: slice, top, left, bottom, right; napari-nifti has rows and columns the other way round."""
+"""Around the liver: slice, top, left, bottom, right; napari-nifti turns rows and columns round."""
 
 DRIVE = """
 import sys
