@@ -51,7 +51,9 @@ SMALLER = {
     r"--jobs -1": "--jobs 1",
     r"depth=16\.\.64": "depth=3",
     r"(--preset volumes .*)--num 6": r"\1--num 2",
-    r"(--preset (\w+) .*)--out DIR": r"\1--out runs/\2",
+    r"--preset volumes (?!--set)": "--preset volumes --set volume.depth=3 ",
+    r"--seed (\d+) --out DIR": r"--seed \1 --out runs/seed-\1",
+    r"(--preset (\w+) .*)--out DIR": r"\1--out runs/any-\2",
     r"(synthfm-train run .*)--steps \d+": r"\1",
     r"^synthfm-train run (.*)": r"synthfm-train run \1 --accelerator cpu --devices 1 --steps 2 --set batch=2"
                               r" --set validate_every=2 --set stream.val_images=2 --set stream.workers=0",
