@@ -154,6 +154,7 @@ lint: $(BIN)/.all links ## check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint .ci/Dockerfile.*
 
 format: $(BIN)/.all ## format the code and sort the imports
 	$(BIN)/ruff format .

@@ -340,6 +340,15 @@ def is_first() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
+def brought_by(extra: str) -> str:
+    """How to get what an install option brings. No package index has this project: its bare name is no use.
+
+    >>> brought_by("onnx")
+    "pip install '.[onnx]' in the clone, or 'FILE.whl[onnx]' of the wheel, brings it"
+    """
+    return f"pip install '.[{extra}]' in the clone, or 'FILE.whl[{extra}]' of the wheel, brings it"
+
+
 class Group(click.Group):
     """A click group whose commands end with one line and exit code 2 on :class:`InputError`.
 
@@ -371,6 +380,12 @@ class Group(click.Group):
                 _leave(end.code)
             raise
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the first sentence of each, on as many lines as it takes: click cuts it."""
+        rows = [(name, self.commands[name].get_short_help_str(LINE)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
     def invoke(self, ctx: click.Context) -> Any:
         go_on = f"to go on: {ctx.info_name or sys.argv[0]} {shlex.join(self._words)}"
         try:
@@ -391,9 +406,13 @@ class Group(click.Group):
                 f"{error or 'stopped'}; what is there is whole; {go_on}", exit_code=code
             ) from error
         except ModuleNotFoundError as error:
+            if error.name in ("fcntl", "resource"):  # parts of Python itself, on Unix
+                raise _one_line(
+                    f"this Python has no {error.name}: Windows is not supported (docs/start.md)", exit_code=2
+                ) from error
             if self._extra is None:
                 raise
-            hint = f"pip install 'synthfm[{self._extra}]' brings it"
+            hint = brought_by(self._extra)
             raise _one_line(f"the package {error.name} is not installed; {hint}", exit_code=2) from error
         except BrokenPipeError:
             raise

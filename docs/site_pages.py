@@ -32,6 +32,12 @@ PAGES = {
 }
 """Pages of the repository that lie outside of this folder, and what the site calls them."""
 
+DATASETS = {
+    f"evaluation/datasets/{path.name}": f"datasets/{path.stem}.md"
+    for path in sorted((ROOT / "evaluation" / "datasets").glob("*.yaml"))
+}
+"""Descriptors, and the pages that are made of them."""
+
 PROGRAMS = {
     "synthfm-generate": "synthfm.generator.cli",
     "synthfm-train": "synthfm.trainer.cli",
@@ -99,6 +105,7 @@ def pages() -> dict[str, str]:
     made |= {f"reference/{name}.md": commands_page(name, module) for name, module in PROGRAMS.items()}
     made |= {f"reference/settings-{name}.md": settings_page(name) for name in SETTINGS}
     made |= {f"reference/synthfm.{name}.md": python_page(name) for name in PACKAGES}
+    made |= {page: dataset_page(Path(descriptor).stem) for descriptor, page in DATASETS.items()}
     return made
 
 
@@ -110,7 +117,7 @@ def relinked(text: str, folder: str) -> str:
         if not link or re.match(r"\w+:", link):
             return match[0]
         path = posixpath.normpath(posixpath.join(folder, link))
-        return f"]({PAGES.get(path, path.removeprefix('docs/'))}{hash_}{anchor})"
+        return f"]({(PAGES | DATASETS).get(path, path.removeprefix('docs/'))}{hash_}{anchor})"
 
     parts = re.split(r"(^```.*?^```)", text, flags=re.M | re.S)  # what is code stays
     return "".join(
@@ -122,6 +129,32 @@ def commands_page(name: str, module: str) -> str:
     """Every option of a program."""
     lines = ["::: mkdocs-click", f"    :module: {module}", "    :command: main", f"    :prog_name: {name}"]
     return "\n".join([*lines, "    :depth: 0", "    :style: table", "    :list_subcommands: true", ""])
+
+
+def dataset_page(name: str) -> str:
+    """What a shipped dataset is, how to get it, and its descriptor."""
+    from synthfm.evaluation.cases.descriptor import load_descriptor
+
+    descriptor = load_descriptor(name)
+    rows = {
+        "name": f"`{name}`",
+        "modality": descriptor.modality,
+        "structures": ", ".join(descriptor.structures()) or "as its files are named",
+        "licence": descriptor.licence,
+        "cite": descriptor.citation,
+        "where": f"<{descriptor.url}>" if descriptor.url else "",
+        "get it": descriptor.get,
+    }
+    lines = [f"# {descriptor.title}", "", "| | |", "| --- | --- |"]
+    lines += [f"| {key} | {cell(text)} |" for key, text in rows.items() if text]
+    if descriptor.tree:
+        lines += ["", "Its files under `--data-root`:", "", "```text", descriptor.tree.rstrip(), "```"]
+    command = f"synthfm-eval run --checkpoint tiny --data-root DATA --dataset {name} --prompts box,point1"
+    lines += ["", "Score it:", "", "```", f"{command} --out runs/{name}", "```"]
+    lines += ["", "The descriptor ([what the keys mean](../datasets.md#write-your-own)):", "", "```yaml"]
+    text = (ROOT / "evaluation" / "datasets" / f"{name}.yaml").read_text(encoding="utf-8")
+    lines += [text.rstrip(), "```", "", "The dataset's own page counts: licences and addresses change.", ""]
+    return "\n".join(lines)
 
 
 def python_page(package: str) -> str:

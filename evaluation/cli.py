@@ -287,7 +287,7 @@ def serve(checkpoint: str, device: str, host: str, port: int, api_key: str | Non
     begin with are answered slice by slice and brought to the whole volume. docs/tools.md says what to click.
     """
     if importlib.util.find_spec("nnInteractive") is None:
-        raise InputError("nninteractive-client is not installed; pip install 'synthfm[serve]' brings it")
+        raise InputError(f"nninteractive-client is not installed; {console.brought_by('serve')}")
     from synthfm.evaluation.interactive.server import serve as serve_clients
 
     serve_clients(checkpoint=checkpoint, device=device, host=host, port=port, api_key=api_key,

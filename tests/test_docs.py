@@ -6,7 +6,6 @@ import importlib.util
 import re
 import shlex
 import shutil
-from pathlib import Path
 
 import click
 import pytest
@@ -15,10 +14,8 @@ from synthfm.evaluation.cli import main as evaluation_main
 from synthfm.generator.cli import main as generator_main
 from synthfm.trainer.cli import main as trainer_main
 from synthfm.trainer.recipe import read_recipe
+from tests.support.pages import PAGES, ROOT, blocks, commands
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES += [*(ROOT / "docs").glob("*.md"), *(ROOT / "data" / "weights").glob("*.md")]
 PROGRAMS = {
     "synthfm-generate": generator_main,
     "synthfm-train": trainer_main,
@@ -45,20 +42,6 @@ def anchors(page):
     """Its headings, as links name them."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
-
-
-def blocks(page, kind):
-    """Its blocks of code of a language ('' where none is named)."""
-    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(), re.M | re.S)
-
-
-def commands(page):
-    """The command lines in its blocks, without prompt, comment and line breaks."""
-    text = "\n".join(block for kind in ("", "bash") for block in blocks(page, kind)).replace("\\\n", " ")
-    for line in text.splitlines():
-        line = line.removeprefix("$ ")
-        if line.split(" ")[0] in (*PROGRAMS, "make", "python"):
-            yield shlex.split(line, comments=True)
 
 
 def test_tables_are_those_of_the_results():
@@ -90,7 +73,7 @@ def test_files_that_a_page_names_are_there(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_have_the_options_that_the_programs_know(page):
     makefile = (ROOT / "Makefile").read_text()
-    for words in commands(page):
+    for words in map(shlex.split, commands(page)):
         if words[0] == "make":
             for word in words[1:]:
                 name, given, _ = word.partition("=")
@@ -130,3 +113,29 @@ def test_the_example_of_many_prompts_runs(tmp_path, monkeypatch):
     exec(example, names)
     assert [mask.shape for mask in names["masks"]] == [(80, 120)] * 2
     assert names["masks"][0][30, 50]
+
+
+def test_nobody_is_told_to_ask_the_package_index_for_this_project():
+    """It is on none: what bears its name there one day may be anybody's."""
+    folders = ("data", "generator", "trainer", "evaluation", "docs")
+    sources = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")
+    ]
+    for path in [*PAGES, *sources]:
+        assert not re.search(r"install [^\n]*\bsynthfm\b(?!-|/|\.)", path.read_text()), path
+
+
+def test_every_sweep_of_the_generators_page_shows_something():
+    """A setting that has another name, or that no longer changes anything, leaves a row of equal images."""
+    sweeps = load(ROOT / "docs" / "img" / "make_sweep_pictures.py")
+    sweeps.SIDE = 64
+    page = (ROOT / "docs" / "generator.md").read_text()
+    for name, rows in sweeps.SWEEPS.items():
+        assert f"(img/generator_sweep_{name}.png)" in page
+        for sweep in rows:
+            first, last = (sweeps.shown(sweep, sweep.values[k]) for k in (0, -1))
+            differ = (
+                first.label != last.label if sweep.key == "boundary.margin" else first.image != last.image
+            )
+            assert differ.mean() > 0.02, sweep.title
+    assert len(list(sweeps.shape_rows(24))) == len(sweeps.FAMILIES) + len(sweeps.SLENDER)

@@ -1,15 +1,18 @@
-"""The wheel beside folders of a user's own that bear the packages' short names."""
+"""The wheel beside folders of a user's own that bear the packages' short names; what images are made of."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
-from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+
+from tests.support import wheels
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("data", "generator", "trainer", "evaluation")
@@ -17,9 +20,7 @@ PACKAGES = ("data", "generator", "trainer", "evaluation")
 
 def test_every_folder_of_modules_is_installed():
     """setup.cfg lists them one by one, as setuptools finds none under another name."""
-    config = ConfigParser()
-    config.read(ROOT / "setup.cfg")
-    listed = config["options"]["packages"].split()
+    listed = wheels.metadata()["options"]["packages"].split()
     folders = [path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     names = {"synthfm." + ".".join(folder.relative_to(ROOT).parts) for folder in folders}
     assert set(listed) == names
@@ -28,21 +29,10 @@ def test_every_folder_of_modules_is_installed():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder of what the wheel holds, as pip unpacks it."""
+    """A folder of what the wheel holds, as pip unpacks it, built from what a container's image copies."""
     built = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        str(built),
-        str(ROOT),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = built.glob("*.whl")
+    wheels.copy_for(wheels.DOCKERFILES[0], built / "copied")
+    wheel = wheels.build(built / "copied", built)
     with zipfile.ZipFile(wheel) as file:
         file.extractall(built / "site")
     return built / "site"
@@ -83,3 +73,26 @@ def test_an_old_import_name_says_the_new_one(package):
         [sys.executable, "-c", f"import {package}"], cwd=ROOT, capture_output=True, text=True
     )
     assert f"ImportError: the package {package} is synthfm.{package} now" in done.stderr
+
+
+@pytest.mark.parametrize("file", wheels.DOCKERFILES, ids=lambda file: file.name)
+def test_an_image_is_made_of_what_is_there(file):
+    text, config = file.read_text(), wheels.metadata()
+    for source, _ in wheels.copied(file):
+        assert (ROOT / source).exists(), source
+    assert wheels.copied(file) == wheels.copied(wheels.DOCKERFILES[0])  # of which the wheel is tested
+    for base in re.findall(r"^FROM (.+)", text, re.M):
+        assert re.fullmatch(r"python:3\.\d+-slim", base), base
+        assert f"lock-{base[7:-5]}.txt" in text
+    for extras in re.findall(r"'\.\[(.+?)\]'", text):
+        assert set(extras.split(",")) <= set(config["options.extras_require"]), extras
+    (program,) = re.findall(r'^CMD \["([\w-]+)"', text, re.M)
+    assert f"{program} = " in config["options.entry_points"]["console_scripts"]
+
+
+def test_images_pass_their_linter():
+    linter = shutil.which("hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if linter is None:
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run([linter, *map(str, wheels.DOCKERFILES)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from synthfm.data.console import brought_by
 from synthfm.evaluation.methods.classical import Classical, Local, Mask, frame, touched
 from synthfm.evaluation.methods.method import Method, Unavailable
 
@@ -57,5 +58,5 @@ def build(name: str) -> Method:
     try:
         import cv2  # noqa: F401
     except ImportError as error:
-        raise Unavailable("GrabCut needs OpenCV: pip install 'synthfm[eval]'") from error
+        raise Unavailable(f"GrabCut needs OpenCV; {brought_by('eval')}") from error
     return Classical(name, segment, side=192, enlarge=True)

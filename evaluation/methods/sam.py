@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synthfm.data.console import InputError
+from synthfm.data.console import InputError, brought_by
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases.prompting import Setting
 from synthfm.evaluation.methods import sam2
@@ -96,5 +96,5 @@ def _read(checkpoint: str, second_look: bool) -> Mapping[str, torch.Tensor]:
         if second_look:
             raise InputError(f"{checkpoint}: a SAM 2 checkpoint; a second look takes those of SAM's format")
     elif models.identify(weights) == "mobile_sam" and not all(map(find_spec, ("mobile_sam", "timm"))):
-        raise Unavailable("a MobileSAM checkpoint needs its package: pip install 'synthfm[mobile]'")
+        raise Unavailable(f"a MobileSAM checkpoint needs its package; {brought_by('mobile')}")
     return weights

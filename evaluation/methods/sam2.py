@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synthfm.data.console import InputError
+from synthfm.data.console import InputError, brought_by
 from synthfm.data.prompts import Multimask, Prompt
 from synthfm.evaluation.cases.prompting import Setting
 from synthfm.evaluation.methods.method import Method, Predicted, Unavailable
@@ -124,7 +124,7 @@ def build_model(name: str, weights: Mapping[str, torch.Tensor], builder: str, de
     try:
         from sam2 import build_sam
     except ImportError as error:
-        raise Unavailable("a SAM 2 checkpoint needs its package: pip install 'synthfm[sam2]'") from error
+        raise Unavailable(f"a SAM 2 checkpoint needs its package; {brought_by('sam2')}") from error
     model = getattr(build_sam, builder)(config_of(weights), None, device=device)
     try:
         model.load_state_dict(dict(weights))

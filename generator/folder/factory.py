@@ -34,7 +34,15 @@ from joblib.externals import loky
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 from joblib.externals.loky.backend.process import LokyProcess
 
-from synthfm.data.console import Failed, InputError, Progress, check_jobs, kill_workers, waiting_for
+from synthfm.data.console import (
+    Failed,
+    InputError,
+    Progress,
+    brought_by,
+    check_jobs,
+    kill_workers,
+    waiting_for,
+)
 from synthfm.data.files import PARTIAL
 from synthfm.data.folder import UNFINISHED, Manifest, ShardInfo, describe_shard, write_manifest
 from synthfm.data.shards import Sample, Shard, ShardWriter
@@ -298,7 +306,7 @@ def _dask_client(scheduler: str) -> Any:
         import distributed
         from distributed.comm.addressing import parse_address, parse_host_port, resolve_address
     except ImportError as error:
-        raise InputError("--backend dask needs Dask: pip install 'synthfm[dask]'") from error
+        raise InputError(f"--backend dask needs Dask; {brought_by('dask')}") from error
     try:
         # An address that cannot be one is told here: a client that has it complains again at its end.
         parse_host_port(parse_address(resolve_address(scheduler))[1])

@@ -72,8 +72,29 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it():
     result = CliRunner().invoke(program, ["opened"])
     assert result.exit_code == 2
     assert result.output == (
-        "Error: the package no_such_package_of_ours is not installed; pip install 'synthfm[eval]' brings it\n"
+        "Error: the package no_such_package_of_ours is not installed; "
+        "pip install '.[eval]' in the clone, or 'FILE.whl[eval]' of the wheel, brings it\n"
     )
+
+
+@pytest.mark.parametrize("program", ["generator", "trainer", "evaluation"])
+def test_on_windows_a_program_says_that_it_is_not_supported(program, tmp_path):
+    script = (
+        f"import sys; sys.modules['fcntl'] = None; from synthfm.{program}.cli import main; main(sys.argv[1:])"
+    )
+    options = {
+        "generator": ["--num", "1"],
+        "trainer": ["--shards", "a"],
+        "evaluation": ["--dataset", "hc18", "--data-root", str(tmp_path)],
+    }[program]
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", *options, "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].endswith("Windows is not supported (docs/start.md)"), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("own", [None, "ACTIVE"])
@@ -106,7 +127,7 @@ def test_without_its_packages_a_program_says_which_install_option_it_needs(modul
         text=True,
     )
     assert done.returncode == 2, done.stderr
-    assert f"pip install 'synthfm[{extra}]' brings it" in done.stderr
+    assert f"pip install '.[{extra}]' in the clone" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -16,7 +16,7 @@ from segment_anything.utils.onnx import SamOnnxModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synthfm.data.console import InputError
+from synthfm.data.console import InputError, brought_by
 from synthfm.data.files import forget_digest, replacing, write_digest
 from synthfm.trainer.model import models
 from synthfm.trainer.model.checkpoints import check_finite
@@ -105,7 +105,7 @@ def export_onnx(sam: Sam, path: Path) -> tuple[Path, Path]:
     try:
         import onnx  # noqa: F401
     except ImportError as error:
-        raise InputError("ONNX needs its package: pip install 'synthfm[onnx]'") from error
+        raise InputError(f"ONNX needs its package; {brought_by('onnx')}") from error
     sam = sam.cpu().float().eval()
     size = sam.image_encoder.img_size
     channels = sam.prompt_encoder.embed_dim

@@ -16,7 +16,7 @@ import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
-from synthfm.data.console import InputError
+from synthfm.data.console import InputError, brought_by
 from synthfm.trainer.model.checkpoints import StateDict, check_finite, read_weights, save
 from synthfm.trainer.model.tiny import DEPTHS, STRIDE, ChannelNorm, Depths, TinyEncoder, depths_of, grow
 
@@ -294,7 +294,7 @@ def _mobile_encoder(size: int) -> nn.Module:
         from mobile_sam.modeling import TinyViT
     except ImportError as error:
         raise InputError(
-            "a MobileSAM checkpoint needs the package with its encoder: pip install mobilesam-mirror timm"
+            f"a MobileSAM checkpoint needs the package with its encoder; {brought_by('mobile')}"
         ) from error
     with torch.device("cpu"):  # its constructor reads values, which tensors without memory have none of
         return TinyViT(

@@ -610,4 +610,4 @@ def test_wrong_arguments_end_with_code_2_and_help_says_where_to_enter_the_addres
     monkeypatch.setitem(sys.modules, "nnInteractive", None)
     done = runner.invoke(main, ["serve"])
     assert done.exit_code == 2
-    assert "pip install 'synthfm[serve]'" in done.output
+    assert "pip install '.[serve]' in the clone" in done.output

@@ -423,7 +423,7 @@ def test_a_sam2_checkpoint_without_its_package_costs_only_its_method(tmp_path, m
     torch.save({"model": weights}, tmp_path / "sam2.pt")
     monkeypatch.setitem(sys.modules, "sam2", None)
     monkeypatch.setitem(sys.modules, "sam2.build_sam", None)
-    with pytest.raises(Unavailable, match=r"synthfm\[sam2\]"):
+    with pytest.raises(Unavailable, match=r"pip install .\.\[sam2\]. in the clone"):
         registry.build(f"checkpoint:{tmp_path / 'sam2.pt'}")
 
 
@@ -445,7 +445,7 @@ def test_a_mobile_sam_checkpoint_without_its_package_costs_only_its_method(tmp_p
     weights = {"image_encoder.patch_embed.seq.0.c.weight": torch.zeros(32, 3, 3, 3)}
     torch.save(weights, tmp_path / "mobile.pt")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(Unavailable, match=r"synthfm\[mobile\]"):
+    with pytest.raises(Unavailable, match=r"pip install .\.\[mobile\]. in the clone"):
         registry.build(f"MS=checkpoint:{tmp_path / 'mobile.pt'}")
 
 
