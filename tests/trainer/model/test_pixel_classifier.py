@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from synthfm.data.prompts import Prompt
 from synthfm.data.strokes import draw_prompt, many_clicks
-from synthfm.trainer.model.in_turn import said_first
+from synthfm.trainer.model.in_turn import beginnings
 from synthfm.trainer.model.pixel_classifier import SHIPPED, PixelClassifier, refine
 
 SHAPE = (96, 120)
@@ -37,7 +37,7 @@ def dice(found, mask):
 def answered(mask, wrong, image, settings=SHIPPED, prompt=None):
     prompt = prompt or draw_prompt(mask, 3, 3, np.random.default_rng(4))
     first = logits_of(wrong)
-    return refine(first, image, prompt, first, said_first(prompt), settings)
+    return refine(first, image, prompt, first, beginnings(prompt)[0], settings)
 
 
 @pytest.mark.parametrize("contrast", [60, -60])
