@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from synthfm.data.config import Config, Weight, Weights, load_preset
+from synthfm.data.config import Config, Weight, Weights, load_preset, preset_values, validate
+from synthfm.data.console import InputError
 from synthfm.generator.canvas.section import LARGEST_SHARE
 from synthfm.generator.modalities import MODALITIES
 from synthfm.generator.plans.tools import PLANS
@@ -177,4 +178,12 @@ def load_config(preset: str = "full", overrides: Iterable[str] = (), **keys: Any
     >>> load_config("neither", ["prompts.positives=3"], size=64).prompts.positives
     3
     """
-    return load_preset(GeneratorConfig, PRESETS, preset, overrides, **keys)
+    config = load_preset(GeneratorConfig, PRESETS, preset, overrides, **keys)
+    if not config.makes_volumes:
+        own = validate(VolumeConfig, preset_values(PRESETS, preset).get("volume") or {}, f"preset {preset}")
+        if own.depth[1] > 1:
+            raise InputError(
+                f"preset {preset}: makes volumes, and with volume.depth=1 single images; give a depth of 2 "
+                "slices at least, or a preset of images, such as full"
+            )
+    return config

@@ -372,6 +372,7 @@ def test_a_shard_of_format_2_opens_as_single_images(tmp_path, whole):
         (["volume.depth=many"], 64, "volume.depth"),
         (["volume.depth=1..4"], 64, "2 slices at least"),
         (["volume.depth=1", "volume.slope=[0.1, 0.2]"], 64, "volume.slope is set, but volume.depth is 1"),
+        (["volume.depth=1"], 64, "makes volumes, and with volume.depth=1 single images"),
         (["modality={generic: 0, CT: 0, MR: 0, US: 0, XR: 1}"], 64, "of which there are no volumes"),
     ],
 )
