@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from synthfm.data import prompts
 from synthfm.data.compiled import compiled
 from synthfm.data.distance import bounds, extents, look_up, squared_distance
 from synthfm.data.shards import OBJECT_COLUMNS, Objects, members_of
-from synthfm.generator.canvas.section import LARGEST_SHARE, OUTSIDE, Region, Section
+from synthfm.generator.canvas.section import LARGEST_SHARE, OUTSIDE, Group, Region, Section
 from synthfm.generator.raster.kernels import edge_width
 from synthfm.generator.settings import PromptsConfig
 
@@ -251,45 +251,91 @@ def with_sets(
     that it goes without none; and where it is what another object is already, cannot be seen, or is too small
     or too large for an object.
     """
-    row_of = {number: row for row, number in enumerate(kept)}
-    of_each = members_of(objects)
     shown = extents(label)[1] > 0
-    known = {(bits & shown).tobytes() for bits in of_each}
-    visible = np.count_nonzero(section.region != OUTSIDE)
-    added: list[tuple[Region, NDArray[np.bool_], dict]] = []
+    known = {(bits & shown).tobytes() for bits in members_of(objects)}
+    added: list[tuple[SetOf, dict]] = []
     for group in section.groups:
-        if not all(section.regions[number].is_object for number in group.numbers):
-            continue  # of some of a kind there is no telling why not of the others
-        rows = [row_of[number] for number in group.numbers if number in row_of]
-        without = [row_of[number] for number in group.without if number in row_of]
-        if not rows or len(objects) + len(added) >= OUTSIDE - 1:
+        if len(objects) + len(added) >= OUTSIDE - 1:
+            break
+        one = set_of(group, section, label, objects, kept)
+        if one is None or not one.proper or one.bits.tobytes() in known:
             continue
-        bits = of_each[rows].any(0) & ~of_each[without].any(0) & shown
-        if (not without if group.without else len(rows) < 2) or bits.tobytes() in known:
-            continue
-        mask = np.empty(label.shape, bool)
-        look_up(label, bits, mask)
-        x0, y0, x1, y1 = bounds(mask)
-        if not section.min_area <= np.count_nonzero(mask) <= LARGEST_SHARE * visible:
-            continue
-        parent = _common(objects, rows, itself=bool(without))
-        number = len(objects) + len(added) + 1
-        inside = mask[y0:y1, x0:x1].astype(np.uint8)
-        region = Region(number, parent, group.name, "", True, int(y0), int(x0), inside)
-        found = measure_region(region, section.region, image)
-        if not found.seen:
-            continue
-        known.add(bits.tobytes())
-        clicks = _prompts(*found.arrays(region), found.window, label, section.region, config, rng)
-        added.append((region, bits, {"contrast": found.contrast, **clicks}))
-    if not added:
+        found = measure_region(one.region, section.region, image)
+        if found.seen:
+            known.add(one.bits.tobytes())
+            width = edge_widths([one.region], ideal)[one.region.number]
+            added.append((one, set_row(one, found, width, section, label, config, rng)))
+    return joined(objects, added, config)
+
+
+@dataclass(frozen=True, eq=False)
+class SetOf:
+    """A group as a section shows it: a set of the objects in its table.
+
+    Attributes
+    ----------
+    region
+        Its mask, named after the group; its parent is a label, its own number 256.
+    bits
+        Which labels make it up, bool (256,).
+    proper
+        Whether it is several objects, or of one that goes without others some do not belong to it.
+    """
+
+    region: Region
+    bits: NDArray[np.bool_]
+    proper: bool
+
+
+def set_of(
+    group: Group, section: Section, label: NDArray[np.uint8], objects: Objects, kept: Sequence[int]
+) -> SetOf | None:
+    """What a section shows of a group; None where that is nothing, or too small or large for an object.
+
+    Neither is it where one of its regions is no object: of some of a kind there is no telling why not of the
+    others. `kept` are the region numbers of the `objects`.
+    """
+    if not all(section.regions[n].is_object for n in group.numbers if n in section.regions):
+        return None
+    rows = [k for k, n in enumerate(kept) if n in group.numbers]
+    without = [k for k, n in enumerate(kept) if n in group.without]
+    if not rows:
+        return None
+    of_each, pixels = members_of(objects), extents(label)[1]
+    bits = of_each[rows].any(0) & ~of_each[without].any(0) & (pixels > 0)
+    visible = np.count_nonzero(section.region != OUTSIDE)
+    if not section.min_area <= bits @ pixels <= LARGEST_SHARE * visible:
+        return None
+    mask = np.empty(label.shape, bool)
+    look_up(label, bits, mask)
+    x0, y0, x1, y1 = bounds(mask)
+    parent, inside = _common(objects, rows, itself=bool(without)), mask[y0:y1, x0:x1].astype(np.uint8)
+    region = Region(256, parent, group.name, "", True, int(y0), int(x0), inside)
+    return SetOf(region, bits, bool(without) if group.without else len(rows) > 1)
+
+
+def set_row(
+    one: SetOf,
+    found: Measured,
+    width: float,
+    section: Section,
+    label: NDArray[np.uint8],
+    config: PromptsConfig,
+    rng: np.random.Generator,
+) -> dict:
+    """The measures and prompts of a set that was measured, `width` its edge's."""
+    clicks = _prompts(*found.arrays(one.region), found.window, label, section.region, config, rng)
+    return {"contrast": found.contrast, "blur": width, **clicks}
+
+
+def joined(objects: Objects, sets: Sequence[tuple[SetOf, dict]], config: PromptsConfig) -> Objects:
+    """The table with sets and their rows (:func:`set_row`), numbered on."""
+    if not sets:
         return objects
-    sets = [region for region, _, _ in added]
-    widths = edge_widths(sets, ideal)
-    measures = [{"blur": widths[region.number], **row} for region, _, row in added]
-    table = _table(sets, [region.parent for region in sets], measures, config)
-    labels = np.arange(len(objects) + 1, len(objects) + len(added) + 1, dtype=np.uint8)
-    members = np.packbits(np.stack([bits for _, bits, _ in added]), axis=1)
+    regions = [one.region for one, _ in sets]
+    table = _table(regions, [region.parent for region in regions], [row for _, row in sets], config)
+    labels = np.arange(len(objects) + 1, len(objects) + len(sets) + 1, dtype=np.uint8)
+    members = np.packbits(np.stack([one.bits for one, _ in sets]), axis=1)
     table = replace(table, label=labels, members=members)
     columns = OBJECT_COLUMNS
     return Objects(**{n: np.concatenate([getattr(objects, n), getattr(table, n)]) for n in columns})

@@ -159,7 +159,6 @@ def draw_canvas(
         spacing=0 if boundary.enabled else max(2, round(size / 80)),
         gap_share=boundary.gap_share if boundary.enabled else 0.0,
         ragged_share=shapes.ragged_share,
-        solid=config.makes_volumes,
     )
     plan.draw(canvas)
     families = ORGANS if shapes.anatomical else ("ellipse",)
@@ -169,9 +168,8 @@ def draw_canvas(
         canvas.add_pieces(shapes.pieces_share, families)
     if shapes.anatomical:
         canvas.add_tissues(shapes.two_tissue_share)
-    if not config.makes_volumes:
-        traits.add(canvas, shapes)
-        canvas.section.groups = tuple(canvas.groups)
+    traits.add(canvas, shapes)
+    canvas.section.groups = tuple(canvas.groups)
     canvas.section.finish()
     return canvas, field
 

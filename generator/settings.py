@@ -49,11 +49,11 @@ class ShapesConfig(Config):
     regions of another tissue, `pieces_share` get a second piece apart from the first where there is
     room, `ragged_share` have a ragged outline.
 
-    Of single images alone: `scatter_share` of the small objects are of many pieces, `wall_share` of the
-    objects that hold nothing get a wall of even thickness, `zones_share` become of two or three tissues that
-    are objects of their own; `hollow_share` of the objects that hold others are objects without those too;
-    `group_share` of the sets of like objects, such as both kidneys or all vessels, are one object more, and
-    look alike.
+    Objects as people define them: `scatter_share` of the small objects are of many pieces, `wall_share` of
+    the objects that hold nothing get a wall of even thickness, `zones_share` become of two or three tissues
+    that are objects of their own; `hollow_share` of the objects that hold others are objects without those
+    too; `group_share` of the sets of like objects, such as both kidneys or all vessels, are one object more,
+    and look alike.
     """
 
     anatomical: bool = True
@@ -182,10 +182,10 @@ class VolumeConfig(Config):
     pixels or relative to what is long in the plane: structures are `length` times as long as wide (vessels
     and what fills the frame longer), their middles shift by `slope` per pixel of height (standard deviation),
     and all are deformed by a smooth displacement that varies with the height, whose standard deviation over
-    the frame's side is `deformation`. Of the objects `fork_share` are of two limbs that join. Of the volumes
-    of modalities that take cines (ultrasound, MR) `cine_share` run through time: structures beat and move a
-    little through the plane, none is partially averaged. `through_plane: false` makes each slice an
-    independent draw.
+    the frame's side is `deformation`. Of the objects `fork_share` are of two limbs that join, of the walls
+    `open_share` are open in one place. Of the volumes of modalities that take cines (ultrasound, MR)
+    `cine_share` run through time: structures beat and move a little through the plane, none is partially
+    averaged. `through_plane: false` makes each slice an independent draw.
     """
 
     depth: Depth = (1, 1)
@@ -195,6 +195,7 @@ class VolumeConfig(Config):
     slope: NotNegative = (0.0, 0.35)
     deformation: NotNegative = (0.005, 0.03)
     fork_share: Share = 0.12
+    open_share: Share = 0.35
     cine_share: Share = 0.2
     through_plane: bool = True
 

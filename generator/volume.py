@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.shards import Sample, Slice
+from synthfm.generator import sets
 from synthfm.generator.canvas.annotation import move_outlines
 from synthfm.generator.canvas.paths import cut
-from synthfm.generator.canvas.section import Placement, Scene, Section, paint
+from synthfm.generator.canvas.section import Placement, Scene, Section, Shell, paint
 from synthfm.generator.canvas.solid import draw_solid
 from synthfm.generator.config import GeneratorConfig
 from synthfm.generator.look import textures
@@ -22,6 +22,7 @@ from synthfm.generator.modalities.base import Place, Scan, log_uniform
 from synthfm.generator.objects import Measured, edge_widths, measure, table_of
 from synthfm.generator.raster.filters import Image, bilinear, upsample
 from synthfm.generator.scene import ATTEMPTS, draw_canvas, draw_kind, grey_range, make_sample, shown_between
+from synthfm.generator.sets import runs
 
 THIN = 3.0
 """Slices that average over less than so many pixels are painted at one height."""
@@ -174,7 +175,7 @@ def _attempt(
         image, ideal = _scanned(scan, course, scenes, k).acquire(clean, sections[k], looked)
         images[k] = image
         objects = (region for region in sections[k].regions.values() if region.is_object)
-        widths.append(edge_widths(objects, ideal))
+        widths.append(edge_widths(objects, ideal) | sets.edge_widths_of(sections[k], ideal))
     low, high = grey_range(images[:, ::5, ::5], images, how)
     greys = [shown_between(image, low, high, how) for image in images]
     if config.boundary.enabled and look_rng.random() < config.boundary.margin_share:
@@ -186,13 +187,16 @@ def _attempt(
         found = measure(section, grey)
         measured.append({n: one.light() for n, one in found.items()} if images.size > LARGE else found)
     tracks = find_tracks(sections, measured)
-    samples = []
+    tables: list[sets.Table] = []
     for k, section in enumerate(sections):
         kept = {n: found for n, found in measured[k].items() if (n, k) in tracks}
         label, table = table_of(section, kept, widths[k], config.prompts, prompt_rng)
-        objects_of = replace(table, track=np.array([tracks[n, k] for n in kept], np.int32))
+        table = replace(table, track=np.array([tracks[n, k] for n in kept], np.int32))
+        tables.append(sets.Table(section, greys[k], label, table, list(kept), widths[k]))
+    samples = []
+    for k, table in enumerate(sets.with_tracked_sets(tables, config.prompts, prompt_rng)):
         place = Slice(k, (course.spacing, 1.0, 1.0), course.axis)
-        samples.append(Sample(greys[k], label, first_index + k, seed, modality.name, objects_of, place))
+        samples.append(Sample(greys[k], tables[k].label, first_index + k, seed, modality.name, table, place))
     return samples
 
 
@@ -202,16 +206,11 @@ def find_tracks(sections: list[Section], measured: list[dict[int, Measured]]) ->
     What fills the frame in one slice is no object in any.
     """
     others = {region.number for s in sections for region in s.regions.values() if not region.is_object}
-    runs: list[tuple[int, int, list[int]]] = []
+    kept: list[tuple[int, int, list[int]]] = []
     for number in sorted({n for found in measured for n in found} - others):
-        slices = [k for k, found in enumerate(measured) if number in found]
-        for _, run in groupby(enumerate(slices), lambda pair: pair[1] - pair[0]):
-            there = [k for _, k in run]
-            seen = [k for k in there if measured[k][number].seen]
-            if 2 * len(seen) >= len(there):
-                kept = [k for k in there if seen[0] <= k <= seen[-1]]
-                runs.append((kept[0], number, kept))
-    return {(number, k): track for track, (_, number, kept) in enumerate(sorted(runs)) for k in kept}
+        seen = {k: found[number].seen for k, found in enumerate(measured) if number in found}
+        kept += [(run[0], number, run) for run in runs(seen)]
+    return {(number, k): track for track, (_, number, run) in enumerate(sorted(kept)) for k in run}
 
 
 def _motion(scenes: list[Scene], k: int) -> NDArray[np.float32]:
@@ -283,17 +282,10 @@ def _fields(course: Course, scenes: list[Scene], look: Look) -> Iterator[Image]:
 
 def _moved_look(look: Look, scenes: list[Scene], scene: Scene, course: Course, k: int) -> Look:
     """The look with its spots and leaks where their structures have moved, as large as they are there."""
-    there = {p.structure.number: p for p in reversed(scene.placements) if isinstance(p, Placement)}
+    there = _bearers(scene)
 
     def moved(x: float, y: float, number: int, within: int) -> tuple[float, float] | None:
-        drawn = next(
-            (
-                p
-                for p in scenes[within].placements
-                if isinstance(p, Placement) and p.structure.number == number
-            ),
-            None,
-        )
+        drawn = _bearers(scenes[within]).get(number)
         if drawn is None:  # a cell: it is left where it was
             return x, y
         if number not in there:
@@ -313,6 +305,17 @@ def _moved_look(look: Look, scenes: list[Scene], scene: Scene, course: Course, k
             if start is not None and end is not None and start != end:
                 leaks.append(replace(leak, start=start, end=end, half=leak.half * np.sqrt(share)))
     return replace(look, spots=np.array(spots, float).reshape(-1, 3), leaks=tuple(leaks))
+
+
+def _bearers(scene: Scene) -> dict[int, Placement]:
+    """What each structure of a scene moves with: its placement, or that of what it is the wall of."""
+    found: dict[int, Placement] = {}
+    for placement in scene.placements:
+        if isinstance(placement, Placement):
+            found.setdefault(placement.structure.number, placement)
+        elif isinstance(placement, Shell) and placement.structure.parent in found:
+            found[placement.structure.number] = found[placement.structure.parent]
+    return found
 
 
 def _carried(

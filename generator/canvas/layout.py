@@ -66,8 +66,6 @@ class Canvas:
         Like structures under what people call them, as a plan notes them (:meth:`note`).
     ragged_share
         Share of the objects whose outline is ragged.
-    solid
-        Whether a volume is cut from the scene: then nothing gets a wall.
     """
 
     section: Section
@@ -81,7 +79,6 @@ class Canvas:
     groups: list[Group] = field(default_factory=list)
     sets: dict[str, list[int]] = field(default_factory=dict)
     ragged_share: float = 0.0
-    solid: bool = False
 
     def scene(self) -> Scene:
         """All that was drawn."""
@@ -268,7 +265,7 @@ class Canvas:
 
         Returns the wall's number; None where there is no room for it.
         """
-        if number is None or self.solid:
+        if number is None:
             return None
         is_object = self.chance(labelled)
         pixels = max(thickness * self.section.view.scale, 1.5)

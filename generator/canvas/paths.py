@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from synthfm.generator.canvas import outlines
 from synthfm.generator.canvas.outlines import Shape
-from synthfm.generator.canvas.section import Partition, Placement, Scene, Structure
+from synthfm.generator.canvas.section import Partition, Placement, Scene, Shell, Structure
 from synthfm.generator.canvas.view import View
 from synthfm.generator.raster.filters import upsample
 
@@ -81,6 +81,18 @@ class Tube:
         return outlines.from_parts("tube", parts, connected=False) if parts else None
 
 
+def superellipsoid(heights: Array, middle: float, half: float, blunt: float) -> Array:
+    """The size at some heights of what reaches half as far from its middle, relative to that there.
+
+    ``(1 - abs(h)^blunt)^(1/blunt)``, h the height over the middle as a share of `half`; 0 beyond that, and
+    1 for an infinite half.
+    """
+    if not np.isfinite(half):
+        return np.ones_like(heights)
+    away = np.minimum(np.abs(heights - middle) / half, 1.0) if half > 0 else np.ones_like(heights)
+    return np.asarray((1 - away**blunt) ** (1 / blunt))
+
+
 @dataclass(frozen=True, eq=False)
 class Path:
     """How one placement runs through the heights.
@@ -129,10 +141,7 @@ class Path:
 
     def ends(self, heights: Array) -> Array:
         """Its size at some heights, relative to that in its middle; 0 where it is not."""
-        if not np.isfinite(self.half):
-            return np.ones_like(heights)
-        away = np.minimum(np.abs(heights - self.middle) / self.half, 1.0)
-        return np.asarray((1 - away**self.blunt) ** (1 / self.blunt))
+        return superellipsoid(heights, self.middle, self.half, self.blunt)
 
     def shift(self, heights: Array, waves: Array, scale: float) -> Array:
         """Its own shift at some heights, in anatomical units, (heights, 2)."""
@@ -165,6 +174,68 @@ class CellPaths:
 
 
 @dataclass(frozen=True, eq=False)
+class ShellPath:
+    """How a wall runs: along what it bounds, closed over the ends of that, and open in places.
+
+    A cut meets a wall of even thickness obliquely near the ends, where it looks thicker, and closes it where
+    what lies within has ended.
+
+    Attributes
+    ----------
+    origin, anchor
+        As :class:`Path`'s; the anchor is what the wall bounds.
+    middle, half, blunt
+        The ends of that.
+    radius
+        Of that in its middle, in pixels.
+    opening
+        Where it is open; None for a wall that is whole.
+    """
+
+    origin: float
+    anchor: int
+    middle: float
+    half: float
+    blunt: float
+    radius: float
+    opening: Opening | None = None
+
+    def thickness(self, thickness: float, heights: Array) -> Array:
+        """Its thickness at some heights in pixels, given that at the origin."""
+        room = self.half - abs(self.origin - self.middle)  # it is not closed where it was drawn
+        steep = min(thickness, 0.6 * room, 0.8 * self.radius)
+        outer = self.radius * superellipsoid(heights, self.middle, self.half, self.blunt)
+        inner = superellipsoid(heights, self.middle, self.half - steep, self.blunt)
+        seen = np.maximum(outer - (self.radius - steep) * inner, steep)
+        return np.asarray(np.where(inner > 0, seen, outer + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """A round hole in a wall.
+
+    Attributes
+    ----------
+    middle, half
+        Of the heights that it takes, in pixels.
+    towards, wide
+        Its direction from the middle of what the wall bounds, and half its angle at its middle, in radians.
+    shut
+        Share of the angle that is closed at the height of a beat.
+    """
+
+    middle: float
+    half: float
+    towards: float
+    wide: float
+    shut: float = 0.0
+
+    def angles(self, heights: Array, beats: Array) -> Array:
+        """Half its angle at some heights, and at so much of a beat."""
+        return self.wide * superellipsoid(heights, self.middle, self.half, 2.0) * (1 - self.shut * beats)
+
+
+@dataclass(frozen=True, eq=False)
 class Warp:
     """A smooth displacement of the whole scene that varies with the height and with the beat.
 
@@ -193,7 +264,7 @@ class Solid:
     """A drawn scene, the path of each of its placements, in their order, and its warp."""
 
     scene: Scene
-    paths: tuple[Path | CellPaths, ...]
+    paths: tuple[Path | CellPaths | ShellPath, ...]
     warp: Warp
 
 
@@ -232,7 +303,7 @@ def cut(solid: Solid, heights: Sequence[float], phases: Sequence[float] | None =
     ]
     still = Motion(np.zeros((len(z), 2)), np.zeros(len(z)), np.ones(len(z)), np.zeros(len(z)))
     motions: dict[int, Motion] = {}
-    moved: list[list[Placement | Partition]] = [[] for _ in range(count)]
+    moved: list[list[Placement | Partition | Shell]] = [[] for _ in range(count)]
     for placement, path in zip(scene.placements, solid.paths, strict=True):
         origin = count + origins.index(path.origin)
         anchor = motions.get(path.anchor, still)
@@ -241,6 +312,12 @@ def cut(solid: Solid, heights: Sequence[float], phases: Sequence[float] | None =
             cells = _moved_cells(placement, path, anchor, motions, z, shown, origin)
             for k in range(count):
                 moved[k].append(cells[k])
+        elif isinstance(placement, Shell):
+            assert isinstance(path, ShellPath)
+            motions.setdefault(placement.structure.number, anchor)
+            walls = _moved_shell(placement, path, anchor, z, beats, origin)
+            for k in range(count):
+                moved[k].append(walls[k])
         else:
             assert isinstance(path, Path)
             assert isinstance(placement, Placement)
@@ -287,6 +364,19 @@ def _moved(
         at, wide = (float(corner[k, 0]), float(corner[k, 1])), (float(widths[k, 0]), float(widths[k, 1]))
         places.append(Placement(structure, shape, at, wide, float(angles[k]), placement.further))
     return places, Motion(centre, turn, size, aspect)
+
+
+def _moved_shell(
+    shell: Shell, path: ShellPath, anchor: Motion, z: Array, beats: Array, origin: int
+) -> list[Shell]:
+    """A wall at each height; what contracts with a beat thickens its wall."""
+    thick, grown = path.thickness(shell.thickness, z), anchor.scale / anchor.scale[origin]
+    thick = shell.thickness * thick / thick[origin] * (1 / grown if beats.any() else grown)
+    wide, towards = np.zeros(len(z)), anchor.turn - anchor.turn[origin]
+    if path.opening is not None:
+        wide, towards = path.opening.angles(z, beats), towards + path.opening.towards
+    structure = _free(shell.structure)
+    return [Shell(structure, float(thick[k]), (float(towards[k]), float(wide[k]))) for k in range(len(z))]
 
 
 def _shape_at(shape: Shape, path: Path, height: float) -> Shape | None:

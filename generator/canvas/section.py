@@ -127,10 +127,14 @@ class Shell:
         What the wall is; its parent is the structure that it bounds.
     thickness
         In pixels.
+    opening
+        Where it is open, as seen from the middle of what it bounds: a direction, turned as a placement is,
+        and half an angle, in radians; an angle of 0 for a wall that is whole.
     """
 
     structure: Structure
     thickness: float
+    opening: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -277,8 +281,11 @@ class Section:
         """As :meth:`patch`, of a placement's shape."""
         return self.patch(placement.shape, placement.at, placement.size, placement.angle)
 
-    def shell(self, number: int, thickness: float) -> Patch:
-        """The pixels of a region within so many pixels of its outline, which the frame's edge is none of."""
+    def shell(self, number: int, thickness: float, opening: tuple[float, float] = (0.0, 0.0)) -> Patch:
+        """The pixels of a region within so many pixels of its outline, which the frame's edge is none of.
+
+        Those in the direction of an `opening` (:class:`Shell`) are left out.
+        """
         region = self.regions[number]
         height, width = region.mask.shape
         last = len(self.region)
@@ -286,6 +293,12 @@ class Section:
         inner = squared_distance(np.pad(region.mask, np.array(around, int)), False, int(np.ceil(thickness)))
         inner = inner[int(around[0][0]) :, int(around[1][0]) :][:height, :width]
         mask = ((inner > 0) & (inner <= thickness**2)).astype(np.uint8)
+        if opening[1] > 0:
+            rows, columns = np.nonzero(region.mask)
+            y, x = np.ogrid[:height, :width]
+            towards = self.view.angle + self.view.mirror * opening[0]
+            away = np.arctan2(y - rows.mean(), x - columns.mean()) - towards
+            mask[np.cos(away) > np.cos(min(opening[1], np.pi))] = 0
         return Patch(mask, region.top, region.left, int(np.count_nonzero(mask)))
 
     def cells(self, partition: Partition) -> Iterator[tuple[int, Patch]]:
@@ -381,9 +394,8 @@ def paint(scene: Scene) -> Section:
                     section.add(cell, patch)
         elif isinstance(placement, Shell):
             if placement.structure.parent in section.regions:
-                section.add(
-                    placement.structure, section.shell(placement.structure.parent, placement.thickness)
-                )
+                parent, thickness = placement.structure.parent, placement.thickness
+                section.add(placement.structure, section.shell(parent, thickness, placement.opening))
         else:
             add = section.add_piece if placement.further else section.add
             add(placement.structure, section.patch_of(placement))

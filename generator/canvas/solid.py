@@ -10,8 +10,19 @@ import numpy as np
 from synthfm.generator.canvas import shapes
 from synthfm.generator.canvas.layout import Canvas
 from synthfm.generator.canvas.outlines import Shape, place
-from synthfm.generator.canvas.paths import Array, CellPaths, Path, Solid, Tube, Warp, Wave, cut
-from synthfm.generator.canvas.section import Partition, Placement, Shell, paint
+from synthfm.generator.canvas.paths import (
+    Array,
+    CellPaths,
+    Opening,
+    Path,
+    ShellPath,
+    Solid,
+    Tube,
+    Warp,
+    Wave,
+    cut,
+)
+from synthfm.generator.canvas.section import Group, Partition, Placement, Shell, paint
 from synthfm.generator.settings import VolumeConfig
 
 STEP = 0.2
@@ -64,11 +75,14 @@ def draw_solid(
     """
     draw = _Drawing(canvas, config, cine)
     scene = canvas.scene()
-    holders = {p.parent if isinstance(p, Partition) else p.structure.parent for p in scene.placements}
-    placements: list[Placement | Partition] = []
-    paths: list[Path | CellPaths] = []
+    holders = {
+        p.parent if isinstance(p, Partition) else p.structure.parent
+        for p in scene.placements
+        if not isinstance(p, Shell)
+    }
+    placements: list[Placement | Partition | Shell] = []
+    paths: list[Path | CellPaths | ShellPath] = []
     for placement in scene.placements:
-        assert not isinstance(placement, Shell), "a solid canvas has no walls"
         for drawn, path in draw.of(placement, 0.0, holders):
             placements.append(drawn)
             paths.append(path)
@@ -108,11 +122,14 @@ class _Drawing:
         self.templates: list[Placement] = []
 
     def of(
-        self, placement: Placement | Partition, origin: float, holders: set[int]
-    ) -> Iterator[tuple[Placement | Partition, Path | CellPaths]]:
+        self, placement: Placement | Partition | Shell, origin: float, holders: set[int]
+    ) -> Iterator[tuple[Placement | Partition | Shell, Path | CellPaths | ShellPath]]:
         """The placement with its path, and its limb where it forks."""
         if isinstance(placement, Partition):
             yield placement, self.cells(placement, origin)
+            return
+        if isinstance(placement, Shell):
+            yield placement, self.shell(placement, origin)
             return
         number = placement.structure.number
         if placement.further:
@@ -301,6 +318,27 @@ class _Drawing:
                 )
         return CellPaths(origin, whole.number if whole else 0, middle, long, waves)
 
+    def shell(self, placement: Shell, origin: float) -> ShellPath:
+        """Draw how a wall runs: with what it bounds; some are open in one place."""
+        rng, structure = self.rng, placement.structure
+        known = self.known[structure.parent]
+        self.known[structure.number] = replace(known, number=structure.number, parent=structure.parent)
+        whole = known.path
+        opening = None
+        if rng.random() < self.config.open_share:
+            half = min(whole.half, self.view.size / 2)
+            centre = whole.middle if np.isfinite(whole.half) else origin
+            opening = Opening(
+                middle=centre + rng.uniform(-0.8, 0.8) * half * (not self.cine),
+                half=half * rng.uniform(0.15, 0.6),
+                towards=rng.uniform(0, 2 * np.pi),
+                wide=rng.uniform(0.15, 0.9),
+                shut=float(self.cine and rng.random() < 0.5),
+            )
+        at_origin = float(whole.ends(np.array([origin]))[0])
+        radius = known.radius / max(at_origin, 0.05)
+        return ShellPath(origin, structure.parent, whole.middle, whole.half, whole.blunt, radius, opening)
+
     def grow(self, solid: Solid, level: float) -> Solid:
         """Place what begins about a height, most often in the stead of what has ended before it."""
         rng, canvas = self.rng, self.canvas
@@ -312,6 +350,7 @@ class _Drawing:
             len(solid.scene.placements),
         )
         placements, paths = list(solid.scene.placements), list(solid.paths)
+        groups = list(solid.scene.groups)
         there = {p.structure.number for p in solid_parts}
         side = np.sign(level)
         ended = [
@@ -332,7 +371,9 @@ class _Drawing:
                 placements.insert(first, drawn)
                 paths.insert(first, path)
                 first += 1
-        return Solid(replace(solid.scene, placements=tuple(placements)), tuple(paths), solid.warp)
+            groups = [_joined(group, template, placed) for group in groups]
+        scene = replace(solid.scene, placements=tuple(placements), groups=tuple(groups))
+        return Solid(scene, tuple(paths), solid.warp)
 
     def _again(self, template: Placement, parent: int) -> Placement | None:
         """Place another structure of a kind at the canvas's height: where the first was, or elsewhere."""
@@ -351,6 +392,13 @@ class _Drawing:
         placed = canvas.placements[-1]
         assert isinstance(placed, Placement)
         return placed
+
+
+def _joined(group: Group, template: Placement, placed: Placement) -> Group:
+    """The group with a further structure of a kind, where it is all of that kind."""
+    if group.without or template.structure.number not in group.numbers:
+        return group
+    return replace(group, numbers=(*group.numbers, placed.structure.number))
 
 
 def _alike(first: shapes.Parameters, second: shapes.Parameters) -> shapes.Parameters:

@@ -16,8 +16,7 @@ from synthfm.generator.config import load_config
 from synthfm.generator.look.appearance import draw_look
 from synthfm.generator.modalities import MODALITIES
 from synthfm.generator.objects import RING, _ring_statistics, _seen, tabulate
-from synthfm.generator.plans.tools import PLANS
-from synthfm.generator.scene import draw_canvas, make_sample
+from synthfm.generator.scene import make_sample
 from synthfm.generator.volume import make_volume
 
 OFF = ("scatter_share", "ragged_share", "wall_share", "zones_share", "hollow_share", "group_share")
@@ -135,9 +134,15 @@ def test_a_wall_is_all_within_its_thickness_of_the_outline_and_the_frame_is_none
     assert canvas.regions[wall].parent == number
 
 
-def test_a_solid_canvas_has_no_walls(canvas_of):
-    canvas = canvas_of(64, solid=True)
-    assert canvas.wall(canvas.put("ellipse", (0, 0), 0.5), 0.1, "fluid") is None
+def test_an_opening_is_the_part_of_a_wall_in_its_direction(canvas_of):
+    canvas = canvas_of(96)
+    number = canvas.put("ellipse", (0.1, 0), 0.5)
+    whole, opened = (canvas.section.shell(number, 4.0, at).mask for at in ((0.0, 0.0), (0.6, 0.5)))
+    middle = np.argwhere(canvas.regions[number].mask).mean(0)
+    rows, columns = np.nonzero(whole)
+    away = np.arctan2(rows - middle[0], columns - middle[1]) - 0.6
+    assert 0.05 < np.mean(np.abs(away) < 0.5) < 0.4
+    assert np.array_equal(opened[rows, columns] == 0, np.abs(away) < 0.5)
 
 
 def count(samples, *families):
@@ -261,12 +266,10 @@ def _only(modality):
     return [f"modality.{name}={int(name == modality)}" for name in load_config().modality.items()[0]]
 
 
-def test_volumes_of_the_preset_are_sound_and_without_sets():
-    config = load_config("objects", ["volume.depth=4", *_only("MR")], size=64)
-    for number in range(3):
-        for sample in make_volume(config, 2, number):
-            assert check_sample(sample) is None
-            assert not sample.objects.is_set.any()
-    canvas, _ = draw_canvas(config, MODALITIES["MR"], PLANS["walls"], np.random.default_rng(0))
-    assert canvas.section.groups == ()
-    assert canvas.groups  # which the plan itself made
+def test_volumes_of_the_preset_are_sound_and_have_sets_and_walls():
+    config = load_config("objects", ["volume.depth=6", *_only("MR")], size=64)
+    volumes = [make_volume(config, 2, number) for number in range(6)]
+    every = [sample for volume in volumes for sample in volume]
+    assert [check_sample(sample) for sample in every] == [None] * len(every)
+    assert sum(int(sample.objects.is_set.sum()) for sample in every) > 10
+    assert count(every, "shell", "wall", "rim") > 10

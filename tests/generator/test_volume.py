@@ -15,8 +15,9 @@ from PIL import Image
 from synthfm.data.console import InputError
 from synthfm.data.folder import check_sample, check_volumes, shard_paths, verify
 from synthfm.data.shards import Shard, object_masks
-from synthfm.generator.canvas.paths import cut
-from synthfm.generator.canvas.section import Partition, paint
+from synthfm.generator.canvas import shapes
+from synthfm.generator.canvas.paths import Opening, ShellPath, cut
+from synthfm.generator.canvas.section import Group, Placement, Shell, Structure, paint
 from synthfm.generator.canvas.solid import draw_solid
 from synthfm.generator.config import load_config
 from synthfm.generator.folder.factory import generate
@@ -26,9 +27,12 @@ from synthfm.generator.look.textures import KINDS, draw, make, make_through
 from synthfm.generator.modalities import MODALITIES
 from synthfm.generator.modalities.base import Place
 from synthfm.generator.modalities.ultrasound import form_image
-from synthfm.generator.objects import Measured
+from synthfm.generator.objects import Measured, table_of
+from synthfm.generator.objects import measure as measure_objects
 from synthfm.generator.plans.tools import PLANS
 from synthfm.generator.scene import draw_canvas
+from synthfm.generator.sets import Table, with_tracked_sets
+from synthfm.generator.settings import PromptsConfig
 from synthfm.generator.volume import find_tracks, make_volume, volume_depth
 
 SMALL = ["volume.depth=8..14", "volume.spacing=[1.0, 3.0]"]
@@ -171,7 +175,7 @@ def test_at_its_own_height_a_scene_shows_what_was_drawn(plan):
     whole, solid = solid_of(plan)
     section = paint(cut(solid, [0.0])[0])
     tubes = {p.structure.number for p in solid.scene.placements
-             if not isinstance(p, Partition) and p.shape.family in ("tube", "tree")}  # fmt: skip
+             if isinstance(p, Placement) and p.shape.family in ("tube", "tree")}  # fmt: skip
     same = section.region == whole.region
     assert same[~np.isin(whole.region, [*tubes])].mean() > 0.85
 
@@ -203,6 +207,136 @@ def test_ends_are_rounded():
             assert 0 < rise[1] < rise[2] < 1
             sizes += 1
     assert sizes > 3
+
+
+def test_a_wall_is_as_drawn_at_its_origin_and_closes_over_the_ends():
+    path = ShellPath(origin=5.0, anchor=1, middle=0.0, half=30.0, blunt=2.5, radius=20.0)
+    heights = np.array([5.0, 0.0, 24.0, 26.9, 27.1, 29.0])
+    seen = path.thickness(3.0, heights)
+    outer = 20 * (1 - (heights / 30) ** 2.5) ** (1 / 2.5)
+    assert seen[1] <= seen[0] < 1.1 * seen[1]
+    assert seen[0] < seen[2] < seen[3] < outer[3]
+    assert (seen[4:] > outer[4:]).all()
+
+
+def test_a_wall_is_round_the_hole_where_it_is_open():
+    hole = Opening(middle=4.0, half=10.0, towards=1.0, wide=0.8, shut=1.0)
+    angles = hole.angles(np.array([-6.0, 4.0, 10.0, 14.0]), np.zeros(4))
+    assert angles == pytest.approx([0.0, 0.8, 0.64, 0.0])
+    assert hole.angles(np.array([4.0, 4.0]), np.array([0.5, 1.0])) == pytest.approx([0.4, 0.0])
+
+
+def walled(open_share: float, seed: int):
+    """A solid whose objects have walls."""
+    shares = ["shapes.wall_share=1", f"volume.open_share={open_share}"]
+    config = load_config("volumes", shares, size=96)
+    canvas, _ = draw_canvas(config, MODALITIES["CT"], PLANS["abdomen"], np.random.default_rng(seed))
+    return draw_solid(canvas, config.volume, span=(-60.0, 60.0), cine=False, warped=True)
+
+
+def test_walls_open_and_close():
+    heights = np.linspace(-50, 50, 26).tolist()
+    shown: dict[float, list[bool]] = {0.0: [], 1.0: []}
+    for share, seed in itertools.product(shown, range(4)):
+        solid = walled(share, seed)
+        walls = [p.structure for p in solid.scene.placements if isinstance(p, Shell)]
+        for section in map(paint, cut(solid, heights)):
+            there = [wall for wall in walls if wall.number in section.regions]
+            shown[share] += [open_to_outside(section, wall.number, wall.parent) for wall in there]
+    assert min(map(len, shown.values())) > 50
+    assert np.mean(shown[0.0]) < 0.05
+    assert 0.05 < np.mean(shown[1.0]) < 0.95
+
+
+def open_to_outside(section, wall: int, whole: int) -> bool:
+    """Whether what a wall bounds shows more than two pixels that touch what lies around it."""
+    inside, region = section.region == whole, section.regions[whole]
+    mask = np.zeros_like(inside)
+    mask[region.top : region.box[2], region.left : region.box[3]] = region.mask
+    around = np.pad(mask, 1, mode="edge")
+    bare = ~(around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:])
+    return bool(np.count_nonzero(inside & bare) > 2)
+
+
+@pytest.fixture(scope="module")
+def of_kinds():
+    """Volumes with all that objects can be."""
+    shares = [
+        "shapes.group_share=1",
+        "shapes.hollow_share=1",
+        "shapes.wall_share=0.3",
+        "shapes.zones_share=0.3",
+    ]
+    return [make_volume(config_of(*shares), 7, k) for k in range(10)]
+
+
+def test_sets_run_through_volumes_as_all_objects_do(of_kinds):
+    sets, partial = 0, 0
+    for volume in of_kinds:
+        of_track: dict[int, list[tuple[int, bytes]]] = {}
+        slices: dict[int, list[int]] = {}
+        several: dict[int, list[bool]] = {}
+        for k, sample in enumerate(volume):
+            assert check_sample(sample) is None
+            table, objects = object_masks(sample.label, sample.objects), sample.objects
+            for track, mask in zip(objects.track.tolist(), table, strict=True):
+                of_track.setdefault(track, []).append((k, mask.tobytes()))
+            for row in np.flatnonzero(objects.is_set):
+                track = int(objects.track[row])
+                slices.setdefault(track, []).append(k)
+                alike = [np.array_equal(table[row], other) for other in table[~objects.is_set]]
+                several.setdefault(track, []).append(not any(alike))
+        assert all(there == list(range(there[0], there[-1] + 1)) for there in slices.values())
+        assert len({tuple(run) for run in of_track.values()}) == len(of_track)  # no two are the same
+        assert all(any(own) for own in several.values())  # somewhere each is what no other object is
+        sets += len(slices)
+        partial += sum(not all(own) for own in several.values())  # and goes on where one of it is left
+    assert sets > 10
+    assert partial > 2
+
+
+def test_a_set_is_all_of_its_kind_also_of_those_that_begin_elsewhere():
+    config = load_config("volumes", ["shapes.group_share=1"], size=96)
+    more = 0
+    for seed in range(12):
+        canvas, _ = draw_canvas(config, MODALITIES["CT"], PLANS["abdomen"], np.random.default_rng(seed))
+        drawn = {group.name: set(group.numbers) for group in canvas.groups}
+        solid = draw_solid(canvas, config.volume, span=(-90.0, 90.0), cine=False, warped=True)
+        tissue = {p.structure.number: p.structure.tissue for p in solid.scene.placements
+                  if isinstance(p, Placement)}  # fmt: skip
+        for group in solid.scene.groups:
+            new = set(group.numbers) - drawn[group.name]
+            assert not (new & set().union(*drawn.values()))
+            assert {tissue[n] for n in new} <= {tissue.get(n) for n in drawn[group.name]}
+            more += len(new)
+    assert more > 3
+
+
+@pytest.mark.parametrize("third", ["object", "no object", "absent"])
+def test_a_set_is_what_is_there_of_its_kind_unless_one_is_no_object(canvas_of, third):
+    """Two of a kind in a slice, and the first of them in the next, there beside a third or alone."""
+    tables = []
+    for k, numbers in enumerate([(1, 2), (1,) if third == "absent" else (1, 3)]):
+        section = canvas_of(64).section
+        section.groups = (Group("pair", (1, 2, 3)),)
+        for number in numbers:
+            structure = Structure(number, 0, "ellipse", "organ", number < 3 or third == "object")
+            at, size = (number / 2 - 1, 0.0), (0.15, 0.2)
+            section.add(structure, section.patch(shapes.make("ellipse", {"aspect": 1.0}), at, size, 0.0))
+        image = np.where(section.region > 0, 200, 40).astype(np.uint8)
+        image += np.random.default_rng(k).integers(0, 20, image.shape).astype(np.uint8)
+        kept, widths = measure_objects(section, image), {1: 1.0, 2: 1.0, 3: 1.0}
+        label, table = table_of(section, kept, widths, PromptsConfig(), np.random.default_rng(0))
+        table = replace(table, track=np.array([number - 1 for number in kept], np.int32))
+        tables.append(Table(section, image, label, table, list(kept), widths))
+    found = with_tracked_sets(tables, PromptsConfig(), np.random.default_rng(0))
+    members = [np.unpackbits(objects.members[objects.is_set], axis=1) for objects in found]
+    made_of = [[np.flatnonzero(row).tolist() for row in rows] for rows in members]
+    assert (
+        made_of == {"object": [[[1, 2]], [[1, 2]]], "no object": [[], []], "absent": [[[1, 2]], [[1]]]}[third]
+    )
+    if third != "no object":
+        assert found[0].track.tolist() == [0, 1, found[1].track[-1]]
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
