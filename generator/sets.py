@@ -9,6 +9,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from synthfm.data.distance import extents
 from synthfm.data.shards import Objects, members_of
 from synthfm.generator.canvas.section import OUTSIDE, Group, Region, Section
 from synthfm.generator.objects import Measured, SetOf, edge_widths, joined, measure_region, set_of, set_row
@@ -90,9 +91,11 @@ def with_tracked_sets(
     which it nowhere is several objects, or one without others, or that is what another object is in every
     slice, is left out.
     """
+    if not tables or not tables[0].section.groups:
+        return [table.objects for table in tables]
     rows: list[list[tuple[SetOf, dict]]] = [[] for _ in tables]
     tracks: list[list[int]] = [[] for _ in tables]
-    last = max((int(table.objects.track.max(initial=-1)) for table in tables), default=-1)
+    last = max(int(table.objects.track.max(initial=-1)) for table in tables)
     known = [{bits.tobytes() for bits in _shown(table)} for table in tables]
     for g, group in enumerate(tables[0].section.groups):
         found = _found(tables, group)
@@ -121,8 +124,7 @@ def with_tracked_sets(
 
 def _shown(table: Table) -> NDArray[np.bool_]:
     """Which labels that a slice shows each of its objects is made of, bool (K, 256)."""
-    there = np.bincount(table.label.ravel(), minlength=256) > 0
-    return members_of(table.objects) & there
+    return members_of(table.objects) & (extents(table.label)[1] > 0)
 
 
 def _found(tables: Sequence[Table], group: Group) -> dict[int, tuple[SetOf, Measured]]:
