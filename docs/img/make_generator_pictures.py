@@ -11,7 +11,7 @@ from scipy import ndimage
 from skimage.measure import perimeter
 from skimage.segmentation import clear_border
 
-from synthfm.data.shards import object_masks
+from synthfm.data.shards import Sample, object_masks
 from synthfm.generator.canvas import outlines, shapes
 from synthfm.generator.config import GeneratorConfig, load_config
 from synthfm.generator.folder.film import film_sheet, volume_of
@@ -140,7 +140,48 @@ def volumes() -> Image.Image:
     return sheet.resize((sheet.width * 2 // 3, sheet.height * 2 // 3), Image.Resampling.LANCZOS)
 
 
+def kinds_through(size: int = 128, count: int = 10) -> Image.Image:
+    """Walls that open and close and sets through volumes: some slices of a track a row, it in red."""
+    rows = [("shell", 4), ("lumen", 1), ("kidneys", 1), ("lungs", 1)]
+    traits = {"wall_share": 0.5, "hollow_share": 0.5, "group_share": 1}
+    keys = [f"shapes.{name}={share}" for name, share in traits.items()]
+    keys += ["volume.depth=28", "volume.cine_share=0", "volume.open_share=1", "shapes.plans.CT.walls=0.3"]
+    config, strips, number = load_config("volumes_ct", keys, size=size), [], 0
+    while rows:
+        volume, number = make_volume(config, 17, number), number + 1
+        tracks: dict[int, list[int]] = {}
+        families: dict[int, str] = {}
+        largest: dict[int, int] = {}
+        for k, sample in enumerate(volume):
+            table = sample.objects
+            for track, family, area in zip(table.track.tolist(), table.family, table.area, strict=True):
+                tracks.setdefault(track, []).append(k)
+                families[track] = str(family)
+                largest[track] = max(largest.get(track, 0), int(area))
+        for name, left in list(rows):
+            fits = [t for t in tracks if families[t] == name and len(tracks[t]) > 9]
+            fits = [t for t in fits if size**2 / 60 < largest[t] < size**2 / 3]
+            if fits:
+                strips.append(_strip(volume, max(fits, key=largest.__getitem__), tracks, count))
+                rows.remove((name, left))
+                rows += [(name, left - 1)] if left > 1 else []
+                break
+    return Image.fromarray(np.concatenate(strips))
+
+
+def _strip(volume: list[Sample], track: int, tracks: dict[int, list[int]], count: int) -> NDArray[np.uint8]:
+    """Some slices of a track from its first to its last, it in red."""
+    cells = []
+    for k in np.linspace(tracks[track][0], tracks[track][-1], count).round().astype(int).tolist():
+        sample = volume[k]
+        mask = object_masks(sample.label, sample.objects)[sample.objects.track.tolist().index(track)]
+        image = np.repeat(sample.image[..., None], 3, 2)
+        cells.append(np.where(mask[..., None], image // 2 + np.array([127, 20, 20], np.uint8), image))
+    return np.concatenate(cells, 1).astype(np.uint8)
+
+
 if __name__ == "__main__":
+    kinds_through().quantize(96).save(HERE / "generator_kinds_through.png", optimize=True)
     volumes().quantize(96).save(HERE / "generator_volumes.png", optimize=True)
     objects().quantize(128).save(HERE / "generator_objects.png", optimize=True)
     traits().quantize(128).save(HERE / "generator_traits.png", optimize=True)

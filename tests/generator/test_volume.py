@@ -226,12 +226,12 @@ def test_a_wall_is_round_the_hole_where_it_is_open():
     assert hole.angles(np.array([4.0, 4.0]), np.array([0.5, 1.0])) == pytest.approx([0.4, 0.0])
 
 
-def walled(open_share: float, seed: int):
+def walled(open_share: float, seed: int, cine: bool = False):
     """A solid whose objects have walls."""
     shares = ["shapes.wall_share=1", f"volume.open_share={open_share}"]
     config = load_config("volumes", shares, size=96)
     canvas, _ = draw_canvas(config, MODALITIES["CT"], PLANS["abdomen"], np.random.default_rng(seed))
-    return draw_solid(canvas, config.volume, span=(-60.0, 60.0), cine=False, warped=True)
+    return draw_solid(canvas, config.volume, span=(-60.0, 60.0), cine=cine, warped=True)
 
 
 def test_walls_open_and_close():
@@ -246,6 +246,19 @@ def test_walls_open_and_close():
     assert min(map(len, shown.values())) > 50
     assert np.mean(shown[0.0]) < 0.05
     assert 0.05 < np.mean(shown[1.0]) < 0.95
+
+
+def test_what_contracts_with_a_beat_thickens_its_wall():
+    solid = walled(0.0, 1, cine=True)
+    still, squeezed = cut(solid, [0.0, 0.0], [0.0, np.pi])
+    beats = {p.structure.number: path.beat for p, path in zip(solid.scene.placements, solid.paths, strict=True)
+             if isinstance(p, Placement)}  # fmt: skip
+    walls = [
+        (a, b) for a, b in zip(still.placements, squeezed.placements, strict=True) if isinstance(a, Shell)
+    ]
+    assert len(walls) > 2
+    for before, after in walls:
+        assert after.thickness >= before.thickness / (1 - beats[before.structure.parent]) - 1e-9
 
 
 def open_to_outside(section, wall: int, whole: int) -> bool:
