@@ -375,7 +375,7 @@ def _moved_shell(
     wide, towards = np.zeros(len(z)), anchor.turn - anchor.turn[origin]
     if path.opening is not None:
         wide, towards = path.opening.angles(z, beats), towards + path.opening.towards
-    structure = _free(shell.structure)
+    structure = replace(_free(shell.structure), least_piece=0.0)
     return [Shell(structure, float(thick[k]), (float(towards[k]), float(wide[k]))) for k in range(len(z))]
 
 

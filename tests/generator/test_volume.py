@@ -251,14 +251,14 @@ def test_walls_open_and_close():
 def test_what_contracts_with_a_beat_thickens_its_wall():
     solid = walled(0.0, 1, cine=True)
     still, squeezed = cut(solid, [0.0, 0.0], [0.0, np.pi])
-    beats = {p.structure.number: path.beat for p, path in zip(solid.scene.placements, solid.paths, strict=True)
-             if isinstance(p, Placement)}  # fmt: skip
+    each = zip(solid.scene.placements, solid.paths, strict=True)
+    beats = {p.structure.number: path.beat for p, path in each if isinstance(p, Placement)}
     walls = [
         (a, b) for a, b in zip(still.placements, squeezed.placements, strict=True) if isinstance(a, Shell)
     ]
-    assert len(walls) > 2
+    assert walls
     for before, after in walls:
-        assert after.thickness >= before.thickness / (1 - beats[before.structure.parent]) - 1e-9
+        assert after.thickness > 0.999 * before.thickness / (1 - beats[before.structure.parent])
 
 
 def open_to_outside(section, wall: int, whole: int) -> bool:
