@@ -46,7 +46,7 @@ def test_a_set_is_made_of_other_objects_and_no_other_object_is_the_same(samples)
                 assert not (masks[row] & ~above).any()
 
 
-@pytest.mark.parametrize("preset", ["full", "mild", "volumes"])
+@pytest.mark.parametrize("preset", ["full", "mild"])
 def test_presets_that_were_there_have_none_of_it(preset):
     config = load_config(preset)
     assert not any(getattr(config.shapes, name) for name in OFF)
