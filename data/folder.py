@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pydantic
+from numpy.typing import NDArray
 
 from synthfm.data.console import InputError
 from synthfm.data.files import sha256, write_atomically
 from synthfm.data.guard import opening, read_json
-from synthfm.data.shards import AXES, FORMAT, VERSION, Sample, Shard, object_masks
+from synthfm.data.shards import AXES, FORMAT, VERSION, Sample, Shard, StoredStroke, object_masks
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"
@@ -301,4 +302,18 @@ def check_sample(sample: Sample) -> str | None:
             return f"{name}: a click lies outside the image"
         if (mask[y, x] != (objects.point_labels[k][used] == 1)).any():
             return f"{name}: a click lies on the wrong side of the mask's edge"
+        for number, stroke in enumerate(objects.strokes[k]):
+            if problem := _stroke_problem(stroke, mask):
+                return f"{name}: stroke {number} {problem}"
     return None
+
+
+def _stroke_problem(stroke: StoredStroke, mask: NDArray[np.bool_]) -> str | None:
+    """What is wrong with a stroke of the object that has this mask, or None."""
+    if not len(stroke.pixels):
+        return "is empty"
+    x, y = stroke.pixels.T
+    height, width = mask.shape
+    if ((x < 0) | (y < 0) | (x >= width) | (y >= height)).any():
+        return "leaves the image"
+    return "lies on the wrong side of the mask's edge" if (mask[y, x] != stroke.inside).any() else None

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -27,9 +28,11 @@ from synthfm.data.guard import opening
 
 FORMAT = "synthfm-shard"
 _VOLUMES_SINCE = 3
+_STROKES_SINCE = 5
 _SINCE = {"track": _VOLUMES_SINCE, "members": 4}
 """The format from which on a column of objects is there."""
-VERSION = 4  # 1: radiographs were "generic"; 2: single images alone; 3: each object is a label of its own
+# 1: radiographs were "generic"; 2: single images alone; 3: each object is a label of its own; 4: no strokes
+VERSION = 5
 
 Modality = Literal["CT", "MR", "US", "XR", "OCT", "generic"]
 """The names of modalities, of samples as of real datasets; `generic` is any other. A shard may hold more."""
@@ -50,6 +53,30 @@ def fixed_text(text: str) -> np.bytes_:
 def read_text(value: str | bytes) -> str:
     """An attribute's text, however HDF5 keeps it; bytes that are not UTF-8 become replacement characters."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+class StoredStroke(NamedTuple):
+    """A stroke as a person scribbles it, drawn by :mod:`synthfm.data.strokes`.
+
+    Attributes
+    ----------
+    inside
+        Whether it marks the object, or the background.
+    pixels
+        int16 (n, 2), the pixels (x, y) that it covers, in any order.
+    """
+
+    inside: bool
+    pixels: NDArray[np.int16]
+
+
+def column_of(rows: Iterable[tuple[StoredStroke, ...]]) -> NDArray[np.object_]:
+    """Objects' strokes as a column, object (K,): numpy itself would look into the tuples."""
+    held = list(rows)
+    column = np.empty(len(held), object)
+    for k, row in enumerate(held):
+        column[k] = row
+    return column
 
 
 @dataclass(frozen=True)
@@ -88,6 +115,9 @@ class Objects:
     members
         uint8 (K, 32), of a set the labels that make it up, 256 bits as :func:`pack_labels` has them; zeros,
         as where it is not given, for what is no set.
+    strokes
+        object (K,), of each a tuple of :class:`StoredStroke`, those inside first; empty ones where it is not
+        given.
     """
 
     label: NDArray[np.uint8]
@@ -102,12 +132,15 @@ class Objects:
     box_loose: NDArray[np.float32]
     track: NDArray[np.int32] = field(default=None)  # type: ignore[arg-type]
     members: NDArray[np.uint8] = field(default=None)  # type: ignore[arg-type]
+    strokes: NDArray[np.object_] = field(default=None)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         if self.track is None:
             object.__setattr__(self, "track", np.full(len(self.label), -1, np.int32))
         if self.members is None:
             object.__setattr__(self, "members", np.zeros((len(self.label), 32), np.uint8))
+        if self.strokes is None:
+            object.__setattr__(self, "strokes", column_of([()] * len(self.label)))
 
     @property
     def is_set(self) -> NDArray[np.bool_]:
@@ -182,7 +215,10 @@ OBJECT_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "track": ("int32", ()),
     "members": ("uint8", (32,)),
 }
-"""Name, type and row shape of the columns under ``object/``; -1 is P, the number of points."""
+"""Name, type and row shape of the columns with a row an object, under ``object/``; -1 is P, the clicks.
+
+Strokes, of which objects have different numbers, are not among them: :func:`joined` knows all columns.
+"""
 
 AXES = ("z", "t")
 """What runs through the slices of a volume: space, or the time of a cine."""
@@ -197,6 +233,12 @@ def pack_labels(labels: ArrayLike) -> NDArray[np.uint8]:
     bits = np.zeros(256, np.uint8)
     bits[np.asarray(labels, int)] = 1
     return np.packbits(bits)
+
+
+def joined(*tables: Objects) -> Objects:
+    """One table of the rows of several, in order; of all the same P."""
+    names = (*OBJECT_COLUMNS, "strokes")
+    return Objects(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in names})
 
 
 def object_masks(label: NDArray[np.uint8], objects: Objects) -> NDArray[np.bool_]:
@@ -360,12 +402,18 @@ class ShardWriter:
             spacings = [place.spacing for place in self._volumes]
             self._table("volume/spacing", np.array(spacings, "float32").reshape(-1, 3))
             self._table("volume/axis", np.array([place.axis for place in self._volumes], _AXIS))
-            start = np.concatenate([[0], np.cumsum([len(rows) for rows in self._rows])])
-            self._table("object/start", start.astype("int64"))
+            self._table("object/start", _starts(len(rows) for rows in self._rows))
             for name, (dtype, row) in OBJECT_COLUMNS.items():
                 shape = tuple(self._points if size == -1 else size for size in row)
                 parts = [np.asarray(getattr(rows, name)).astype(dtype) for rows in self._rows if len(rows)]
                 self._table(f"object/{name}", np.concatenate([np.zeros((0, *shape), dtype), *parts]))
+            of_objects = [own for rows in self._rows for own in rows.strokes]
+            strokes = [stroke for own in of_objects for stroke in own]
+            self._table("object/stroke_start", _starts(map(len, of_objects)))
+            self._table("stroke/start", _starts(len(stroke.pixels) for stroke in strokes))
+            self._table("stroke/inside", np.array([stroke.inside for stroke in strokes], "uint8"))
+            pixels = [np.asarray(stroke.pixels, "int16") for stroke in strokes]
+            self._table("stroke/pixels", np.concatenate([np.zeros((0, 2), "int16"), *pixels]))
             self._file.flush()
             content = self._file.id.get_file_image()
             self._file.close()
@@ -399,13 +447,20 @@ class ShardWriter:
         self._partial.unlink(missing_ok=True)
 
 
+def _starts(counts: Iterable[int]) -> NDArray[np.int64]:
+    """Where each of so many rows begins, and where the last ends, int64 (n + 1,)."""
+    return np.cumsum([0, *counts], dtype=np.int64)
+
+
 class Shard:
     """Reads one shard; a sequence of :class:`Sample`.
 
-    The tables are read at once (a few kilobytes), the images one by one.
+    The tables are read at once (a few kilobytes), images and strokes with each sample.
 
     Attributes
     ----------
+    objects
+        The table of all objects, without their strokes: :meth:`objects_of` has them.
     volume, slice
         int64 (N,), the row of `spacing` and `axis` that holds for a sample's volume, and its place in that;
         -1 for single images, which is all that shards before format 3 hold.
@@ -473,10 +528,8 @@ class Shard:
         self.index = self._column("sample/index", "int64", self.count)
         self.seed = self._column("sample/seed", "uint64", self.count)
         self.modality = self._column("sample/modality", _NAME, self.count).astype(str)
-        self.start = self._column("object/start", "int64", self.count + 1)
+        self.start = self._starts("object/start", self.count)
         rows = int(self.start[-1])
-        if self.start[0] != 0 or (np.diff(self.start) < 0).any():
-            raise InputError(f"{self.path}: 'object/start' does not rise from 0")
         columns = {
             name: self._column(f"object/{name}", dtype, rows, row)
             for name, (dtype, row) in OBJECT_COLUMNS.items()
@@ -486,6 +539,7 @@ class Shard:
         self.objects = Objects(**columns)
         self.points = self.objects.points.shape[1]
         self._read_volumes()
+        self._read_strokes()
 
     def _read_volumes(self) -> None:
         self.volume, self.slice = np.full((2, self.count), -1, np.int64)
@@ -500,6 +554,26 @@ class Shard:
         if ((self.volume < -1) | (self.volume >= count)).any():
             raise InputError(f"{self.path}: 'sample/volume' names a volume that is not among the {count}")
 
+    def _read_strokes(self) -> None:
+        """Where the strokes lie; their pixels, which may be as many as an image's, are read with a sample."""
+        self._stroke_start = np.zeros(len(self.objects) + 1, np.int64)
+        if self.version < _STROKES_SINCE:
+            return
+        self._stroke_start = self._starts("object/stroke_start", len(self.objects))
+        count = int(self._stroke_start[-1])
+        self._stroke_inside = self._column("stroke/inside", "uint8", count)
+        if (self._stroke_inside > 1).any():
+            raise InputError(f"{self.path}: 'stroke/inside' holds other than 0 and 1")
+        self._pixel_start = self._starts("stroke/start", count)
+        self._check_shape("stroke/pixels", "int16", int(self._pixel_start[-1]), (2,))
+
+    def _starts(self, name: str, rows: int) -> NDArray[np.int64]:
+        """A column that says where each of so many rows begins."""
+        starts = self._column(name, "int64", rows + 1)
+        if starts[0] != 0 or (np.diff(starts) < 0).any():
+            raise InputError(f"{self.path}: {name!r} does not rise from 0")
+        return starts
+
     def _dataset(self, name: str) -> h5py.Dataset:
         if name not in self._sound:
             whole = name not in ("image", "label")
@@ -507,6 +581,10 @@ class Shard:
         return self._sound[name]
 
     def _column(self, name: str, dtype: str, rows: int, row: tuple[int, ...] = ()) -> NDArray:
+        self._check_shape(name, dtype, rows, row)
+        return self._read(name, ())
+
+    def _check_shape(self, name: str, dtype: str, rows: int, row: tuple[int, ...]) -> None:
         dataset = self._dataset(name)
         points = self._dataset("object/points").shape[1:2]
         wanted = (rows, *(points[0] if size == -1 and points else size for size in row))
@@ -514,7 +592,6 @@ class Shard:
             raise InputError(
                 f"{self.path}: {name!r} is {dataset.dtype} {dataset.shape}, expected {dtype} {wanted}"
             )
-        return self._read(name, ())
 
     def _read(self, name: str, key: Any) -> NDArray:
         dataset = self._dataset(name)
@@ -546,8 +623,22 @@ class Shard:
 
     def objects_of(self, position: int) -> Objects:
         """The objects of one sample, without reading its image."""
-        rows = slice(int(self.start[position]), int(self.start[position + 1]))
-        return Objects(**{name: getattr(self.objects, name)[rows] for name in OBJECT_COLUMNS})
+        first, last = int(self.start[position]), int(self.start[position + 1])
+        columns = {name: getattr(self.objects, name)[first:last] for name in OBJECT_COLUMNS}
+        return Objects(**columns, strokes=self._strokes_of(first, last))
+
+    def _strokes_of(self, first: int, last: int) -> NDArray[np.object_]:
+        """The strokes of some rows of the table of all objects."""
+        of_rows = self._stroke_start[first : last + 1]
+        begin, end = int(of_rows[0]), int(of_rows[-1])
+        if begin == end:
+            return self.objects.strokes[first:last]
+        places = self._pixel_start[begin : end + 1]
+        pixels = self._read("stroke/pixels", slice(int(places[0]), int(places[-1])))
+        cuts = pairwise((places - places[0]).tolist())
+        inside = self._stroke_inside[begin:end].tolist()
+        strokes = [StoredStroke(bool(on), pixels[a:b]) for on, (a, b) in zip(inside, cuts, strict=True)]
+        return column_of(tuple(strokes[a:b]) for a, b in pairwise((of_rows - begin).tolist()))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[position] for position in range(self.count))

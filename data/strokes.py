@@ -213,10 +213,16 @@ def draw_prompt(
     `usable`, bool (H, W), is False where nobody draws. Drawn from the same generator, more strokes are the
     fewer ones and others.
     """
+    return prompt_of(*draw_both(mask, inside, outside, rng, usable), mask.shape)
+
+
+def draw_both(
+    mask: Mask, inside: int, outside: int, rng: np.random.Generator, usable: Mask | None = None
+) -> tuple[list[Stroke], list[Stroke]]:
+    """The strokes inside and outside of :func:`draw_prompt`; they are drawn from children of `rng`."""
     inner, outer = rng.spawn(2)
     around = background(mask, outer, usable) if outside else np.zeros_like(mask)
-    strokes = draw_strokes(mask, inside, inner), draw_strokes(around, outside, outer, KINDS[1:])
-    return prompt_of(*strokes, mask.shape)
+    return draw_strokes(mask, inside, inner), draw_strokes(around, outside, outer, KINDS[1:])
 
 
 def background(mask: Mask, rng: np.random.Generator, usable: Mask | None = None) -> Mask:

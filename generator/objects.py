@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from synthfm.data import prompts
 from synthfm.data.compiled import compiled
 from synthfm.data.distance import bounds, extents, look_up, squared_distance
-from synthfm.data.shards import OBJECT_COLUMNS, Objects, members_of
+from synthfm.data.shards import OBJECT_COLUMNS, Objects, StoredStroke, column_of, joined, members_of
+from synthfm.data.strokes import draw_both
 from synthfm.generator.canvas.section import LARGEST_SHARE, OUTSIDE, Group, Region, Section
 from synthfm.generator.raster.kernels import edge_width
 from synthfm.generator.settings import PromptsConfig
@@ -265,7 +267,7 @@ def with_sets(
             known.add(one.bits.tobytes())
             width = edge_widths([one.region], ideal)[one.region.number]
             added.append((one, set_row(one, found, width, section, label, config, rng)))
-    return joined(objects, added, config)
+    return with_rows(objects, added, config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,7 +330,7 @@ def set_row(
     return {"contrast": found.contrast, "blur": width, **clicks}
 
 
-def joined(objects: Objects, sets: Sequence[tuple[SetOf, dict]], config: PromptsConfig) -> Objects:
+def with_rows(objects: Objects, sets: Sequence[tuple[SetOf, dict]], config: PromptsConfig) -> Objects:
     """The table with sets and their rows (:func:`set_row`), numbered on."""
     if not sets:
         return objects
@@ -337,8 +339,7 @@ def joined(objects: Objects, sets: Sequence[tuple[SetOf, dict]], config: Prompts
     labels = np.arange(len(objects) + 1, len(objects) + len(sets) + 1, dtype=np.uint8)
     members = np.packbits(np.stack([one.bits for one, _ in sets]), axis=1)
     table = replace(table, label=labels, members=members)
-    columns = OBJECT_COLUMNS
-    return Objects(**{n: np.concatenate([getattr(objects, n), getattr(table, n)]) for n in columns})
+    return joined(objects, table)
 
 
 def _common(objects: Objects, rows: list[int], itself: bool) -> int:
@@ -385,8 +386,8 @@ def _prompts(
     numbers: NDArray[np.uint8],
     config: PromptsConfig,
     rng: np.random.Generator,
-) -> dict[str, NDArray | float]:
-    """Area, boxes and clicks of one object; `numbers` is the region map."""
+) -> dict[str, Any]:
+    """Area, boxes, clicks and strokes of one object; `numbers` is the region map."""
     corner = np.array([window[1].start, window[0].start])
     box = prompts.tight_box(mask) + np.concatenate([corner, corner]).astype(np.int32)
     positives = prompts.positive_points(mask, config.positives, rng)
@@ -403,7 +404,26 @@ def _prompts(
         "points": points,
         "point_labels": kinds,
         "box_loose": prompts.loose_box(box, rng, label.shape),
+        "strokes": _strokes(mask, window, numbers, config.strokes, rng) if config.strokes else (),
     }
+
+
+def _strokes(
+    mask: NDArray[np.bool_],
+    window: tuple[slice, slice],
+    numbers: NDArray[np.uint8],
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[StoredStroke, ...]:
+    """So many strokes inside and outside of one object, from a child of `rng`: all else stays as it was."""
+    whole = np.zeros(numbers.shape, bool)
+    whole[window] = mask
+    both = draw_both(whole, count, count, rng, numbers != OUTSIDE)
+    return tuple(
+        StoredStroke(inside, stroke.astype(np.int16))
+        for inside, strokes in zip((True, False), both, strict=True)
+        for stroke in strokes
+    )
 
 
 def _table(kept: list[Region], parents: list, rows: list[dict], config: PromptsConfig) -> Objects:
@@ -415,6 +435,7 @@ def _table(kept: list[Region], parents: list, rows: list[dict], config: PromptsC
         "parent": np.array(parents, np.uint8),
         "family": np.array([region.family for region in kept], dtype=str),
         "members": np.zeros((count, 32), np.uint8),
+        "strokes": column_of(row["strokes"] for row in rows),
     }
     measured = {
         name: np.array([row[name] for row in rows], kind).reshape(

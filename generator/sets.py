@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from synthfm.data.distance import extents
 from synthfm.data.shards import Objects, members_of
 from synthfm.generator.canvas.section import OUTSIDE, Group, Region, Section
-from synthfm.generator.objects import Measured, SetOf, edge_widths, joined, measure_region, set_of, set_row
+from synthfm.generator.objects import Measured, SetOf, edge_widths, measure_region, set_of, set_row, with_rows
 from synthfm.generator.settings import PromptsConfig
 
 
@@ -116,7 +116,7 @@ def with_tracked_sets(
                 tracks[k].append(last)
     whole = []
     for table, sets, numbers in zip(tables, rows, tracks, strict=True):
-        objects = joined(table.objects, sets, config)
+        objects = with_rows(table.objects, sets, config)
         track = np.concatenate([table.objects.track, np.array(numbers, np.int32)])
         whole.append(replace(objects, track=track))
     return whole

@@ -31,10 +31,12 @@ Coarseness = Rising[_Coarse]
 
 
 class PromptsConfig(Config):
-    """Clicks stored per object: `positives` (the centre first), then `negatives`."""
+    """Prompts stored per object: `positives` clicks (the centre first), then `negatives`; up to `strokes`
+    strokes inside and as many outside."""
 
     positives: int = Field(default=5, ge=1, le=64)
     negatives: int = Field(default=3, ge=0, le=64)
+    strokes: int = Field(default=0, ge=0, le=64)
 
 
 class ShapesConfig(Config):

@@ -210,13 +210,17 @@ def _coloured(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _draw_prompts(panel: Image.Image, item: Shown) -> None:
-    """The object's outline and tint, its clicks and its boxes, onto an enlarged image."""
+    """The object's outline and tint, its strokes, boxes and clicks, onto an enlarged image."""
     objects, row = item.sample.objects, item.row
     scale = panel.width / item.sample.image.shape[1]
     mask = members_of(objects)[row][item.sample.label]
     large = Image.fromarray(mask.astype(np.uint8) * 90).resize(panel.size, Image.Resampling.NEAREST)
     panel.paste(Image.new("RGB", panel.size, tuple(palette()[objects.label[row]])), mask=large)
     draw = ImageDraw.Draw(panel)
+    for stroke in objects.strokes[row]:
+        for x, y in (stroke.pixels * scale).tolist():
+            pixel = (x, y, x + max(scale - 1, 0), y + max(scale - 1, 0))
+            draw.rectangle(pixel, fill=POSITIVE if stroke.inside else NEGATIVE)
     # A box's edges are between pixels, whose centres are whole numbers: x0 = 0 is the frame's left edge.
     x0, y0, x1, y1 = (float(value) * scale for value in objects.box[row])
     draw.rectangle([x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)], outline=TIGHT, width=SMOOTH)

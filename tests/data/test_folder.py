@@ -28,6 +28,7 @@ from synthfm.data.folder import (
     verify,
     write_manifest,
 )
+from synthfm.data.shards import StoredStroke, column_of, object_masks
 from tests.support.shards import random_samples, write_shard
 
 
@@ -91,6 +92,38 @@ def test_a_click_just_beyond_the_frame_is_told(place):
     points[0, 0] = place
     changed = dataclasses.replace(sample, objects=dataclasses.replace(sample.objects, points=points))
     assert "outside the image" in str(check_sample(changed))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "inside", "message"),
+    [
+        ([], True, "is empty"),
+        ([(-1, 5)], False, "leaves the image"),
+        ([(5, 20)], False, "leaves the image"),
+        ("own", False, "wrong side"),
+        ("beyond", True, "wrong side"),
+    ],
+)
+def test_a_stroke_that_cannot_be_is_told(pixels, inside, message):
+    sample = next(s for s in random_samples(0, 50) if len(s.objects))
+    mask = object_masks(sample.label, sample.objects)[0]
+    good = StoredStroke(True, np.argwhere(mask)[:, ::-1].astype(np.int16))
+    if isinstance(pixels, str):
+        pixels = np.argwhere(mask if pixels == "own" else ~mask)[:, ::-1]
+    wrong = StoredStroke(inside, np.array(pixels, np.int16).reshape(-1, 2))
+    strokes = column_of([(good, wrong)] + [()] * (len(sample.objects) - 1))
+    changed = dataclasses.replace(sample, objects=dataclasses.replace(sample.objects, strokes=strokes))
+    problem = str(check_sample(changed))
+    assert message in problem
+    assert f"object {sample.objects.label[0]}: stroke 1 " in problem
+
+
+def test_verification_finds_a_stroke_on_the_wrong_side(folder):
+    path = folder / "shard-00000.h5"
+    with h5py.File(path, "r+") as file:
+        assert len(file["stroke/inside"])
+        file["stroke/inside"][0] = 0
+    assert "stroke 0 lies on the wrong side of the mask's edge" in problems(folder)["shard-00000.h5"]
 
 
 def test_a_label_without_a_row_and_a_strange_modality_are_told():

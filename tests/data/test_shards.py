@@ -22,11 +22,14 @@ from synthfm.data.shards import (
     Objects,
     Shard,
     ShardWriter,
+    StoredStroke,
+    column_of,
+    joined,
     membership,
     object_masks,
     pack_labels,
 )
-from tests.support.shards import POINTS, assert_same_sample, random_samples, write_shard
+from tests.support.shards import POINTS, assert_same_sample, assert_same_strokes, random_samples, write_shard
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -188,10 +191,16 @@ def test_a_damaged_image_is_found_by_its_checksum(tmp_path):
         (lambda file: _replace(file, "object/area", np.zeros(1, "float64")), "'object/area' is float64"),
         (lambda file: _replace(file, "object/points", np.zeros(0, "int16")), "'object/points'"),
         (lambda file: _replace(file, "image", np.zeros((2, 5, 5), "uint8")), "differ in size"),
+        (lambda file: file.__delitem__("stroke/pixels"), "'stroke/pixels' is missing"),
+        (lambda file: file["object/stroke_start"].__setitem__(0, 1), "'object/stroke_start' does not rise"),
+        (lambda file: file["object/stroke_start"].__setitem__(-1, 99), "'stroke/inside' is uint8"),
+        (lambda file: file["stroke/start"].__setitem__(1, 9999), "'stroke/start' does not rise"),
+        (lambda file: file["stroke/start"].__setitem__(-1, 9999), "'stroke/pixels' is int16"),
+        (lambda file: file["stroke/inside"].__setitem__(0, 2), "'stroke/inside' holds other than 0 and 1"),
     ],
 )
 def test_what_is_wrong_with_a_foreign_or_changed_file_is_said(tmp_path, change, message):
-    path = write_shard(tmp_path / "a.h5", random_samples(6, 2))
+    path = write_shard(tmp_path / "a.h5", random_samples(3, 2))
     with h5py.File(path, "r+") as file:
         change(file)
     with pytest.raises(InputError, match=r"a\.h5") as caught:
@@ -299,7 +308,7 @@ def test_what_is_wrong_with_a_set_is_said():
 
 
 def test_shards_before_sets_are_read(tmp_path):
-    samples = random_samples(5, 3)
+    samples = [replace(s, objects=replace(s.objects, strokes=None)) for s in random_samples(5, 3)]
     path = write_shard(tmp_path / "a.h5", samples)
     with h5py.File(path, "r+") as file:
         del file["object/members"]
@@ -312,6 +321,46 @@ def test_shards_before_sets_are_read(tmp_path):
         file.attrs["version"] = 4
     with pytest.raises(InputError, match=r"a\.h5: dataset 'object/members' is missing"):
         Shard(path)
+
+
+def test_shards_before_strokes_are_read_as_without(tmp_path):
+    samples = random_samples(3, 3)
+    path = write_shard(tmp_path / "a.h5", samples)
+    with h5py.File(path, "r+") as file:
+        assert len(file["stroke/pixels"])
+        del file["object/stroke_start"], file["stroke"]
+        file.attrs["version"] = 4
+    with Shard(path) as shard:
+        for written, read in zip(samples, shard, strict=True):
+            assert_same_sample(replace(written, objects=replace(written.objects, strokes=None)), read)
+            assert [len(own) for own in read.objects.strokes] == [0] * len(read.objects)
+
+
+def test_damaged_strokes_are_found_by_their_checksum_when_their_sample_is_read(tmp_path):
+    path = write_shard(tmp_path / "bad.h5", random_samples(3, 2))
+    with h5py.File(path) as file:
+        chunk = file["stroke/pixels"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset + chunk.size // 2] ^= 1
+    path.write_bytes(content)
+    with (
+        Shard(path) as shard,
+        pytest.raises(InputError, match=r"bad\.h5: corrupted: '/stroke/pixels' fails its checksum"),
+    ):
+        list(shard)
+
+
+def test_strokes_are_a_column_as_any_other(tmp_path):
+    """Also where each object has as many as the others, of as many pixels."""
+    first, second = [s for s in random_samples(6, 30) if len(s.objects) == 2][:2]
+    one = StoredStroke(True, np.array([[1, 2]], np.int16))
+    table = joined(first.objects, replace(second.objects, strokes=column_of([(one,), (one,)])))
+    assert len(table) == 4
+    assert len(table.members) == 4
+    assert table.strokes.shape == (4,)
+    assert_same_strokes(first.objects, replace(first.objects, strokes=table.strokes[:2]))
+    assert [len(own) for own in table.strokes[[3, 2]]] == [1, 1]
+    assert table.strokes[3][0].pixels.tolist() == [[1, 2]]
 
 
 def _without(file, name):

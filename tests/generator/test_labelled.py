@@ -83,7 +83,7 @@ def samples_of(folder: Path) -> list:
 
 def test_real_images_and_their_masks_become_samples_with_prompts(labels, images, tmp_path):
     result = invoke(labels, "--images", images, "--out", tmp_path / "out", "--size", 80, "--jobs", 1,
-                    "--modality", "CT", "--parent", "2=1")  # fmt: skip
+                    "--modality", "CT", "--parent", "2=1", "--set", "prompts.strokes=2")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert "3 samples of 3 label maps, 9 objects" in result.stdout
     assert {share.wanted for share in shares(measure(tmp_path / "out"))} == {None}  # no preset asked for them
@@ -102,6 +102,9 @@ def test_real_images_and_their_masks_become_samples_with_prompts(labels, images,
         used = sample.objects.points[sample.objects.point_labels == 0]
         assert len(used)
         assert (used[:, 1] < 60).all()  # nobody clicks beyond the image
+        for strokes in sample.objects.strokes:
+            assert [stroke.inside for stroke in strokes] == [True, True, False, False]
+            assert all((stroke.pixels[:, 1] < 60).all() for stroke in strokes)  # nor draws there
 
 
 def test_an_image_is_painted_for_a_label_map_that_stays(labels, tmp_path):

@@ -30,6 +30,7 @@ from synthfm.generator.modalities import MODALITIES
 from synthfm.generator.objects import DETECTABLE, LEAST_CONTRAST
 from synthfm.generator.plans.tools import PLANS
 from synthfm.generator.scene import make_sample
+from tests.support.shards import assert_same_sample
 
 GOLDEN = Path(__file__).with_name("golden.json")
 ONE_PIECE = {*FAMILIES, "cell", "layer", "vertebra"} - {"pair"}
@@ -115,6 +116,29 @@ def test_clicks_come_centre_first_then_positives_then_negatives(many):
         assert (kinds[:, :5] == 1).all()
         assert (kinds[:, 5:] <= 0).all()
         assert (kinds[:, 5] == 0).mean() > 0.98
+
+
+@pytest.fixture(scope="module")
+def with_and_without():
+    """Samples of the preset `objects`, with two strokes and without any."""
+    some, none = (load_config("objects", [f"prompts.strokes={n}"], size=96) for n in (2, 0))
+    return [(make_sample(some, 4, k), make_sample(none, 4, k)) for k in range(30)]
+
+
+def test_every_object_gets_its_strokes_and_so_does_every_set(with_and_without):
+    sets = 0
+    for sample, _ in with_and_without:
+        assert check_sample(sample) is None
+        sets += sample.objects.is_set.sum()
+        for strokes in sample.objects.strokes:
+            assert [stroke.inside for stroke in strokes] in ([True] * 2 + [False] * 2, [True] * 2)
+            assert all(stroke.pixels.dtype == np.int16 for stroke in strokes)
+    assert sets > 10
+
+
+def test_strokes_leave_all_else_as_it_was(with_and_without):
+    for sample, plain in with_and_without:
+        assert_same_sample(replace(sample, objects=replace(sample.objects, strokes=None)), plain)
 
 
 def test_nobody_is_asked_for_what_cannot_be_seen(many):

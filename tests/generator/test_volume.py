@@ -34,6 +34,7 @@ from synthfm.generator.scene import draw_canvas
 from synthfm.generator.sets import Table, with_tracked_sets
 from synthfm.generator.settings import PromptsConfig
 from synthfm.generator.volume import find_tracks, make_volume, volume_depth
+from tests.support.shards import assert_same_sample
 
 SMALL = ["volume.depth=8..14", "volume.spacing=[1.0, 3.0]"]
 
@@ -73,6 +74,14 @@ def test_every_slice_is_a_sound_sample_and_says_where_it_lies(some):
             assert sample.slice == replace(volume[0].slice, number=k)
             assert (sample.objects.track >= 0).all()
         assert len({sample.seed for sample in volume}) == 1
+
+
+def test_slices_get_strokes_and_stay_as_they_were():
+    plain, drawn = (make_volume(config_of(f"prompts.strokes={n}"), 3, 5) for n in (0, 1))
+    for a, b in zip(plain, drawn, strict=True):
+        assert check_sample(b) is None
+        assert all(strokes[0].inside for strokes in b.objects.strokes)
+        assert_same_sample(a, replace(b, objects=replace(b.objects, strokes=None)))
 
 
 def test_a_volume_depends_on_config_seed_and_number_alone():

@@ -10,7 +10,16 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from synthfm.data import prompts
-from synthfm.data.shards import OBJECT_COLUMNS, Objects, Sample, ShardWriter, membership
+from synthfm.data.shards import (
+    OBJECT_COLUMNS,
+    Objects,
+    Sample,
+    ShardWriter,
+    StoredStroke,
+    column_of,
+    membership,
+)
+from synthfm.data.strokes import draw_both
 
 POINTS = 4
 
@@ -21,6 +30,7 @@ def objects_in(
     rng: np.random.Generator,
     positives: int,
     negatives: int,
+    strokes: int = 0,
 ) -> Objects:
     """The table of the objects of a label map, whose parents are given by their numbers in it."""
     labels, count = np.array(list(parents), np.uint8), len(parents)
@@ -46,6 +56,16 @@ def objects_in(
         points=points,
         point_labels=kinds,
         box_loose=np.array(loose, np.float32).reshape(count, 4),
+        strokes=column_of(strokes_of(mask, strokes, rng) for mask in masks),
+    )
+
+
+def strokes_of(mask: NDArray[np.bool_], count: int, rng: np.random.Generator) -> tuple[StoredStroke, ...]:
+    inside, outside = draw_both(mask, count, count, rng)
+    return tuple(
+        StoredStroke(on, stroke.astype(np.int16))
+        for on, strokes in ((True, inside), (False, outside))
+        for stroke in strokes
     )
 
 
@@ -69,7 +89,7 @@ def random_sample(rng: np.random.Generator, index: int, shape: tuple[int, int] =
         index=index,
         seed=int(rng.integers(0, 2**64, dtype=np.uint64)),
         modality=str(rng.choice(["generic", "CT", "MR", "US"])),
-        objects=objects_in(label, parents, rng, 2, POINTS - 2),
+        objects=objects_in(label, parents, rng, 2, POINTS - 2, int(rng.spawn(1)[0].integers(3))),
     )
 
 
@@ -102,3 +122,13 @@ def assert_same_sample(a: Sample, b: Sample) -> None:
     assert (a.index, a.seed, a.modality) == (b.index, b.seed, b.modality)
     for name in OBJECT_COLUMNS:
         assert_array_equal(getattr(a.objects, name), getattr(b.objects, name), err_msg=name)
+    assert_same_strokes(a.objects, b.objects)
+
+
+def assert_same_strokes(a: Objects, b: Objects) -> None:
+    assert len(a.strokes) == len(b.strokes) == len(a)
+    for ours, theirs in zip(a.strokes, b.strokes, strict=True):
+        assert [stroke.inside for stroke in ours] == [stroke.inside for stroke in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.pixels.dtype == other.pixels.dtype == np.int16
+            assert_array_equal(one.pixels, other.pixels)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.distance import around, extents, look_up
 from synthfm.data.prompts import Prompt, centre_point, loose_box, person_point, random_point
-from synthfm.data.shards import Objects, Sample, members_of
-from synthfm.data.strokes import STROKE_POINTS, draw_prompt, many_clicks
+from synthfm.data.shards import Objects, Sample, StoredStroke, members_of
+from synthfm.data.strokes import STROKE_POINTS, draw_prompt, many_clicks, prompt_of
 from synthfm.trainer.config import Prompting, Stream
 from synthfm.trainer.stream import augment
 from synthfm.trainer.stream.batch import IGNORED
 from synthfm.trainer.stream.following import SlicesAfter
 
 FROM_MASKS = ("point_person", "point_random", "scribble", "points_many")
-"""Kinds of prompts that are drawn from the masks, and not kept in the shards."""
+"""Kinds of prompts that are drawn from the masks; strokes only where the shard has none."""
 
 WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
@@ -37,8 +38,8 @@ def prepare(
 
     Where it has too few they come again, so that samples make a batch, but not without `repeat`. The slices
     of a `run` that follow it are augmented as it is, and its objects are found in them by their tracks.
-    What is drawn from the masks, single clicks, strokes and many clicks, is drawn where `prompting` asks for
-    any of it; without `prompting` single clicks alone are.
+    What is drawn from the masks, single clicks, strokes that the shard lacks and many clicks, is drawn where
+    `prompting` asks for any of it; without `prompting` single clicks alone are.
 
     Returns
     -------
@@ -57,6 +58,10 @@ def prepare(
     points, point_labels, boxes, loose = prompts_after(
         label, extent, sample.objects, rows, members, clear, drawn, rng, wide=stream.wide_boxes
     )
+    strokes = sample.objects.strokes[rows]
+    from_masks = _from_masks(
+        label[: drawn.size[0], : drawn.size[1]], extent, members, clear, strokes, drawn, prompting, rng
+    )
     following = None if run is None or same is None else _following(sample, run, rows, drawn, same)
     return {
         "images": image[None],
@@ -70,7 +75,7 @@ def prepare(
         "point_labels": point_labels,
         "index": sample.index,
         "modality": sample.modality,
-        **_from_masks(label[: drawn.size[0], : drawn.size[1]], extent, members, clear, prompting, rng),
+        **from_masks,
         "following": following,
     }
 
@@ -105,10 +110,14 @@ def _from_masks(
     extent: NDArray[np.int32],
     members: NDArray[np.bool_],
     clear: NDArray[np.bool_],
+    strokes: NDArray[np.object_],
+    drawn: augment.Draw,
     prompting: Prompting | None,
     rng: np.random.Generator,
 ) -> dict[str, NDArray]:
     """Single clicks, strokes of each object as clicks, and many clicks at once, if any of them is asked for.
+
+    `strokes` are the stored ones, as the shard has them.
 
     Of the latter, float32 (K, M, 2) and int64 (K, M), filled up with points to be ignored (:data:`IGNORED`).
     """
@@ -121,18 +130,56 @@ def _from_masks(
     masks = [mask_of(label, row) for row in members]
     if prompting.mix.scribble:
         most = prompting.strokes_max
-        found |= _filled("strokes", [_scribble(mask, most, rng) for mask in masks], 2 * most * STROKE_POINTS)
+        scribbles = [
+            _scribble(mask, stored, drawn, most, rng) for mask, stored in zip(masks, strokes, strict=True)
+        ]
+        found |= _filled("strokes", scribbles, 2 * most * STROKE_POINTS)
     if prompting.mix.points_many:
         clicks = [_clicks(mask, prompting.many_max, rng) for mask in masks]
         found |= _filled("many", clicks, prompting.many_max)
     return found
 
 
-def _scribble(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> Prompt:
-    """Up to so many strokes inside, and three times in four as many outside."""
+def _scribble(
+    mask: NDArray[np.bool_],
+    stored: Sequence[StoredStroke],
+    drawn: augment.Draw,
+    most: int,
+    rng: np.random.Generator,
+) -> Prompt:
+    """Up to so many strokes inside, and three times in four as many outside.
+
+    They are some of the stored ones, fewer where there are fewer; drawn from the mask, where of those inside
+    nothing is left.
+    """
     inside = int(rng.integers(1, most + 1))
     outside = int(rng.integers(1, most + 1)) if rng.random() < 0.75 else 0
-    return draw_prompt(mask, inside, outside, rng)
+    kept_inside, kept_outside = moved_strokes(stored, mask, drawn)
+    if not kept_inside:
+        return draw_prompt(mask, inside, outside, rng)
+    on, off = (
+        [kept[k] for k in rng.permutation(len(kept))[:count]]
+        for kept, count in ((kept_inside, inside), (kept_outside, outside))
+    )
+    return prompt_of(on, off, mask.shape)
+
+
+def moved_strokes(
+    stored: Sequence[StoredStroke], mask: NDArray[np.bool_], drawn: augment.Draw
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """Stored strokes inside and outside where they come to lie, of which pixels are left, int64 (n, 2).
+
+    As of clicks, those that leave the image or their side of the moved `mask`'s edge are dropped.
+    """
+    height, width = mask.shape
+    kept: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    for stroke in stored:
+        pixels = np.round(augment.apply_points(stroke.pixels, drawn)).astype(np.int64)
+        pixels = pixels[((pixels >= 0) & (pixels < [width, height])).all(1)]
+        pixels = pixels[mask[pixels[:, 1], pixels[:, 0]] == stroke.inside]
+        if len(pixels):
+            kept[not stroke.inside].append(pixels)
+    return kept
 
 
 def _clicks(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> Prompt:

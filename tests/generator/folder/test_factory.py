@@ -99,6 +99,15 @@ def test_two_workers_write_the_same_bytes_as_one(whole, tmp_path):
     assert contents(make(tmp_path / "two", jobs=2)) == contents(whole)
 
 
+def test_two_workers_write_the_same_strokes_as_one(tmp_path):
+    config = load_config("objects", size=48)
+    one, two = (make(tmp_path / str(jobs), config=config, num=8, jobs=jobs) for jobs in (1, 2))
+    assert contents(one) == contents(two)
+    assert [problem for _, problem in verify(one) if problem] == []
+    with Shard(shard_paths([one])[0]) as shard:
+        assert any(len(strokes) for sample in shard for strokes in sample.objects.strokes)
+
+
 def test_a_dask_cluster_of_two_processes_writes_the_same_bytes(whole, tmp_path):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:

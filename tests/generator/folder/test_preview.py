@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from synthfm.data.console import InputError
 from synthfm.data.folder import Manifest, describe_shard, read_manifest, write_manifest
 from synthfm.data.prompts import tight_box
-from synthfm.data.shards import object_masks
+from synthfm.data.shards import StoredStroke, column_of, object_masks
 from synthfm.generator.folder import preview
 from synthfm.generator.folder.drawing import NEGATIVE, POSITIVE, TIGHT, palette
 from tests.support.shards import random_sample, random_samples, write_shard
@@ -73,6 +74,21 @@ def test_the_prompts_are_drawn_where_the_table_says(folder):
     assert np.abs(drawn / scale - tight_box(mask)).max() < 0.5
     label = item.sample.label[10, 12]
     assert (labels[int(10.5 * scale), int(12.5 * scale)] == (palette()[label] if label else 24)).all()
+
+
+def test_strokes_are_drawn_in_the_colours_of_clicks():
+    sample = random_sample(np.random.default_rng(3), 0)
+    mask = object_masks(sample.label, sample.objects)[0]
+    places = {True: np.argwhere(mask)[-1], False: np.argwhere(~mask)[-1]}
+    marks = tuple(StoredStroke(on, place[None, ::-1].astype(np.int16)) for on, place in places.items())
+    strokes = column_of([marks] + [()] * (len(sample.objects) - 1))
+    hidden = np.full_like(sample.objects.point_labels, -1)
+    objects = replace(sample.objects, strokes=strokes, point_labels=hidden)
+    *_, prompts = preview._panels(preview.Shown(replace(sample, objects=objects), 0))
+    scale = preview.PANEL / 24
+    for on, (y, x) in places.items():
+        found = np.asarray(prompts).astype(int)[int((y + 0.5) * scale), int((x + 0.5) * scale)]
+        assert np.abs(found - (POSITIVE if on else NEGATIVE)).max() < 30
 
 
 def test_the_colours_of_a_dozen_labels_can_be_told_apart():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import h5py
@@ -13,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfm.data.console import InputError
-from synthfm.data.shards import members_of, membership, object_masks, pack_labels
+from synthfm.data.shards import StoredStroke, column_of, members_of, membership, object_masks, pack_labels
+from synthfm.data.strokes import STROKE_POINTS
 from synthfm.trainer.config import Augment, Prompting, Stream, TrainConfig
 from synthfm.trainer.stream import augment, stream
 from synthfm.trainer.stream.batch import IGNORED, collate
-from synthfm.trainer.stream.samples import clear_parts, prepare
+from synthfm.trainer.stream.samples import clear_parts, moved_strokes, prepare
 from synthfm.trainer.stream.stream import Batches, Source, epoch_order, loader, validation_batches
 from tests.support.ellipses import ellipse_sample, write_dataset
+from tests.support.shards import strokes_of
 
 CONFIG = TrainConfig(
     batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5)
@@ -440,6 +443,105 @@ def test_strokes_and_many_clicks_lie_on_their_side_after_augmentation():
     assert max(counts["many"]) <= 12
     assert max(counts["strokes"]) <= 40
     assert all(len(found) > 5 for found in counts.values())
+
+
+def with_strokes(sample, strokes):
+    return replace(sample, objects=replace(sample.objects, strokes=column_of(strokes)))
+
+
+def scribbled(sample):
+    masks = object_masks(sample.label, sample.objects)
+    rng = np.random.default_rng(sample.index)
+    return with_strokes(sample, [strokes_of(mask, 3, rng) for mask in masks])
+
+
+def test_stored_strokes_move_with_the_image_and_keep_to_their_side():
+    stream, change = Stream(objects_per_image=3, min_area=4), Augment(affine=0.7, crop=0.7)
+    few = set()
+    for index in range(20):
+        sample = scribbled(ellipse_sample(index, 48))
+        for seed in range(4):
+            item = prepare(sample, stream, change, np.random.default_rng(seed), prompting=MANY)
+            if item is None:
+                continue
+            for row, members in enumerate(item["members"]):
+                labels = item["strokes_labels"][row]
+                used = labels != IGNORED
+                x, y = item["strokes"][row][used].astype(int).T
+                assert ((x < item["sizes"][1]) & (y < item["sizes"][0])).all()
+                assert (members[item["labels"][y, x]] == (labels[used] == 1)).all()
+                assert (labels[used] == 1).any()
+                few.add((labels[used] == 0).any())
+    assert few == {True, False}
+
+
+@given(st.integers(0, 500))
+@settings(max_examples=30, deadline=None)
+def test_flips_and_turns_keep_all_of_a_stroke_and_move_it_with_what_it_covers(seed):
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(144).reshape(12, 12).astype(np.uint8)  # each pixel is known by its number
+    mask = label < 60
+    stored = [StoredStroke(on, np.argwhere(mask == on)[:, ::-1].astype(np.int16)) for on in (True, False)]
+    drawn = augment.draw(Augment(flip=0.5, rotate90=1.0), label.shape, rng)
+    moved = augment.apply_label(label, drawn)
+    inside, outside = moved_strokes(stored, moved < 60, drawn)
+    for before, (after,) in zip(stored, (inside, outside), strict=True):
+        (x, y), (u, v) = before.pixels.T, after.T
+        assert moved[v, u].tolist() == label[y, x].tolist()
+
+
+@given(st.integers(0, 500))
+@settings(max_examples=30, deadline=None)
+def test_pixels_of_strokes_that_leave_their_side_or_the_image_are_dropped(seed):
+    sample, rng = ellipse_sample(2, 48), np.random.default_rng(seed)
+    mask = sample.label > 0
+    stored = [StoredStroke(on, np.argwhere(mask == on)[:, ::-1].astype(np.int16)) for on in (True, False)]
+    drawn = augment.draw(Augment(affine=1.0, crop=0.5), mask.shape, rng)
+    moved = augment.apply_label(sample.label, drawn)[: drawn.size[0], : drawn.size[1]] > 0
+    for before, kept in zip(stored, moved_strokes(stored, moved, drawn), strict=True):
+        places = {(x, y) for x, y in augment.apply_points(before.pixels, drawn).round().astype(int).tolist()}
+        expected = {
+            (x, y) for x, y in places if 0 <= x < moved.shape[1] and 0 <= y < moved.shape[0]
+            and moved[y, x] == before.inside
+        }  # fmt: skip
+        assert {(x, y) for pixels in kept for x, y in pixels.tolist()} == expected
+        assert all(len(pixels) for pixels in kept)
+
+
+def test_the_strokes_of_a_batch_are_the_stored_ones():
+    """Without augmentation their points are among the stored pixels, of as many strokes as are drawn."""
+    plain, counts = Augment(flip=0, rotate90=0), set()
+    for index in range(20):
+        sample = scribbled(ellipse_sample(index, 48))
+        known = {own.tobytes(): k for k, own in enumerate(members_of(sample.objects))}
+        item = prepare(sample, Stream(), plain, np.random.default_rng(index), prompting=MANY)
+        for row, members in enumerate(item["members"]):
+            stored = sample.objects.strokes[known[members.tobytes()]]
+            of_sign = {
+                on: [{(x, y) for x, y in s.pixels.tolist()} for s in stored if s.inside == on]
+                for on in (True, False)
+            }
+            for on in (True, False):
+                points = item["strokes"][row][item["strokes_labels"][row] == on].astype(int).tolist()
+                covered = set().union(*of_sign[on])
+                assert all((x, y) in covered for x, y in points)
+                counts.add((on, len(points) > STROKE_POINTS))
+    assert counts == {(on, several) for on in (True, False) for several in (True, False)}
+
+
+def test_an_object_without_a_stroke_inside_has_them_drawn():
+    sample = ellipse_sample(1, 48)
+    masks = object_masks(sample.label, sample.objects)
+    plain = Augment(flip=0, rotate90=0)
+
+    def item(sample):
+        return prepare(sample, Stream(), plain, np.random.default_rng(1), prompting=MANY)
+
+    rng = np.random.default_rng(0)
+    outside = with_strokes(sample, [strokes_of(mask, 2, rng)[2:] for mask in masks])
+    expected, found = item(sample), item(outside)
+    assert all(np.array_equal(expected[name], found[name]) for name in expected)
+    assert not np.array_equal(expected["strokes"], item(scribbled(sample))["strokes"])
 
 
 def test_strokes_are_drawn_where_they_are_asked_for_and_change_nothing_else():
