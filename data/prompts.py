@@ -179,6 +179,17 @@ def tight_box(mask: Mask) -> NDArray[np.int32]:
     return box
 
 
+def frame_box(shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """The XYXY half-open box of a whole image (H, W) of that shape, int32 (4,).
+
+    People draw it around what is thin and spread over the image, such as a tree of vessels.
+
+    >>> frame_box((48, 64)).tolist()
+    [0, 0, 64, 48]
+    """
+    return np.array([0, 0, shape[1], shape[0]], np.int32)
+
+
 def loose_box(
     box: NDArray, rng: np.random.Generator, shape: tuple[int, int], *, outward: float = 0.2
 ) -> NDArray[np.float32]:

@@ -48,6 +48,9 @@ class PromptMix(Weights):
     """Strokes inside, and in most cases outside, see :mod:`synthfm.data.strokes`."""
     points_many: Weight = 0.0
     """Many clicks at once, inside and outside, in any order."""
+    box_frame: Weight = 0.0
+    """The box of the whole image for objects that are thin and spread over it, see
+    :func:`synthfm.trainer.stream.samples.thin_and_spread`; a loose box for the others."""
 
 
 class Prompting(Config):

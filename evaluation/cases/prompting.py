@@ -200,6 +200,12 @@ _ALL = (
     _boxes("box_loose", "a box as a person would draw it", 0.2),
     _boxes("box_wide", "a careless box: each side up to half of the object's extent beyond it", 0.5),
     Setting(
+        "box_frame",
+        "the box of the whole image, as around a tree of vessels",
+        lambda mask, rng: Prompt(box=draw.frame_box(mask.shape)),
+        box=True,
+    ),
+    Setting(
         "box_point",
         "the tight box and the centre",
         lambda mask, rng: _inside(draw.centre_point(mask)[None], draw.tight_box(mask)),

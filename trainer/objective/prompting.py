@@ -20,9 +20,13 @@ SINGLE_CLICKS = ("point", "point_any", *DRAWN_CLICKS)
 _STORED = ("point", "point_any", "points", "points_negative", "box", "box_loose", "box_point", "mask")
 MANY = {"scribble": "strokes", "points_many": "many"}
 """Kinds of many clicks, of which objects have different numbers, and the fields of a batch that hold them."""
-KINDS = (*_STORED, *DRAWN_CLICKS, *MANY)
-BOXES = {"box": "boxes", "box_loose": "boxes_loose", "box_point": "boxes_loose"}
+KINDS = (*_STORED, *DRAWN_CLICKS, *MANY, "box_frame")
+BOXES = {"box": "boxes", "box_loose": "boxes_loose", "box_point": "boxes_loose", "box_frame": "boxes_frame"}
 """Which of a batch's boxes the kinds with one take."""
+
+
+WITHOUT_CLICKS = ("box", "box_loose", "box_frame", "mask")
+"""Kinds of a box or a mask alone."""
 
 
 class Plan(NamedTuple):
@@ -59,7 +63,7 @@ def draw_plans(config: Prompting, seed: int, step: int) -> list[Plan]:
         kind = KINDS[rng.choice(len(KINDS), p=weights / weights.sum())]
         several = int(rng.integers(2, config.points_max + 1))
         negatives = int(rng.integers(config.negatives_max))
-        positives = {"points": several, "points_negative": several - 1, "box": 0, "box_loose": 0, "mask": 0}
+        positives = {"points": several, "points_negative": several - 1, **dict.fromkeys(WITHOUT_CLICKS, 0)}
         goes_on = rng.random() < config.interactive
         rounds = int(rng.integers(2, max(config.rounds_max, 2) + 1))
         seed_of_group = int(rng.integers(1 << 31))

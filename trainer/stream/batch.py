@@ -32,8 +32,9 @@ class Batch:
         bool (B, K, 256), which label numbers make up each object: ``members[b, k][labels[b]]`` is its mask.
     sets
         bool (B, K), which objects are sets of others, such as all cells.
-    boxes, boxes_loose
-        float32 (B, K, 4), XYXY.
+    boxes, boxes_loose, boxes_frame
+        float32 (B, K, 4), XYXY: tight, as a person would draw it, and the latter or, around what is thin and
+        spread over the image, the whole image.
     points, point_labels
         float32 (B, K, P, 2) and int64 (B, K, P): the centre, further positives, then negatives; -1 pads.
     index
@@ -61,6 +62,7 @@ class Batch:
     sets: Tensor
     boxes: Tensor
     boxes_loose: Tensor
+    boxes_frame: Tensor
     points: Tensor
     point_labels: Tensor
     index: Tensor

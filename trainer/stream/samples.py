@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthfm.data.distance import around, extents, look_up
-from synthfm.data.prompts import Prompt, centre_point, loose_box, person_point, random_point
+from synthfm.data.prompts import Prompt, centre_point, frame_box, loose_box, person_point, random_point
 from synthfm.data.shards import Objects, Sample, StoredStroke, members_of
 from synthfm.data.strokes import STROKE_POINTS, draw_prompt, many_clicks, prompt_of
 from synthfm.trainer.config import Prompting, Stream
@@ -22,6 +22,12 @@ FROM_MASKS = ("point_person", "point_random", "scribble", "points_many")
 
 WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
+
+SPREAD = 0.4
+"""Least share of the image's area that the tight box of an object covers which is spread over the image."""
+
+THIN = 0.35
+"""Most of its tight box that a thin object fills."""
 
 
 def prepare(
@@ -71,6 +77,7 @@ def prepare(
         "sets": sample.objects.is_set[rows],
         "boxes": boxes,
         "boxes_loose": loose,
+        "boxes_frame": frame_boxes(boxes, loose, members @ pixels, drawn.size),
         "points": points,
         "point_labels": point_labels,
         "index": sample.index,
@@ -210,6 +217,22 @@ def mask_within(
     """The top left pixel (x, y) of a mask's tight box, and the mask in it; `extent` is the label map's."""
     x0, y0, x1, y1 = box = around(extent, members)
     return box[:2], mask_of(label[y0:y1, x0:x1], members)
+
+
+def thin_and_spread(boxes: NDArray, area: NDArray, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which objects of an image of that height and width people would ask for by a box around all of it.
+
+    Such as a tree of vessels: its tight box, of `boxes` (K, 4), covers :data:`SPREAD` of the image at least,
+    and its `area`, (K,), is :data:`THIN` of that box at most. bool (K,).
+    """
+    of_boxes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return (of_boxes >= SPREAD * size[0] * size[1]) & (area <= THIN * of_boxes)
+
+
+def frame_boxes(boxes: NDArray, loose: NDArray, area: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The box of the whole image for objects that are :func:`thin_and_spread`, else the loose one, (K, 4)."""
+    thin = thin_and_spread(boxes, area, size)
+    return np.where(thin[:, None], frame_box(size), loose).astype(np.float32)
 
 
 def choose_objects(

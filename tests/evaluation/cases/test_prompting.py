@@ -41,6 +41,7 @@ COUNTS = {
     "box": (0, 0, True),
     "box_loose": (0, 0, True),
     "box_wide": (0, 0, True),
+    "box_frame": (0, 0, True),
     "box_point": (1, 0, True),
     "scribble": (prompting.SCRIBBLE_POINTS, 0, False),
     "clicks:4": (1, 0, False),
@@ -105,6 +106,13 @@ def test_the_tight_box_is_tight_and_the_loose_one_is_not():
     extent = [25, 25, 25, 25]
     assert 0.1 < (abs(off["box_loose"]) / extent).max() < 0.3  # with some pixels of tremor
     assert 0.4 < (abs(off["box_wide"]) / extent).max() < 0.6
+
+
+@pytest.mark.parametrize("root", [0, 7])
+def test_the_box_of_the_frame_is_that_of_the_image_whatever_the_object(root):
+    mask = disc()[:50]
+    assert make_prompt(mask, key("box_frame"), root).box.tolist() == [0, 0, mask.shape[1], 50]
+    assert mask.shape[1] != 50
 
 
 def test_a_corrective_click_lies_in_the_largest_error_and_keeps_what_was_there():

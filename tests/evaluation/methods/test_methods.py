@@ -46,6 +46,7 @@ def test_the_ellipse_takes_boxes_only():
         "box",
         "box_loose",
         "box_wide",
+        "box_frame",
         "box_point",
     ]
 
@@ -220,6 +221,7 @@ def test_medsam_is_given_what_its_own_program_gives_it(checkpoint):
         "box",
         "box_loose",
         "box_wide",
+        "box_frame",
     ]
     sam = models.load(checkpoint)[0].eval()
     side = sam.image_encoder.img_size

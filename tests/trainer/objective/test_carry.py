@@ -50,7 +50,16 @@ def batch_of(shard, track, count=2, apart=2):
         run=after,
     )
     slot = next(k for k, members in enumerate(item["members"]) if members[track + 1])
-    for name in ("members", "sets", "boxes", "boxes_loose", "points", "point_labels", "clicks"):
+    for name in (
+        "members",
+        "sets",
+        "boxes",
+        "boxes_loose",
+        "boxes_frame",
+        "points",
+        "point_labels",
+        "clicks",
+    ):
         item[name] = item[name][slot : slot + 1]
     item["following"]["members"] = item["following"]["members"][:, slot : slot + 1]
     return collate([item])

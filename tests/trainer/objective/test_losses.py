@@ -155,12 +155,13 @@ def batch_of(count: int = 3):
 @pytest.mark.parametrize("kind", KINDS)
 def test_first_prompts_are_of_their_kind(kind):
     batch = batch_of()
+    batch.boxes_frame += 1  # of ellipses they are the loose ones
     mix = PromptMix(**{name: float(name == kind) for name in KINDS})
     plan = draw_plans(Prompting(mix=mix), 0, 0)[0]
     assert plan.kind == kind
     points, labels, boxes = first_prompts(plan, batch, slice(0, None, 2), 2.0)
     assert (boxes is not None) == (kind in BOXES)
-    assert (points.shape[1] == 0) == (kind in ("box", "box_loose", "mask"))
+    assert (points.shape[1] == 0) == (kind in ("box", "box_loose", "box_frame", "mask"))
     masks = batch.masks()[:, ::2].flatten(0, 1)
     if points.shape[1]:
         x, y = (points / 2).long().unbind(-1)
@@ -172,6 +173,25 @@ def test_first_prompts_are_of_their_kind(kind):
             assert ((labels == 0).any() == (kind == "points_negative")).all()
     if boxes is not None and kind == "box":
         torch.testing.assert_close(boxes, batch.boxes[:, ::2].flatten(0, 1) * 2)
+    if kind == "box_frame":
+        torch.testing.assert_close(boxes, batch.boxes_frame[:, ::2].flatten(0, 1) * 2)
+
+
+def test_a_kind_of_weight_0_leaves_the_plans_as_they_were():
+    """Runs that do not ask for it draw what they drew before there was one."""
+    drawn = [plan.kind for step in range(40) for plan in draw_plans(Prompting(), 0, step)]
+    begin = [
+        "mask",
+        "points",
+        "point_any",
+        "point_any",
+        "box_loose",
+        "point_any",
+        "points_negative",
+        "point_any",
+    ]
+    assert drawn[:8] == begin
+    assert "box_frame" not in drawn
 
 
 def test_drawn_clicks_differ_and_keep_off_the_small_objects_inside():

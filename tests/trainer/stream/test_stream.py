@@ -19,10 +19,10 @@ from synthfm.data.strokes import STROKE_POINTS
 from synthfm.trainer.config import Augment, Prompting, Stream, TrainConfig
 from synthfm.trainer.stream import augment, stream
 from synthfm.trainer.stream.batch import IGNORED, collate
-from synthfm.trainer.stream.samples import clear_parts, moved_strokes, prepare
+from synthfm.trainer.stream.samples import clear_parts, frame_boxes, moved_strokes, prepare, thin_and_spread
 from synthfm.trainer.stream.stream import Batches, Source, epoch_order, loader, validation_batches
 from tests.support.ellipses import ellipse_sample, write_dataset
-from tests.support.shards import strokes_of
+from tests.support.shards import objects_in, strokes_of
 
 CONFIG = TrainConfig(
     batch=4, stream=Stream(objects_per_image=3, window=2), augment=Augment(affine=0.5, crop=0.5)
@@ -443,6 +443,40 @@ def test_strokes_and_many_clicks_lie_on_their_side_after_augmentation():
     assert max(counts["many"]) <= 12
     assert max(counts["strokes"]) <= 40
     assert all(len(found) > 5 for found in counts.values())
+
+
+def test_what_is_thin_and_spread_is_told_by_its_box_and_area():
+    boxes = np.array([[0, 0, 100, 40], [0, 0, 99, 40], [0, 0, 100, 40], [20, 10, 100, 90]], np.float32)
+    area = np.array([0.35 * 4000, 1000, 0.35 * 4000 + 1, 500])
+    assert thin_and_spread(boxes, area, (100, 100)).tolist() == [True, False, False, True]
+    assert not thin_and_spread(boxes, area, (100, 200)).any()
+    loose = boxes + np.float32(0.5)
+    found = frame_boxes(boxes, loose, area, (100, 100))
+    assert found.dtype == np.float32
+    assert found.tolist() == [[0, 0, 100, 100], loose[1].tolist(), loose[2].tolist(), [0, 0, 100, 100]]
+    assert frame_boxes(boxes[:1] * 2, loose[:1], area[:1], (80, 200)).tolist() == [[0, 0, 200, 80]]
+
+
+def test_a_tree_gets_the_valid_part_of_the_image_as_its_box_and_a_disc_a_loose_one():
+    sample = ellipse_sample(1, 64, most=1)
+    disc, label = sample.label == 1, sample.label.copy()
+    tree = np.zeros((64, 64), bool)
+    tree[2::9], tree[:, 2::9] = True, True
+    label[tree & ~disc] = 2
+    objects = objects_in(label, {1: 0, 2: 0}, np.random.default_rng(0), 5, 3)
+    sample, sizes = replace(sample, label=label, objects=objects), set()
+    for seed in range(12):
+        change = Augment(crop=0.5)
+        item = prepare(sample, Stream(min_area=4), change, np.random.default_rng(seed))
+        height, width = item["sizes"].tolist()
+        sizes.add((height, width))
+        for row, members in enumerate(item["members"]):
+            box = item["boxes_frame"][row].tolist()
+            if members[2]:
+                assert box == [0, 0, width, height]
+            elif members[1]:
+                assert box == item["boxes_loose"][row].tolist()
+    assert len(sizes) > 2
 
 
 def with_strokes(sample, strokes):
