@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from synthfm.data.config import load_preset
 from synthfm.data.console import InputError
 from synthfm.data.prompts import Prompt
 from synthfm.evaluation.cases import prompting
@@ -19,6 +20,7 @@ from synthfm.evaluation.cases.prompting import (
     parse_setting,
     person_prompt,
 )
+from synthfm.evaluation.config import PRESETS, EvalConfig
 
 
 def disc(radius: int = 12, size: int = 64) -> np.ndarray:
@@ -209,3 +211,8 @@ def test_a_persons_strokes_are_those_of_that_person():
     assert not second.setting.interactive
     with pytest.raises(ValueError, match="strokes:3: 2 people's strokes are with liver"):
         person_prompt(drawn, key("strokes:3"))
+
+
+def test_the_preset_all_has_every_setting_of_single_images():
+    preset = load_preset(EvalConfig, PRESETS, "all")
+    assert {name for name in preset.prompts if ":" not in name} == set(SETTINGS)
