@@ -305,6 +305,8 @@ def check_sample(sample: Sample) -> str | None:
         for number, stroke in enumerate(objects.strokes[k]):
             if problem := _stroke_problem(stroke, mask):
                 return f"{name}: stroke {number} {problem}"
+            if stroke.inside and number and not objects.strokes[k][number - 1].inside:
+                return f"{name}: stroke {number} is inside, after one that is outside"
     return None
 
 

@@ -87,6 +87,8 @@ class GeneratorConfig(SceneConfig):
 
     def _solid_plans(self, modality: str) -> list[str]:
         """A modality's plans that volumes can show."""
+        if MODALITIES[modality].projects:
+            return []
         weights = self.plans(modality)
         return [name for name, weight in weights if weight > 0 and not PLANS[name].projection]
 

@@ -83,13 +83,13 @@ def _union(section: Section, group: Group, number: int) -> Region | None:
 
 
 def with_tracked_sets(
-    tables: Sequence[Table], config: PromptsConfig, rng: np.random.Generator
+    tables: Sequence[Table], config: PromptsConfig, rng: np.random.Generator, light: bool = False
 ) -> list[Objects]:
     """The tables of a volume's slices with the sets that its groups are, each on tracks of its own.
 
     A set is what is there of its regions: both kidneys are one kidney where the other has ended. A track on
     which it nowhere is several objects, or one without others, or that is what another object is in every
-    slice, is left out.
+    slice, is left out. `light` makes masks and distances twice, to save memory.
     """
     if not tables or not tables[0].section.groups:
         return [table.objects for table in tables]
@@ -98,7 +98,7 @@ def with_tracked_sets(
     last = max(int(table.objects.track.max(initial=-1)) for table in tables)
     known = [{bits.tobytes() for bits in _shown(table)} for table in tables]
     for g, group in enumerate(tables[0].section.groups):
-        found = _found(tables, group)
+        found = _found(tables, group, light)
         for run in runs({k: measured.seen for k, (_, measured) in found.items()}):
             ones = {k: found[k][0] for k in run}
             if not any(one.proper for one in ones.values()):
@@ -127,14 +127,20 @@ def _shown(table: Table) -> NDArray[np.bool_]:
     return members_of(table.objects) & (extents(table.label)[1] > 0)
 
 
-def _found(tables: Sequence[Table], group: Group) -> dict[int, tuple[SetOf, Measured]]:
-    """The slices that show a group, and as what; none if one of its regions is no object in any."""
+def _found(tables: Sequence[Table], group: Group, light: bool) -> dict[int, tuple[SetOf, Measured]]:
+    """The slices that show a group, and as what; none if one of its regions is no object in any.
+
+    Neither those where what it goes without shows, but cannot be seen: it would lie in the mask there.
+    """
     regions = [region for table in tables for n in group.numbers if (region := table.section.regions.get(n))]
     if not all(region.is_object for region in regions):
         return {}
     found = {}
     for k, table in enumerate(tables):
+        if any(n in table.section.regions and n not in table.kept for n in group.without):
+            continue
         one = set_of(group, table.section, table.label, table.objects, table.kept)
         if one is not None:
-            found[k] = one, measure_region(one.region, table.section.region, table.image)
+            measured = measure_region(one.region, table.section.region, table.image)
+            found[k] = one, measured.light() if light else measured
     return found

@@ -178,6 +178,8 @@ def _attempt(
         widths.append(edge_widths(objects, ideal) | sets.edge_widths_of(sections[k], ideal))
     low, high = grey_range(images[:, ::5, ::5], images, how)
     greys = [shown_between(image, low, high, how) for image in images]
+    light = images.size > LARGE
+    del images
     if config.boundary.enabled and look_rng.random() < config.boundary.margin_share:
         by = look_rng.uniform(*config.boundary.margin) * size / 1000
         for section in sections:
@@ -185,7 +187,7 @@ def _attempt(
     measured = []
     for section, grey in zip(sections, greys, strict=True):
         found = measure(section, grey)
-        measured.append({n: one.light() for n, one in found.items()} if images.size > LARGE else found)
+        measured.append({n: one.light() for n, one in found.items()} if light else found)
     tracks = find_tracks(sections, measured)
     tables: list[sets.Table] = []
     for k, section in enumerate(sections):
@@ -194,7 +196,7 @@ def _attempt(
         table = replace(table, track=np.array([tracks[n, k] for n in kept], np.int32))
         tables.append(sets.Table(section, greys[k], label, table, list(kept), widths[k]))
     samples = []
-    for k, table in enumerate(sets.with_tracked_sets(tables, config.prompts, prompt_rng)):
+    for k, table in enumerate(sets.with_tracked_sets(tables, config.prompts, prompt_rng, light)):
         place = Slice(k, (course.spacing, 1.0, 1.0), course.axis)
         samples.append(Sample(greys[k], tables[k].label, first_index + k, seed, modality.name, table, place))
     return samples
@@ -235,8 +237,9 @@ def _clean(
     """
     before: tuple[Image, Image] | None = None
     shadings = _shadings(look, course, scenes[0].view.size)
+    bearers = [_bearers(scene) for scene in scenes]
     for k, fields in enumerate(_fields(course, scenes, look)):
-        looked = replace(_moved_look(look, scenes, scenes[k], course, k), shading=shadings[k])
+        looked = replace(_moved_look(look, scenes, bearers, course, k), shading=shadings[k])
         level, grain = paint_levels(sections[k], looked, fields)
         if halves:
             if before is None:
@@ -280,17 +283,19 @@ def _fields(course: Course, scenes: list[Scene], look: Look) -> Iterator[Image]:
             yield np.stack([upsample(stack[k], (size, size)) for stack in stacks])
 
 
-def _moved_look(look: Look, scenes: list[Scene], scene: Scene, course: Course, k: int) -> Look:
+def _moved_look(
+    look: Look, scenes: list[Scene], bearers: list[dict[int, Placement]], course: Course, k: int
+) -> Look:
     """The look with its spots and leaks where their structures have moved, as large as they are there."""
-    there = _bearers(scene)
+    there = bearers[k]
 
     def moved(x: float, y: float, number: int, within: int) -> tuple[float, float] | None:
-        drawn = _bearers(scenes[within]).get(number)
+        drawn = bearers[within].get(number)
         if drawn is None:  # a cell: it is left where it was
             return x, y
         if number not in there:
             return None
-        return _carried(x, y, scenes[within], drawn, scene, there[number])
+        return _carried(x, y, scenes[within], drawn, scenes[k], there[number])
 
     spots, leaks = [], []
     for (x, y, radius), (number, within) in zip(look.spots, look.spots_on, strict=True):

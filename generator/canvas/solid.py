@@ -47,6 +47,8 @@ class _Known:
     path: Path
     radius: float
     angle: float
+    ends: bool = True
+    """Whether it ends as its path says; a cell of a partition gives way to its neighbours instead."""
 
 
 def draw_solid(
@@ -314,7 +316,7 @@ class _Drawing:
                 still = Wave(np.zeros((5, 2)), np.zeros((5, 2)), frequency)
                 stand_in = Path(origin, structure.number, pivot, np.zeros(2), middle[k], long[k], 2.0, still)
                 self.known[structure.number] = _Known(
-                    structure.number, partition.parent, stand_in, cell / 2, 0.0
+                    structure.number, partition.parent, stand_in, cell / 2, 0.0, ends=False
                 )
         return CellPaths(origin, whole.number if whole else 0, middle, long, waves)
 
@@ -323,7 +325,7 @@ class _Drawing:
         rng, structure = self.rng, placement.structure
         known = self.known[structure.parent]
         self.known[structure.number] = replace(known, number=structure.number, parent=structure.parent)
-        whole = known.path
+        whole = known.path if known.ends else replace(known.path, half=np.inf)
         opening = None
         if rng.random() < self.config.open_share:
             half = min(whole.half, self.view.size / 2)

@@ -15,7 +15,7 @@ LEAST = 90
 
 
 def add(canvas: Canvas, shapes: ShapesConfig) -> None:
-    """Draw the traits that a config asks for, on a scene of a single image."""
+    """Draw the traits that a config asks for, on a scene that a plan has drawn."""
     if shapes.scatter_share:
         add_scattered(canvas, shapes.scatter_share)
     if shapes.wall_share or shapes.zones_share:

@@ -1,7 +1,7 @@
 """What a dataset holds: histograms and shares, as text and as a page, and warnings where a share is off.
 
 Only the tables of the shards are read, so that even a large dataset takes seconds; of volumes the label maps
-too.
+and strokes too.
 """
 
 from __future__ import annotations

@@ -180,6 +180,8 @@ class Modality(ABC):
         Whether some are shown as negatives.
     cines
         Whether some of its volumes run through time.
+    projects
+        Whether its images are projections, of which there are no volumes.
     """
 
     name: ClassVar[str]
@@ -188,6 +190,7 @@ class Modality(ABC):
     gamma_share: ClassVar[float] = 0.6
     negatives: ClassVar[bool] = True
     cines: ClassVar[bool] = False
+    projects: ClassVar[bool] = False
 
     def draw_field(
         self, rng: np.random.Generator, size: int, plan: Plan, settings: Any

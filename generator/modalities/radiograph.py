@@ -32,6 +32,7 @@ class XR(Generic):
     """Chests and limbs; plans add the densities of what lies before and behind."""
 
     name = "XR"
+    projects = True
     plans: ClassVar = {"radiograph": 0.35, "chest": 0.65, "teeth": 0.0, "angiogram": 0.0, "rows": 0.0}
     settings = XRSettings
 

@@ -28,7 +28,7 @@ from synthfm.data.folder import (
     verify,
     write_manifest,
 )
-from synthfm.data.shards import StoredStroke, column_of, object_masks
+from synthfm.data.shards import Shard, StoredStroke, column_of, object_masks
 from tests.support.shards import random_samples, write_shard
 
 
@@ -116,6 +116,16 @@ def test_a_stroke_that_cannot_be_is_told(pixels, inside, message):
     problem = str(check_sample(changed))
     assert message in problem
     assert f"object {sample.objects.label[0]}: stroke 1 " in problem
+
+
+def test_strokes_inside_come_first(folder):
+    kinds = {True, False}
+    with Shard(folder / "shard-00000.h5") as shard:
+        sample = next(s for s in shard if any({x.inside for x in one} == kinds for one in s.objects.strokes))
+    turned = column_of([one[::-1] for one in sample.objects.strokes])
+    changed = dataclasses.replace(sample, objects=dataclasses.replace(sample.objects, strokes=turned))
+    assert check_sample(sample) is None
+    assert "is inside, after one that is outside" in str(check_sample(changed))
 
 
 def test_verification_finds_a_stroke_on_the_wrong_side(folder):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import label as pieces
 
+from synthfm.data.console import InputError
 from synthfm.data.folder import check_sample
 from synthfm.data.shards import object_masks
 from synthfm.generator.canvas import outlines, shapes, slender
@@ -264,6 +265,15 @@ def test_a_plan_shows_the_kind_that_it_is_for(plan):
 
 def _only(modality):
     return [f"modality.{name}={int(name == modality)}" for name in load_config().modality.items()[0]]
+
+
+def test_volumes_of_the_preset_are_no_projections():
+    config = load_config("objects", ["volume.depth=4"], size=64)
+    shares = dict(zip(*config.modality_weights(), strict=True))
+    assert shares["XR"] == 0
+    assert shares["MR"] > 0
+    with pytest.raises(InputError, match=r"projections \(XR\)"):
+        load_config("objects", ["volume.depth=4", *_only("XR")])
 
 
 def test_volumes_of_the_preset_are_sound_and_have_sets_and_walls():

@@ -17,7 +17,7 @@ from synthfm.data.folder import check_sample, check_volumes, shard_paths, verify
 from synthfm.data.shards import Shard, object_masks
 from synthfm.generator.canvas import shapes
 from synthfm.generator.canvas.paths import Opening, ShellPath, cut
-from synthfm.generator.canvas.section import Group, Placement, Shell, Structure, paint
+from synthfm.generator.canvas.section import Group, Partition, Placement, Shell, Structure, paint
 from synthfm.generator.canvas.solid import draw_solid
 from synthfm.generator.config import load_config
 from synthfm.generator.folder.factory import generate
@@ -359,6 +359,46 @@ def test_a_set_is_what_is_there_of_its_kind_unless_one_is_no_object(canvas_of, t
     )
     if third != "no object":
         assert found[0].track.tolist() == [0, 1, found[1].track[-1]]
+
+
+@pytest.mark.parametrize("rim", ["seen", "unseen", "absent"])
+def test_what_a_set_goes_without_is_never_in_it(canvas_of, rim):
+    """Where the rim shows and cannot be seen, its pixels are those of the whole in the label map."""
+    tables = []
+    for k, state in enumerate(("seen", rim)):
+        section, image = canvas_of(64).section, np.full((64, 64), 40, np.uint8)
+        section.groups = (Group("core", (1,), (2,)),)
+        disc = section.patch(shapes.make("ellipse", {"aspect": 1.0}), (0.0, 0.0), (0.6, 0.6), 0.0)
+        section.add(Structure(1, 0, "ellipse", "organ", True), disc)
+        if state != "absent":
+            section.add(Structure(2, 1, "rim", "organ", True, connected=False), section.shell(1, 4.0))
+        image[section.region == 1] = 200
+        image[section.region == 2] = 120
+        image += np.random.default_rng(k).integers(0, 20, image.shape).astype(np.uint8)
+        kept = {n: found for n, found in measure_objects(section, image).items() if n == 1 or state == "seen"}
+        label, table = table_of(section, kept, {1: 1.0, 2: 1.0}, PromptsConfig(), np.random.default_rng(0))
+        table = replace(table, track=np.array([number - 1 for number in kept], np.int32))
+        tables.append(Table(section, image, label, table, list(kept), {1: 1.0, 2: 1.0}))
+    found = with_tracked_sets(tables, PromptsConfig(), np.random.default_rng(0))
+    assert [int(objects.is_set.sum()) for objects in found] == [1, int(rim != "unseen")]
+    for table, objects in zip(tables, found, strict=True):
+        for row in np.flatnonzero(objects.is_set):
+            mask = object_masks(table.label, objects)[row]
+            assert not (mask & (table.section.region == 2)).any()
+
+
+def test_the_wall_of_a_cell_stays_as_thick_as_it_is():
+    """Cells give way to their neighbours, and have no ends at which a wall would close."""
+    config = load_config("volumes", ["volume.open_share=0"], size=96)
+    canvas, _ = draw_canvas(config, MODALITIES["generic"], PLANS["tiles"], np.random.default_rng(2))
+    cells = [cell.number for p in canvas.placements if isinstance(p, Partition) for cell in p.cells if cell]
+    walls = {wall for n in cells if n in canvas.regions and (wall := canvas.wall(n, 0.04, "fat"))}
+    assert len(walls) > 2
+    solid = draw_solid(canvas, config.volume, span=(-300.0, 300.0), cine=False, warped=True)
+    scenes = cut(solid, np.linspace(-300, 300, 13).tolist())
+    shells = [[p for p in scene.placements if isinstance(p, Shell)] for scene in scenes]
+    thick = np.array([[p.thickness for p in some if p.structure.number in walls] for some in shells])
+    assert (thick.max(0) < 3 * thick.min(0)).all()
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
