@@ -455,7 +455,7 @@ def _starts(counts: Iterable[int]) -> NDArray[np.int64]:
 class Shard:
     """Reads one shard; a sequence of :class:`Sample`.
 
-    The tables are read at once (a few kilobytes), images and strokes with each sample.
+    The tables are read at once (a few kilobytes), images and the pixels of strokes with each sample.
 
     Attributes
     ----------

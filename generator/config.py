@@ -22,7 +22,7 @@ from synthfm.generator.settings import ResolutionConfig, SceneConfig, ShapesConf
 
 PRESETS = Path(__file__).parent / "presets"
 
-MAX_VOLUME_PIXELS = 1 << 24
+MAX_VOLUME_PIXELS = 3 << 22
 """Pixels of a volume, which a worker holds whole: with them it stays under 600 MB."""
 
 MIX = {"generic": 0.25, "CT": 0.27, "MR": 0.26, "US": 0.22}

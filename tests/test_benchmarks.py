@@ -197,3 +197,43 @@ def test_avx2_is_all_that_is_computed_with(bench):
         check=True,
     )
     assert ran.stdout.strip() == "[] AVX2 haswell"
+
+
+def test_the_table_of_goals_is_what_the_other_tables_say(bench):
+    import csv
+
+    goals = bench("goals")
+    with open(goals.RESULTS / "goals.csv", newline="") as file:
+        _, *shown = csv.reader(file)
+    found = goals.goals(goals.rows_of)
+    assert [(what, goal, value, {True: "yes", False: "no"}[ok]) for what, goal, value, ok in found] == [
+        tuple(row) for row in shown
+    ]
+
+
+@pytest.mark.parametrize(("figure", "reached"), [("0.819", False), ("0.820", True)])
+def test_a_goal_is_reached_from_its_figure_on(bench, figure, reached):
+    goals = bench("goals")
+
+    def changed(name):
+        rows = goals.rows_of(name)
+        for row in rows if name == "kinds" else ():
+            row |= {"`tiny`: tight box": figure, "ellipse": "0.824"}
+        return rows
+
+    tight, *_ = found = goals.goals(changed)
+    assert tight[2:] == (figure, reached)
+    assert next(ok for what, *_, ok in found if "ellipse" in what) is True  # 0.005 ahead is level
+
+
+def test_steps_down_are_counted_within_clicks_and_within_strokes(bench):
+    row = {
+        "set": "a",
+        "1 click": "0.5",
+        "2": "0.494",
+        "5": "0.6",
+        "1 stroke": "0.2",
+        "3": "0.196",
+        "5.1": "0.1",
+    }
+    assert bench("goals").steps_down([row]) == (2, 4)

@@ -563,7 +563,7 @@ def test_a_shard_of_format_2_opens_as_single_images(tmp_path, whole):
     ("overrides", "size", "message"),
     [
         (["volume.depth=16..600"], 64, "less than or equal to 512"),
-        (["volume.depth=16..64"], 1024, "a worker's memory holds 16 slices of size 1024"),
+        (["volume.depth=16..64"], 1024, "a worker's memory holds 12 slices of size 1024"),
         (["volume.depth=64..16"], 64, "rises from low to high"),
         (["volume.depth=many"], 64, "volume.depth"),
         (["volume.depth=1..4"], 64, "2 slices at least"),
