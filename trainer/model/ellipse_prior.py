@@ -20,6 +20,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from synthfm.data.distance import bounds
@@ -42,6 +43,9 @@ class EllipsePrior:
         Over the ellipse's radius, how far from its outline that value is reached.
     lean
         Largest correlation of an ellipse's x and y.
+    piece
+        A piece of the mask apart from the largest is more than a speck from that share of it on: an object of
+        several pieces is no ellipse.
     """
 
     off: tuple[float, float] = (0.5, 1.5)
@@ -49,6 +53,7 @@ class EllipsePrior:
     weight: float = 16.0
     rim: float = 0.05
     lean: float = 0.9
+    piece: float = 0.03
 
 
 SHIPPED = EllipsePrior()
@@ -69,8 +74,9 @@ def log_odds(
     Returns
     -------
     NDArray or None
-        float32 (H, W), positive in the ellipse; None where the mask is empty or a line, keeps to the box or
-        is unlike the ellipse, and where the box ends with the image, as the object may then go on beyond it.
+        float32 (H, W), positive in the ellipse; None where the mask is empty or a line, of several pieces,
+        keeps to the box or is unlike the ellipse, and where the box ends with the image, as the object may
+        then go on beyond it.
     """
     x0, y0, x1, y1 = (float(side) for side in box)
     if min(x0, y0) <= 0 or x1 >= mask.shape[1] or y1 >= mask.shape[0]:
@@ -86,9 +92,18 @@ def log_odds(
     ellipse = radius <= 1
     like = 2 * np.count_nonzero(mask & ellipse) / (np.count_nonzero(mask) + np.count_nonzero(ellipse))
     share = _rising(like, *settings.like) * _rising(off, *settings.off)
-    if not share:
+    if not share or _several(mask, settings.piece):
         return None
     return (settings.weight * share * np.clip((1 - radius) / settings.rim, -1, 1)).astype(np.float32)
+
+
+def _several(mask: NDArray[np.bool_], piece: float) -> bool:
+    """Whether a mask has a second piece of that share of the largest at least."""
+    numbered, count = scipy.ndimage.label(mask, np.ones((3, 3)))
+    if count < 2:
+        return False
+    second, largest = np.sort(np.bincount(numbered.ravel())[1:])[-2:]
+    return bool(second >= piece * largest)
 
 
 def _rising(value: float, low: float, high: float) -> float:

@@ -64,6 +64,14 @@ def test_it_says_less_the_less_alike_mask_and_ellipse_are():
     assert between.max() == SHIPPED.weight / 2
 
 
+@pytest.mark.parametrize(("column", "several"), [(35, False), (44, True), (96, True)])
+def test_an_object_of_several_pieces_is_no_ellipse(column, several):
+    mask = ellipse(37, 30)
+    mask[:, column : column + 2] = False
+    assert dice(mask, ellipse()) > SHIPPED.like[0]
+    assert (log_odds(mask, BOX) is None) == several
+
+
 @pytest.mark.parametrize(
     ("mask", "box"),
     [
