@@ -79,7 +79,7 @@ def goals(read: Callable[[str], list[Row]]) -> list[tuple[str, str, str, bool]]:
     least("vessels, five clicks", 0.5, mean(vessels, "`tiny`: five clicks"))
     least("vessels, people's strokes", 0.6, mean(strokes, "`tiny`"))
     least(
-        "careless box, six sets (weights before stage 19)",
+        "careless box, six sets",
         0.85,
         mean(read("careless_box"), "tiny, second look"),
     )

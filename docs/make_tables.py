@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results"
 TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
-FIGURE = re.compile(r"[*<u>]*-?\d[^A-Za-z]*[*</u>]*")
+FIGURE = re.compile(r"[*<u>]*[+-]?\d[^A-Za-z]*[*</u>]*")
 
 
 def pages() -> list[Path]:

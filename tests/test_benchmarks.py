@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -237,3 +238,15 @@ def test_steps_down_are_counted_within_clicks_and_within_strokes(bench):
         "5.1": "0.1",
     }
     assert bench("goals").steps_down([row]) == (2, 4)
+
+
+def test_the_gain_of_carrying_is_of_structures_and_its_interval_of_patients(bench):
+    rows = [
+        ("a", structure, str(patient), "slice_box", method, 0.5 + (method == "now") * change)
+        for structure, changes in (("liver", (0.1, 0.1, 0.1)), ("spleen", (0.3, -0.1)))
+        for patient, change in enumerate(changes) for method in ("before", "now")
+    ]  # fmt: skip
+    scores = pd.DataFrame(rows, columns=["dataset", "structure", "patient", "prompt", "method", "dsc"])
+    scores.attrs["methods"] = ["before", "now"]
+    found = bench("carry_gain").gain(scores, "slice_box")
+    assert found == ["5", "2", "0.500", "0.600", "+0.100 [+0.000, +0.200]"]
