@@ -257,7 +257,7 @@ def test_a_folder_that_is_removed_while_it_is_filled_is_one_line(tmp_path):
     folder = tmp_path / "data"
     process = start(folder, *LONG)
     wait_until(lambda: bool(list(folder.glob("*.h5"))), process)
-    shutil.rmtree(folder)
+    folder.rename(tmp_path / "removed")  # at once: it would be filled further while its files are removed
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"Error: {folder}: was removed while it was being filled" in errors
