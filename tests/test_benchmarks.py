@@ -243,10 +243,14 @@ def test_steps_down_are_counted_within_clicks_and_within_strokes(bench):
 def test_the_gain_of_carrying_is_of_structures_and_its_interval_of_patients(bench):
     rows = [
         ("a", structure, str(patient), "slice_box", method, 0.5 + (method == "now") * change)
-        for structure, changes in (("liver", (0.1, 0.1, 0.1)), ("spleen", (0.3, -0.1)))
+        for structure, changes in (("liver", (0.1, 0.1, 0.1)), ("spleen", (0.3, -0.1) * 20))
         for patient, change in enumerate(changes) for method in ("before", "now")
     ]  # fmt: skip
     scores = pd.DataFrame(rows, columns=["dataset", "structure", "patient", "prompt", "method", "dsc"])
     scores.attrs["methods"] = ["before", "now"]
     found = bench("carry_gain").gain(scores, "slice_box")
-    assert found == ["5", "2", "0.500", "0.600", "+0.100 [+0.000, +0.200]"]
+    assert found[:4] == ["43", "2", "0.500", "0.600"]
+    gained, low, high = (float(word.strip("[,]")) for word in found[4].split())
+    spread = 1.96 * 0.2 / 40**0.5 / 2  # of the spleen's mean alone, which is half of the gain
+    assert gained == 0.1
+    assert [low, high] == pytest.approx([0.1 - spread, 0.1 + spread], abs=0.003)
