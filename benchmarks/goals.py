@@ -64,7 +64,6 @@ def goals(read: Callable[[str], list[Row]]) -> list[tuple[str, str, str, bool]]:
     volumes, corrected = read("volumes"), read("volume_clicks")
     kinds, more = ([row for row in rows if row["set"] != "mean of the sets"] for rows in (kinds, more))
     vessels = [row for row in kinds if "vessels" in row["set"]]
-    click = next(row for row in read("click") if row["ms, 2 cores"] == "a click, second look")
     found: list[tuple[str, str, str, bool]] = []
 
     def least(what: str, goal: float, value: float) -> None:
@@ -73,9 +72,11 @@ def goals(read: Callable[[str], list[Row]]) -> list[tuple[str, str, str, bool]]:
     def none(what: str, value: int, of: int) -> None:
         found.append((what, "0", f"{value} of {of}", value == 0))
 
-    least(f"tight box, mean of {len(kinds)} sets", 0.82, mean(kinds, "`tiny`: tight box"))
-    least("one click, the same", 0.72, mean(kinds, "`tiny`: one click"))
-    least("five clicks, the same", 0.9, mean(kinds, "`tiny`: five clicks"))
+    least(
+        f"tight box, mean of {len(kinds)} sets (0.85 on ten others)", 0.82, mean(kinds, "`tiny`: tight box")
+    )
+    least("one click, the same (0.75)", 0.72, mean(kinds, "`tiny`: one click"))
+    least("five clicks, the same (0.92)", 0.9, mean(kinds, "`tiny`: five clicks"))
     least("vessels, five clicks", 0.5, mean(vessels, "`tiny`: five clicks"))
     least("vessels, people's strokes", 0.6, mean(strokes, "`tiny`"))
     least(
@@ -92,21 +93,18 @@ def goals(read: Callable[[str], list[Row]]) -> list[tuple[str, str, str, bool]]:
     drawn = "`tiny`: three strokes of both kinds"
     none("sets with GrabCut or random walker ahead with strokes", ahead(kinds, rivals, drawn), len(kinds))
     none("steps to more clicks or strokes that lose over 0.005, a set each", *steps_down(more))
-    milliseconds = number(click["as the programs set it"])
-    found.append(
-        ("a click with a second look, two cores, ms", "150", three(milliseconds), milliseconds <= 150)
-    )
+    clicks = [row["a click with a second look, ms"] for row in read("machines")]
+    slowest = max(map(number, clicks))
+    found.append(("a click with a second look, two machines, ms", "150", ", ".join(clicks), slowest <= 150))
     one_click, one_box = "`tiny`: one click", "`tiny`: one box"
     compact, small = of_structures(volumes, COMPACT), of_structures(volumes, SMALL)
     least("volumes from one click: liver, spleen, kidneys, ventricles", 0.8, mean(compact, one_click))
     least("volumes from one click: hippocampus, sarcoma", 0.7, mean(small, one_click))
     *rows, whole = volumes
     least("volumes: one box over one click", 0.05, number(whole[one_box]) - number(whole[one_click]))
-    last = corrected[-1]
-    gap = number(last["box in every slice"]) - number(last["box and two clicks"])
-    found.append(
-        ("volumes: box in every slice over one box and two clicks", "0.03", f"{gap:.3f}", gap <= 0.03)
-    )
+    for after in ("box and two clicks", "three clicks"):
+        gap = number(corrected[-1]["box in every slice"]) - number(corrected[-1][after])
+        found.append((f"volumes: box in every slice over {after}", "0.03", f"{gap:.3f}", gap <= 0.03))
     least("volumes: both ends within two slices", 0.8, number(whole["both ends within 2"]))
     rivals = ["ellipsoid", "copy", "random walker", "region growing"]
     none("structures with a baseline ahead from one box", ahead(rows, rivals, one_box), len(rows))

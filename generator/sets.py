@@ -91,7 +91,7 @@ def with_tracked_sets(
     which it nowhere is several objects, or one without others, or that is what another object is in every
     slice, is left out. `light` makes masks and distances twice, to save memory.
     """
-    if not tables or not tables[0].section.groups:
+    if not tables[0].section.groups:
         return [table.objects for table in tables]
     rows: list[list[tuple[SetOf, dict]]] = [[] for _ in tables]
     tracks: list[list[int]] = [[] for _ in tables]

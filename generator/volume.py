@@ -22,7 +22,6 @@ from synthfm.generator.modalities.base import Place, Scan, log_uniform
 from synthfm.generator.objects import Measured, edge_widths, measure, table_of
 from synthfm.generator.raster.filters import Image, bilinear, upsample
 from synthfm.generator.scene import ATTEMPTS, draw_canvas, draw_kind, grey_range, make_sample, shown_between
-from synthfm.generator.sets import runs
 
 THIN = 3.0
 """Slices that average over less than so many pixels are painted at one height."""
@@ -211,7 +210,7 @@ def find_tracks(sections: list[Section], measured: list[dict[int, Measured]]) ->
     kept: list[tuple[int, int, list[int]]] = []
     for number in sorted({n for found in measured for n in found} - others):
         seen = {k: found[number].seen for k, found in enumerate(measured) if number in found}
-        kept += [(run[0], number, run) for run in runs(seen)]
+        kept += [(run[0], number, run) for run in sets.runs(seen)]
     return {(number, k): track for track, (_, number, run) in enumerate(sorted(kept)) for k in run}
 
 
