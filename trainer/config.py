@@ -94,6 +94,8 @@ class Loss(Config):
     clicks, so that it must learn."""
     iou: Weight = 0.5
     """Weight of the squared error of the estimated IoU."""
+    nothing: Weight = 1.0
+    """Under `thin`, weight of the objects that are not, whose masks are to be empty."""
     round_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Each further round counts this much less."""
 
@@ -123,6 +125,8 @@ class Augment(Config):
     """A smooth field of gain, factors up to 3.3 or 1/3.3."""
     fade: Share = 0.0
     """Patches in which detail under 16 pixels fades, outlines with it."""
+    circle: Share = 0.0
+    """Black outside of a circle, as the photograph of a retina is."""
 
 
 class Stream(Config):
@@ -137,6 +141,9 @@ class Stream(Config):
     clear_clicks: Share = 0.0
     """A click inside falls on no other object of less than this share of the area of the one that it means:
     on something small it means that."""
+    thin: Share = 0.0
+    """Share of the images of which thin objects are chosen alone, see
+    :func:`synthfm.trainer.model.thin.slenderness`, where there are any."""
     wide_boxes: Share = 0.0
     """Share of the loose boxes whose sides lie up to 0.8 of the object's extent beyond it, not 0.2."""
     min_area: int = Field(default=12, ge=1)
@@ -184,6 +191,9 @@ class TrainConfig(Config):
     checkpoint lacks begin as the identity."""
     decoder: Literal["scratch", "pretrained"] = "scratch"
     freeze: tuple[Part, ...] = ("encoder", "prompt_encoder")
+    thin: bool = False
+    """Train the network for thin objects (:mod:`synthfm.trainer.model.thin`) alone; the rest of the model
+    stays as it is."""
     steps: int = Field(default=10_000, ge=1)
     batch: int = Field(default=8, ge=1)
     """Images per step, over all processes."""
@@ -214,6 +224,12 @@ class TrainConfig(Config):
     def _divisible(self) -> TrainConfig:
         if self.batch % self.accumulate:
             raise ValueError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _of_tiny(self) -> TrainConfig:
+        if self.thin and self.model != "tiny":
+            raise ValueError(f"thin: only tiny has a network for thin objects, not {self.model}")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -49,14 +49,19 @@ def write_dataset(
     folder: Path, num: int = 24, size: int = 64, per_shard: int = 8, seed: int = 0, most: int = 3
 ) -> Path:
     """A dataset folder of ellipses with its manifest."""
+    samples = [ellipse_sample(number, size, seed, most) for number in range(num)]
+    return write_samples(folder, samples, per_shard, seed)
+
+
+def write_samples(folder: Path, samples: list[Sample], per_shard: int = 8, seed: int = 0) -> Path:
+    """A dataset folder of some samples with its manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for first in range(0, num, per_shard):
-        numbers = range(first, min(first + per_shard, num))
-        samples = [ellipse_sample(number, size, seed, most) for number in numbers]
+    for first in range(0, len(samples), per_shard):
         path = folder / f"shard-{first // per_shard:05d}.h5"
-        lines.append(describe_shard(write_shard(path, samples, first_index=first, root_seed=seed)))
-    write_manifest(folder, Manifest({}, "1.2", seed, num, per_shard, tuple(lines)))
+        some = samples[first : first + per_shard]
+        lines.append(describe_shard(write_shard(path, some, first_index=first, root_seed=seed)))
+    write_manifest(folder, Manifest({}, "1.2", seed, len(samples), per_shard, tuple(lines)))
     return folder
 
 

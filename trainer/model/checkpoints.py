@@ -30,7 +30,7 @@ SHIPPED = Path(data.__file__).parent / "weights" / "tiny.pth"
 
 StateDict = dict[str, Tensor]
 
-_PART = re.compile(r"(|.*?\.)(?:image_encoder|prompt_encoder|mask_decoder)\.")
+_PART = re.compile(r"(|.*?\.)(?:image_encoder|prompt_encoder|mask_decoder|thin)\.")
 """A key of a SAM model, after the prefix that a training program has put before it."""
 
 

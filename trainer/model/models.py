@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from synthfm.data.console import InputError, brought_by
 from synthfm.trainer.model.checkpoints import StateDict, check_finite, read_weights, save
+from synthfm.trainer.model.thin import ThinNet
 from synthfm.trainer.model.tiny import DEPTHS, STRIDE, ChannelNorm, Depths, TinyEncoder, depths_of, grow
 
 NAMES = ("tiny", "vit_b", "vit_l", "vit_h", "mobile_sam")
@@ -75,7 +76,10 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sam = _assemble(
-            name, _input_size(name, image_size, weights), _depths(name, depths, weights, checkpoint)
+            name,
+            _input_size(name, image_size, weights),
+            _depths(name, depths, weights, checkpoint),
+            thin=weights is not None and has_thin(weights),
         )
         if weights is not None and depths is not None:
             weights = grow(sam.image_encoder, weights, "image_encoder.")
@@ -102,7 +106,12 @@ def load(checkpoint: str | Path) -> tuple[Sam, str]:
     """
     weights = read_weights(checkpoint)
     name = _recognised(weights, checkpoint)
-    sam = _assemble(name, _input_size(name, None, weights), _depths(name, None, weights, checkpoint))
+    sam = _assemble(
+        name,
+        _input_size(name, None, weights),
+        _depths(name, None, weights, checkpoint),
+        thin=has_thin(weights),
+    )
     _load_weights(sam, weights, name, checkpoint)
     return sam.eval(), name
 
@@ -245,9 +254,9 @@ def _check_keys(weights: StateDict, own: StateDict, name: str, checkpoint: str |
         raise InputError(f"{checkpoint}: looks like {name}, but has {'; '.join(problems)}")
 
 
-def _assemble(name: str, size: int, depths: Depths = DEPTHS) -> Sam:
+def _assemble(name: str, size: int, depths: Depths = DEPTHS, *, thin: bool = False) -> Sam:
     grid = (size // STRIDE, size // STRIDE)
-    return Sam(
+    sam = Sam(
         image_encoder=_image_encoder(name, size, depths),
         prompt_encoder=PromptEncoder(
             embed_dim=_CHANNELS,
@@ -257,6 +266,19 @@ def _assemble(name: str, size: int, depths: Depths = DEPTHS) -> Sam:
         ),
         mask_decoder=_mask_decoder(),
     )
+    if thin:
+        sam.thin = make_thin()
+    return sam
+
+
+def has_thin(weights: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict holds a thin network."""
+    return any(key.startswith("thin.") for key in weights)
+
+
+def make_thin() -> ThinNet:
+    """A thin network, which changes nothing until it is trained."""
+    return ThinNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _mask_decoder() -> MaskDecoder:

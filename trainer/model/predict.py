@@ -145,7 +145,10 @@ class Segmenter:
                 )
             if number not in chosen or answer.iou > chosen[number].iou + settings.surer:
                 chosen[number] = answer
-        return [chosen[number] for number in range(len(prompts))]
+        return [
+            second_look.or_thin(self.sam, chosen[number], encoding.image, prompt, self.second_look)
+            for number, prompt in enumerate(prompts)
+        ]
 
     def _asked(
         self, encoding: Encoding, prompts: Sequence[Prompt], previous: Sequence[Segmentation | None]

@@ -22,13 +22,14 @@ from torch.nn import functional as F
 
 from synthfm.data.distance import bounds
 from synthfm.data.prompts import Prompt
-from synthfm.trainer.model import ellipse_prior, grey_values, in_turn, look, pixel_classifier
+from synthfm.trainer.model import ellipse_prior, grey_values, in_turn, look, pixel_classifier, thin
 from synthfm.trainer.model.ellipse_prior import EllipsePrior
 from synthfm.trainer.model.grey_values import GreyValues, expected_iou, resized
 from synthfm.trainer.model.in_turn import InTurn
 from synthfm.trainer.model.look import Encoding, Prediction, Segmentation
 from synthfm.trainer.model.packing import BOX_LABELS, PackedPrompts, pack
 from synthfm.trainer.model.pixel_classifier import PixelClassifier
+from synthfm.trainer.model.thin import ThinObjects
 
 View = tuple[int, int, int, int]
 """Part of an image, XYXY, half-open, in whole pixels."""
@@ -61,6 +62,9 @@ class SecondLook:
     pixels
         How an answer in turn learns from the pixels that are clicked, see
         :mod:`synthfm.trainer.model.pixel_classifier`; None to leave it out.
+    thin
+        When the network for thin objects is believed, see :mod:`synthfm.trainer.model.thin`, of a model that
+        has one; None to leave it out.
     grey_values, ellipse
         What refines each look's mask; None to leave it out.
     """
@@ -74,6 +78,7 @@ class SecondLook:
     middle: float | None = 0.1
     in_turn: InTurn | None = in_turn.SHIPPED
     pixels: PixelClassifier | None = pixel_classifier.SHIPPED
+    thin: ThinObjects | None = thin.SHIPPED
     grey_values: GreyValues | None = grey_values.SHIPPED
     ellipse: EllipsePrior | None = ellipse_prior.SHIPPED
 
@@ -167,6 +172,21 @@ def of_all_clicks(
     if settings.pixels is not None:
         logits = pixel_classifier.refine(logits, image, prompt, first.logits, said, settings.pixels)
     return segmentation(keep_clicks(logits, prompt, settings), found.iou, found.low_res)
+
+
+def or_thin(
+    sam: Sam, found: Segmentation, image: NDArray[np.uint8], prompt: Prompt, settings: SecondLook = SHIPPED
+) -> Segmentation:
+    """An answer to a prompt, or that of the network for thin objects, if it is the surer one.
+
+    That one has the prompt's clicks on their own sides, too.
+    """
+    if settings.thin is None or not hasattr(sam, "thin"):
+        return found
+    other = thin.answer(sam.thin, image, prompt, settings.thin)
+    if other is None or other[1] < found.iou + settings.thin.surer:
+        return found
+    return segmentation(keep_clicks(other[0], prompt, settings), other[1], found.low_res)
 
 
 def _is_part(mask: NDArray[np.bool_], whole: NDArray[np.bool_], same: float) -> bool:

@@ -137,7 +137,7 @@ class Step(nn.Module):
 
     def targets(self, batch: Batch, side: int) -> Tensor:
         """Area-averaged masks (B, K, side, side) of the padded square that the decoder sees."""
-        masks = _squared(batch.masks())
+        masks = squared(batch.masks())
         flat = losses.area_average(masks.flatten(0, 1), (side, side))
         return flat.view(*masks.shape[:2], side, side)
 
@@ -176,7 +176,7 @@ class Step(nn.Module):
         for group, scores, answer, iou in zip(
             groups, *(_parted(p, groups, count) for p in of_each), strict=True
         ):
-            loss, *mean = _mean(scores, group.fair) if number == 0 else scores.mean(0)
+            loss, *mean = counted_mean(scores, group.fair) if number == 0 else scores.mean(0)
             group.losses.append(loss * config.round_decay**number)
             log = dict(zip(parts, (value.detach() for value in mean), strict=True))
             group.log = log if number == 0 else {**group.log, "iou": log["iou"]}
@@ -222,21 +222,21 @@ class Step(nn.Module):
         members = batch.members[:, group.slots]
         objects = members.shape[1]
         picked = group.plan.seed % objects
-        masks = _squared(replace(batch, members=members[:, picked : picked + 1]).masks())
+        masks = squared(replace(batch, members=members[:, picked : picked + 1]).masks())
         prompts = group.packed()
         coords, kinds = prompts.coords[picked::objects], prompts.kinds[picked::objects]
         shown = shown[picked::objects]
         views = second_look.squares(shown > 0, PackedPrompts(coords, kinds, prompts.ragged), sizes, size)
         scale = size / views[:, 2:]
         seen = ((sizes - views[:, :2].flip(1)) * scale).round().long().clamp(1, size)
-        features = self._encoded(second_look.cut(_squared(images.float()), views, size, size), seen)
+        features = self._encoded(second_look.cut(squared(images.float()), views, size, size), seen)
         memory = second_look.cut(shown[:, None], views, size, side)
         wanted = second_look.cut(masks, views, size, size)[:, 0]
         wanted = losses.area_average(wanted, 2 * (side * self.config.loss.scale,))
         moved = PackedPrompts((coords - views[:, None, :2]) * scale[:, None], kinds, prompts.ragged)
         logits, estimated = decoder.decode(self.sam, features, moved, memory)
         values, _ = losses.objective(logits, estimated, wanted, self.config.loss, self.criterion)
-        return _mean(values, group.fair[picked::objects]) if number == 0 else values.mean()
+        return counted_mean(values, group.fair[picked::objects]) if number == 0 else values.mean()
 
     def carry(self, batch: Batch, group: Group, shown: Tensor) -> list[Tensor]:
         """Losses of carrying one object of each image through the slices that follow, one of each slice.
@@ -319,7 +319,7 @@ def _as_autocast(features: Tensor) -> Tensor:
     return features.to(torch.get_autocast_dtype(device) if mixed else torch.float32)
 
 
-def _mean(values: Tensor, counted: Tensor) -> Tensor:
+def counted_mean(values: Tensor, counted: Tensor) -> Tensor:
     """Mean over the rows of `values` (N, ...) that are counted, bool (N,); 0 where none is."""
     share = counted / counted.sum().clamp(min=1)
     return (values * share.view(-1, *(1,) * (values.ndim - 1))).sum(0)
@@ -351,7 +351,7 @@ def _packed(groups: Sequence[Group], count: int) -> PackedPrompts:
     return PackedPrompts(_joined(coords, count), _joined(kinds, count), ragged)
 
 
-def _squared(images: Tensor) -> Tensor:
+def squared(images: Tensor) -> Tensor:
     """Images (..., H, W), padded right and below to the square that the encoder sees."""
     height, width = images.shape[-2:]
     longest = max(height, width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from segment_anything.modeling import Sam
 
 from synthfm.data.console import InputError
@@ -63,9 +64,15 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Sam:
 
 def prepare(sam: Sam, config: TrainConfig) -> Sam:
     """Freeze what the config freezes, in place."""
+    if config.thin and not hasattr(sam, "thin"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            sam.thin = models.make_thin()
     parts = {"encoder": sam.image_encoder, "prompt_encoder": sam.prompt_encoder, "decoder": sam.mask_decoder}
     for name, part in parts.items():
-        part.requires_grad_(name not in config.freeze)
+        part.requires_grad_(name not in config.freeze and not config.thin)
+    if hasattr(sam, "thin"):
+        sam.thin.requires_grad_(config.thin)
     for name in ("norm_head", "head"):  # MobileSAM's classifier, which nothing reads: DDP would wait for it
         if hasattr(sam.image_encoder, name):
             getattr(sam.image_encoder, name).requires_grad_(False)

@@ -24,6 +24,7 @@ from synthfm.trainer.model import models
 from synthfm.trainer.model.precision import resolve
 from synthfm.trainer.objective.prompting import draw_plans, slices_following
 from synthfm.trainer.objective.step import Step
+from synthfm.trainer.objective.thin import ThinStep
 from synthfm.trainer.run import state
 from synthfm.trainer.run.failures import explained, listed, memory_hint, not_finite
 from synthfm.trainer.run.inputs import Inputs, build_model, open_cache
@@ -200,7 +201,8 @@ class Run:
         fabric, config, begun = self.fabric, self.config, self.position.step
         if config.compile:
             self.parts.sam.image_encoder.compile()  # in place: the state dict keeps its keys
-        self.objective = Step(self.parts.sam, config).train()
+        kind = ThinStep if config.thin else Step
+        self.objective = kind(self.parts.sam, config).train()
         self.module, self.optimizer = fabric.setup(self.objective, self.parts.optimizer)
         self.meter = Meter(config, fabric.is_global_zero and progress, begun)
         self.record: Record | None = None
@@ -321,7 +323,7 @@ class Run:
             with collective(self.fabric):
                 if self.record is not None:
                     batches = validation_batches(self.validation, self.config, self.strict)
-                    scores, pictures = validate(sam, batches, self.fabric.device)
+                    scores, pictures = validate(sam, batches, self.fabric.device, of_thin=self.config.thin)
                     if scores.dice:
                         self.record.validation(position.step, scores, pictures)
                         means = "  ".join(f"{name} {dice:.3f}" for name, dice in scores.by_setting().items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from synthfm.trainer.model.next_slice import SHIPPED
 from synthfm.trainer.model.packing import pack_alike
 from synthfm.trainer.model.predict import Segmenter
 from synthfm.trainer.model.propagate import Asking, Run
+from synthfm.trainer.model.thin import THIN, logits_of, slenderness
 from synthfm.trainer.objective.prompting import Plan, first_prompts
 from synthfm.trainer.stream.batch import Batch, Following
 from synthfm.trainer.stream.embeddings import fit_to_input
@@ -40,6 +41,12 @@ SETTINGS = {
     "points3": Setting(Plan("points", positives=3)),
 }
 
+THIN_SETTINGS = {name: SETTINGS[name] for name in ("box", "box_loose", "point1", "points3")} | {
+    "box_frame": Setting(Plan("box_frame")),
+    "points3_neg2": Setting(Plan("points_negative", positives=3, negatives=2)),
+}
+"""Those of the network for thin objects."""
+
 
 class Scores(NamedTuple):
     """Mean Dice by (setting, modality), number of objects by the same, and the mean over all objects."""
@@ -59,8 +66,13 @@ class Scores(NamedTuple):
 
 
 @torch.no_grad()
-def validate(sam: Sam, batches: Iterable[Batch], device: torch.device) -> tuple[Scores, list[NDArray]]:
-    """Score a model; returns the scores and up to four overlay pictures, uint8 (H, W, 3)."""
+def validate(
+    sam: Sam, batches: Iterable[Batch], device: torch.device, *, of_thin: bool = False
+) -> tuple[Scores, list[NDArray]]:
+    """Score a model; returns the scores and up to four overlay pictures, uint8 (H, W, 3).
+
+    With `of_thin` its network for thin objects alone is scored, on those.
+    """
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     pictures: list[NDArray[np.uint8]] = []
     modes = {module: module.training for module in sam.modules()}  # frozen parts are not in training mode
@@ -69,9 +81,12 @@ def validate(sam: Sam, batches: Iterable[Batch], device: torch.device) -> tuple[
         for batch in batches:
             batch = batch.to(device)
             targets = batch.masks()[0] > 0.5
-            features = look.encode(sam, fit_to_input(batch.images, sam.image_encoder.img_size))
-            for name, setting in SETTINGS.items():
-                masks = _predict(sam, features, batch, setting)
+            kept = slenderness(targets) <= THIN if of_thin else slice(None)
+            targets = targets[kept]
+            if not len(targets):
+                continue
+            for name, found in _thin_masks(sam, batch) if of_thin else _masks(sam, batch):
+                masks = found[kept]
                 overlap = (masks & targets).sum((1, 2)).double()
                 dice = 2 * overlap / (masks.sum((1, 2)) + targets.sum((1, 2)))
                 values[name, batch.modality[0]] += dice.tolist()
@@ -91,15 +106,25 @@ def validate(sam: Sam, batches: Iterable[Batch], device: torch.device) -> tuple[
     return scores, pictures
 
 
-def _predict(sam: Sam, features: Tensor, batch: Batch, setting: Setting) -> Tensor:
-    """Masks bool (K, H, W) of a one-image batch's objects."""
+def _masks(sam: Sam, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """Of each setting its name and masks, bool (K, H, W), of a one-image batch's objects."""
     height, width = batch.labels.shape[1:]
     size = sam.image_encoder.img_size
-    points, labels, boxes = first_prompts(setting.plan, batch, slice(None), size / max(height, width))
+    features = look.encode(sam, fit_to_input(batch.images, size))
     input_size = ResizeLongestSide.get_preprocess_shape(height, width, size)
-    low_res, iou = decoder.decode(sam, features, pack_alike(points, labels, boxes), None)
-    found = look.Prediction(low_res, iou, size, (height, width), input_size)
-    return found.best(setting.multimask).logits()[:, 0] > 0
+    for name, setting in SETTINGS.items():
+        prompts = first_prompts(setting.plan, batch, slice(None), size / max(height, width))
+        low_res, iou = decoder.decode(sam, features, pack_alike(*prompts), None)
+        found = look.Prediction(low_res, iou, size, (height, width), input_size)
+        yield name, found.best(setting.multimask).logits()[:, 0] > 0
+
+
+def _thin_masks(sam: Sam, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """As :func:`_masks`, by the network for thin objects."""
+    image = batch.images[0, 0].cpu().numpy()
+    for name, setting in THIN_SETTINGS.items():
+        prompts = pack_alike(*first_prompts(setting.plan, batch, slice(None), 1.0))
+        yield name, logits_of(sam.thin, image, prompts, sam.image_encoder.img_size) > 0
 
 
 def carried_dice(sam: Sam, batch: Batch, following: Following) -> list[float]:

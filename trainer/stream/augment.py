@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class Draw:
         Natural logarithm of the largest factor of a smooth gain field.
     fade
         Largest weight with which a strongly blurred copy replaces the image, in smooth patches.
+    circle
+        Row and column of the middle and radius in pixels: outside of it all is black. None for no circle.
     """
 
     matrix: NDArray[np.float64]
@@ -55,6 +57,7 @@ class Draw:
     reduce: float = 1.0
     shade: float = 0.0
     fade: float = 0.0
+    circle: tuple[float, float, float] | None = None
 
 
 def draw(config: Augment, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
@@ -93,7 +96,7 @@ def draw(config: Augment, shape: tuple[int, int], rng: np.random.Generator) -> D
         share = rng.uniform(0.5, 1.0)
         rows, columns = (share, 1.0) if rng.random() < 0.5 else (1.0, share)
         size = round(rows * shape[0]), round(columns * shape[1])
-    return Draw(
+    drawn = Draw(
         matrix=matrix,
         offset=centre - matrix @ centre + move,
         exact=not affine,
@@ -108,6 +111,10 @@ def draw(config: Augment, shape: tuple[int, int], rng: np.random.Generator) -> D
         shade=float(rng.uniform(0.3, 1.2)) if shade else 0.0,
         fade=float(rng.uniform(0.6, 1.0)) if fade else 0.0,
     )
+    if config.circle and rng.random() < config.circle:
+        row, column = (rng.uniform(0.45, 0.55, 2) * shape).tolist()
+        drawn = replace(drawn, circle=(row, column, float(rng.uniform(0.42, 0.6)) * max(shape)))
+    return drawn
 
 
 def apply_image(image: Image, drawn: Draw, rng: np.random.Generator) -> Image:
@@ -118,12 +125,12 @@ def apply_image(image: Image, drawn: Draw, rng: np.random.Generator) -> Image:
         values = _intensity(values.astype(np.float32) / np.float32(255), drawn, rng)
     if drawn.invert:
         values = 255 - values
-    return _cut(values, drawn.size)
+    return _cut(_within(values, drawn), drawn.size)
 
 
 def apply_label(label: Image, drawn: Draw) -> Image:
     """The label map as drawn, uint8 (H, W), 0 in the padding."""
-    return _cut(_move(label, drawn, order=0), drawn.size)
+    return _cut(_within(_move(label, drawn, order=0), drawn), drawn.size)
 
 
 def apply_points(points: NDArray, drawn: Draw) -> NDArray[np.float32]:
@@ -174,6 +181,15 @@ def _low_resolution(values: NDArray[np.float32], factor: float) -> NDArray[np.fl
     rows, columns = small.shape
     back = ndimage.zoom(small, (height / rows, width / columns), order=1, grid_mode=True, mode="nearest")
     return back[:height, :width]
+
+
+def _within(values: Image, drawn: Draw) -> Image:
+    """The values, 0 outside of the circle."""
+    if drawn.circle is None:
+        return values
+    row, column, radius = drawn.circle
+    rows, columns = np.ogrid[: values.shape[0], : values.shape[1]]
+    return np.where((rows - row) ** 2 + (columns - column) ** 2 < radius**2, values, 0).astype(np.uint8)
 
 
 def _cut(values: Image, size: tuple[int, int]) -> Image:

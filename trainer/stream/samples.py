@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from synthfm.data.distance import around, extents, look_up
@@ -13,6 +14,7 @@ from synthfm.data.prompts import Prompt, centre_point, frame_box, loose_box, per
 from synthfm.data.shards import Objects, Sample, StoredStroke, members_of
 from synthfm.data.strokes import STROKE_POINTS, draw_prompt, many_clicks, prompt_of
 from synthfm.trainer.config import Prompting, Stream
+from synthfm.trainer.model.thin import THIN, slenderness
 from synthfm.trainer.stream import augment
 from synthfm.trainer.stream.batch import IGNORED
 from synthfm.trainer.stream.following import SlicesAfter
@@ -23,11 +25,14 @@ FROM_MASKS = ("point_person", "point_random", "scribble", "points_many")
 WIDE = 0.8
 """How far a side of a wide box may lie beyond the object, over its extent."""
 
+LOOKED_AT = 12
+"""How many of an image's objects are looked at for thin ones."""
+
 SPREAD = 0.4
 """Least share of the image's area that the tight box of an object covers which is spread over the image."""
 
-THIN = 0.35
-"""Most of its tight box that a thin object fills."""
+SPARSE = 0.35
+"""Most of its tight box that a thin object fills which is spread over the image."""
 
 
 def prepare(
@@ -57,7 +62,10 @@ def prepare(
     image = augment.apply_image(sample.image, drawn, rng)
     label = augment.apply_label(sample.label, drawn)
     table, (extent, pixels) = members_of(sample.objects), extents(label)
-    rows = choose_objects(table @ pixels, label.size, stream, rng, repeat=repeat)
+    area = table @ pixels
+    if stream.thin and rng.random() < stream.thin:
+        area = _of_thin(label, table, area, stream, rng)
+    rows = choose_objects(area, label.size, stream, rng, repeat=repeat)
     if rows is None:
         return None
     members, clear = table[rows], clear_parts(sample.objects, table, pixels, rows, stream.clear_clicks)
@@ -223,10 +231,10 @@ def thin_and_spread(boxes: NDArray, area: NDArray, size: tuple[int, int]) -> NDA
     """Which objects of an image of that height and width people would ask for by a box around all of it.
 
     Such as a tree of vessels: its tight box, of `boxes` (K, 4), covers :data:`SPREAD` of the image at least,
-    and its `area`, (K,), is :data:`THIN` of that box at most. bool (K,).
+    and its `area`, (K,), is :data:`SPARSE` of that box at most. bool (K,).
     """
     of_boxes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return (of_boxes >= SPREAD * size[0] * size[1]) & (area <= THIN * of_boxes)
+    return (of_boxes >= SPREAD * size[0] * size[1]) & (area <= SPARSE * of_boxes)
 
 
 def frame_boxes(boxes: NDArray, loose: NDArray, area: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -254,6 +262,24 @@ def choose_objects(
     if stream.largest_first:
         rows = rows[np.argsort(-area[rows], kind="stable")]
     return rows
+
+
+def _of_thin(
+    label: NDArray[np.uint8],
+    table: NDArray[np.bool_],
+    area: NDArray[np.int64],
+    stream: Stream,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """The areas, 0 but for thin objects; as they were, where :data:`LOOKED_AT` objects show no thin one."""
+    some = rng.permutation(np.flatnonzero(area >= stream.min_area))[:LOOKED_AT]
+    if not len(some):
+        return area
+    masks = torch.from_numpy(np.stack([mask_of(label, table[row]) for row in some]))
+    thin = some[(slenderness(masks) <= THIN).numpy()]
+    found = np.zeros_like(area)
+    found[thin] = area[thin]
+    return found if len(thin) else area
 
 
 def clear_parts(

@@ -260,6 +260,25 @@ def test_each_intensity_change_does_what_its_name_says(kind):
     )
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(24, 60), st.integers(24, 60), st.booleans())
+@settings(max_examples=30)
+def test_outside_of_the_circle_all_is_black_and_no_object(seed, height, width, inverted):
+    config = Augment(flip=0, rotate90=0, circle=1, invert=int(inverted))
+    rng = np.random.default_rng(seed)
+    drawn = augment.draw(config, (height, width), rng)
+    full = np.full((height, width), 7, np.uint8)
+    image, label = augment.apply_image(full, drawn, rng), augment.apply_label(full, drawn)
+    inside = label == 7
+    assert np.array_equal(image, np.where(inside, 248 if inverted else 7, 0))
+    assert 0.3 < inside.mean() <= 1
+    row, column, radius = drawn.circle
+    rows, columns = np.indices(inside.shape)
+    assert np.array_equal(inside, np.hypot(rows - row, columns - column) < radius)
+    same = augment.draw(Augment(flip=0, rotate90=0), (height, width), np.random.default_rng(seed))
+    assert same.circle is None
+    assert np.array_equal(augment.apply_label(full, same), full)
+
+
 def test_an_image_smaller_than_the_factor_is_sampled_down_to_a_pixel():
     change = Augment(flip=0, rotate90=0, low_resolution=1, coarseness=(200, 300))
     rng = np.random.default_rng(0)
