@@ -13,6 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synthfm.trainer.model import models
+from synthfm.trainer.model.predict import SecondLook, Segmenter
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -254,3 +257,14 @@ def test_the_gain_of_carrying_is_of_structures_and_its_interval_of_patients(benc
     spread = 1.96 * 0.2 / 40**0.5 / 2  # of the spleen's mean alone, which is half of the gain
     assert gained == 0.1
     assert [low, high] == pytest.approx([0.1 - spread, 0.1 + spread], abs=0.003)
+
+
+def test_the_better_of_two_answers_is_the_most_that_a_choice_can_bring(bench):
+    segmenter = Segmenter(models.load("tiny")[0], SecondLook(thin=None))
+    scores = np.array(bench("thin_choice").scores_of(segmenter, "vessels", 3, 1))
+    assert scores.shape == (3 * 8, 3)
+    without, chosen, better = scores.T
+    assert (better >= np.maximum(chosen, without)).all()
+    assert (better > without).any()
+    kept = chosen == without  # where the network is not believed, and else its own
+    assert (kept | (chosen == better) | (chosen < without)).all()

@@ -120,6 +120,7 @@ class Segmenter:
             for said in in_turn.beginnings(prompt, settings, None if one is None else one.mask)
         ]
         asked, starts = [prompt for _, prompt, _, _ in begun], [said for _, _, _, said in begun]
+        firsts = {number: row for row, (number, *_) in reversed(list(enumerate(begun)))}  # asked together
         first = self._asked(encoding, list(map(in_turn.only, asked, starts)), [one for _, _, one, _ in begun])
         found, said = list(first), list(starts)
         for _ in range(settings.turns):
@@ -146,7 +147,9 @@ class Segmenter:
             if number not in chosen or answer.iou > chosen[number].iou + settings.surer:
                 chosen[number] = answer
         return [
-            second_look.or_thin(self.sam, chosen[number], encoding.image, prompt, self.second_look)
+            second_look.or_thin(
+                self.sam, chosen[number], encoding.image, prompt, starts[firsts[number]], self.second_look
+            )
             for number, prompt in enumerate(prompts)
         ]
 

@@ -175,18 +175,28 @@ def of_all_clicks(
 
 
 def or_thin(
-    sam: Sam, found: Segmentation, image: NDArray[np.uint8], prompt: Prompt, settings: SecondLook = SHIPPED
+    sam: Sam,
+    found: Segmentation,
+    image: NDArray[np.uint8],
+    prompt: Prompt,
+    said: NDArray[np.bool_],
+    settings: SecondLook = SHIPPED,
 ) -> Segmentation:
-    """An answer to a prompt, or that of the network for thin objects, if it is the surer one.
+    """An answer to a prompt, or that of the network for thin objects, where one is meant.
 
-    That one has the prompt's clicks on their own sides, too.
+    That one learns from the clicks that are not `said`, (N,), as others do, and has all on their own sides.
     """
     if settings.thin is None or not hasattr(sam, "thin"):
         return found
-    other = thin.answer(sam.thin, image, prompt, settings.thin)
-    if other is None or other[1] < found.iou + settings.thin.surer:
+    other = thin.answer(sam.thin, image, prompt, found.mask, settings.thin)
+    if other is None:
         return found
-    return segmentation(keep_clicks(other[0], prompt, settings), other[1], found.low_res)
+    logits, iou = other
+    if settings.pixels is not None and not said.all():
+        first = thin.drawn(sam.thin, image, in_turn.only(prompt, said), settings.thin)
+        if first is not None:
+            logits = pixel_classifier.refine(logits, image, prompt, first, said, settings.pixels)
+    return segmentation(keep_clicks(logits, prompt, settings), iou, found.low_res)
 
 
 def _is_part(mask: NDArray[np.bool_], whole: NDArray[np.bool_], same: float) -> bool:
