@@ -75,7 +75,8 @@ class Evidence(NamedTuple):
         Difference of the mean grey values three pixels inside and outside of its outline, over their standard
         deviation.
     span, asked_span
-        Shares of the image that its tight box covers, and the prompt's box or, without one, the other mask's.
+        Shares of the image that its tight box covers, and the prompt's box or, without one, that around the
+        other mask and the clicks inside.
     inside, outside
         Shares of the clicks inside and outside that it agrees with; 1 without any.
     """
@@ -289,8 +290,8 @@ def evidence(
     return Evidence(
         sure=math.log(chance / (1 - chance)),
         contrast=min(_contrast(logits > 0, as_grey(image)), 3.0),
-        span=_span(mask),
-        asked_span=_span(other) if prompt.box is None else _share(prompt.box, other.size),
+        span=_share(bounds(mask), mask.size),
+        asked_span=_share(_asked(prompt, other), other.size),
         inside=float(kept[wanted].mean()) if wanted.any() else 1.0,
         outside=float((~kept[~wanted]).mean()) if (~wanted).any() else 1.0,
     )
@@ -306,8 +307,14 @@ def _contrast(mask: Tensor, grey: NDArray[np.float32]) -> float:
     return float(abs(inside.mean(dtype=float) - outside.mean(dtype=float)) / (spread + 1))
 
 
-def _span(mask: NDArray[np.bool_]) -> float:
-    return _share(bounds(mask), mask.size) if mask.any() else 0.0
+def _asked(prompt: SomePrompt, other: NDArray[np.bool_]) -> NDArray:
+    """XYXY, half-open: a prompt's box, or what is around its clicks inside and another mask."""
+    if prompt.box is not None:
+        return prompt.box
+    inside = prompt.points[prompt.labels == 1]
+    corners = bounds(other).reshape(2, 2)[: 2 * bool(other.any())]
+    found = np.concatenate([inside, inside + 1, corners])
+    return np.concatenate([found.min(0), found.max(0)]) if len(found) else np.zeros(4)
 
 
 def _share(box: NDArray, size: int) -> float:

@@ -167,7 +167,11 @@ def test_what_the_evidence_is(tiny):
     assert thin.evidence(sure, np.full_like(image, 90), clicks, corner).contrast == 0
     ys, xs = np.nonzero(mask)
     assert told.span == pytest.approx((np.ptp(ys) + 1) * (np.ptp(xs) + 1) / mask.size)
-    assert told.asked_span == pytest.approx(48 * 48 / mask.size)
+    x, y = (max(int(place) + 1, 48) for place in on)
+    assert told.asked_span == pytest.approx(x * y / mask.size)
+    assert thin.evidence(sure, image, Prompt([[3, 4]], [1]), corner).asked_span == pytest.approx(
+        48 * 48 / mask.size
+    )
     assert (told.inside, told.outside) == (1, 1)
     wrong = thin.evidence(sure, image, Prompt([off[0], on, off[1]], [1, 1, 0]), corner)
     assert (wrong.inside, wrong.outside) == (0.5, 1)
