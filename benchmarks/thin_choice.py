@@ -51,7 +51,7 @@ def scores_of(
             ]
             for prompt, one in zip(prompts, segmenter.predict(encoding, prompts), strict=True):
                 without = dice(one.mask, masks[row])
-                drawn = thin.drawn(segmenter.sam.thin, sample.image, prompt)
+                drawn = thin.drawn(segmenter.sam.thin, sample.image, prompt, thin.SHIPPED.side)
                 own = 0.0 if drawn is None else dice((drawn > 0).numpy(), masks[row])
                 believed = thin.answer(segmenter.sam.thin, sample.image, prompt, one.mask) is not None
                 found.append((without, own if believed else without, max(own, without)))

@@ -193,7 +193,8 @@ def or_thin(
         return found
     logits, iou = other
     if settings.pixels is not None and not said.all():
-        first = thin.drawn(sam.thin, image, in_turn.only(prompt, said), settings.thin)
+        side = thin.sides(image, settings.thin)[-1]
+        first = thin.drawn(sam.thin, image, in_turn.only(prompt, said), side)
         if first is not None:
             logits = pixel_classifier.refine(logits, image, prompt, first, said, settings.pixels)
     return segmentation(keep_clicks(logits, prompt, settings), iou, found.low_res)

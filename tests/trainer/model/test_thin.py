@@ -203,3 +203,24 @@ def test_the_evidence_decides(tiny):
         chosen = second_look.or_thin(tiny, found, image, prompt, said, settings)
         assert (chosen is found) == (bias > 0)
     assert second_look.or_thin(tiny, found, image, prompt, said, SecondLook(thin=None)) is found
+
+
+def test_the_network_is_asked_no_more_than_it_takes(tiny, monkeypatch):
+    """Not of what is small, and finely where the first look is not far from being believed."""
+    mask, image = vessels(side=320)
+    box, click = Prompt(box=[0, 0, 320, 320]), Prompt([np.argwhere(mask)[9, ::-1]], [1])
+    nothing, seen, real = np.zeros_like(mask), [], thin.logits_of
+
+    def logits_of(net, image, prompts, side):
+        seen.append(side)
+        return real(net, image, prompts, side)
+
+    monkeypatch.setattr(thin, "logits_of", logits_of)
+    assert thin.answer(tiny.thin, image, click, nothing) is None
+    assert seen == []
+    assert thin.answer(tiny.thin, image, box, nothing) is not None
+    assert seen == [256, 320]
+    far = replace(thin.SHIPPED, bias=100.0)
+    assert thin.answer(tiny.thin, image, box, nothing, far) is None
+    assert seen == [256, 320, 256]
+    assert thin.answer(tiny.thin, image, Prompt(mask=mask), nothing) is None
