@@ -89,7 +89,7 @@ def test_presets_are_listed_with_a_line_each():
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert set(lines) == {
         *("full", "shape_only", "boundary_only", "neither", "ct", "mr", "us", "xr", "oct", "mild", "demo"),
-        *("objects", "volumes", "volumes_ct", "volumes_mr", "volumes_cine"),
+        *("objects", "vessels", "volumes", "volumes_ct", "volumes_mr", "volumes_cine"),
     }
     assert all(len(line) > 10 for line in lines.values())
 

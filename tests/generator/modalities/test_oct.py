@@ -84,4 +84,4 @@ def test_a_modality_is_one_file_and_a_preset():
     folder = Path(generator.__file__).parent
     naming = [path for path in folder.rglob("*.*") if path.suffix in (".py", ".yaml")]
     naming = [path.name for path in naming if re.search(r"\boct\b", path.read_text(), re.IGNORECASE)]
-    assert sorted(naming) == ["objects.yaml", "oct.py", "oct.yaml"]
+    assert sorted(naming) == ["objects.yaml", "oct.py", "oct.yaml", "vessels.yaml"]
