@@ -323,7 +323,7 @@ class Run:
             with collective(self.fabric):
                 if self.record is not None:
                     batches = validation_batches(self.validation, self.config, self.strict)
-                    scores, pictures = validate(sam, batches, self.fabric.device, of_thin=self.config.thin)
+                    scores, pictures = validate(sam, batches, self.fabric.device, self.config.thin)
                     if scores.dice:
                         self.record.validation(position.step, scores, pictures)
                         means = "  ".join(f"{name} {dice:.3f}" for name, dice in scores.by_setting().items())

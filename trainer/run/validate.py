@@ -67,7 +67,7 @@ class Scores(NamedTuple):
 
 @torch.no_grad()
 def validate(
-    sam: Sam, batches: Iterable[Batch], device: torch.device, *, of_thin: bool = False
+    sam: Sam, batches: Iterable[Batch], device: torch.device, of_thin: bool = False
 ) -> tuple[Scores, list[NDArray]]:
     """Score a model; returns the scores and up to four overlay pictures, uint8 (H, W, 3).
 

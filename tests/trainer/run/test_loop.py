@@ -178,11 +178,11 @@ def test_the_average_is_validated_on_the_folder_given_and_exported(shards, tmp_p
     val = write_dataset(tmp_path / "val", num=2, size=32, seed=5)
     validated, validate = [], loop.validate
 
-    def noted(sam, batches, device):
+    def noted(sam, batches, device, of_thin):
         batches = list(batches)
         weights = {key: value.clone() for key, value in sam.state_dict().items()}
         validated.append((weights, torch.cat([batch.images[:, 0] for batch in batches])))
-        return validate(sam, batches, device)
+        return validate(sam, batches, device, of_thin)
 
     monkeypatch.setattr(loop, "validate", noted)
     inputs = loop.Inputs((shards,), (str(val),))
