@@ -156,7 +156,7 @@ def slenderness(masks: Tensor) -> Tensor:
     >>> bar = torch.zeros(1, 64, 64)
     >>> bar[:, 30:34, 2:62] = 1
     >>> round(float(slenderness(bar)), 2)
-    0.24
+    0.25
     """
     mask = (masks > 0.5).float()[:, None]
     around = F.pad(mask, (1, 1, 1, 1), mode="replicate")
