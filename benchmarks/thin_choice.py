@@ -16,7 +16,7 @@ from synthfm.evaluation.cases.prompting import Key, make_prompt
 from synthfm.evaluation.scoring.metrics import overlap
 from synthfm.generator.config import load_config
 from synthfm.generator.scene import make_sample
-from synthfm.trainer.model import models, thin
+from synthfm.trainer.model import models, second_look, thin
 from synthfm.trainer.model.predict import SecondLook, Segmenter
 
 SETTINGS = (
@@ -53,7 +53,8 @@ def scores_of(
                 without = dice(one.mask, masks[row])
                 drawn = thin.drawn(segmenter.sam.thin, sample.image, prompt, thin.SHIPPED.side)
                 own = 0.0 if drawn is None else dice((drawn > 0).numpy(), masks[row])
-                believed = thin.answer(segmenter.sam.thin, sample.image, prompt, one.mask) is not None
+                said = np.ones(len(prompt.points), bool)
+                believed = second_look.or_thin(segmenter.sam, one, sample.image, prompt, said) is not one
                 found.append((without, own if believed else without, max(own, without)))
     return found
 

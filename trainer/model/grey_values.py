@@ -228,6 +228,8 @@ def _gaussian(image: NDArray, sigma: float) -> NDArray:
     return ndimage.gaussian_filter(image, sigma, truncate=3)
 
 
-def resized(plane: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A plane (H, W) brought to another shape, bilinearly, without aliases where it shrinks."""
-    return F.interpolate(plane[None, None], shape, mode="bilinear", align_corners=False, antialias=True)[0, 0]
+def resized(planes: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Planes (..., H, W) brought to another shape, bilinearly, without aliases where they shrink."""
+    flat = planes.reshape(-1, 1, *planes.shape[-2:])
+    found = F.interpolate(flat, shape, mode="bilinear", align_corners=False, antialias=True)
+    return found.view(*planes.shape[:-2], *shape)

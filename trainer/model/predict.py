@@ -120,7 +120,9 @@ class Segmenter:
             for said in in_turn.beginnings(prompt, settings, None if one is None else one.mask)
         ]
         asked, starts = [prompt for _, prompt, _, _ in begun], [said for _, _, _, said in begun]
-        firsts = {number: row for row, (number, *_) in reversed(list(enumerate(begun)))}  # asked together
+        together: dict[int, in_turn.Said] = {}
+        for number, _, _, said_first in begun:
+            together.setdefault(number, said_first)
         first = self._asked(encoding, list(map(in_turn.only, asked, starts)), [one for _, _, one, _ in begun])
         found, said = list(first), list(starts)
         for _ in range(settings.turns):
@@ -148,7 +150,7 @@ class Segmenter:
                 chosen[number] = answer
         return [
             second_look.or_thin(
-                self.sam, chosen[number], encoding.image, prompt, starts[firsts[number]], self.second_look
+                self.sam, chosen[number], encoding.image, prompt, together[number], self.second_look
             )
             for number, prompt in enumerate(prompts)
         ]

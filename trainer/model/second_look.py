@@ -188,7 +188,13 @@ def or_thin(
     """
     if settings.thin is None or not hasattr(sam, "thin"):
         return found
-    other = thin.answer(sam.thin, image, prompt, found.mask, settings.thin)
+    asked = prompt.box
+    if asked is None:
+        inside = in_turn.only(prompt, prompt.labels == 1)
+        if not len(inside.points) and not (len(prompt.points) and found.mask.any()):
+            return found
+        asked = extent(found.mask, inside)
+    other = thin.answer(sam.thin, image, prompt, asked, settings.thin)
     if other is None:
         return found
     logits, iou = other

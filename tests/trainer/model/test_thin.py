@@ -161,21 +161,26 @@ def test_what_the_evidence_is(tiny):
     clicks = Prompt([on, off[0]], [1, 0])
     corner = np.zeros_like(mask)
     corner[:48, :48] = True
-    told = thin.evidence(sure, image, clicks, corner)
-    assert told.sure > 1.5 > thin.evidence(sure / 8, image, clicks, corner).sure
+    asked = second_look.extent(corner, Prompt([on], [1]))
+    told = thin.evidence(sure, image, clicks, asked)
+    assert told.sure > 1.5 > thin.evidence(sure / 8, image, clicks, asked).sure
     assert told.contrast > 1.5
-    assert thin.evidence(sure, np.full_like(image, 90), clicks, corner).contrast == 0
+    assert thin.evidence(sure, np.full_like(image, 90), clicks, asked).contrast == 0
     ys, xs = np.nonzero(mask)
     assert told.span == pytest.approx((np.ptp(ys) + 1) * (np.ptp(xs) + 1) / mask.size)
     x, y = (max(int(place) + 1, 48) for place in on)
     assert told.asked_span == pytest.approx(x * y / mask.size)
-    assert thin.evidence(sure, image, Prompt([[3, 4]], [1]), corner).asked_span == pytest.approx(
-        48 * 48 / mask.size
-    )
+    assert thin.evidence(
+        sure, image, Prompt([[3, 4]], [1]), np.array([0, 0, 48, 48])
+    ).asked_span == pytest.approx(48 * 48 / mask.size)
     assert (told.inside, told.outside) == (1, 1)
-    wrong = thin.evidence(sure, image, Prompt([off[0], on, off[1]], [1, 1, 0]), corner)
+    wrong = thin.evidence(sure, image, Prompt([off[0], on, off[1]], [1, 1, 0]), asked)
     assert (wrong.inside, wrong.outside) == (0.5, 1)
-    assert thin.evidence(sure, image, Prompt(box=[0, 0, 96, 48]), corner)[-3:] == (0.125, 1, 1)
+    assert thin.evidence(sure, image, Prompt(box=[0, 0, 96, 48]), np.array([0, 0, 96, 48]))[-3:] == (
+        0.125,
+        1,
+        1,
+    )
 
 
 @given(st.floats(-3, 0.5), st.floats(0.3, 4))
@@ -209,18 +214,39 @@ def test_the_network_is_asked_no_more_than_it_takes(tiny, monkeypatch):
     """Not of what is small, and finely where the first look is not far from being believed."""
     mask, image = vessels(side=320)
     box, click = Prompt(box=[0, 0, 320, 320]), Prompt([np.argwhere(mask)[9, ::-1]], [1])
-    nothing, seen, real = np.zeros_like(mask), [], thin.logits_of
+    small, seen, real = np.append(click.points[0], click.points[0] + 1), [], thin.logits_of
 
     def logits_of(net, image, prompts, side):
         seen.append(side)
         return real(net, image, prompts, side)
 
     monkeypatch.setattr(thin, "logits_of", logits_of)
-    assert thin.answer(tiny.thin, image, click, nothing) is None
+    assert thin.answer(tiny.thin, image, click, small) is None
     assert seen == []
-    assert thin.answer(tiny.thin, image, box, nothing) is not None
+    assert thin.answer(tiny.thin, image, box, box.box) is not None
     assert seen == [256, 320]
     far = replace(thin.SHIPPED, bias=100.0)
-    assert thin.answer(tiny.thin, image, box, nothing, far) is None
+    assert thin.answer(tiny.thin, image, box, box.box, far) is None
     assert seen == [256, 320, 256]
-    assert thin.answer(tiny.thin, image, Prompt(mask=mask), nothing) is None
+
+
+def test_what_is_asked(tiny, monkeypatch):
+    """The box, or what is around the clicks inside and the answer; of neither nothing."""
+    mask, image = vessels()
+    corner = np.zeros_like(mask)
+    corner[10:48, 10:48] = True
+    found = second_look.segmentation(torch.from_numpy(np.where(corner, 3.0, -3.0)), 0.5, None)
+    empty = second_look.segmentation(torch.full(mask.shape, -3.0), 0.5, None)
+    seen = []
+    monkeypatch.setattr(thin, "answer", lambda net, image, prompt, asked, settings: seen.append(list(asked)))
+    clicks = Prompt([[100, 60], [180, 180]], [1, 0])
+    for one, prompt in (
+        (found, Prompt([[0, 0]], [1], box=[5, 6, 90, 80])),
+        (found, clicks),
+        (empty, clicks),
+        (found, Prompt([[180, 180]], [0])),
+        (found, Prompt(mask=mask)),
+        (empty, Prompt([[180, 180]], [0])),
+    ):
+        assert second_look.or_thin(tiny, one, image, prompt, np.ones(len(prompt.points), bool)) is one
+    assert seen == [[5, 6, 90, 80], [10, 10, 101, 61], [100, 60, 101, 61], [10, 10, 48, 48]]
