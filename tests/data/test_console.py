@@ -185,9 +185,14 @@ def started(command):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell's background job ignores Ctrl-C, and so does all that it starts, these tests among them
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # a shell's background job ignores Ctrl-C, what nohup starts SIGHUP, and so do these tests then
+        preexec_fn=heeded,
     )
+
+
+def heeded():
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def test_without_a_terminal_progress_is_lines_also_while_one_unit_takes_long():
